@@ -1,0 +1,157 @@
+"""What a sidecar says about the scanner: slice axis, slice gap, 2-D or 3-D."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
+
+from .geometry import slice_axis, voxel_size
+
+logger = logging.getLogger("bids_unires")
+
+# SliceThickness over slice spacing: outside of these it is a typing error, not a protocol.
+MIN_THICKNESS_RATIO = 0.1
+MAX_THICKNESS_RATIO = 2.0
+# Affines derived from DICOM repeat the slice spacing to about this precision.
+SPACING_PRECISION = 1e-3
+# SpacingBetweenSlices further from the affine than this is worth a word.
+SPACING_AGREEMENT = 0.02
+
+Dimensionality = Literal["2D", "3D", "unknown"]
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a scan's slices were excited.
+
+    Parameters
+    ----------
+    slice_axis
+        The through-plane voxel axis, 0 to 2.
+    gap
+        Fraction of the slice spacing that was not excited,
+        ``1 - thickness / spacing``; negative where slices overlap.
+    gap_source
+        Where the gap comes from, for the record.
+    dimensionality
+        Slice-selective (2D) or slab-selective (3D) excitation.
+    """
+
+    slice_axis: int
+    gap: float
+    gap_source: str
+    dimensionality: Dimensionality
+
+
+def acquisition_from_sidecar(metadata: Mapping[str, Any], affine: ArrayLike) -> Acquisition:
+    """Read a scan's slice geometry off its BIDS metadata and its affine.
+
+    The slice spacing is the voxel size along the slice axis;
+    ``SpacingBetweenSlices`` is only compared to it, since resampling and
+    conversion change the one and leave the other. A value that is missing or
+    cannot be true gives no gap; the latter is logged as a warning.
+
+    Parameters
+    ----------
+    metadata
+        BIDS sidecar of the scan, lengths in mm.
+    affine
+        ``(4, 4)``, voxel index to world mm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scan = {"MRAcquisitionType": "2D", "SliceThickness": 4}
+    >>> round(acquisition_from_sidecar(scan, np.diag([1.0, 1.0, 5.0, 1.0])).gap, 3)
+    0.2
+    """
+    axis = _slice_axis(metadata, affine)
+    spacing = float(voxel_size(affine)[axis])
+    dimensionality = _dimensionality(metadata)
+    _compare_spacing(metadata, spacing)
+    if dimensionality == "3D":
+        return Acquisition(axis, 0.0, "none: 3D acquisition", dimensionality)
+    gap, source = _gap(metadata, spacing)
+    return Acquisition(axis, gap, source, dimensionality)
+
+
+def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike) -> int:
+    thickest = slice_axis(affine)
+    direction = metadata.get("SliceEncodingDirection")
+    if direction is None:
+        return thickest
+    if not isinstance(direction, str) or not re.fullmatch("[ijk]-?", direction):
+        logger.warning(
+            "SliceEncodingDirection is %r where BIDS has i, j or k; "
+            "the axis with the largest voxel size is used",
+            direction,
+        )
+        return thickest
+    named = "ijk".index(direction[0])
+    sizes = voxel_size(affine)
+    if sizes[named] < sizes[thickest] * (1 - SPACING_AGREEMENT):
+        logger.warning(
+            "SliceEncodingDirection %s names an axis of %.3g mm, thinner than the %.3g mm of "
+            "axis %s: check the sidecar if the image was reoriented",
+            direction,
+            sizes[named],
+            sizes[thickest],
+            "ijk"[thickest],
+        )
+    return named
+
+
+def _dimensionality(metadata: Mapping[str, Any]) -> Dimensionality:
+    kind = str(metadata.get("MRAcquisitionType", "")).strip().upper()
+    if kind == "2D":
+        return "2D"
+    return "3D" if kind == "3D" else "unknown"
+
+
+def _gap(metadata: Mapping[str, Any], spacing: float) -> tuple[float, str]:
+    """Gap as a fraction of ``spacing`` (mm), and where it comes from."""
+    stated = metadata.get("SliceThickness")
+    if stated is None:
+        return 0.0, "assumed none: no SliceThickness"
+    thickness = _positive_number(stated)
+    if thickness is None:
+        logger.warning("SliceThickness is %r, not a length in mm; no slice gap is assumed", stated)
+        return 0.0, f"assumed none: SliceThickness {stated!r} is not a length"
+    if not MIN_THICKNESS_RATIO <= thickness / spacing <= MAX_THICKNESS_RATIO:
+        logger.warning(
+            "SliceThickness %g mm does not fit the slice spacing of %.4g mm; "
+            "no slice gap is assumed",
+            thickness,
+            spacing,
+        )
+        return 0.0, f"assumed none: SliceThickness {thickness:g} mm, spacing {spacing:.4g} mm"
+    source = f"SliceThickness {thickness:g} mm over slice spacing {spacing:.4g} mm"
+    if abs(thickness - spacing) <= SPACING_PRECISION * spacing:
+        return 0.0, source
+    return 1.0 - thickness / spacing, source
+
+
+def _compare_spacing(metadata: Mapping[str, Any], spacing: float) -> None:
+    stated = metadata.get("SpacingBetweenSlices")
+    if stated is None:
+        return
+    length = _positive_number(stated)
+    if length is None or abs(length - spacing) > SPACING_AGREEMENT * spacing:
+        logger.warning(
+            "SpacingBetweenSlices is %s mm but the image has %.4g mm; the image is believed",
+            stated,
+            spacing,
+        )
+
+
+def _positive_number(value: Any) -> float | None:
+    # bool is an int to Python, and "4" a string: neither is a length.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value > 0 else None

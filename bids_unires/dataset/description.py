@@ -1,0 +1,135 @@
+"""Files that describe the derivative dataset as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .writing import write_once
+
+PIPELINE_NAME = "bids_unires"
+BIDS_VERSION = "1.10.1"
+# Set where a container image is built, so that its results name it.
+CONTAINER_VARIABLES = {
+    "Type": "BIDS_UNIRES_CONTAINER_TYPE",
+    "Tag": "BIDS_UNIRES_CONTAINER_TAG",
+    "URI": "BIDS_UNIRES_CONTAINER_URI",
+}
+DESCRIPTIONS = {
+    "sr": "Super-resolved by maximum a posteriori reconstruction from all scans of the participant",
+    "fov": "Field of view: where at least one scan measured",
+}
+# Without a trailing slash, which the validator would not match. CT has no place in BIDS yet.
+IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
+
+README = """\
+# Super-resolved images
+
+Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
+
+- `sub-*/[ses-*/]anat/*_space-individual_res-*_desc-sr_*.nii.gz`: one image per contrast, all
+  contrasts of a participant (and session) on one grid. Their sidecars tell from which scans, with
+  which settings, and how well the image explains the scans.
+- `*_desc-fov_mask.nii.gz`: where at least one scan measured. Outside of it there are no data.
+- `*_from-*_to-individual_mode-image_xfm.txt`: the position of each scan, in ITK's format:
+  `antsApplyTransforms -i SCAN -r IMAGE -t FILE` brings the scan to the grid of the image.
+- `logs`: what was run when, and what to cite.
+"""
+
+CITATION = """\
+# What to cite
+
+The images in this dataset were reconstructed with bids_unires {version}, which implements:
+
+- Brudfors M, Balbastre Y, Nachev P, Ashburner J (2018). MRI Super-Resolution Using Multi-channel
+  Total Variation. Medical Image Understanding and Analysis (MIUA). arXiv:1810.03422
+- Brudfors M, Balbastre Y, Nachev P, Ashburner J (2019). A Tool for Super-Resolving Multimodal
+  Clinical MRI. arXiv:1909.01140
+"""
+
+
+def write_dataset_files(output_dir: Path, bids_dir: Path) -> None:
+    """Write what all participants share, unless another process already did.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be created.
+    """
+    description = json.dumps(dataset_description(output_dir, bids_dir), indent=2)
+    rows = [f"desc-{label}\t{text}" for label, text in sorted(DESCRIPTIONS.items())]
+    files = {
+        "dataset_description.json": description + "\n",
+        "README": README.format(version=__version__),
+        ".bidsignore": "\n".join(IGNORED) + "\n",
+        "descriptions.tsv": "\n".join(["desc_id\tdescription", *rows]) + "\n",
+        "logs/CITATION.md": CITATION.format(version=__version__),
+    }
+    for name, text in files.items():
+        write_once(output_dir / name, text)
+
+
+def dataset_description(output_dir: Path, bids_dir: Path) -> dict[str, Any]:
+    """Content of ``dataset_description.json``.
+
+    The raw dataset is linked to by a relative path where the derivatives lie within it,
+    so that both can move together, and by a ``file:`` URI elsewhere.
+    """
+    raw = json.loads((bids_dir / "dataset_description.json").read_text("utf-8"))
+    link = _link(output_dir.resolve(), bids_dir.resolve())
+    description = {
+        "Name": f"{raw.get('Name', bids_dir.resolve().name)}: super-resolved images",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [generated_by()],
+        "SourceDatasets": [_source(raw, link)],
+        "DatasetLinks": {"raw": link},
+        "HowToAcknowledge": "Please cite the publications listed in logs/CITATION.md.",
+    }
+    # What is derived from data can be passed on under the terms of the data, if at all.
+    if isinstance(raw.get("License"), str):
+        description["License"] = raw["License"]
+    return description
+
+
+def generated_by(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Name, version and origin of this program, and of the container it runs in."""
+    pipeline: dict[str, Any] = {"Name": PIPELINE_NAME, "Version": __version__}
+    url = _code_url()
+    if url:
+        pipeline["CodeURL"] = url
+    container = {
+        key: environment[variable]
+        for key, variable in CONTAINER_VARIABLES.items()
+        if environment.get(variable)
+    }
+    if container:
+        pipeline["Container"] = container
+    return pipeline
+
+
+def _code_url() -> str | None:
+    try:
+        urls = metadata.metadata(PIPELINE_NAME).get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        return None
+    named = dict(url.split(", ", 1) for url in urls)
+    return next(
+        (named[name] for name in ("Source", "Repository", "Homepage") if name in named), None
+    )
+
+
+def _link(output_dir: Path, bids_dir: Path) -> str:
+    if output_dir.is_relative_to(bids_dir):
+        return "/".join([".."] * len(output_dir.relative_to(bids_dir).parts))
+    return bids_dir.as_uri()
+
+
+def _source(raw: Mapping[str, Any], link: str) -> dict[str, str]:
+    doi = raw.get("DatasetDOI")
+    return {"DOI": doi} if isinstance(doi, str) and doi else {"URL": link}

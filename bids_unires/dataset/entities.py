@@ -1,0 +1,77 @@
+"""The entities of BIDS file names: which of them tell contrasts apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+# Labels that say how the slices lie and nothing about the contrast.
+ORIENTATION_LABEL = re.compile(r"(?:ax|axial|tra|cor|coronal|sag|sagittal)\d*", re.IGNORECASE)
+# Entities by which scans of one contrast may differ; chunk is another part of the body.
+REPEAT_ENTITIES = frozenset({"run", "chunk"})
+# Entities that name the participant or the kind of file, not the contrast.
+FILE_ENTITIES = frozenset({"subject", "session", "datatype", "extension", "suffix"})
+# BIDS key of each entity a raw anatomical image may carry, in the order of file names.
+ENTITY_KEYS = {
+    "subject": "sub",
+    "session": "ses",
+    "sample": "sample",
+    "task": "task",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "staining": "stain",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "echo": "echo",
+    "flip": "flip",
+    "inv": "inv",
+    "mt": "mt",
+    "part": "part",
+    "chunk": "chunk",
+}
+IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+
+
+def contrast_entities(entities: Mapping[str, str]) -> dict[str, str]:
+    """Pick the entities of a file name that identify its contrast, and its suffix.
+
+    Examples
+    --------
+    >>> contrast_entities({"subject": "01", "acquisition": "sag2", "run": "1", "suffix": "T1w"})
+    {'suffix': 'T1w'}
+    """
+    identity = {
+        name: entities[name]
+        for name in ENTITY_KEYS
+        if name in entities
+        and name not in FILE_ENTITIES | REPEAT_ENTITIES
+        and not (name == "acquisition" and ORIENTATION_LABEL.fullmatch(entities[name]))
+    }
+    return {**identity, "suffix": entities["suffix"]}
+
+
+def contrast_name(entities: Mapping[str, str]) -> str:
+    """Name a contrast as a file name would.
+
+    Examples
+    --------
+    >>> contrast_name({"subject": "01", "ceagent": "gad", "run": "1", "suffix": "T1w"})
+    'ce-gad_T1w'
+    """
+    identity = contrast_entities(entities)
+    suffix = identity.pop("suffix")
+    return "_".join([*(f"{ENTITY_KEYS[name]}-{value}" for name, value in identity.items()), suffix])
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key under which ``run-2`` comes before ``run-10``."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def listing(labels: Iterable[str], most: int = 20) -> str:
+    """Join labels by commas; beyond ``most`` only count them."""
+    labels = list(labels)
+    shown = ", ".join(labels[:most])
+    return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")

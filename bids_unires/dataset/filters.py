@@ -1,0 +1,86 @@
+"""The pybids queries of a run: suffixes and labels, narrowed by a filter file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import MRI_SUFFIXES, RunConfig
+from ..errors import MissingInputError, UsageError
+from .entities import ENTITY_KEYS, IMAGE_EXTENSIONS, listing
+
+
+def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Make the pybids query of every modality, after the filter file.
+
+    Returns
+    -------
+    dict
+        Suffix to keyword arguments of ``BIDSLayout.get``.
+
+    Raises
+    ------
+    MissingInputError
+        If the filter file does not exist.
+    UsageError
+        If it is not JSON, or names a modality or an entity that is not known.
+    """
+    queries: dict[str, dict[str, Any]] = {
+        # Phase, real and imaginary parts are no intensities the model could explain.
+        suffix: {"suffix": suffix, "extension": list(IMAGE_EXTENSIONS), "part": [None, "mag"]}
+        for suffix in config.modalities
+    }
+    if config.bids_filter_file is not None:
+        by_name = {suffix.lower(): suffix for suffix in queries}
+        for name, entities in _read_filters(config.bids_filter_file).items():
+            suffix = by_name.get(name.lower())
+            if suffix is None:
+                if name.lower() in (known.lower() for known in MRI_SUFFIXES):
+                    continue  # A modality that this run does not use.
+                raise UsageError(
+                    f"{config.bids_filter_file} has the unknown key {name!r}; "
+                    f"keys are {', '.join(sorted(by_name))}"
+                )
+            queries[suffix].update(_checked_filter(entities, name, config.bids_filter_file))
+    return {suffix: _with_sentinels(query) for suffix, query in queries.items()}
+
+
+def _read_filters(path: Path) -> dict[str, Any]:
+    try:
+        filters = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError(f"the filter file {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the filter file {path} is not readable JSON: {error}") from error
+    if not isinstance(filters, dict):
+        raise UsageError(f"the filter file {path} must hold one JSON object")
+    return filters
+
+
+def _checked_filter(entities: Any, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(entities, dict):
+        raise UsageError(f"{path}: {name!r} must be an object of entities and values")
+    known = {*ENTITY_KEYS, "datatype", "extension", "suffix"}
+    unknown = sorted(set(entities) - known)
+    if unknown:
+        raise UsageError(
+            f"{path}: {name!r} filters by the unknown entity {listing(unknown)}; "
+            f"entities are {', '.join(sorted(known))}"
+        )
+    return dict(entities)
+
+
+def _with_sentinels(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace null and "*" by pybids' words for "absent" and "any value"."""
+    from bids.layout import Query
+
+    def sentinel(value: Any) -> Any:
+        if isinstance(value, list):
+            return [sentinel(item) for item in value]
+        if value is None:
+            return Query.NONE
+        return Query.ANY if value == "*" else value
+
+    return {entity: sentinel(value) for entity, value in query.items()}

@@ -1,0 +1,121 @@
+"""Sidecars: what a reader of a result has to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .naming import resolution_text
+from .query import Contrast, ParticipantPlan, Scan
+
+# Statements about the scanner and the contrast, which reconstruction leaves true.
+# Whatever describes slices, matrix, timing or the file itself is not among them.
+INHERITED = (
+    "Manufacturer",
+    "ManufacturersModelName",
+    "DeviceSerialNumber",
+    "StationName",
+    "SoftwareVersions",
+    "MagneticFieldStrength",
+    "ImagingFrequency",
+    "ReceiveCoilName",
+    "InstitutionName",
+    "InstitutionAddress",
+    "InstitutionalDepartmentName",
+    "Modality",
+    "BodyPart",
+    "BodyPartExamined",
+    "ContrastBolusIngredient",
+    "PulseSequenceType",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "SequenceName",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "FlipAngle",
+    "SpoilingState",
+    "SpoilingType",
+    "MTState",
+    "PixelBandwidth",
+)
+
+
+def image_sidecar(
+    plan: ParticipantPlan,
+    contrast: Contrast,
+    *,
+    description: str,
+    voxel_size: Sequence[float],
+    spatial_reference: str,
+    unires: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Sidecar of a reconstructed image.
+
+    Parameters
+    ----------
+    plan, contrast
+        What was reconstructed. All scans of the plan are sources, since the
+        prior couples the contrasts; those of this contrast come first.
+    description
+        How the image came about, in a sentence.
+    voxel_size
+        In mm along x, y and z.
+    spatial_reference
+        BIDS URI of the image that defines the grid.
+    unires
+        Provenance: version, settings, estimates, quality of the fit.
+    """
+    others = [scan for scan in plan.scans if scan not in contrast.scans]
+    return {
+        "Description": description,
+        "Sources": [scan.uri for scan in (*contrast.scans, *others)],
+        "SpatialReference": spatial_reference,
+        "Resolution": resolution_text(voxel_size),
+        "SkullStripped": any(scan.metadata.get("SkullStripped") is True for scan in contrast.scans),
+        **inherited_metadata(contrast.scans),
+        "UniRes": dict(unires),
+    }
+
+
+def mask_sidecar(
+    plan: ParticipantPlan,
+    *,
+    description: str,
+    voxel_size: Sequence[float],
+    spatial_reference: str,
+) -> dict[str, Any]:
+    """Sidecar of a mask made from all scans of a unit of work; see `image_sidecar`."""
+    return {
+        "Type": "ROI",
+        "Description": description,
+        "Sources": [scan.uri for scan in plan.scans],
+        "SpatialReference": spatial_reference,
+        "Resolution": resolution_text(voxel_size),
+    }
+
+
+def transform_sidecar(scan: Scan, *, description: str, spatial_reference: str) -> dict[str, Any]:
+    """Sidecar of the transform that takes one scan to the grid of ``spatial_reference``."""
+    return {
+        "Description": description,
+        "Sources": [scan.uri, spatial_reference],
+        "SpatialReference": spatial_reference,
+    }
+
+
+def inherited_metadata(scans: Sequence[Scan]) -> dict[str, Any]:
+    """Metadata that hold for the result: still true, and the same for every repeat."""
+    first, *others = [scan.metadata for scan in scans]
+    return {
+        key: first[key]
+        for key in INHERITED
+        if key in first and all(key in other and other[key] == first[key] for other in others)
+    }
+
+
+def derivative_uri(output_dir: Path, path: Path) -> str:
+    """BIDS URI of one of our own files, from within the dataset it is in."""
+    return f"bids::{path.relative_to(output_dir).as_posix()}"

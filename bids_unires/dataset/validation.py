@@ -1,0 +1,200 @@
+"""Checks before any work: the folders, and whether the input is valid BIDS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..config import RunConfig
+from ..errors import InvalidDatasetError, MissingInputError, OutputError, UsageError
+
+logger = logging.getLogger("bids_unires")
+
+VALIDATOR = "bids-validator-deno"
+# Damaged images: reported one by one when they are read, so that one participant
+# whose scan was not copied in full does not keep the others from being processed.
+CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE"})
+# Top-level files that say nothing about the images.
+UNUSED_TABLES = frozenset({"participants", "samples", "sessions", "phenotype"})
+MESSAGES_SHOWN = 3
+
+
+def check_folders(config: RunConfig) -> None:
+    """Check input and output folders, cheaply and without creating anything.
+
+    Raises
+    ------
+    MissingInputError
+        If the dataset is not there.
+    InvalidDatasetError
+        If it is no BIDS dataset.
+    UsageError
+        If a folder to write to lies where it would be taken for raw data.
+    OutputError
+        If the output folder cannot be created, or holds another dataset.
+    """
+    _check_bids_dir(config.bids_dir)
+    _check_outside(config.output_dir, config.bids_dir, "the output folder", or_derivatives=True)
+    if config.bids_database_dir is not None:
+        _check_outside(config.bids_database_dir, config.bids_dir, "the index database")
+    if config.work_dir is not None:
+        _check_outside(config.work_dir, config.bids_dir, "the work folder")
+    _check_creatable(config.output_dir)
+    _check_owner(config.output_dir)
+
+
+def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
+    """Run the BIDS validator on the input.
+
+    Errors stop the run, except in files it does not read: other participants, other
+    kinds of data, tables. Those are logged.
+
+    Raises
+    ------
+    InvalidDatasetError
+        If a file this run depends on breaks a rule of BIDS.
+    """
+    issues = _validator_errors(config.bids_dir)
+    concerning = [
+        issue
+        for issue in issues
+        if issue.get("code") not in CONTENT_CODES
+        and _is_used(str(issue.get("location") or ""), participants, config.modalities)
+    ]
+    if concerning:
+        shown = "; ".join(_describe(issue) for issue in concerning[:MESSAGES_SHOWN])
+        more = len(concerning) - MESSAGES_SHOWN
+        raise InvalidDatasetError(
+            f"{config.bids_dir} is not valid BIDS: {shown}"
+            + (f"; and {more} more" if more > 0 else "")
+            + f" (see them all with: {VALIDATOR} {config.bids_dir}; "
+            "go on regardless with --skip-bids-validation)"
+        )
+    if issues:
+        logger.warning(
+            "the BIDS validator found %d errors in files this run does not depend on, such as %s",
+            len(issues),
+            _describe(issues[0]),
+        )
+
+
+def _check_bids_dir(bids_dir: Path) -> None:
+    if not bids_dir.exists():
+        raise MissingInputError(f"the dataset {bids_dir} does not exist")
+    if not bids_dir.is_dir():
+        raise InvalidDatasetError(f"{bids_dir} is not a folder: name the root of a BIDS dataset")
+    description = bids_dir / "dataset_description.json"
+    try:
+        content = json.loads(description.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InvalidDatasetError(
+            f"{bids_dir} has no dataset_description.json: name the root of a BIDS dataset"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InvalidDatasetError(f"{description} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidDatasetError(f"{description} must hold one JSON object")
+
+
+def _check_outside(
+    folder: Path, bids_dir: Path, what: str, *, or_derivatives: bool = False
+) -> None:
+    folder_there, bids_there = folder.resolve(), bids_dir.resolve()
+    if not folder_there.is_relative_to(bids_there):
+        return
+    if or_derivatives:
+        if folder_there.relative_to(bids_there).parts[:1] == ("derivatives",):
+            return
+        place = f"outside of it, or {bids_dir / 'derivatives' / 'bids_unires'}"
+    else:
+        place = "outside of it"
+    raise UsageError(
+        f"{what} {folder} lies in the dataset {bids_dir}, where it would be taken for raw data: "
+        f"choose a place {place}"
+    )
+
+
+def _check_creatable(folder: Path) -> None:
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        if existing.is_symlink():
+            raise OutputError(f"{folder} cannot be created: {existing} is a broken link")
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"{folder} cannot be created: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written to: no permission in {existing}")
+
+
+def _check_owner(output_dir: Path) -> None:
+    """Do not mix our results into the dataset of another program."""
+    description = output_dir / "dataset_description.json"
+    try:
+        content = json.loads(description.read_text("utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{description} is there but not readable JSON: {error}") from error
+    pipelines = content.get("GeneratedBy") if isinstance(content, dict) else None
+    names = [item.get("Name") for item in pipelines or [] if isinstance(item, dict)]
+    if "bids_unires" not in names:
+        owner = ", ".join(str(name) for name in names) or "another program"
+        raise OutputError(
+            f"{output_dir} already holds a dataset of {owner}: choose another output folder"
+        )
+
+
+def _validator_errors(bids_dir: Path) -> list[dict[str, Any]]:
+    """Errors that the BIDS validator reports; none where it cannot run."""
+    executable = find_validator()
+    if executable is None:
+        logger.warning("%s is not installed: the input is not validated", VALIDATOR)
+        return []
+    # Image headers are checked, and reported with advice, when the images are read.
+    command = [executable, "--json", "--ignoreWarnings", "--ignoreNiftiHeaders", str(bids_dir)]
+    environment = {**os.environ, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        report = json.loads(done.stdout)
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "the BIDS validator could not run (%s): the input is not validated",
+            " ".join(str(error).split()),
+        )
+        return []
+    issues: list[dict[str, Any]] = report["issues"]["issues"]
+    return [issue for issue in issues if issue.get("severity") == "error"]
+
+
+def find_validator() -> str | None:
+    """Prefer the validator beside this Python, which need not be on the path."""
+    beside = Path(sys.executable).parent / VALIDATOR
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which(VALIDATOR)
+
+
+def _is_used(location: str, participants: Sequence[str], modalities: Sequence[str]) -> bool:
+    """Whether a run depends on a file: its path from the root of the dataset."""
+    parts = PurePosixPath(location).parts[1:]
+    if not parts:
+        return True
+    stem = parts[-1].split(".", 1)[0]
+    suffix = stem.rsplit("_", 1)[-1]
+    if not parts[0].startswith("sub-"):
+        return (
+            stem not in UNUSED_TABLES
+            and parts[0] not in UNUSED_TABLES
+            and ("_" not in stem or suffix in modalities or stem == "dataset_description")
+        )
+    return parts[0][4:] in participants and suffix in modalities
+
+
+def _describe(issue: Mapping[str, Any]) -> str:
+    what = " ".join(str(issue[key]) for key in ("code", "subCode") if issue.get(key))
+    return f"{what} in {issue['location']}" if issue.get("location") else what

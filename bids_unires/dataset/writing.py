@@ -1,0 +1,225 @@
+"""Files that are either there in full or not there at all.
+
+A file is written under a hidden temporary name in its own folder and renamed when it is
+complete and on disk. While it is being written its writer holds a lock on it, so that
+what a killed process left behind can be told from what another one is writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputOutputError, OutputError, UniResError
+
+# Hidden from pybids and the validator (leading dot) and from globs such as *.nii.gz.
+TEMPORARY_PREFIX = ".unires-"
+TEMPORARY_SUFFIX = ".part"
+# Where the file system knows no locks, a temporary file this old is nobody's.
+ABANDONED_SECONDS = 24 * 3600.0
+# Of ISA-L's levels 0 to 3 this is the fastest that still compresses well.
+GZIP_LEVEL = 2
+SCANNER_ANATOMICAL = 1
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, which becomes ``path`` when the block ends well.
+
+    The parent folder is made if need be. If the block raises, nothing remains.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the file cannot be created.
+    InputOutputError
+        If writing fails, as on a full disk.
+    """
+    path = Path(path)
+    temporary, lock = _create_temporary(path)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+        # Some network file systems refuse to sync a folder; the file itself was synced.
+        with suppress(OSError):
+            _flush_to_disk(path.parent)
+    except UniResError:
+        raise
+    except OSError as error:
+        if error.filename is None or Path(error.filename) in (temporary, path):
+            raise InputOutputError(
+                f"{path} could not be written: {error.strerror or error}"
+            ) from error
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text, atomically; see `atomic_path` for what can go wrong."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, "utf-8")
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON object, atomically; arrays become lists, NaN and infinity null."""
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def write_once(path: Path, text: str) -> bool:
+    """Write text unless the file exists, also when several processes try at once.
+
+    Returns
+    -------
+    bool
+        Whether this call created the file.
+    """
+    if path.exists():
+        return False
+    temporary, lock = _create_temporary(path)
+    try:
+        temporary.write_text(text, "utf-8")
+        _flush_to_disk(temporary)
+        try:
+            # Unlike a rename, a link never replaces what another process wrote first.
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # File systems without hard links: both processes write the same text.
+            os.replace(temporary, path)
+        return True
+    except OSError as error:
+        raise InputOutputError(f"{path} could not be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
+    """Write intensities as float32 NIfTI-1, atomically.
+
+    sform and qform are the same, in scanner coordinates; the slope is 1. The same
+    data give the same bytes.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.nii`` or ``.nii.gz``.
+    data
+        Intensities, ``(X, Y, Z)``.
+    affine
+        ``(4, 4)``, voxel index to world mm, without shear.
+    """
+    return _write_nifti(path, np.asarray(data, dtype=np.float32), affine)
+
+
+def write_mask(path: Path, mask: ArrayLike, affine: ArrayLike) -> Path:
+    """Write a mask ``(X, Y, Z)`` as 0 and 1 in uint8; otherwise as `write_image`."""
+    return _write_nifti(path, (np.asarray(mask) != 0).astype(np.uint8), affine)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete what killed runs left half-written in one folder; return how many files.
+
+    Files that a living process is writing are left alone.
+    """
+    removed = 0
+    for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")):
+        # Another process may finish or clean up the same file meanwhile.
+        with suppress(OSError):
+            if _is_abandoned(path):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _create_temporary(path: Path) -> tuple[Path, int]:
+    """Make an empty file beside ``path``, and the descriptor that holds the lock on it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            token = secrets.token_hex(4)
+            temporary = path.with_name(f"{TEMPORARY_PREFIX}{token}-{path.name}{TEMPORARY_SUFFIX}")
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between creation and lock a clean-up may have taken it for a leftover.
+            if temporary.exists():
+                return temporary, descriptor
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be created: {error.strerror or error}") from error
+
+
+def _is_abandoned(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - os.fstat(descriptor).st_mtime > ABANDONED_SECONDS
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
+    if data.ndim != 3:
+        raise ValueError(f"an image has three axes, got shape {data.shape}")
+    matrix = np.asarray(affine, dtype=np.float64)
+    image = nib.Nifti1Image(data, matrix)
+    image.set_qform(matrix, code=SCANNER_ANATOMICAL, strip_shears=False)
+    image.set_sform(matrix, code=SCANNER_ANATOMICAL)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.name.endswith(".gz"):
+            # No file name and no time in the header: the same data, the same bytes.
+            with igzip.IGzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as compressed:
+                image.to_stream(compressed)
+        else:
+            image.to_stream(file)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

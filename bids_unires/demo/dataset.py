@@ -1,0 +1,199 @@
+"""The demonstration's files: a raw BIDS dataset, and the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_unires.dataset.naming import sidecar_path
+from bids_unires.dataset.writing import write_json, write_text
+from bids_unires.errors import OutputError
+from bids_unires.geometry import Affine
+from bids_unires.volume import Volume
+
+from .phantom import Participant, TissueMaps, build_anatomy
+from .scanner import Motion, Protocol, acquire
+
+DATASET_NAME = "Simulated thick-slice scans of two heads"
+
+_README = """\
+Simulated scans of simulated heads, made by `bids_unires demo`.
+
+Each participant has a T1w, a T2w and a FLAIR scan of 4 mm slices, 1 mm in plane, each
+with its slices in another plane and the head moved by a few mm and degrees in between.
+The heads come from the ICBM152 2009a symmetric template with its grey- and white-matter
+maps; skull, scalp, perivascular spaces and lesions are synthetic. Nobody was scanned.
+
+The template is copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre,
+Montreal Neurological Institute, McGill University. Permission to use, copy, modify, and
+distribute it is granted for any purpose without fee, provided that this notice appears
+in all copies; the authors and McGill University make no representations about its
+suitability for any purpose.
+"""
+
+_DESCRIPTION = {
+    "Name": DATASET_NAME,
+    "BIDSVersion": "1.10.1",
+    "DatasetType": "raw",
+    "Authors": ["bids_unires demo"],
+    "Acknowledgements": "ICBM152 2009a template of the McConnell Brain Imaging Centre",
+    "ReferencesAndLinks": ["https://doi.org/10.1016/j.neuroimage.2010.07.033"],
+}
+
+
+@dataclass(frozen=True)
+class DemoPaths:
+    """Where the demonstration keeps its parts.
+
+    Parameters
+    ----------
+    root
+        The folder given by the user.
+    """
+
+    root: Path
+
+    @property
+    def bids(self) -> Path:
+        """The raw dataset."""
+        return self.root / "bids"
+
+    @property
+    def truth(self) -> Path:
+        """What the scans are degraded from."""
+        return self.root / "truth"
+
+    @property
+    def derivatives(self) -> Path:
+        """What the participant level makes."""
+        return self.root / "derivatives"
+
+    def scan(self, label: str, suffix: str) -> Path:
+        """One thick-slice scan."""
+        return self.bids / f"sub-{label}" / "anat" / f"sub-{label}_{suffix}.nii.gz"
+
+    def true_image(self, label: str, suffix: str) -> Path:
+        """One contrast at full resolution and without noise."""
+        return self.truth / f"sub-{label}" / f"sub-{label}_{suffix}.nii.gz"
+
+    def true_head(self, label: str) -> Path:
+        """Mask of all that is not air."""
+        return self.truth / f"sub-{label}" / f"sub-{label}_desc-head_mask.nii.gz"
+
+
+def claim(root: Path) -> DemoPaths:
+    """Make sure that a folder is new, empty, or an earlier demonstration's.
+
+    Parameters
+    ----------
+    root
+        The folder to write into; made when it is missing.
+
+    Returns
+    -------
+    DemoPaths
+        The places inside it.
+
+    Raises
+    ------
+    OutputError
+        If it holds anything else, or cannot be made.
+    """
+    paths = DemoPaths(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        empty = not any(root.iterdir())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {root}: {error.strerror}; name another folder"
+        ) from error
+    if not empty and _name_of(paths.bids) != DATASET_NAME:
+        raise OutputError(f"{root} holds other files; name a new or an empty folder for the demo")
+    return paths
+
+
+def _name_of(dataset: Path) -> str | None:
+    try:
+        description = json.loads((dataset / "dataset_description.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return description.get("Name") if isinstance(description, dict) else None
+
+
+def write_dataset(
+    paths: DemoPaths,
+    maps: TissueMaps,
+    participants: Sequence[Participant],
+    protocols: Sequence[Protocol],
+    motions: dict[tuple[str, str], Motion],
+    workers: int = 2,
+) -> None:
+    """Simulate every participant and write the raw dataset and the truth.
+
+    Parameters
+    ----------
+    paths
+        Where to; what is there of the same name is replaced.
+    maps
+        The template that all heads come from.
+    participants
+        Whom to scan.
+    protocols
+        The scans each of them gets.
+    motions
+        (participant label, suffix) to the head's motion during that scan.
+    workers
+        Participants simulated at once, each on one core.
+    """
+    write_json(paths.bids / "dataset_description.json", _DESCRIPTION)
+    write_text(paths.bids / "README", _README)
+    rows = ["participant_id", *(f"sub-{participant.label}" for participant in participants)]
+    write_text(paths.bids / "participants.tsv", "\n".join(rows) + "\n")
+
+    def simulate(participant: Participant) -> None:
+        for path, volume in _simulated(paths, maps, participant, protocols, motions):
+            _write_image(path, volume.data, volume.affine)
+        for protocol in protocols:
+            scan = paths.scan(participant.label, protocol.suffix)
+            write_json(sidecar_path(scan), protocol.sidecar())
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(simulate, participants):
+            pass
+
+
+def _simulated(
+    paths: DemoPaths,
+    maps: TissueMaps,
+    participant: Participant,
+    protocols: Sequence[Protocol],
+    motions: dict[tuple[str, str], Motion],
+) -> Iterator[tuple[Path, Volume]]:
+    """Yield every image of a participant with the place it belongs to."""
+    anatomy = build_anatomy(maps, participant)
+    affine = anatomy.grid.affine
+    head = anatomy.head.astype(np.float32)
+    yield paths.true_head(participant.label), Volume(head, affine)
+    for order, protocol in enumerate(protocols):
+        key = (participant.label, protocol.suffix)
+        truth = Volume(anatomy.image(protocol.intensities, protocol.texture_gain), affine)
+        yield paths.true_image(*key), truth
+        rng = np.random.default_rng([participant.seed, order])
+        yield paths.scan(*key), acquire(truth, protocol, motions[key], rng)
+
+
+def _write_image(path: Path, data: NDArray[np.float32], affine: Affine) -> None:
+    """Write intensities, rounded to int16, with one affine in sform and qform."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.rint(data).astype(np.int16), affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)

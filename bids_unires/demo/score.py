@@ -1,0 +1,141 @@
+"""How close an image comes to the truth, in decibels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_unires.geometry import Affine, Grid
+from bids_unires.volume import Volume
+
+
+@dataclass(frozen=True)
+class Score:
+    """Peak signal-to-noise ratios in dB inside the head, all on the result's grid.
+
+    Parameters
+    ----------
+    linear, cubic
+        Of the scan interpolated with linear and with cubic B-splines.
+    result
+        Of the reconstruction.
+    """
+
+    linear: float
+    cubic: float
+    result: float
+
+    @property
+    def gain(self) -> float:
+        """What the reconstruction adds to cubic B-spline interpolation, dB."""
+        return self.result - self.cubic
+
+
+def psnr(
+    image: NDArray[np.float32], truth: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> float:
+    """Peak signal-to-noise ratio in dB; the peak is the largest value of the truth inside.
+
+    Parameters
+    ----------
+    image, truth
+        Intensities, ``(X, Y, Z)`` each.
+    inside
+        Voxels that count, ``(X, Y, Z)``; at least one.
+
+    Returns
+    -------
+    float
+        ``20 log10(peak / rms(image - truth))``; infinite for equal images.
+
+    Raises
+    ------
+    ValueError
+        If no voxel counts.
+    """
+    if not inside.any():
+        raise ValueError("no voxel lies inside the head: nothing to compare")
+    expected = truth[inside].astype(np.float64)
+    rms = np.sqrt(np.mean((image[inside].astype(np.float64) - expected) ** 2))
+    with np.errstate(divide="ignore"):
+        return float(20 * np.log10(expected.max() / rms))
+
+
+def resample(
+    volume: Volume, grid: Grid, grid_to_volume: Affine, order: int, mode: str = "nearest"
+) -> NDArray[np.float32]:
+    """Interpolate a volume on another grid with B-splines.
+
+    Parameters
+    ----------
+    volume
+        What to interpolate.
+    grid
+        Where to.
+    grid_to_volume
+        ``(4, 4)``, world of the grid to world of the volume, mm.
+    order
+        Degree of the spline: 0 nearest, 1 linear, 3 cubic.
+    mode
+        What lies beyond the volume, as in `scipy.ndimage`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(X, Y, Z)``, the shape of ``grid``.
+    """
+    matrix = np.linalg.inv(volume.affine) @ grid_to_volume @ grid.affine
+    pulled = ndimage.affine_transform(
+        volume.data,
+        matrix[:3, :3],
+        offset=matrix[:3, 3],
+        output_shape=grid.shape,
+        output=np.float32,
+        order=order,
+        mode=mode,
+    )
+    return np.asarray(pulled)
+
+
+def score(
+    result: Volume,
+    scan: Volume,
+    truth: Volume,
+    head: Volume,
+    *,
+    to_scan: Affine,
+    to_truth: Affine,
+) -> Score:
+    """Compare a reconstruction, and interpolations of its scan, with the truth.
+
+    Parameters
+    ----------
+    result
+        The reconstruction; everything is compared on its grid.
+    scan
+        The thick-slice scan it was made from.
+    truth
+        The same contrast at full resolution.
+    head
+        1 where the truth shows the head, 0 in air.
+    to_scan, to_truth
+        ``(4, 4)``, world of the result to world of the scan and of the truth, mm.
+
+    Returns
+    -------
+    Score
+        Counting voxels of the head that lie between the scan's first and last slice.
+    """
+    grid = result.grid
+    scanned = Volume(np.ones_like(scan.data), scan.affine)
+    inside = resample(head, grid, to_truth, order=0, mode="constant") > 0.5
+    inside &= resample(scanned, grid, to_scan, order=1, mode="constant") > 0.99
+    expected = resample(truth, grid, to_truth, order=3)
+    return Score(
+        linear=psnr(resample(scan, grid, to_scan, order=1), expected, inside),
+        cubic=psnr(resample(scan, grid, to_scan, order=3), expected, inside),
+        result=psnr(result.data, expected, inside),
+    )

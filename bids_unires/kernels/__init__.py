@@ -1,0 +1,1 @@
+"""Pull, push and fused operators: compiled kernels for CPU and CUDA, and a plain reference."""

@@ -1,0 +1,139 @@
+"""The data term of one scan, ``sum(precision * (A y - x)^2) / 2``, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+import warp as wp
+from torch import Tensor
+
+from . import runtime, slabs
+from .sampling import Sampling
+from .warp_backend import SlabInterpolation
+
+
+class Operator(Protocol):
+    """A linear operator with its transpose."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Apply the operator."""
+
+    def add_adjoint(self, scan: Tensor, image: Tensor) -> None:
+        """Add the transpose, applied to ``scan``, to ``image``."""
+
+
+class DataTerm(Protocol):
+    """One scan's part of the objective."""
+
+    def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
+        """Add ``A' P (A image - x)`` to ``gradient``; return the value of the term."""
+
+    def add_normal(self, image: Tensor, product: Tensor) -> float:
+        """Add ``A' P A image`` to ``product``; return half of ``image' A' P A image``."""
+
+
+class ComposedDataTerm:
+    """Data term from an operator and its transpose: any geometry, any device.
+
+    Parameters
+    ----------
+    operator
+        The forward operator A.
+    scan
+        Measured intensities x, source shape.
+    precision
+        Weight P of every voxel, source shape; 0 where it is missing.
+    """
+
+    def __init__(self, operator: Operator, scan: Tensor, precision: Tensor) -> None:
+        self._operator = operator
+        self._scan = scan
+        self._precision = precision
+
+    def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(self._operator.forward(image) - self._scan, gradient)
+
+    def add_normal(self, image: Tensor, product: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(self._operator.forward(image), product)
+
+    def _add(self, residual: Tensor, target: Tensor) -> float:
+        weighted = self._precision * residual
+        self._operator.add_adjoint(weighted, target)
+        return 0.5 * float(torch.sum(weighted.double() * residual))
+
+
+class SlabDataTerm:
+    """Data term on the CPU in one pass: nothing of the intermediate grid is ever stored.
+
+    Parameters
+    ----------
+    sampling
+        Geometry and slice profile; blurred along one axis at most.
+    scan
+        Measured intensities x, source shape, float32.
+    precision
+        Weight P of every voxel, source shape, float32; 0 where it is missing.
+    """
+
+    def __init__(self, sampling: Sampling, scan: Tensor, precision: Tensor) -> None:
+        order = _axis_order(sampling)
+        row_axis = order[1]
+        weights = sampling.weights[row_axis]
+        used = np.flatnonzero(weights)
+        first, last = int(used[0]), int(used[-1]) + 1
+        matrix = sampling.matrix.copy()
+        matrix[:, 3] += first * matrix[:, row_axis]
+        self._ratio = sampling.ratio[row_axis]
+        self._weights = torch.as_tensor(weights[first:last], dtype=torch.float32)
+        side, slices, width = (sampling.source_shape[axis] for axis in order)
+        rows = (slices - 1) * self._ratio + last - first
+        self._slabs = SlabInterpolation(
+            sampling.target_shape, (side, rows, width), matrix[:, [*order, 3]]
+        )
+        self._scan = scan.permute(order).contiguous()
+        self._precision = precision.permute(order).contiguous()
+        self._planes = (rows * width, slices * width)
+
+    def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(image, gradient, measured=1)
+
+    def add_normal(self, image: Tensor, product: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(image, product, measured=0)
+
+    def _add(self, image: Tensor, target: Tensor, measured: int) -> float:
+        cost = torch.zeros(self._slabs.slab_count, dtype=torch.float64)
+        before = [
+            runtime.flat(self._weights),
+            self._ratio,
+            runtime.flat(self._precision),
+            runtime.flat(self._scan),
+            measured,
+        ]
+        after = [runtime.flat(target), wp.from_torch(cost)]
+
+        def inputs(_: int) -> list[object]:
+            scratch = [runtime.flat(torch.empty(size)) for size in self._planes]
+            return [*before, *scratch, *after]
+
+        self._slabs.launch(slabs.gradient_slabs, runtime.flat(image), inputs)
+        return 0.5 * float(cost.sum())
+
+
+def _axis_order(sampling: Sampling) -> tuple[int, int, int]:
+    """Scan axes as (slab, row, sample): the profile along rows, samples along memory."""
+    row = sampling.blurred_axes[0] if sampling.blurred_axes else 2
+    others = [axis for axis in range(3) if axis != row]
+    along_memory = np.abs(sampling.matrix[2, others])
+    along_lines = np.abs(sampling.matrix[1, others])
+    if along_memory.max() > 0.5:
+        sample = others[int(np.argmax(along_memory))]
+    else:
+        sample = others[int(np.argmax(along_lines))]
+    slab = next(axis for axis in others if axis != sample)
+    return slab, row, sample

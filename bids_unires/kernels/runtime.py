@@ -1,0 +1,69 @@
+"""Starting warp: where compiled kernels are kept, how many threads work, which device."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import warp as wp
+
+
+@lru_cache(maxsize=1)
+def start() -> None:
+    """Initialise warp, quietly, with a kernel cache that can be written."""
+    wp.config.log_level = wp.LOG_ERROR
+    wp.config.kernel_cache_dir = str(kernel_cache())
+    wp.init()
+
+
+def kernel_cache() -> Path:
+    """Folder of compiled kernels.
+
+    ``WARP_CACHE_PATH`` where it is set, else ``~/.cache/bids_unires``, else (no home, or a
+    read-only one, as in containers) a folder of this user among the temporary files.
+    """
+    named = os.environ.get("WARP_CACHE_PATH")
+    if named:
+        return Path(named)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    candidate = home / "bids_unires" / "kernels"
+    try:
+        candidate.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        usable = False
+    else:
+        usable = os.access(candidate, os.W_OK)
+    if usable:
+        return candidate
+    return Path(tempfile.gettempdir()) / f"bids_unires-kernels-{os.getuid()}"
+
+
+@lru_cache(maxsize=4)
+def _workers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="slab")
+
+
+def thread_count() -> int:
+    """CPU threads in use: torch's number, so that one setting governs both."""
+    return torch.get_num_threads()
+
+
+def in_threads(task: Callable[[int], Any], parts: Iterable[int]) -> None:
+    """Run ``task`` for every part, one thread each; the calls must release the lock."""
+    parts = list(parts)
+    if len(parts) == 1:
+        task(parts[0])
+        return
+    for _ in _workers(thread_count()).map(task, parts):
+        pass
+
+
+def flat(tensor: torch.Tensor) -> wp.array:
+    """A contiguous tensor as a one-dimensional warp array on the same memory."""
+    return wp.from_torch(tensor.view(-1))

@@ -1,0 +1,211 @@
+"""The forward operator with compiled kernels: slabs on the CPU, voxels on the GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+import warp as wp
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import runtime
+from .sampling import Sampling
+
+runtime.start()
+
+from . import slabs, voxels  # noqa: E402  (kernels may only be declared once warp runs)
+from .trilinear import matrix34  # noqa: E402
+
+# Two samples touch a common voxel only if they are less than 2 voxels apart on every axis.
+_REACH = 2 * math.sqrt(3)
+_MOST_SLABS = 64
+
+
+
+
+class Interpolation(Protocol):
+    """Trilinear samples of an image on an intermediate grid, and the transpose."""
+
+    def pull(self, image: Tensor, samples: Tensor) -> None:
+        """Interpolate ``image`` into ``samples``."""
+
+    def push(self, samples: Tensor, image: Tensor) -> None:
+        """Add the transpose of :meth:`pull` to ``image``."""
+
+
+class SlabInterpolation:
+    """Interpolation on the CPU, in slabs that threads can work on side by side.
+
+    Parameters
+    ----------
+    image_shape
+        Sides of the wanted image.
+    shape
+        Sides of the intermediate grid, slab axis first.
+    matrix
+        ``(3, 4)`` float64, intermediate voxel (in that axis order) -> image voxel.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        shape: tuple[int, int, int],
+        matrix: NDArray[np.float64],
+    ) -> None:
+        self.slab_count = _slab_count(shape[0], matrix)
+        self.lattice = slabs.Lattice()
+        self.lattice.image_shape = wp.vec3i(*image_shape)
+        self.lattice.shape = wp.vec3i(*shape)
+        self.lattice.matrix = matrix34(*matrix.ravel().tolist())
+        wp.load_module(slabs, device="cpu")
+
+    def pull(self, image: Tensor, samples: Tensor) -> None:
+        """Interpolate ``image`` into ``samples`` (shape of the lattice)."""
+        arrays = [runtime.flat(samples)]
+        self.launch(slabs.pull_slabs, runtime.flat(image), lambda _: arrays)
+
+    def push(self, samples: Tensor, image: Tensor) -> None:
+        """Add the transpose of :meth:`pull` to ``image``."""
+        arrays = [runtime.flat(samples)]
+        self.launch(slabs.push_slabs, runtime.flat(image), lambda _: arrays)
+
+    def launch(
+        self, kernel: wp.Kernel, image: wp.array, inputs: Callable[[int], list[object]]
+    ) -> None:
+        """Run a kernel over all even slabs, then over all odd ones.
+
+        ``inputs`` gives what the kernel takes after the slabs, for one worker.
+        """
+        for colour in (0, 1):
+            slab_total = (self.slab_count - colour + 1) // 2
+            workers = min(runtime.thread_count(), slab_total)
+
+            def work(
+                worker: int, colour: int = colour, total: int = slab_total, workers: int = workers
+            ) -> None:
+                mine = (total - worker + workers - 1) // workers
+                cut = [self.lattice, self.slab_count, colour + 2 * worker, 2 * workers]
+                wp.launch(kernel, mine, inputs=[image, *cut, *inputs(worker)], device="cpu")
+
+            runtime.in_threads(work, range(workers))
+
+
+def _slab_count(side: int, matrix: NDArray[np.float64]) -> int:
+    slab, row, sample = matrix[:, 0], matrix[:, 1], matrix[:, 2]
+    normal = np.cross(row, sample)
+    spacing = abs(float(slab @ normal)) / float(np.linalg.norm(normal))
+    thickness = math.ceil(_REACH / spacing) + 1
+    return max(1, min(side // thickness, _MOST_SLABS))
+
+
+class VoxelInterpolation:
+    """Interpolation with one thread per voxel, on any device.
+
+    Parameters
+    ----------
+    image_shape
+        Sides of the wanted image.
+    matrix
+        ``(3, 4)`` float64, intermediate voxel -> image voxel.
+    device
+        Where the images are.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        matrix: NDArray[np.float64],
+        device: torch.device,
+    ) -> None:
+        self._image_shape = wp.vec3i(*image_shape)
+        self._matrix = matrix34(*matrix.ravel().tolist())
+        self._inverse = voxels.matrix33(*np.linalg.inv(matrix[:, :3]).ravel().tolist())
+        self._device = wp.device_from_torch(device)
+
+    def pull(self, image: Tensor, samples: Tensor) -> None:
+        """Interpolate ``image`` into ``samples`` (shape of the intermediate grid)."""
+        inputs = [runtime.flat(image), self._image_shape, self._matrix, wp.from_torch(samples)]
+        wp.launch(voxels.pull_voxels, samples.shape, inputs=inputs, device=self._device)
+
+    def push(self, samples: Tensor, image: Tensor) -> None:
+        """Add the transpose of :meth:`pull` to ``image``."""
+        inputs = [wp.from_torch(samples), self._matrix, self._inverse, wp.from_torch(image)]
+        wp.launch(voxels.push_voxels, image.shape, inputs=inputs, device=self._device)
+
+
+class WarpBackend:
+    """Applies the forward operator of one scan and its transpose in float32.
+
+    Parameters
+    ----------
+    sampling
+        Geometry and slice profile of the scan.
+    device
+        Where the images are; a CPU device works in slabs.
+    """
+
+    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+        self.sampling = sampling
+        self._interpolation = _interpolation(sampling, device)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the scanner measures of ``image``: target shape in, source shape out."""
+        sampling = self.sampling
+        scan = image.new_empty(sampling.intermediate_shape)
+        self._interpolation.pull(image.contiguous(), scan)
+        for axis in sampling.blurred_axes:
+            sides = list(scan.shape)
+            sides[axis] = sampling.source_shape[axis]
+            scan = _along_axis(voxels.correlate_voxels, scan, sides, sampling, axis)
+        return scan
+
+    def add_adjoint(self, scan: Tensor, image: Tensor) -> None:
+        """Add the transpose of :meth:`forward`, applied to ``scan``, to ``image`` in place."""
+        sampling = self.sampling
+        fine = scan.contiguous()
+        for axis in reversed(sampling.blurred_axes):
+            sides = list(fine.shape)
+            sides[axis] = sampling.intermediate_shape[axis]
+            fine = _along_axis(voxels.spread_voxels, fine, sides, sampling, axis)
+        self._interpolation.push(fine, image)
+
+
+class VoxelBackend(WarpBackend):
+    """As :class:`WarpBackend`, with the GPU's kernels on every device."""
+
+    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+        self.sampling = sampling
+        self._interpolation = VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
+
+
+def _interpolation(sampling: Sampling, device: torch.device) -> Interpolation:
+    if device.type == "cpu":
+        return SlabInterpolation(
+            sampling.target_shape, sampling.intermediate_shape, sampling.matrix
+        )
+    return VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
+
+
+def _along_axis(
+    kernel: wp.Kernel, values: Tensor, sides: list[int], sampling: Sampling, axis: int
+) -> Tensor:
+    """Correlate or spread along one axis; ``sides`` is the shape that comes out."""
+    before, after = math.prod(sides[:axis]), math.prod(sides[axis + 1 :])
+    result = values.new_empty(sides)
+    weights = torch.as_tensor(sampling.weights[axis], dtype=torch.float32, device=values.device)
+    wp.launch(
+        kernel,
+        (before, sides[axis], after),
+        inputs=[
+            wp.from_torch(values.view(before, -1, after)),
+            wp.from_torch(weights),
+            sampling.ratio[axis],
+            wp.from_torch(result.view(before, -1, after)),
+        ],
+        device=wp.device_from_torch(values.device),
+    )
+    return result

@@ -1,0 +1,128 @@
+"""Slice profiles: how wide, and how heavy, a scan voxel reaches along each axis.
+
+The weights are the profile of the excited slice convolved with the linear (hat)
+basis in which the wanted image is interpolated, so that a sum over voxels equals
+the integral over the slice (Brudfors et al. 2018, section 2.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Grid, slice_axis, voxel_size
+
+Shape1D = Literal["rect", "triangle", "gauss", "dirac"]
+SHAPES: tuple[Shape1D, ...] = ("rect", "triangle", "gauss", "dirac")
+
+# Ratios a rounding error above an integer (1.000007 from a DICOM header) must not become the next.
+RATIO_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class SliceProfile:
+    """Sensitivity of a scan voxel along its own axes.
+
+    Parameters
+    ----------
+    in_plane
+        Profile along the two in-plane axes; ``dirac`` samples points there.
+    through_plane
+        Profile along the slice axis.
+    gap
+        Part of the slice spacing that is not excited: 0.2 for 4 mm slices
+        every 5 mm, negative for overlapping slices.
+    axis
+        Slice axis (0, 1 or 2); None for the axis of the largest voxel size.
+
+    Raises
+    ------
+    ValueError
+        If a profile is unknown, the gap is not below 1, or there is no such axis.
+    """
+
+    in_plane: Shape1D = "gauss"
+    through_plane: Shape1D = "rect"
+    gap: float = 0.0
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.in_plane, self.through_plane):
+            if name not in SHAPES:
+                raise ValueError(f"slice profile must be one of {', '.join(SHAPES)}, got {name!r}")
+        if not (math.isfinite(self.gap) and self.gap < 1):
+            raise ValueError(f"slice gap must be a fraction below 1, got {self.gap}")
+        if self.axis not in (None, 0, 1, 2):
+            raise ValueError(f"slice axis must be 0, 1, 2 or None, got {self.axis}")
+
+    def slice_axis(self, source: Grid) -> int:
+        """The slice axis of a scan on ``source``: the one given, else the one of largest voxels."""
+        return slice_axis(source.affine) if self.axis is None else self.axis
+
+
+def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
+    """Weights of a profile on the integers ``-limit .. limit``.
+
+    Parameters
+    ----------
+    shape
+        Profile; ``dirac`` gives a single 1.
+    width
+        Full width at half maximum in voxels of the grid the weights apply to.
+
+    Returns
+    -------
+    ndarray
+        ``(2 * limit + 1,)``, sum 1.
+
+    Examples
+    --------
+    >>> profile_weights("rect", 2.0).tolist()
+    [0.0, 0.25, 0.5, 0.25, 0.0]
+    """
+    if shape == "dirac":
+        return np.ones(1)
+    if not width > 0:
+        raise ValueError(f"profile width must be above 0, got {width}")
+    limit = _half_width(shape, width)
+    # The hat is the second difference of a ramp: convolving with it turns the
+    # double integral of the profile into a second difference as well.
+    at = np.arange(-limit - 1, limit + 2, dtype=np.float64)
+    return np.asarray(np.diff(_double_integral(shape, width, at), n=2))
+
+
+def _half_width(shape: Shape1D, width: float) -> int:
+    if shape == "rect":
+        return math.floor((width + 2) / 2)
+    if shape == "triangle":
+        return math.floor((2 * width + 2) / 2)
+    return math.floor(4 * _gauss_sd(width) + 1)
+
+
+def _gauss_sd(width: float) -> float:
+    return width / math.sqrt(8 * math.log(2))
+
+
+def _double_integral(shape: Shape1D, width: float, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    def ramp(offset: float, power: int) -> NDArray[np.float64]:
+        return np.asarray(np.clip(at + offset, 0, None) ** power)
+
+    if shape == "rect":
+        return np.asarray((ramp(width / 2, 2) - ramp(-width / 2, 2)) / (2 * width))
+    if shape == "triangle":
+        return np.asarray((ramp(width, 3) - 2 * ramp(0, 3) + ramp(-width, 3)) / (6 * width**2))
+    sd = _gauss_sd(width)
+    density = np.exp(-0.5 * (at / sd) ** 2) / math.sqrt(2 * math.pi)
+    cumulative = np.array([0.5 * (1 + math.erf(value / sd / math.sqrt(2))) for value in at])
+    return np.asarray(at * cumulative + sd * density)
+
+
+def subdivision(target: Grid, source: Grid) -> tuple[int, int, int]:
+    """Into how many target voxels a source voxel is divided along each of its axes."""
+    steps = voxel_size(np.linalg.inv(target.affine) @ source.affine)
+    first, second, third = (max(1, math.ceil(step - RATIO_TOLERANCE)) for step in steps)
+    return first, second, third

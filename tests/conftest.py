@@ -1,0 +1,45 @@
+"""Small BIDS datasets, written to disk the way a user would have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+DatasetMaker = Callable[..., Path]
+
+
+def write_scan(path: Path, shape: tuple[int, ...] = (5, 6, 7), seed: int = 0) -> Path:
+    """Write a noisy image of 1 x 1 x 4 mm voxels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.random.default_rng(seed).uniform(1, 100, shape).astype(np.float32)
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    affine[:3, 3] = [-2, 3, -10]
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> DatasetMaker:
+    """Give a function that writes a dataset of the named scans and returns its root."""
+
+    def make(*scans: str, root: str = "raw", **sidecars: Mapping[str, Any]) -> Path:
+        folder = tmp_path / root
+        folder.mkdir(parents=True, exist_ok=True)
+        description = {"Name": "Test", "BIDSVersion": "1.10.1", "License": "CC0"}
+        (folder / "dataset_description.json").write_text(json.dumps(description))
+        (folder / "README").write_text("A dataset of noise, written by a test. " * 5)
+        for seed, scan in enumerate(scans):
+            parts = scan.split("_")
+            unit = [part for part in parts if part.startswith(("sub-", "ses-"))]
+            write_scan(folder.joinpath(*unit, "anat", f"{scan}.nii.gz"), seed=seed)
+        for suffix, metadata in sidecars.items():
+            (folder / f"{suffix}.json").write_text(json.dumps(metadata))
+        return folder
+
+    return make

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bids.layout import BIDSLayout
+
+from bids_unires import __version__
+from bids_unires.config import RunConfig
+from bids_unires.dataset.description import (
+    dataset_description,
+    generated_by,
+    write_dataset_files,
+)
+from bids_unires.dataset.naming import (
+    derivative_path,
+    fov_mask_path,
+    sidecar_path,
+    transform_path,
+)
+from bids_unires.dataset.query import ParticipantPlan, plan_participants
+from bids_unires.dataset.sidecar import (
+    derivative_uri,
+    image_sidecar,
+    mask_sidecar,
+    transform_sidecar,
+)
+from bids_unires.dataset.transforms import write_transform
+from bids_unires.dataset.validation import find_validator
+from bids_unires.dataset.writing import atomic_path, write_image, write_json, write_mask
+
+DatasetMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def derivatives(make_dataset: DatasetMaker, tmp_path: Path) -> Path:
+    """A derivative dataset with everything the participant level writes."""
+    bids_dir = make_dataset(
+        "sub-01_T1w",
+        "sub-01_acq-sag_run-2_T1w",
+        "sub-01_acq-tse_ce-gad_rec-norm_FLAIR",
+        "sub-01_echo-1_part-mag_T2starw",
+        "sub-02_ses-a_PDw",
+        T2starw={"EchoTime": 0.02},
+    )
+    out = tmp_path / "out"
+    write_dataset_files(out, bids_dir)
+    for plan in plan_participants(RunConfig(bids_dir, out, "participant")):
+        write_unit(out, plan, (1.5, 1.5, 1.5))
+    (out / "logs" / "run.log").write_text("It went well.")
+    (out / "sub-01.html").write_text("<html></html>")
+    (out / "sub-01" / "figures").mkdir()
+    (out / "sub-01" / "figures" / "sub-01_desc-fit.svg").write_text("<svg/>")
+    return out
+
+
+def write_unit(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float, float]) -> None:
+    mask = write_mask(
+        fov_mask_path(out, plan, voxel_size=voxel_size), np.ones((4, 4, 4)), np.eye(4)
+    )
+    grid = derivative_uri(out, mask)
+    common: dict[str, Any] = {
+        "voxel_size": voxel_size,
+        "spatial_reference": grid,
+        "description": "Made by a test.",
+    }
+    write_json(sidecar_path(mask), mask_sidecar(plan, **common))
+    for contrast in plan.contrasts:
+        path = derivative_path(out, plan, contrast, desc="sr", voxel_size=voxel_size)
+        write_image(path, np.random.default_rng(0).uniform(size=(4, 4, 4)), np.eye(4))
+        unires = {"version": __version__, "settings": {"reg_scale": 4.0}}
+        write_json(sidecar_path(path), image_sidecar(plan, contrast, unires=unires, **common))
+    for scan in plan.scans:
+        path = write_transform(transform_path(out, plan, scan), np.eye(4))
+        content = transform_sidecar(scan, description="Moves.", spatial_reference=grid)
+        write_json(sidecar_path(path), content)
+
+
+def test_the_validator_finds_no_error(derivatives: Path) -> None:
+    with atomic_path(derivatives / "sub-01/anat/sub-01_space-individual_T1w.nii.gz") as half:
+        half.write_bytes(b"half-written")
+        executable = find_validator()
+        assert executable is not None
+        done = subprocess.run(
+            [executable, "--json", str(derivatives)], capture_output=True, text=True, check=False
+        )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    # The same run has to notice something, or it looked at nothing.
+    assert issues
+
+
+def test_pybids_finds_the_images(derivatives: Path) -> None:
+    layout = BIDSLayout(derivatives, validate=False, is_derivative=True)
+    found = layout.get(
+        desc="sr", space="individual", res="1p5mm", extension=".nii.gz", return_type="file"
+    )
+    assert sorted(Path(path).name for path in found) == [
+        "sub-01_acq-tse_ce-gad_rec-norm_space-individual_res-1p5mm_desc-sr_FLAIR.nii.gz",
+        "sub-01_echo-1_part-mag_space-individual_res-1p5mm_desc-sr_T2starw.nii.gz",
+        "sub-01_space-individual_res-1p5mm_desc-sr_T1w.nii.gz",
+        "sub-02_ses-a_space-individual_res-1p5mm_desc-sr_PDw.nii.gz",
+    ]
+    (image,) = layout.get(suffix="T2starw", extension=".nii.gz")
+    assert image.get_metadata()["EchoTime"] == 0.02
+    assert len(layout.get(suffix="mask", desc="fov", extension=".nii.gz")) == 2
+    assert len(layout.get(suffix="xfm", to="individual", extension=".txt")) == 5
+
+
+def test_every_source_and_reference_exists(derivatives: Path, tmp_path: Path) -> None:
+    links = json.loads((derivatives / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": (tmp_path / "raw").as_uri()}
+    roots = {"": derivatives, "raw": tmp_path / "raw"}
+    sidecars = list(derivatives.glob("sub-*/**/*.json"))
+    assert len(sidecars) == 4 + 2 + 5
+    for sidecar in sidecars:
+        content = json.loads(sidecar.read_text())
+        for uri in (*content["Sources"], content["SpatialReference"]):
+            scheme, dataset, relative = uri.split(":", 2)
+            assert scheme == "bids"
+            assert (roots[dataset] / relative).is_file()
+
+
+def test_every_desc_is_described(derivatives: Path) -> None:
+    rows = (derivatives / "descriptions.tsv").read_text().splitlines()
+    described = {row.split("\t")[0] for row in rows[1:]}
+    used = {
+        part
+        for path in derivatives.glob("sub-*/**/anat/*.nii.gz")
+        for part in path.name.split("_")
+        if part.startswith("desc-")
+    }
+    assert used == described
+
+
+def test_what_is_derived_keeps_the_terms_of_the_data(derivatives: Path) -> None:
+    content = json.loads((derivatives / "dataset_description.json").read_text())
+    assert content["License"] == "CC0"
+    assert content["GeneratedBy"][0]["Version"] == __version__
+
+
+def test_derivatives_within_the_dataset_can_move_with_it(make_dataset: DatasetMaker) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    out = bids_dir / "derivatives" / "bids_unires"
+    assert dataset_description(out, bids_dir)["DatasetLinks"] == {"raw": "../.."}
+
+
+def test_published_data_are_named_by_their_doi(make_dataset: DatasetMaker, tmp_path: Path) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    file = bids_dir / "dataset_description.json"
+    file.write_text(json.dumps({"Name": "x", "BIDSVersion": "1.8.0", "DatasetDOI": "doi:10.1/x"}))
+    content = dataset_description(tmp_path / "out", bids_dir)
+    assert content["SourceDatasets"] == [{"DOI": "doi:10.1/x"}]
+    assert "License" not in content
+
+
+def test_the_container_is_named() -> None:
+    assert "Container" not in generated_by({})
+    environment = {"BIDS_UNIRES_CONTAINER_TYPE": "docker", "BIDS_UNIRES_CONTAINER_TAG": "x:1"}
+    assert generated_by(environment)["Container"] == {"Type": "docker", "Tag": "x:1"}
+
+
+def test_shared_files_are_written_once(make_dataset: DatasetMaker, tmp_path: Path) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    readme = tmp_path / "out" / "README"
+    readme.write_text("Edited by its owner.")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert readme.read_text() == "Edited by its owner."

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_unires.acquisition import acquisition_from_sidecar
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def affine_with(axis: int, spacing: float, flip: bool = False) -> np.ndarray:
+    sizes = np.ones(3)
+    sizes[axis] = -spacing if flip else spacing
+    return np.diag([*sizes, 1.0])
+
+
+@given(
+    axis=st.integers(0, 2),
+    flip=st.booleans(),
+    spacing=st.floats(2, 10),
+    ratio=st.floats(0.11, 1.99),
+)
+def test_gap_follows_thickness_and_spacing_however_the_image_is_stored(
+    axis: int, flip: bool, spacing: float, ratio: float
+) -> None:
+    scan = {"MRAcquisitionType": "2D", "SliceThickness": ratio * spacing}
+    acquisition = acquisition_from_sidecar(scan, affine_with(axis, spacing, flip))
+    assert acquisition.slice_axis == axis
+    assert math.isclose(acquisition.gap, 1 - ratio, abs_tol=1.1e-3)
+    assert acquisition.dimensionality == "2D"
+    assert "SliceThickness" in acquisition.gap_source
+
+
+@pytest.mark.parametrize(
+    "thickness", ["4", None, 0, -1, math.nan, math.inf, [4], True, 100, 0.3, {"mm": 4}]
+)
+def test_absurd_thickness_means_no_gap_and_a_word(
+    thickness: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    acquisition = acquisition_from_sidecar({"SliceThickness": thickness}, affine_with(2, 5))
+    assert acquisition.gap == 0
+    assert acquisition.gap_source.startswith("assumed none")
+    assert ("SliceThickness" in caplog.text) is (thickness is not None)
+
+
+def test_thickness_equal_to_spacing_is_exactly_no_gap() -> None:
+    affine = affine_with(2, 4.000002)
+    assert acquisition_from_sidecar({"SliceThickness": 4}, affine).gap == 0
+
+
+def test_volumes_excited_as_a_slab_have_no_gap() -> None:
+    scan = {"MRAcquisitionType": "3D", "SliceThickness": 2}
+    acquisition = acquisition_from_sidecar(scan, affine_with(2, 4))
+    assert (acquisition.gap, acquisition.dimensionality) == (0, "3D")
+
+
+@pytest.mark.parametrize(("direction", "axis"), [("i", 0), ("j-", 1), ("k", 2), ("x", 2), (3, 2)])
+def test_named_slice_direction_wins_if_it_is_one(direction: object, axis: int) -> None:
+    scan = {"SliceEncodingDirection": direction}
+    assert acquisition_from_sidecar(scan, affine_with(2, 3)).slice_axis == axis
+
+
+@pytest.mark.parametrize(("stated", "warns"), [(5, False), (4, True), ("wide", True)])
+def test_spacing_is_the_image_s_and_a_contradiction_told(
+    stated: object, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = {"SliceThickness": 4, "SpacingBetweenSlices": stated}
+    with caplog.at_level(logging.WARNING, "bids_unires"):
+        acquisition = acquisition_from_sidecar(scan, affine_with(1, 5))
+    assert acquisition.gap == pytest.approx(0.2)
+    assert ("SpacingBetweenSlices" in caplog.text) is warns
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the example scans are not beside the checkout")
+def test_real_sidecar() -> None:
+    scan = SHARED / "data/positions/sub-01/anat/sub-01_acq-sag_run-1_T1w.nii.gz"
+    metadata = json.loads(scan.with_name("sub-01_acq-sag_run-1_T1w.json").read_text())
+    acquisition = acquisition_from_sidecar(metadata, nib.Nifti1Image.from_filename(scan).affine)
+    assert acquisition.gap == pytest.approx(1 - 4 / 4.8, abs=1e-4)

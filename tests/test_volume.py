@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import logging
+import struct
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bids_unires.errors import BadDataError, MissingInputError, UniResError
+from bids_unires.volume import load_volume
+
+AFFINE = np.array(
+    [[0.0, -1.5, 0.0, 10.0], [2.0, 0.0, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def ramp(shape: tuple[int, ...] = (4, 5, 6)) -> NDArray[np.float32]:
+    return np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(shape)
+
+
+def save(path: Path, data: NDArray[Any], affine: NDArray[np.float64] = AFFINE) -> Path:
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f4", ">f8", "u1"])
+def test_every_encoding_gives_the_same_volume(
+    tmp_path: Path, name: str, kind: type[nib.Nifti1Image], dtype: str
+) -> None:
+    header = kind.header_class(endianness=dtype[0] if dtype[0] in "<>" else "<")
+    header.set_data_dtype(dtype)
+    kind(ramp().astype(dtype), AFFINE, header).to_filename(tmp_path / name)
+    volume = load_volume(tmp_path / name)
+    assert volume.data.dtype == np.float32
+    assert volume.affine.dtype == np.float64
+    np.testing.assert_array_equal(volume.data, ramp())
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
+    assert volume.path == tmp_path / name
+
+
+@settings(max_examples=20, deadline=None)
+@given(slope=st.floats(0.01, 100) | st.floats(-100, -0.01), intercept=st.floats(-100, 100))
+def test_slope_and_intercept_are_applied(
+    tmp_path_factory: pytest.TempPathFactory, slope: float, intercept: float
+) -> None:
+    path = tmp_path_factory.mktemp("slope") / "a.nii"
+    image = nib.Nifti1Image(ramp().astype(np.int16), AFFINE)
+    image.header.set_slope_inter(slope, intercept)
+    image.to_filename(path)
+    # nibabel would rescale when saving: put the numbers into the header on disk.
+    content = bytearray(path.read_bytes())
+    content[112:120] = struct.pack("<2f", slope, intercept)
+    content[352:] = ramp().astype("<i2").tobytes(order="F")
+    path.write_bytes(content)
+    np.testing.assert_allclose(
+        load_volume(path).data, ramp() * slope + intercept, rtol=1e-4, atol=1e-3
+    )
+
+
+def test_trailing_axes_of_one_are_dropped(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", ramp((4, 5, 6, 1, 1)))
+    np.testing.assert_array_equal(load_volume(path).data, ramp())
+
+
+def test_data_can_be_changed(tmp_path: Path) -> None:
+    volume = load_volume(save(tmp_path / "a.nii", ramp()))
+    volume.data[0, 0, 0] = 7
+    assert volume.data[0, 0, 0] == 7
+
+
+def test_non_finite_voxels_become_nan_and_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = ramp()
+    data[0, 0, :3] = [np.nan, np.inf, -np.inf]
+    volume = load_volume(save(tmp_path / "a.nii.gz", data))
+    assert np.isnan(volume.data[0, 0, :3]).all()
+    assert np.isfinite(volume.data).sum() == data.size - 3
+    assert "3 voxels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (np.zeros((4, 4, 4), np.float32), "only zeros"),
+        (np.full((4, 4, 4), 3, np.int16), "one value only"),
+        (np.full((4, 4, 4), np.nan, np.float32), "no finite voxel"),
+        (ramp((4, 4, 4, 3)), "4-D"),
+        (ramp((4, 4)), "2-D"),
+        (ramp((4, 4, 1)), "single slice"),
+        (ramp().astype(np.complex64), "complex"),
+        (np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "RGB"),
+    ],
+)
+def test_what_is_no_scan_is_refused(tmp_path: Path, data: NDArray[Any], says: str) -> None:
+    path = save(tmp_path / "a.nii.gz", data)
+    with pytest.raises(BadDataError, match=says) as caught:
+        load_volume(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_no_truncated_file_is_read(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, ramp((8, 9, 10)))
+    whole = path.read_bytes()
+    for length in (0, 1, 5, 100, 347, len(whole) // 2, len(whole) - 9):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadDataError, match=str(path)):
+            load_volume(path)
+
+
+@settings(max_examples=50, deadline=None)
+@given(damage=st.binary(min_size=1, max_size=40), start=st.integers(0, 340))
+def test_damaged_headers_give_a_volume_or_a_readable_error(
+    tmp_path_factory: pytest.TempPathFactory, damage: bytes, start: int
+) -> None:
+    path = save(tmp_path_factory.mktemp("damage") / "a.nii", ramp())
+    content = bytearray(path.read_bytes())
+    content[start : start + len(damage)] = damage
+    path.write_bytes(content)
+    try:
+        volume = load_volume(path)
+    except UniResError as error:
+        outcome = str(error)
+    else:
+        outcome = f"{volume.path} {volume.grid.shape}"
+        assert np.isfinite(volume.affine).all()
+    assert str(path) in outcome
+
+
+def test_something_else_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_text("<html>Not found</html>" * 50)
+    with pytest.raises(BadDataError, match="not a NIfTI"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_unusable_affines_are_refused(tmp_path: Path, value: float) -> None:
+    path = save(tmp_path / "a.nii", ramp())
+    content = bytearray(path.read_bytes())
+    content[280:296] = struct.pack("<4f", value, value, value, 0)  # srow_x
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match="affine"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize(("offset", "warns"), [(0.01, False), (4.0, True)])
+def test_sform_is_used_and_a_disagreement_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, offset: float, warns: bool
+) -> None:
+    image = nib.Nifti1Image(ramp(), AFFINE)
+    other = AFFINE.copy()
+    other[0, 3] += offset
+    image.set_sform(AFFINE, 1)
+    image.set_qform(other, 1)
+    image.to_filename(tmp_path / "a.nii.gz")
+    with caplog.at_level(logging.WARNING, "bids_unires"):
+        volume = load_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
+    assert ("disagree by up to 4 mm" in caplog.text) is warns
+
+
+def test_qform_alone_is_used(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(ramp(), AFFINE)
+    image.set_qform(AFFINE, 1)
+    image.set_sform(None, 0)
+    image.to_filename(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(load_volume(tmp_path / "a.nii.gz").affine, AFFINE, atol=1e-5)
+
+
+def test_missing_orientation_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = nib.Nifti1Image(ramp(), None)
+    image.to_filename(tmp_path / "a.nii.gz")
+    load_volume(tmp_path / "a.nii.gz")
+    assert "no orientation" in caplog.text
+
+
+def test_absent_content_says_how_to_get_it(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.nii.gz"
+    locked.symlink_to("../../.git/annex/objects/Zx/1k/MD5E-s41.nii.gz/MD5E-s41.nii.gz")
+    unlocked = tmp_path / "unlocked.nii.gz"
+    unlocked.write_text("/annex/objects/MD5E-s41--5fd.nii.gz\n")
+    for path in (locked, unlocked):
+        with pytest.raises(MissingInputError, match=f"datalad get {path}"):
+            load_volume(path)
+
+
+def test_absent_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "link.nii").symlink_to("nowhere.nii")
+    for name in ("link.nii", "absent.nii"):
+        with pytest.raises(MissingInputError, match=name):
+            load_volume(tmp_path / name)
