@@ -59,6 +59,18 @@ class Grid:
         return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, atol=1e-6))
 
 
+def padded(grid: Grid, margin: int) -> Grid:
+    """Grid grown by ``margin`` voxels on every side (shrunk if negative).
+
+    Examples
+    --------
+    >>> padded(Grid((2, 3, 4), np.eye(4)), 1).shape
+    (4, 5, 6)
+    """
+    x, y, z = (side + 2 * margin for side in grid.shape)
+    return Grid((x, y, z), grid.affine @ translation([-margin] * 3))
+
+
 def voxel_size(affine: ArrayLike) -> NDArray[np.float64]:
     """Length in mm of each column of an affine, ``(3,)``.
 

@@ -27,6 +27,10 @@ POINTER_PREFIXES = (b"/annex/objects/", b"version https://git-lfs")
 ORIENTATION_TOLERANCE_VOXELS = 0.1
 # Volume of a voxel over the product of its sides: 1 for right angles, 0 for collapsed axes.
 MIN_AXIS_INDEPENDENCE = 1e-3
+# Beyond these a header is damaged, or in another unit than mm.
+MIN_VOXEL_SIZE_MM = 0.01
+MAX_VOXEL_SIZE_MM = 1000.0
+MAX_DISTANCE_MM = 1e5
 
 _UNREADABLE = (
     OSError,
@@ -181,12 +185,28 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
     affine = np.asarray(image.affine if sform is None else sform, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise BadDataError(f"{path} has NaN or infinity in its affine: repair its header")
-    sizes = voxel_size(affine)
-    if sizes.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / sizes)) < MIN_AXIS_INDEPENDENCE:
-        raise BadDataError(f"{path} has a singular affine {affine.tolist()}: repair its header")
+    _check_extent(affine, path)
     if sform_code and qform_code and np.isfinite(qform).all():
         _compare_orientations(affine, qform, (image.shape[0], image.shape[1], image.shape[2]), path)
     return affine
+
+
+def _check_extent(affine: Affine, path: Path) -> None:
+    """Refuse voxels that are no head's, and axes that do not span a volume."""
+    sizes = voxel_size(affine)
+    if sizes.min() < MIN_VOXEL_SIZE_MM or sizes.max() > MAX_VOXEL_SIZE_MM:
+        raise BadDataError(
+            f"{path} has a singular or absurd affine, voxels of "
+            f"{' x '.join(f'{size:.3g}' for size in sizes)} mm: repair its header"
+        )
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < MIN_AXIS_INDEPENDENCE:
+        raise BadDataError(f"{path} has a singular affine {affine.tolist()}: repair its header")
+    distance = np.abs(affine[:3, 3]).max()
+    if distance > MAX_DISTANCE_MM:
+        raise BadDataError(
+            f"{path} lies {distance:.3g} mm from the scanner's centre by its affine: "
+            "repair its header"
+        )
 
 
 def _compare_orientations(sform: Affine, qform: Affine, shape: Shape, path: Path) -> None:

@@ -118,7 +118,7 @@ def test_no_truncated_file_is_read(tmp_path: Path, name: str) -> None:
             load_volume(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(damage=st.binary(min_size=1, max_size=40), start=st.integers(0, 340))
 def test_damaged_headers_give_a_volume_or_a_readable_error(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes, start: int
@@ -144,7 +144,7 @@ def test_something_else_is_not_read(tmp_path: Path) -> None:
         load_volume(path)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e-38, 1e30])
 def test_unusable_affines_are_refused(tmp_path: Path, value: float) -> None:
     path = save(tmp_path / "a.nii", ramp())
     content = bytearray(path.read_bytes())
@@ -152,6 +152,13 @@ def test_unusable_affines_are_refused(tmp_path: Path, value: float) -> None:
     path.write_bytes(content)
     with pytest.raises(BadDataError, match="affine"):
         load_volume(path)
+
+
+def test_images_far_from_everything_are_refused(tmp_path: Path) -> None:
+    affine = AFFINE.copy()
+    affine[1, 3] = 1e20
+    with pytest.raises(BadDataError, match="repair its header"):
+        load_volume(save(tmp_path / "a.nii", ramp(), affine))
 
 
 @pytest.mark.parametrize(("offset", "warns"), [(0.01, False), (4.0, True)])

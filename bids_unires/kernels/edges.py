@@ -77,9 +77,8 @@ _MAGNITUDE = """
     float* __restrict__ value = values.data + first;
     float sum = 0.0f;
     for (int z = 0; z < count; ++z) {
-        const float magnitude = sqrtf(value[z] + smoothing * smoothing);
-        value[z] = 1.0f / magnitude;
-        sum += magnitude;
+        sum += sqrtf(value[z]);
+        value[z] = 1.0f / sqrtf(value[z] + smoothing * smoothing);
     }
     return (double)sum;
 """
@@ -121,7 +120,7 @@ def add_laplacian(
 def invert_magnitude(
     values: wp.array(dtype=wp.float32), first: int, count: int, smoothing: float
 ) -> wp.float64:
-    """Replace squares by ``1 / sqrt(square + smoothing^2)``; returns the sum of the roots."""
+    """Replace squares by ``1 / sqrt(square + smoothing^2)``; returns the sum of their roots."""
     ...
 
 
@@ -136,7 +135,7 @@ def edge_weight_lines(
     weights: wp.array(dtype=wp.float32),
     sums: wp.array2d(dtype=wp.float64),
 ):
-    """Edge weights shared by all contrasts, and sums of ``sqrt(... + smoothing^2)``."""
+    """Edge weights shared by all contrasts, and sums of the roots without smoothing."""
     tid, part = wp.tid()
     line = first_line + tid
     x = line // shape[1]
@@ -194,7 +193,7 @@ def edge_weights(
     Returns
     -------
     float
-        The sum of the roots over all voxels.
+        Joint total variation: the sum over voxels of ``sqrt(sum_c lambda_c^2 |D y_c|^2)``.
     """
     factor_array = wp.from_torch(factors.contiguous(), dtype=wp.vec3)
     arrays = [runtime.flat(images), factor_array, smoothing, runtime.flat(weights)]

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import Grid, slice_axis, voxel_size
 
 Shape1D = Literal["rect", "triangle", "gauss", "dirac"]
 SHAPES: tuple[Shape1D, ...] = ("rect", "triangle", "gauss", "dirac")
+
+# A scan voxel up to this much larger than the wanted one is taken as a point sample:
+# undoing so slight a blur costs several times the work and amplifies noise.
+NEARLY_EQUAL = 1.25
 
 # Ratios a rounding error above an integer (1.000007 from a DICOM header) must not become the next.
 RATIO_TOLERANCE = 1e-4
@@ -77,7 +81,7 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        ``(2 * limit + 1,)``, sum 1.
+        ``(2 * limit + 1,)``; they add up to 1, but for the cut tails of a gauss (below 1e-4).
 
     Examples
     --------
@@ -126,3 +130,42 @@ def subdivision(target: Grid, source: Grid) -> tuple[int, int, int]:
     steps = voxel_size(np.linalg.inv(target.affine) @ source.affine)
     first, second, third = (max(1, math.ceil(step - RATIO_TOLERANCE)) for step in steps)
     return first, second, third
+
+
+def profile_for_voxels(
+    source: Grid, target_voxel_size: ArrayLike, *, gap: float = 0.0, axis: int | None = None
+) -> SliceProfile:
+    """Choose the profile that a scan's geometry suggests.
+
+    Parameters
+    ----------
+    source
+        Grid of the scan.
+    target_voxel_size
+        Voxel size of the wanted image in mm: one number or three.
+    gap
+        Part of the slice spacing that is not excited.
+    axis
+        Slice axis; None for the axis of the largest voxel size.
+
+    Returns
+    -------
+    SliceProfile
+        A rect across slices and a gauss in the plane, or a dirac where scan voxels
+        are hardly larger than those wanted.
+
+    Examples
+    --------
+    >>> scan = Grid((256, 256, 35), np.diag([1.02, 1.02, 4.8, 1.0]))
+    >>> profile_for_voxels(scan, 1.0).in_plane
+    'dirac'
+    """
+    axis = slice_axis(source.affine) if axis is None else axis
+    ratio = source.voxel_size / float(np.min(np.asarray(target_voxel_size, dtype=np.float64)))
+    in_plane = max(ratio[other] for other in range(3) if other != axis)
+    return SliceProfile(
+        in_plane="gauss" if in_plane > NEARLY_EQUAL else "dirac",
+        through_plane="rect" if ratio[axis] > NEARLY_EQUAL else "dirac",
+        gap=gap,
+        axis=axis,
+    )

@@ -1,0 +1,109 @@
+"""The objective: how badly images explain the scans, plus how unlikely they are.
+
+``L(y) = sum_cn tau_cn / 2 |x_cn - A_cn y_c|^2 + sum_v sqrt(sum_c lambda_c^2 |D y_c|^2_v)``,
+the sum of squares over voxels that are not missing (Brudfors et al. 2018, equation 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ..geometry import Grid
+from ..kernels.data_term import DataTerm
+from .forward import ForwardOperator
+from .observation import Observation
+from .prior import JointTotalVariation
+
+
+@dataclass(frozen=True)
+class ObjectiveValue:
+    """The objective and its two parts (negative logarithms of probabilities)."""
+
+    likelihood: float
+    prior: float
+
+    @property
+    def total(self) -> float:
+        """What the solver minimises."""
+        return self.likelihood + self.prior
+
+
+class Objective:
+    """Data terms of all scans and the prior over all contrasts, on one device.
+
+    Parameters
+    ----------
+    contrasts
+        For each contrast its scans.
+    grid
+        Grid of the wanted images.
+    lam
+        Regularisation of each contrast in mm / intensity.
+    device
+        Where to work.
+
+    Raises
+    ------
+    ValueError
+        If there is no contrast, one without scans, or not one ``lam`` for each.
+    """
+
+    def __init__(
+        self,
+        contrasts: Sequence[Sequence[Observation]],
+        grid: Grid,
+        lam: ArrayLike,
+        device: torch.device,
+    ) -> None:
+        if not contrasts or not all(contrasts):
+            raise ValueError("every contrast needs at least one scan, and there must be one")
+        if len(np.atleast_1d(np.asarray(lam))) != len(contrasts):
+            raise ValueError(f"{len(contrasts)} contrasts need as many values of lam, got {lam}")
+        self.grid = grid
+        self.device = device
+        self.prior = JointTotalVariation(grid, lam, device)
+        self._terms = [[data_term(scan, grid, device) for scan in scans] for scans in contrasts]
+
+
+    @property
+    def contrast_count(self) -> int:
+        """Number of contrasts C."""
+        return len(self._terms)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the images, ``(C, X, Y, Z)``."""
+        return (self.contrast_count, *self.grid.shape)
+
+    def value(self, images: Tensor) -> ObjectiveValue:
+        """The objective at ``images`` ``(C, X, Y, Z)``."""
+        scratch = torch.empty_like(images[0])
+        likelihood = sum(
+            self.add_data_gradient(c, images[c], scratch) for c in range(self.contrast_count)
+        )
+        return ObjectiveValue(likelihood, self.prior.value(images))
+
+    def add_data_gradient(self, contrast: int, image: Tensor, gradient: Tensor) -> float:
+        """Add the likelihood's gradient for one contrast; return its value there."""
+        return sum(term.add_gradient(image, gradient) for term in self._terms[contrast])
+
+    def add_normal(self, contrast: int, image: Tensor, product: Tensor) -> float:
+        """Add ``sum_n tau_n A_n'A_n image``; return its product with ``image``."""
+        return 2 * sum(term.add_normal(image, product) for term in self._terms[contrast])
+
+
+def data_term(scan: Observation, grid: Grid, device: torch.device) -> DataTerm:
+    """A scan's part of the objective, its missing voxels with precision 0."""
+    operator = ForwardOperator(
+        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
+    )
+    data = torch.as_tensor(np.array(scan.data, dtype=np.float32), device=device)
+    missing = (data == 0) | ~torch.isfinite(data)
+    precision = torch.where(missing, 0.0, float(scan.tau)).to(torch.float32)
+    return operator.data_term(torch.where(missing, 0.0, data), precision)

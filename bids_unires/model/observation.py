@@ -1,0 +1,73 @@
+"""One scan as the solver sees it, and the device it is worked on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..geometry import Affine, Grid
+from .profile import SliceProfile
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A scan with everything the objective takes as given about it.
+
+    Parameters
+    ----------
+    data
+        Intensities ``(X, Y, Z)``; a voxel that is 0 or not finite is missing.
+    affine
+        ``(4, 4)``, voxel index to world mm.
+    tau
+        Noise precision, 1 / sd^2, in 1 / intensity^2.
+    profile
+        Slice profile.
+    pose
+        ``(4, 4)`` rigid matrix, scan world mm -> world mm of the wanted image;
+        None for the identity.
+    interleave
+        Logarithm of the factor of even slices; odd ones have its inverse.
+    """
+
+    data: NDArray[np.float32]
+    affine: Affine
+    tau: float = 1.0
+    profile: SliceProfile = field(default_factory=SliceProfile)
+    pose: Affine | None = None
+    interleave: float = 0.0
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the scan as acquired."""
+        return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
+
+
+def usable_device(name: str = "auto") -> torch.device:
+    """The torch device a name stands for.
+
+    Parameters
+    ----------
+    name
+        ``auto`` (the first GPU if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or that GPU does not exist.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"no device {name!r}: this machine offers {count} CUDA devices")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
