@@ -164,7 +164,7 @@ def rigid_matrix(parameters: ArrayLike) -> Affine:
     Notes
     -----
     Closed form (Rodrigues) after Blanco, *A tutorial on SE(3) transformation
-    parameterizations and on-manifold optimization*, 2010, equation 9.12.
+    parameterizations and on-manifold optimization*, 2010, section 9.
 
     Examples
     --------
@@ -212,7 +212,7 @@ def rigid_parameters(matrix: ArrayLike) -> NDArray[np.float64]:
 
 def _rotation_vector(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
     """Axis times angle (rad) of the last three Lie algebra parameters."""
-    return np.array([-parameters[2], parameters[1], -parameters[0]]) / np.sqrt(2)
+    return np.asarray(np.array([-parameters[2], parameters[1], -parameters[0]]) / np.sqrt(2))
 
 
 def _skew(vector: NDArray[np.float64]) -> NDArray[np.float64]:

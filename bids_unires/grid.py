@@ -65,7 +65,7 @@ def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
     References
     ----------
     Pennec and Arsigny, *Exponential barycenters of the canonical Cartan connection and
-    invariant means on Lie groups*, 2013, algorithm 1 (the mean).
+    invariant means on Lie groups*, 2013 (the mean).
 
     Examples
     --------
@@ -257,7 +257,7 @@ def _exponential(matrix: NDArray[np.float64]) -> Affine:
 def _logarithm(affine: Affine) -> NDArray[np.float64]:
     """Real logarithm of an affine without rotation by 180 degrees: square roots, then a series.
 
-    Higham, *Functions of Matrices*, 2008: the roots by equation 6.15, the series 11.8.
+    Higham, *Functions of Matrices*, 2008, chapters 6 (Denman-Beavers roots) and 11.
     Only the upper left block has to come close to the identity, the translation is linear.
     """
     root = affine

@@ -13,7 +13,7 @@ from bids_unires.config import RunConfig
 from bids_unires.dataset.naming import derivative_path, transform_path
 from bids_unires.dataset.query import ParticipantPlan, Scan, plan_participants
 from bids_unires.geometry import Affine
-from bids_unires.volume import load_volume
+from bids_unires.loading import load_volume
 
 from .dataset import DemoPaths, claim, write_dataset
 from .phantom import load_icbm152

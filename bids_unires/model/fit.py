@@ -18,12 +18,14 @@ from ..errors import BadDataError
 from ..geometry import Affine, Grid, padded
 from ..grid import enclose, mean_space
 from ..kernels.runtime import thread_count
-from ..volume import Volume, load_volume
+from ..volume import Volume
+from .disagreement import solve_weighted
 from .forward import ForwardOperator, intermediate_grid
+from .intensity import relative_fields
 from .noise import NoiseEstimate, estimate_noise
 from .observation import Observation, usable_device
 from .profile import SliceProfile, profile_for_voxels
-from .solver import Progress, solve
+from .solver import Progress
 
 logger = logging.getLogger("bids_unires")
 
@@ -57,6 +59,9 @@ class SuperResolution:
         Noise and contrast of every scan.
     profiles
         Slice profile used for every scan.
+    scales
+        Scale of each scan's residuals in intensity: its noise, or more where repeats of
+        one contrast disagree.
     lam
         Regularisation of each contrast in mm / intensity.
     objective
@@ -73,6 +78,7 @@ class SuperResolution:
     poses: tuple[tuple[Affine, ...], ...]
     noise: tuple[tuple[NoiseEstimate, ...], ...]
     profiles: tuple[tuple[SliceProfile, ...], ...]
+    scales: tuple[tuple[float, ...], ...]
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
@@ -130,22 +136,23 @@ def super_resolve(
     if profiles is None:
         profiles = [[profile_for_voxels(v.grid, grid.voxel_size) for v in s] for s in volumes]
     observations = [
-        [Observation(v.data, v.affine, e.tau, p, q) for v, e, p, q in zip(*parts, strict=True)]
-        for parts in zip(volumes, noise, profiles, poses, strict=True)
+        _observations(*parts) for parts in zip(volumes, noise, profiles, poses, strict=True)
     ]
     margin = footprint_margin(grid, observations)
     working = padded(grid, margin)
     check_memory(working, observations, memory_limit)
     lam = regularisation(noise, settings.reg_scale)
-    solution = solve(
+    weighted = solve_weighted(
         observations,
+        noise,
         working,
         lam,
         tolerance=settings.tolerance,
         max_iter=settings.max_iter,
-        device=str(torch_device),
+        device=torch_device,
         on_progress=on_progress,
     )
+    solution = weighted.solution
     inner = tuple(slice(margin, margin + side) for side in grid.shape)
     images = np.ascontiguousarray(solution.images.cpu().numpy()[(slice(None), *inner)])
     for image, scans in zip(images, volumes, strict=True):
@@ -157,6 +164,7 @@ def super_resolve(
         poses=tuple(tuple(scan_poses) for scan_poses in poses),
         noise=tuple(tuple(estimates) for estimates in noise),
         profiles=tuple(tuple(scan_profiles) for scan_profiles in profiles),
+        scales=weighted.scales,
         lam=lam,
         objective=solution.history,
         converged=solution.converged,
@@ -248,6 +256,9 @@ def _as_volume(scan: ScanLike) -> Volume:
     if isinstance(scan, Volume):
         return scan
     if isinstance(scan, Path | str):
+        # Files are read only where paths are given, so that the model runs without nibabel.
+        from ..loading import load_volume
+
         return load_volume(scan)
     data, affine = scan
     return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
@@ -264,6 +275,22 @@ def _coregister(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:
 
     alignments = iter(coregister(flat, threads=thread_count()))
     return [[next(alignments).pose for _ in scans] for scans in volumes]
+
+
+def _observations(
+    scans: Sequence[Volume],
+    noise: Sequence[NoiseEstimate],
+    profiles: Sequence[SliceProfile],
+    poses: Sequence[Affine],
+) -> list[Observation]:
+    """Scans of one contrast, brought to common intensities."""
+    fields = relative_fields(scans, poses, noise)
+    return [
+        Observation(scan.data / field, scan.affine, estimate.tau, profile, pose)
+        for scan, field, estimate, profile, pose in zip(
+            scans, fields, noise, profiles, poses, strict=True
+        )
+    ]
 
 
 def _identities(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:

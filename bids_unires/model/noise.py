@@ -79,7 +79,19 @@ class RiceMixture:
         """Mean of each distribution, ``(2,)``: ``scale sqrt(pi/2) L_{1/2}(-nu^2/2 scale^2)``."""
         half = (self.location / self.scale) ** 2 / 4
         laguerre = (1 + 2 * half) * torch.special.i0e(half) + 2 * half * torch.special.i1e(half)
-        return self.scale * math.sqrt(math.pi / 2) * laguerre
+        mean: torch.Tensor = self.scale * math.sqrt(math.pi / 2) * laguerre
+        return mean
+
+    @property
+    def background_sd(self) -> float:
+        """Noise in the background.
+
+        A location below the scale hardly changes the distribution's form, so it is
+        badly determined and the scale with it; their second moment is not. It then
+        gives the scale of pure noise, a Rayleigh distribution.
+        """
+        location, scale = float(self.location[0]), float(self.scale[0])
+        return scale if location > scale else math.sqrt(scale**2 + location**2 / 2)
 
 
 def estimate_noise(data: NDArray[np.float32]) -> NoiseEstimate:
@@ -105,7 +117,7 @@ def estimate_noise(data: NDArray[np.float32]) -> NoiseEstimate:
     References
     ----------
     Ashburner and Ridgway, *Symmetric diffeomorphic modeling of longitudinal structural
-    MRI*, 2013, appendix (noise from a mixture of Rice distributions).
+    MRI*, 2013 (noise from a mixture of Rice distributions).
     """
     values = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32)).ravel()
     values = torch.where(torch.isfinite(values), values, torch.nan)
@@ -113,15 +125,18 @@ def estimate_noise(data: NDArray[np.float32]) -> NoiseEstimate:
     if brightest <= darkest:
         raise BadDataError("image is empty or constant: it has no contrast to work with")
     centres, counts = _histogram(values, brightest)
-    threshold = _otsu_threshold(centres, counts, missing=int((values == 0).sum()))
+    # Air that was set to zero is missing to the mixture, but still the dark part of the image.
+    intensities = torch.cat([torch.zeros(1, dtype=torch.float64), centres])
+    weights = torch.cat([(values == 0).sum().double().reshape(1), counts])
+    threshold = _otsu_threshold(intensities, weights)
     tissue_sd = _high_pass_sd(np.asarray(data, dtype=np.float32), threshold)
     mixture = _fit_rice_mixture(centres, counts)
     if _is_plausible(mixture, tissue_sd):
         background, foreground = mixture.mean.tolist()
-        return NoiseEstimate(float(mixture.scale[0]), background, foreground, "rice-mixture")
+        return NoiseEstimate(mixture.background_sd, background, foreground, "rice-mixture")
     if math.isnan(tissue_sd):
         raise BadDataError("image is too small or too sparse to estimate its noise")
-    background, foreground = _means_around(threshold, values)
+    background, foreground = _means_around(threshold, intensities, weights)
     # Rounding to grey levels is noise too, and all that is left where neighbours are equal.
     rounding_sd = _grey_level_step(values) / math.sqrt(12)
     return NoiseEstimate(max(tissue_sd, rounding_sd), background, foreground, "high-pass-mad")
@@ -197,7 +212,7 @@ def _fit_rice_mixture(centres: torch.Tensor, counts: torch.Tensor) -> RiceMixtur
 def _is_plausible(mixture: RiceMixture, tissue_sd: float) -> bool:
     """Whether the darker class is air and its scale could be the noise of the scan."""
     background, foreground = mixture.mean.tolist()
-    sd = float(mixture.scale[0])
+    sd = mixture.background_sd
     separate = background + sd < foreground and float(mixture.weight.min()) > SMALLEST_CLASS
     if not (math.isfinite(sd) and separate):
         return False
@@ -209,10 +224,8 @@ def _is_plausible(mixture: RiceMixture, tissue_sd: float) -> bool:
     return signal_free and comparable
 
 
-def _otsu_threshold(centres: torch.Tensor, counts: torch.Tensor, missing: int) -> float:
-    """Intensity that best splits a histogram in two (Otsu 1979), zeros counted as dark."""
-    intensities = torch.cat([torch.zeros(1, dtype=torch.float64), centres])
-    weights = torch.cat([torch.tensor([missing], dtype=torch.float64), counts])
+def _otsu_threshold(intensities: torch.Tensor, weights: torch.Tensor) -> float:
+    """Intensity that best splits a histogram in two (Otsu 1979)."""
     below = weights.cumsum(0)
     above = below[-1] - below
     moment = (weights * intensities).cumsum(0)
@@ -222,11 +235,12 @@ def _otsu_threshold(centres: torch.Tensor, counts: torch.Tensor, missing: int) -
 
 
 def _high_pass_sd(data: NDArray[np.float32], threshold: float) -> float:
-    """Noise between neighbouring tissue voxels, of the axis with the least; NaN without any.
+    """Noise between neighbouring tissue voxels, median over the axes; NaN without any.
 
     Second differences remove what is linear. Where the first difference is small too
     (it is uncorrelated with the second one in white noise, so this selects nothing by
-    its noise), what is left is noise.
+    its noise), what is left is noise. The median drops an axis with thick slices, where
+    anatomy is left too, and one that was interpolated, where noise is gone.
     """
     stride = max(1, math.isqrt(data.size // HIGH_PASS_VOXELS))
     estimates = [
@@ -234,7 +248,7 @@ def _high_pass_sd(data: NDArray[np.float32], threshold: float) -> float:
         for axis in range(3)
     ]
     known = [estimate for estimate in estimates if not math.isnan(estimate)]
-    return min(known, default=math.nan)
+    return float(np.median(known)) if known else math.nan
 
 
 def _second_difference_sd(data: NDArray[np.float32], threshold: float) -> float:
@@ -250,13 +264,14 @@ def _second_difference_sd(data: NDArray[np.float32], threshold: float) -> float:
     return MAD_TO_SD * float(np.median(np.abs(curvature))) / math.sqrt(6)
 
 
-def _means_around(threshold: float, values: torch.Tensor) -> tuple[float, float]:
-    """Mean of the voxels at or below (zeros too, negative ones not) and above a threshold."""
-    bright = values > threshold
-    dark = (values >= 0) & ~bright
+def _means_around(
+    threshold: float, intensities: torch.Tensor, weights: torch.Tensor
+) -> tuple[float, float]:
+    """Mean intensity of a histogram up to a threshold, and above it."""
+    bright = intensities > threshold
     means = [
-        float(torch.where(chosen, values, 0).sum(dtype=torch.float64) / chosen.sum().clamp_min(1))
-        for chosen in (dark, bright)
+        float((weights * intensities)[chosen].sum() / weights[chosen].sum().clamp_min(1))
+        for chosen in (~bright, bright)
     ]
     return means[0], means[1]
 

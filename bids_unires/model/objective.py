@@ -70,7 +70,6 @@ class Objective:
         self.prior = JointTotalVariation(grid, lam, device)
         self._terms = [[data_term(scan, grid, device) for scan in scans] for scans in contrasts]
 
-
     @property
     def contrast_count(self) -> int:
         """Number of contrasts C."""
@@ -105,5 +104,6 @@ def data_term(scan: Observation, grid: Grid, device: torch.device) -> DataTerm:
     )
     data = torch.as_tensor(np.array(scan.data, dtype=np.float32), device=device)
     missing = (data == 0) | ~torch.isfinite(data)
-    precision = torch.where(missing, 0.0, float(scan.tau)).to(torch.float32)
+    tau = torch.as_tensor(scan.tau, dtype=torch.float32, device=device)
+    precision = torch.where(missing, 0.0, tau)
     return operator.data_term(torch.where(missing, 0.0, data), precision)

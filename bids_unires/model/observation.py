@@ -23,7 +23,7 @@ class Observation:
     affine
         ``(4, 4)``, voxel index to world mm.
     tau
-        Noise precision, 1 / sd^2, in 1 / intensity^2.
+        Noise precision, 1 / sd^2, in 1 / intensity^2: one number, or one for each voxel.
     profile
         Slice profile.
     pose
@@ -35,7 +35,7 @@ class Observation:
 
     data: NDArray[np.float32]
     affine: Affine
-    tau: float = 1.0
+    tau: float | NDArray[np.float32] = 1.0
     profile: SliceProfile = field(default_factory=SliceProfile)
     pose: Affine | None = None
     interleave: float = 0.0

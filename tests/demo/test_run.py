@@ -18,7 +18,7 @@ from bids_unires.demo.phantom import Participant, TissueMaps
 from bids_unires.demo.scanner import Motion
 from bids_unires.errors import OutputError
 from bids_unires.geometry import Affine
-from bids_unires.volume import load_volume
+from bids_unires.loading import load_volume
 
 PEOPLE = (Participant("01", seed=1), Participant("02", size=(1.1, 1.0, 0.9), seed=2))
 MOTIONS = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bids_unires.errors import BadDataError, MissingInputError, UniResError
-from bids_unires.volume import load_volume
+from bids_unires.loading import load_volume
 
 AFFINE = np.array(
     [[0.0, -1.5, 0.0, 10.0], [2.0, 0.0, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]

@@ -1,0 +1,222 @@
+"""Reading one scan from disk, and refusing what cannot be one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from .errors import BadDataError, InputOutputError, MissingInputError
+from .geometry import Affine, Shape, apply_affine, corners, voxel_size
+from .volume import Volume
+
+logger = logging.getLogger("bids_unires")
+
+GZIP_MAGIC = b"\x1f\x8b"
+# A file that git-annex or git-lfs stands in for starts with one of these.
+POINTER_PREFIXES = (b"/annex/objects/", b"version https://git-lfs")
+# sform and qform count as the same when no corner of the box moves further than this.
+ORIENTATION_TOLERANCE_VOXELS = 0.1
+# Volume of a voxel over the product of its sides: 1 for right angles, 0 for collapsed axes.
+MIN_AXIS_INDEPENDENCE = 1e-3
+# Beyond these a header is damaged, or in another unit than mm.
+MIN_VOXEL_SIZE_MM = 0.01
+MAX_VOXEL_SIZE_MM = 1000.0
+MAX_DISTANCE_MM = 1e5
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+)
+
+
+def load_volume(path: Path | str) -> Volume:
+    """Read one 3-D scan and refuse what cannot be one.
+
+    The file is read once. Voxels that are not finite become NaN, which means
+    *missing*; their number is logged as a warning.
+
+    Parameters
+    ----------
+    path
+        NIfTI-1 or NIfTI-2, compressed or not.
+
+    Returns
+    -------
+    Volume
+        Scaled intensities (slope and intercept applied) as float32, ``(X, Y, Z)``.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file, or git-annex has not fetched its content.
+    BadDataError
+        If the file is damaged, not a single real-valued 3-D image, has no usable
+        affine, or holds nothing but one value.
+    """
+    path = Path(path)
+    image = _parse(_read_bytes(path), path)
+    _check_kind(image, path)
+    affine = _checked_affine(image, path)
+    data = _scaled_data(image, path)
+    return Volume(_checked_intensities(data, path), affine, path)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Content of a file, decompressed."""
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)
+        if "annex" in Path(target).parts or ".git" in Path(target).parts:
+            raise MissingInputError(
+                f"{path} has no content here: fetch it with: datalad get {path}"
+            )
+        raise MissingInputError(f"{path} is a link to {target}, which does not exist")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise InputOutputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if content.startswith(POINTER_PREFIXES):
+        raise MissingInputError(f"{path} has no content here: fetch it with: datalad get {path}")
+    if not content:
+        raise BadDataError(f"{path} is empty (0 bytes): copy or convert it again")
+    if not content.startswith(GZIP_MAGIC):
+        return content
+    try:
+        return bytes(igzip.decompress(content))
+    except _UNREADABLE as error:
+        raise BadDataError(
+            f"{path} is truncated or damaged ({_one_line(error)}): copy or convert it again"
+        ) from error
+
+
+def _parse(content: bytes, path: Path) -> nib.Nifti1Pair:
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if kind.header_class.may_contain_header(content[: kind.header_class.sizeof_hdr]):
+            break
+    else:
+        raise BadDataError(f"{path} is not a NIfTI file: convert it, for example with dcm2niix")
+    try:
+        image = kind.from_bytes(content)
+    except _UNREADABLE as error:
+        raise BadDataError(f"{path} has a damaged NIfTI header ({_one_line(error)})") from error
+    header = image.header
+    wanted = int(header.get_data_offset()) + header.get_data_dtype().itemsize * int(
+        np.prod([int(n) for n in image.shape], dtype=object)
+    )
+    if len(content) < wanted:
+        raise BadDataError(
+            f"{path} is truncated: {len(content)} bytes where its header promises {wanted}: "
+            "copy or convert it again"
+        )
+    return image
+
+
+def _check_kind(image: nib.Nifti1Pair, path: Path) -> None:
+    dtype = image.get_data_dtype()
+    if dtype.kind == "c":
+        raise BadDataError(f"{path} is a complex image: give its magnitude")
+    if dtype.fields is not None or dtype.kind not in "iufb":
+        raise BadDataError(f"{path} is a colour (RGB) image, not a scan: leave it out")
+    shape = image.shape
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+        raise BadDataError(
+            f"{path} is {len(shape)}-D with shape {'x'.join(map(str, shape))}: "
+            "give one 3-D volume (select or average the others)"
+        )
+    if min(shape[:3]) < 2:
+        raise BadDataError(
+            f"{path} is a single slice (shape {'x'.join(map(str, shape))}), not a volume: "
+            "leave it out"
+        )
+
+
+def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
+    """Take the sform where there is one, else the qform."""
+    try:
+        sform, sform_code = image.get_sform(coded=True)
+        qform, qform_code = image.get_qform(coded=True)
+    except _UNREADABLE as error:
+        raise BadDataError(f"{path} has an unreadable orientation ({_one_line(error)})") from error
+    if not sform_code and not qform_code:
+        logger.warning(
+            "%s: the header gives no orientation (sform and qform are unset); "
+            "its axes are taken as they are stored",
+            path,
+        )
+    affine = np.asarray(image.affine if sform is None else sform, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise BadDataError(f"{path} has NaN or infinity in its affine: repair its header")
+    _check_extent(affine, path)
+    if sform_code and qform_code and np.isfinite(qform).all():
+        _compare_orientations(affine, qform, (image.shape[0], image.shape[1], image.shape[2]), path)
+    return affine
+
+
+def _check_extent(affine: Affine, path: Path) -> None:
+    """Refuse voxels that are no head's, and axes that do not span a volume."""
+    sizes = voxel_size(affine)
+    if sizes.min() < MIN_VOXEL_SIZE_MM or sizes.max() > MAX_VOXEL_SIZE_MM:
+        raise BadDataError(
+            f"{path} has a singular or absurd affine, voxels of "
+            f"{' x '.join(f'{size:.3g}' for size in sizes)} mm: repair its header"
+        )
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < MIN_AXIS_INDEPENDENCE:
+        raise BadDataError(f"{path} has a singular affine {affine.tolist()}: repair its header")
+    distance = np.abs(affine[:3, 3]).max()
+    if distance > MAX_DISTANCE_MM:
+        raise BadDataError(
+            f"{path} lies {distance:.3g} mm from the scanner's centre by its affine: "
+            "repair its header"
+        )
+
+
+def _compare_orientations(sform: Affine, qform: Affine, shape: Shape, path: Path) -> None:
+    points = corners(shape)
+    apart = np.linalg.norm(apply_affine(sform, points) - apply_affine(qform, points), axis=1).max()
+    if apart > ORIENTATION_TOLERANCE_VOXELS * voxel_size(sform).min():
+        logger.warning(
+            "%s: sform and qform disagree by up to %.3g mm; the sform is used", path, apart
+        )
+
+
+def _scaled_data(image: nib.Nifti1Pair, path: Path) -> NDArray[np.float32]:
+    try:
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except _UNREADABLE as error:
+        raise BadDataError(f"{path} cannot be decoded ({_one_line(error)})") from error
+    # A copy of our own: the decoded array may be a read-only view of the file's bytes.
+    return np.array(data.reshape(image.shape[:3]), dtype=np.float32)
+
+
+def _checked_intensities(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    finite = np.isfinite(data)
+    missing = data.size - int(np.count_nonzero(finite))
+    if missing == data.size:
+        raise BadDataError(f"{path} has no finite voxel: leave it out or convert it again")
+    if missing:
+        logger.warning("%s: %d voxels are NaN or infinite and count as missing", path, missing)
+        data[~finite] = np.nan
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    if low == high:
+        content = "only zeros" if low == 0 else f"one value only ({low:g})"
+        raise BadDataError(f"{path} holds {content}: leave it out or convert it again")
+    return data
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

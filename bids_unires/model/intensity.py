@@ -1,0 +1,101 @@
+"""Intensity differences between repeats of one contrast.
+
+Two scans of one head never have quite the same intensities: the receive coils weigh the
+head differently when it lies differently, and scanners rescale every series. Within one
+contrast that is a factor which varies smoothly over the head. Left in, the fit would take
+it for detail: repeats that disagree by a few percent can only be explained together by
+oscillations finer than their slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..geometry import Affine, Grid
+from ..grid import enclose, mean_space
+from ..volume import Volume
+from .forward import ForwardOperator
+from .noise import NoiseEstimate
+from .profile import SliceProfile
+
+# Coils vary over centimetres, anatomy over millimetres.
+_FIELD_VOXEL_MM = 4.0
+_SMOOTHING_SD_MM = 16.0
+# Overlapping head, in field voxels, that a comparison needs (about 13 ml).
+_FEWEST_VOXELS = 200
+
+
+def relative_fields(
+    scans: Sequence[Volume], poses: Sequence[Affine], noise: Sequence[NoiseEstimate]
+) -> list[NDArray[np.float32]]:
+    """Smooth factor by which each repeat is brighter than the mean of all repeats.
+
+    The logarithms of the scans are compared wherever at least two of them show the head,
+    and the differences to their mean are smoothed (normalised convolution with a
+    Gaussian), which also continues them over the rest of the scan.
+
+    Parameters
+    ----------
+    scans
+        Repeats of one contrast.
+    poses
+        ``(4, 4)`` rigid matrices, scan world mm -> common world mm.
+    noise
+        Noise and contrast of each scan, which tell head from background.
+
+    Returns
+    -------
+    list of ndarray
+        Factors on the grid of each scan, float32; all 1 for a single scan, and where
+        repeats share too little of the head to be compared.
+    """
+    placed = [Grid(s.grid.shape, pose @ s.affine) for s, pose in zip(scans, poses, strict=True)]
+    grid = enclose(mean_space(placed, [_FIELD_VOXEL_MM] * 3), placed)
+    intensities = torch.stack([_on(grid, g, s) for g, s in zip(placed, scans, strict=True)])
+    thresholds = [(e.background_mean + e.foreground_mean) / 2 for e in noise]
+    heads = intensities > torch.tensor(thresholds).reshape(-1, 1, 1, 1)
+    shared = heads & (heads.sum(dim=0) > 1)
+    if len(scans) < 2 or int(shared.any(dim=0).sum()) < _FEWEST_VOXELS:
+        return [np.ones(scan.grid.shape, dtype=np.float32) for scan in scans]
+    logs = torch.where(shared, intensities.clamp(min=1e-30).log(), 0.0)
+    mean = logs.sum(dim=0) / shared.sum(dim=0).clamp(min=1)
+    fields = []
+    for log, seen, own in zip(logs, shared, placed, strict=True):
+        difference = torch.where(seen, log - mean, 0.0)
+        smooth = _smoothed(difference) / _smoothed(seen.float()).clamp(min=1e-6)
+        fields.append(_field_on(own, grid, smooth))
+    return fields
+
+
+def _on(grid: Grid, scan_grid: Grid, scan: Volume) -> Tensor:
+    """A scan's intensities averaged over the voxels of a coarser grid."""
+    data = torch.as_tensor(np.nan_to_num(scan.data, posinf=0.0, neginf=0.0))
+    into_scan = ForwardOperator(scan_grid, grid, profile=SliceProfile("rect", "rect"))
+    return into_scan.forward(data)
+
+
+def _field_on(scan_grid: Grid, grid: Grid, logarithm: Tensor) -> NDArray[np.float32]:
+    """Interpolate a field on the voxels of a scan; beyond the field's grid the factor is 1."""
+    points = ForwardOperator(grid, scan_grid, profile=SliceProfile("dirac", "dirac"))
+    return np.asarray(points.forward(logarithm).exp().numpy())
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    """Convolve with a Gaussian; far from all data its tails still carry the nearest values."""
+    sd = _SMOOTHING_SD_MM / _FIELD_VOXEL_MM
+    reach = int(6 * sd)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sd) ** 2)
+    for axis in range(3):
+        sides = [1, 1, 1, 1, 1]
+        sides[2 + axis] = -1
+        padding = [reach if axis == other else 0 for other in range(3)]
+        values = functional.conv3d(
+            values[None, None], kernel.reshape(sides), padding=padding
+        )[0, 0]
+    return values

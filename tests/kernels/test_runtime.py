@@ -1,0 +1,71 @@
+"""Where compiled kernels are kept, and how work is shared between threads."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from bids_unires.kernels import runtime
+
+
+def test_the_kernel_cache_goes_where_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WARP_CACHE_PATH", str(tmp_path / "asked"))
+    assert runtime.kernel_cache() == tmp_path / "asked"
+
+
+def test_the_kernel_cache_lies_in_the_user_s_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("WARP_CACHE_PATH", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tmp_path in runtime.kernel_cache().parents
+    assert runtime.kernel_cache().is_dir()
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc/nowhere"])
+def test_the_kernel_cache_does_without_a_home(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.delenv("WARP_CACHE_PATH", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert Path(tempfile.gettempdir()) in runtime.kernel_cache().parents
+
+
+def test_torch_s_number_of_threads_governs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert runtime.thread_count() == 3
+
+
+def test_parts_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    both_started = threading.Barrier(2, timeout=10)
+    done = []
+
+    def task(part: int) -> None:
+        both_started.wait()
+        done.append(part)
+
+    runtime.in_threads(task, range(2))
+    assert sorted(done) == [0, 1]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_what_goes_wrong_in_a_thread_is_not_lost(parts: int) -> None:
+    def task(part: int) -> None:
+        raise ArithmeticError(f"part {part}")
+
+    with pytest.raises(ArithmeticError, match="part 0"):
+        runtime.in_threads(task, range(parts))
+
+
+def test_flat_arrays_share_memory() -> None:
+    tensor = torch.zeros(2, 3, 4)
+    runtime.flat(tensor).numpy()[5] = 7.0
+    assert tensor[0, 1, 1] == 7.0
+    with pytest.raises(RuntimeError, match="view"):
+        runtime.flat(tensor.permute(2, 1, 0))

@@ -1,0 +1,169 @@
+"""Rigid registration: known poses are found, however a scan is stored and whatever it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from bids_unires.errors import BadDataError
+from bids_unires.geometry import Affine, apply_affine, scaling, translation
+from bids_unires.registration import align_rigid, coregister
+from bids_unires.volume import Volume
+
+POSITIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "positions"
+MILLIMETRES = 0.5
+DEGREES = 0.5
+
+# Centre (mm), radii (mm) and intensity of the ellipsoids of a head without symmetry.
+HEAD = (
+    ((0, 0, 0), (70, 88, 75), 60.0),
+    ((0, -2, 4), (63, 80, 67), 100.0),
+    ((-22, 10, 8), (12, 34, 14), 35.0),
+    ((24, -12, 12), (9, 24, 18), 45.0),
+    ((6, -50, -28), (36, 22, 18), 140.0),
+    ((20, 48, 26), (20, 14, 24), 125.0),
+    ((-36, -22, -16), (16, 24, 12), 155.0),
+    ((4, 92, -24), (11, 14, 13), 80.0),
+    ((0, -20, -84), (30, 32, 42), 90.0),
+)
+
+
+def head_at(points: np.ndarray) -> np.ndarray:
+    """Intensity of the synthetic head at world points ``(..., 3)``, edges 2 mm wide."""
+    intensity = np.zeros(points.shape[:-1])
+    for centre, radii, value in HEAD:
+        radius = np.linalg.norm((points - centre) / np.array(radii), axis=-1)
+        inside = 1 / (1 + np.exp((radius - 1) * min(radii) / 1.0))
+        intensity += inside * (value - intensity)
+    return intensity
+
+
+def scan(affine: Affine, shape: tuple[int, int, int], pose: Affine, seed: int = 0) -> Volume:
+    """The head, moved by ``inv(pose)`` in the scanner, with noise."""
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    intensity = head_at(apply_affine(pose @ affine, voxels))
+    noise = np.random.default_rng(seed).normal(scale=2.0, size=(2, *shape))
+    return Volume(np.hypot(intensity + noise[0], noise[1]).astype(np.float32), affine)
+
+
+def centred(sizes: tuple[float, float, float], shape: tuple[int, int, int]) -> Affine:
+    return scaling(sizes) @ translation(-(np.array(shape) - 1) / 2)
+
+
+def motion(degrees: tuple[float, float, float], offset: tuple[float, float, float]) -> Affine:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = offset
+    return matrix
+
+
+def assert_same_pose(found: Affine, expected: Affine) -> None:
+    difference = np.linalg.inv(expected) @ found
+    turned = np.rad2deg(Rotation.from_matrix(difference[:3, :3]).magnitude())
+    assert np.linalg.norm(difference[:3, 3]) < MILLIMETRES
+    assert turned < DEGREES
+
+
+AXIAL = ((2.2, 2.2, 5.0), (80, 100, 44))
+SAGITTAL = ((4.8, 2.2, 2.2), (40, 100, 100))
+
+
+@pytest.fixture(scope="module")
+def reference() -> Volume:
+    return scan(centred(*AXIAL), AXIAL[1], np.eye(4), seed=1)
+
+
+def moving_scan(pose: Affine) -> Volume:
+    return scan(centred(*SAGITTAL), SAGITTAL[1], pose, seed=2)
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [
+        motion((4.0, -3.0, 6.0), (5.0, -8.0, 3.0)),
+        motion((25.0, 20.0, -30.0), (10.0, 30.0, 20.0)),
+        motion((5.0, 0.0, 175.0), (-20.0, 10.0, 5.0)),
+        motion((-85.0, 10.0, 5.0), (0.0, 25.0, -15.0)),
+    ],
+    ids=["close", "far", "upside down", "on its side"],
+)
+def test_known_pose_is_recovered(reference: Volume, pose: Affine) -> None:
+    alignment = align_rigid(reference, moving_scan(pose), threads=2)
+    assert_same_pose(alignment.pose, pose)
+    assert alignment.pose.dtype == np.float64
+    np.testing.assert_allclose(
+        alignment.pose[:3, :3] @ alignment.pose[:3, :3].T, np.eye(3), atol=1e-6
+    )
+    assert alignment.metric > 0.3
+
+
+def test_contrast_may_be_inverted(reference: Volume) -> None:
+    pose = motion((-6.0, 8.0, 3.0), (-6.0, 4.0, 9.0))
+    moving = moving_scan(pose)
+    shown = moving.data > 30
+    inverted = np.where(shown, 200 - moving.data, moving.data)
+    assert_same_pose(align_rigid(reference, Volume(inverted, moving.affine), threads=2).pose, pose)
+
+
+def test_part_of_the_head_is_enough(reference: Volume) -> None:
+    pose = motion((10.0, -5.0, 12.0), (8.0, -20.0, 12.0))
+    moving = moving_scan(pose)
+    part = Volume(moving.data[:26], moving.affine)
+    assert_same_pose(align_rigid(reference, part, threads=2).pose, pose)
+
+
+def test_storage_order_changes_nothing(reference: Volume) -> None:
+    moving = moving_scan(motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0)))
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 3] = moving.data.shape[0] - 1
+    stored = Volume(moving.data[::-1].transpose(2, 0, 1), (moving.affine @ flip)[:, [2, 0, 1, 3]])
+    np.testing.assert_allclose(
+        align_rigid(reference, stored, threads=2).pose,
+        align_rigid(reference, moving, threads=2).pose,
+        atol=1e-5,
+    )
+
+
+def test_scale_and_missing_values_change_little(reference: Volume) -> None:
+    pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
+    moving = moving_scan(pose)
+    data = moving.data * 37
+    data[:, :8] = np.nan
+    assert_same_pose(align_rigid(reference, Volume(data, moving.affine), threads=2).pose, pose)
+
+
+def test_coregister_keeps_the_first_scan_and_ignores_threads(reference: Volume) -> None:
+    pose = motion((3.0, 5.0, 2.0), (1.0, -9.0, 4.0))
+    moving = moving_scan(pose)
+    first, second = coregister([reference, moving], threads=1)
+    np.testing.assert_array_equal(first.pose, np.eye(4))
+    assert_same_pose(second.pose, pose)
+    np.testing.assert_allclose(
+        align_rigid(reference, moving, threads=2).pose, second.pose, atol=1e-4
+    )
+
+
+def test_constant_scan_is_refused(reference: Volume) -> None:
+    flat = Volume(np.full((20, 20, 20), 7, dtype=np.float32), np.eye(4), Path("flat.nii.gz"))
+    with pytest.raises(BadDataError, match=r"flat\.nii\.gz"):
+        align_rigid(reference, flat, threads=1)
+
+
+@pytest.mark.skipif(not POSITIONS.exists(), reason="scans of four positions are not here")
+def test_four_positions_of_one_head_agree() -> None:
+    """Aligning two scans directly or by way of a third one gives one pose, to a voxel."""
+    import nibabel as nib
+
+    images = [nib.load(path) for path in sorted(POSITIONS.glob("sub-01/anat/*run-[134]*.nii.gz"))]
+    supine, right, left = (
+        Volume(image.get_fdata(dtype=np.float32), image.affine) for image in images
+    )
+    _, right_pose, left_pose = (one.pose for one in coregister([supine, right, left], threads=2))
+    direct = align_rigid(right, left, threads=2).pose
+    around = np.linalg.inv(right_pose) @ left_pose
+    head = apply_affine(np.linalg.inv(left_pose), np.array([[0, 0, 0], [0, -70, 0], [0, 0, 60]]))
+    gap = np.linalg.norm(apply_affine(direct, head) - apply_affine(around, head), axis=1)
+    assert gap.max() < 2.0
