@@ -32,6 +32,8 @@ _SCALE_STEPS = 20
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED = 0.05
+# Residuals this close to the noise are noise: then plain least squares is the better estimate.
+_AGREEMENT = 1.1
 _MAD_TO_SD = 1.482602218505602
 
 
@@ -72,6 +74,8 @@ def weigh(
     for _ in range(_SCALE_STEPS):
         weights = _weights(values, scale)
         scale = max(float(np.sqrt(np.mean(weights * values**2))), noise_sd)
+    if scale <= _AGREEMENT * noise_sd:
+        return Disagreement(noise_sd, np.full(residual.shape, noise_sd**-2, np.float32))
     precision = _weights(residual, scale) / np.float32(scale**2)
     return Disagreement(scale, precision.astype(np.float32))
 

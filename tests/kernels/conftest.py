@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from bids_unires.geometry import Affine, Grid, scaling, translation
@@ -101,3 +102,12 @@ def operators() -> st.SearchStrategy[OperatorMaker]:
 def thick_slice_operators() -> st.SearchStrategy[OperatorMaker]:
     """Strategy of operators blurred along one axis at most."""
     return operator_makers(in_plane=("dirac",))
+
+
+@pytest.fixture(autouse=True)
+def thread_count() -> Iterator[Callable[[int], None]]:
+    """Setting the number of threads; one at the start, since most images here are tiny."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,16 +23,8 @@ OperatorMaker = Callable[..., ForwardOperator]
 OperatorStrategy = st.SearchStrategy[OperatorMaker]
 
 thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
-
-
-@pytest.fixture
-def thread_count() -> Iterator[Callable[[int], None]]:
-    """Setting the number of threads, undone at the end."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:

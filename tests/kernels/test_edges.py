@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,15 +26,7 @@ DEVICES = [
 ]
 shapes = st.tuples(*[st.integers(1, 20)] * 3)
 factors = st.tuples(*[st.floats(0.01, 4.0)] * 3)
-thorough = settings(max_examples=60, deadline=None)
-
-
-@pytest.fixture
-def thread_count() -> Iterator[Callable[[int], None]]:
-    """Setting the number of threads, undone at the end."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+thorough = settings(max_examples=150, deadline=None)
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
