@@ -6,7 +6,6 @@ Brudfors et al. 2018 (arXiv 1810.03422), section 2.3:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -102,16 +101,7 @@ class JointTotalVariation:
         """
         return edges.edge_weights(images, self._device_factors, smoothing, weights)
 
-    def add_product(self, contrast: int, image: Tensor, weights: Tensor, product: Tensor) -> float:
-        """Add ``lambda^2 D' W D image`` to ``product``; return ``image' lambda^2 D' W D image``."""
+    def factor(self, contrast: int) -> tuple[float, float, float]:
+        """``(lambda / voxel size)^2`` of one contrast along each axis, in 1 / intensity^2."""
         x, y, z = self._factors[contrast].tolist()
-        return edges.add_weighted_laplacian(image, weights, (x, y, z), product)
-
-    def diagonal(self, contrast: int, weights: Tensor) -> Tensor:
-        """Diagonal of ``lambda^2 D' W D``, ``(X, Y, Z)``."""
-        factors = self._factors[contrast].tolist()
-        diagonal = weights * math.fsum(factors)
-        for axis, factor in enumerate(factors):
-            below = weights.shape[axis] - 1
-            diagonal.narrow(axis, 1, below).add_(weights.narrow(axis, 0, below), alpha=factor)
-        return diagonal
+        return x, y, z

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..geometry import Grid
+from ..kernels import descent
 from .forward import ForwardOperator
 from .objective import Objective
 from .observation import Observation, usable_device
@@ -117,12 +118,12 @@ def solve(
     images = interpolated_start(contrasts, grid, torch_device) if start is None else start
     if tuple(images.shape) != objective.shape:
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
-    descent = _Descent(objective, images.to(torch_device, torch.float32, copy=True))
+    state = _Descent(objective, images.to(torch_device, torch.float32, copy=True))
     history: list[Progress] = []
     stalled = 0
     for iteration in range(max_iter + 1):
         smoothing = max(_FIRST_SMOOTHING * _SMOOTHING_DECAY**iteration, 10 * tolerance)
-        value = descent.bound(smoothing)
+        value = state.bound(smoothing)
         elapsed = time.perf_counter() - began
         history.append(Progress(elapsed, iteration * objective.contrast_count, value))
         if on_progress is not None:
@@ -132,8 +133,8 @@ def solve(
             stalled = stalled + 1 if gain < tolerance * abs(value) else 0
         if stalled == _STALLED_ITERATIONS or iteration == max_iter:
             break
-        descent.step()
-    return Solution(descent.images, tuple(history), stalled == _STALLED_ITERATIONS)
+        state.step()
+    return Solution(state.images, tuple(history), stalled == _STALLED_ITERATIONS)
 
 
 def interpolated_start(
@@ -169,6 +170,8 @@ class _Descent:
         self.images = images
         self._objective = objective
         self._weights = torch.empty_like(images[0])
+        self._direction = torch.empty_like(images[0])
+        self._normal = torch.empty_like(images[0])
         self._gradient = torch.zeros_like(images)
         self._step = torch.zeros_like(images)
         self._step_normal = torch.zeros_like(images)
@@ -192,27 +195,27 @@ class _Descent:
             self._step_contrast(c)
 
     def _step_contrast(self, c: int) -> None:
-        prior, weights = self._objective.prior, self._weights
+        factor = self._objective.prior.factor(c)
+        direction, normal = self._direction, self._normal.zero_()
         last, last_normal = self._step[c], self._step_normal[c]
-        gradient = self._gradient[c].clone()
-        prior.add_product(c, self.images[c], weights, gradient)
-        direction = gradient / (self._normal_scale[c] + prior.diagonal(c, weights))
-        direction.neg_()
-        normal = torch.zeros_like(direction)
-        curvature = self._objective.add_normal(c, direction, normal)
-        curved = torch.zeros_like(direction)
-        curvature += prior.add_product(c, direction, weights, curved)
-        mixed = _dot(direction, last_normal) + _dot(last, curved)
-        last_curvature = _dot(last, last_normal) + prior.add_product(c, last, weights, curved)
-        a, b = _minimise_quadratic(
-            np.array([[curvature, mixed], [mixed, last_curvature]]),
-            np.array([_dot(gradient, direction), _dot(gradient, last)]),
+        slopes = descent.preconditioned_direction(
+            self.images[c],
+            self._weights,
+            self._gradient[c],
+            self._normal_scale[c],
+            last,
+            factor,
+            direction,
         )
-        last.mul_(b).add_(direction, alpha=a)
-        last_normal.mul_(b).add_(normal, alpha=a)
-        self._likelihood += _dot(self._gradient[c], last) + 0.5 * _dot(last, last_normal)
-        self._gradient[c] += last_normal
-        self.images[c] += last
+        explained = self._objective.add_normal(c, direction, normal)
+        forms = descent.curvature(self._weights, direction, last, last_normal, factor)
+        a, b = _minimise_quadratic(
+            np.array([[forms.direction + explained, forms.mixed], [forms.mixed, forms.last_step]]),
+            np.array(slopes),
+        )
+        self._likelihood += descent.step(
+            a, b, direction, normal, last, last_normal, self._gradient[c], self.images[c]
+        )
 
 
 def _minimise_quadratic(
@@ -223,7 +226,3 @@ def _minimise_quadratic(
         return 0.0, 0.0
     steps = -np.linalg.pinv(hessian, rcond=1e-10, hermitian=True) @ gradient
     return float(steps[0]), float(steps[1])
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.view(-1), b.view(-1)))

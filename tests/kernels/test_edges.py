@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-import warp as wp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_unires.kernels import edges, runtime
+from bids_unires.kernels import edges, lines
 
 Array = NDArray[np.float64]
 Shape = tuple[int, int, int]
@@ -43,24 +43,12 @@ def differences(image: Array, factor: tuple[float, ...]) -> Array:
     )
 
 
-def differences_transposed(field: Array, factor: tuple[float, ...]) -> Array:
-    return sum(
-        -np.sqrt(f) * np.diff(field[axis], axis=axis, prepend=0.0)
-        for axis, f in enumerate(factor)
-    )
-
-
 def expected_weights(images: Tensor, factor: list[tuple[float, ...]], smoothing: float) -> Array:
     squares = sum(
         (differences(image, f) ** 2).sum(axis=0)
         for image, f in zip(images.double().numpy(), factor, strict=True)
     )
     return 1 / np.sqrt(squares + smoothing**2)
-
-
-def expected_laplacian(image: Tensor, weights: Tensor, factor: tuple[float, ...]) -> Array:
-    field = weights.double().numpy() * differences(image.double().numpy(), factor)
-    return differences_transposed(field, factor)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -77,99 +65,30 @@ def test_edge_weights_bound_the_joint_variation(
     assert value == pytest.approx((1 / expected_weights(images, factor, 0.0)).sum(), rel=1e-6)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@thorough
-@given(shape=shapes, factor=factors)
-def test_the_laplacian_is_its_definition(
-    device: str, shape: Shape, factor: tuple[float, float, float]
-) -> None:
-    image, weights, start = noise(shape), noise(shape, 1).abs(), noise(shape, 2)
-    product = start.to(device, copy=True)
-    form = edges.add_weighted_laplacian(image.to(device), weights.to(device), factor, product)
-    expected = expected_laplacian(image, weights, factor)
-    scale = np.abs(expected).max() + 1
-    np.testing.assert_allclose(product.cpu().double() - start.double(), expected, atol=2e-6 * scale)
-    squares = (differences(image.double().numpy(), factor) ** 2).sum(axis=0)
-    assert form == pytest.approx((weights.double().numpy() * squares).sum(), rel=1e-6)
-
-
 @pytest.mark.parametrize("stretch", [1, 3, 8, 50])
 @thorough
 @given(shape=shapes, factor=factors)
 def test_lines_may_be_cut_into_stretches(
     stretch: int, shape: Shape, factor: tuple[float, float, float]
 ) -> None:
-    image, weights = noise((1, *shape)), noise(shape, 1).abs()
-    lines, parts = shape[0] * shape[1], -(-shape[2] // stretch)
-    sums = torch.full((lines, parts), torch.nan, dtype=torch.float64)
-    product = torch.zeros(shape)
-    wp.load_module(edges, device="cpu")
-    wp.launch(
-        edges.laplacian_lines,
-        (lines, parts),
-        inputs=[
-            wp.vec3i(*shape),
-            stretch,
-            0,
-            runtime.flat(image),
-            runtime.flat(weights),
-            wp.vec3(*factor),
-            runtime.flat(product),
-            wp.from_torch(sums),
-        ],
-        device="cpu",
-    )
-    whole = torch.zeros(shape)
-    form = edges.add_weighted_laplacian(image[0], weights, factor, whole)
-    np.testing.assert_allclose(product, whole, atol=2e-6 * float(whole.abs().max()))
-    assert float(sums.sum()) == pytest.approx(form, rel=1e-6)
-
-
-@pytest.mark.parametrize("stretch", [1, 3, 8, 50])
-@thorough
-@given(shape=shapes, factor=factors)
-def test_weights_may_be_computed_in_stretches(
-    stretch: int, shape: Shape, factor: tuple[float, float, float]
-) -> None:
     image, table = noise((1, *shape)), torch.tensor([factor])
-    lines, parts = shape[0] * shape[1], -(-shape[2] // stretch)
-    sums = torch.full((lines, parts), torch.nan, dtype=torch.float64)
     weights, whole = torch.full(shape, torch.nan), torch.empty(shape)
-    wp.load_module(edges, device="cpu")
-    wp.launch(
-        edges.edge_weight_lines,
-        (lines, parts),
-        inputs=[
-            wp.vec3i(*shape),
-            stretch,
-            0,
-            runtime.flat(image),
-            wp.from_torch(table, dtype=wp.vec3),
-            0.3,
-            runtime.flat(weights),
-            wp.from_torch(sums),
-        ],
-        device="cpu",
-    )
-    value = edges.edge_weights(image, table, 0.3, whole)
+    with mock.patch.object(lines, "stretch_length", lambda *_: stretch):
+        value = edges.edge_weights(image, table, 0.3, weights)
+    assert value == pytest.approx(edges.edge_weights(image, table, 0.3, whole), rel=1e-6)
     np.testing.assert_allclose(weights, whole, rtol=2e-6)
-    assert float(sums.sum()) == pytest.approx(value, rel=1e-6)
 
 
 @thorough
 @given(shape=shapes)
 def test_nothing_beyond_the_image_counts(shape: Shape) -> None:
     size, beyond = int(np.prod(shape)), 2 * shape[1] * shape[2] + 64
-    memory = torch.full((3, size + 2 * beyond), torch.nan)
-    image, weights, product = (
-        part[beyond : beyond + size].view(shape).fill_(1.0) for part in memory
-    )
-    form = edges.add_weighted_laplacian(image, weights, (1.0, 1.0, 1.0), product)
-    value = edges.edge_weights(image[None], torch.ones(1, 3), 1.0, weights)
-    assert np.isfinite([form, value]).all()
-    for values in (image, weights, product):
-        assert values.isfinite().all()
-    assert memory.isnan().sum() == memory.numel() - 3 * size
+    memory = torch.full((2, size + 2 * beyond), torch.nan)
+    image, weights = (part[beyond : beyond + size].view(shape).fill_(1.0) for part in memory)
+    assert np.isfinite(edges.edge_weights(image[None], torch.ones(1, 3), 1.0, weights))
+    assert image.isfinite().all()
+    assert weights.isfinite().all()
+    assert memory.isnan().sum() == memory.numel() - 2 * size
 
 
 def test_a_flat_image_has_edges_at_its_far_faces_alone() -> None:
@@ -188,12 +107,8 @@ def test_results_have_the_same_bits_for_any_number_of_threads(
     images, found = noise((2, *shape)), []
     for threads in (1, 2, 2, 3):
         thread_count(threads)
-        weights, product = torch.empty(shape), torch.zeros(shape)
-        value = edges.edge_weights(images, torch.ones(2, 3), 0.3, weights)
-        form = edges.add_weighted_laplacian(images[0], weights, (1.0, 0.5, 2.0), product)
-        found.append((value, form, weights, product))
-    value, form, weights, product = found[0]
-    for other in found[1:]:
-        assert other[:2] == (value, form)
-        assert torch.equal(other[2], weights)
-        assert torch.equal(other[3], product)
+        weights = torch.empty(shape)
+        found.append((edges.edge_weights(images, torch.ones(2, 3), 0.3, weights), weights))
+    for value, weights in found[1:]:
+        assert value == found[0][0]
+        assert torch.equal(weights, found[0][1])

@@ -1,0 +1,334 @@
+"""One iteration of the solver in three passes over memory, besides the product with A'A.
+
+The solver moves each image within the plane of two directions: the preconditioned gradient
+and the last step. These kernels make the first, measure the bound's curvature along both,
+and take the step, each together with the scalar products it needs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import warp as wp
+from torch import Tensor
+
+from . import runtime
+from .lines import NEIGHBOURS, sum_over_lines
+
+wp.set_module_options({"enable_backward": False})
+
+_DIRECTION = """
+    const int down_x = x > 0 ? plane : 0, down_y = y > 0 ? line : 0;
+    const float less_x = down_x ? kx : 0.0f, less_y = down_y ? ky : 0.0f;
+    const float* __restrict__ v = image.data + at;
+    const float* __restrict__ w = weights.data + at;
+    const float* __restrict__ g = gradient.data + at;
+    const float* __restrict__ n = scale.data + at;
+    const float* __restrict__ t = last_step.data + at;
+    float* __restrict__ out = direction.data + at;
+    float along = 0.0f, along_last = 0.0f;
+    auto voxel = [&](int z, int down_z, float less_z, int up_z, float more_z) {
+        const float wx = less_x * w[z - down_x];
+        const float wy = less_y * w[z - down_y];
+        const float wz = less_z * w[z - down_z];
+        const float dx = more_x * v[z + up_x] - v[z];
+        const float dy = more_y * v[z + up_y] - v[z];
+        const float dz = more_z * v[z + up_z] - v[z];
+        const float slope = g[z] + wx * (v[z] - v[z - down_x]) + wy * (v[z] - v[z - down_y])
+                          + wz * (v[z] - v[z - down_z])
+                          - w[z] * (kx * dx + ky * dy + kz * dz);
+        out[z] = -slope / (n[z] + wx + wy + wz + w[z] * (kx + ky + kz));
+        along += slope * out[z];
+        along_last += slope * t[z];
+    };
+    if (begin == 0) voxel(0, 0, 0.0f, line > 1 ? 1 : 0, line > 1 ? 1.0f : 0.0f);
+    const int first = begin > 1 ? begin : 1;
+    for (int z = first; z < (end < last ? end : last); ++z) voxel(z, 1, kz, 1, 1.0f);
+    if (end == line && last > 0) voxel(last, 1, kz, 0, 0.0f);
+    sums.data[at_sums] = along;
+    sums.data[at_sums + 1] = along_last;
+"""
+
+_CURVATURE = """
+    const float* __restrict__ w = weights.data + at;
+    const float* __restrict__ s = direction.data + at;
+    const float* __restrict__ t = last_step.data + at;
+    const float* __restrict__ n = last_normal.data + at;
+    float both = 0.0f, mixed = 0.0f, old = 0.0f;
+    auto voxel = [&](int z, int up_z, float more_z) {
+        const float sx = more_x * s[z + up_x] - s[z], tx = more_x * t[z + up_x] - t[z];
+        const float sy = more_y * s[z + up_y] - s[z], ty = more_y * t[z + up_y] - t[z];
+        const float sz = more_z * s[z + up_z] - s[z], tz = more_z * t[z + up_z] - t[z];
+        both += w[z] * (kx * sx * sx + ky * sy * sy + kz * sz * sz);
+        mixed += w[z] * (kx * sx * tx + ky * sy * ty + kz * sz * tz) + s[z] * n[z];
+        old += w[z] * (kx * tx * tx + ky * ty * ty + kz * tz * tz) + t[z] * n[z];
+    };
+    for (int z = begin; z < (end < last ? end : last); ++z) voxel(z, 1, 1.0f);
+    if (end == line) voxel(last, 0, 0.0f);
+    sums.data[at_sums] = both;
+    sums.data[at_sums + 1] = mixed;
+    sums.data[at_sums + 2] = old;
+"""
+
+_STEP = """
+    #pragma clang fp contract(fast)
+    #pragma clang fp reassociate(on)
+    const float* __restrict__ s = direction.data + first;
+    const float* __restrict__ n = normal.data + first;
+    float* __restrict__ t = last_step.data + first;
+    float* __restrict__ m = last_normal.data + first;
+    float* __restrict__ g = gradient.data + first;
+    float* __restrict__ v = image.data + first;
+    float fall = 0.0f;
+    for (int z = 0; z < count; ++z) {
+        const float step = a * s[z] + b * t[z];
+        const float change = a * n[z] + b * m[z];
+        fall += step * (g[z] + 0.5f * change);
+        t[z] = step;
+        m[z] = change;
+        g[z] += change;
+        v[z] += step;
+    }
+    sums.data[at_sums] = fall;
+"""
+
+
+@wp.func_native(NEIGHBOURS + _DIRECTION)
+def write_direction(
+    shape: wp.vec3i,
+    x: int,
+    y: int,
+    begin: int,
+    count: int,
+    image: wp.array(dtype=wp.float32),
+    weights: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    scale: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    factor: wp.vec3,
+    direction: wp.array(dtype=wp.float32),
+    sums: wp.array3d(dtype=wp.float64),
+    at_sums: int,
+):
+    """Preconditioned gradient on a stretch of line ``(x, y)``, and its two products."""
+    ...
+
+
+@wp.func_native(NEIGHBOURS + _CURVATURE)
+def measure_curvature(
+    shape: wp.vec3i,
+    x: int,
+    y: int,
+    begin: int,
+    count: int,
+    weights: wp.array(dtype=wp.float32),
+    direction: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    last_normal: wp.array(dtype=wp.float32),
+    factor: wp.vec3,
+    sums: wp.array3d(dtype=wp.float64),
+    at_sums: int,
+):
+    """Quadratic forms of two directions on a stretch of line ``(x, y)``."""
+    ...
+
+
+@wp.func_native(_STEP)
+def take_step(
+    first: int,
+    count: int,
+    a: float,
+    b: float,
+    direction: wp.array(dtype=wp.float32),
+    normal: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    last_normal: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    image: wp.array(dtype=wp.float32),
+    sums: wp.array3d(dtype=wp.float64),
+    at_sums: int,
+):
+    """Move a stretch of the image, and everything that depends on it."""
+    ...
+
+
+@wp.kernel
+def direction_lines(
+    shape: wp.vec3i,
+    stretch: int,
+    first_line: int,
+    image: wp.array(dtype=wp.float32),
+    weights: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    scale: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    factor: wp.vec3,
+    direction: wp.array(dtype=wp.float32),
+    sums: wp.array3d(dtype=wp.float64),
+):
+    """See :func:`preconditioned_direction`."""
+    tid, part = wp.tid()
+    line = first_line + tid
+    x = line // shape[1]
+    y = line % shape[1]
+    at_sums = (line * sums.shape[1] + part) * 2
+    write_direction(
+        shape, x, y, part * stretch, stretch, image, weights, gradient, scale, last_step, factor,
+        direction, sums, at_sums,
+    )  # fmt: skip
+
+
+@wp.kernel
+def curvature_lines(
+    shape: wp.vec3i,
+    stretch: int,
+    first_line: int,
+    weights: wp.array(dtype=wp.float32),
+    direction: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    last_normal: wp.array(dtype=wp.float32),
+    factor: wp.vec3,
+    sums: wp.array3d(dtype=wp.float64),
+):
+    """See :func:`curvature`."""
+    tid, part = wp.tid()
+    line = first_line + tid
+    x = line // shape[1]
+    y = line % shape[1]
+    at_sums = (line * sums.shape[1] + part) * 3
+    measure_curvature(
+        shape, x, y, part * stretch, stretch, weights, direction, last_step, last_normal, factor,
+        sums, at_sums,
+    )  # fmt: skip
+
+
+@wp.kernel
+def step_lines(
+    shape: wp.vec3i,
+    stretch: int,
+    first_line: int,
+    a: float,
+    b: float,
+    direction: wp.array(dtype=wp.float32),
+    normal: wp.array(dtype=wp.float32),
+    last_step: wp.array(dtype=wp.float32),
+    last_normal: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    image: wp.array(dtype=wp.float32),
+    sums: wp.array3d(dtype=wp.float64),
+):
+    """See :func:`step`."""
+    tid, part = wp.tid()
+    line = first_line + tid
+    begin = part * stretch
+    count = wp.min(stretch, shape[2] - begin)
+    at_sums = line * sums.shape[1] + part
+    take_step(
+        line * shape[2] + begin, count, a, b, direction, normal, last_step, last_normal, gradient,
+        image, sums, at_sums,
+    )  # fmt: skip
+
+
+class Slopes(NamedTuple):
+    """Scalar products of the gradient of the bounded objective with two directions."""
+
+    along_direction: float
+    along_last_step: float
+
+
+class Curvatures(NamedTuple):
+    """Quadratic forms of two directions.
+
+    ``mixed`` and ``last_step`` hold both parts, prior and data; ``direction`` that of the
+    prior, since the product with A'A yields the other.
+    """
+
+    direction: float
+    mixed: float
+    last_step: float
+
+
+def preconditioned_direction(
+    image: Tensor,
+    weights: Tensor,
+    gradient: Tensor,
+    scale: Tensor,
+    last_step: Tensor,
+    factor: tuple[float, float, float],
+    direction: Tensor,
+) -> Slopes:
+    """Fill ``direction`` with ``-g / (scale + diagonal of lambda^2 D'WD)``.
+
+    Parameters
+    ----------
+    image, weights, gradient, scale, last_step, direction
+        ``(X, Y, Z)`` float32. ``gradient`` is that of the data term, to which
+        ``lambda^2 D' W D image`` is added to give g; ``scale`` stands for the diagonal of
+        the data term's normal operator.
+    factor
+        ``(lambda / voxel size)^2`` along each axis.
+
+    Returns
+    -------
+    Slopes
+        Products of g with ``direction`` and with ``last_step``.
+    """
+    arrays = [runtime.flat(t) for t in (image, weights, gradient, scale, last_step)]
+    inputs = [*arrays, wp.vec3(*factor), runtime.flat(direction)]
+    return Slopes(*sum_over_lines(direction_lines, image, inputs, 2))
+
+
+def curvature(
+    weights: Tensor,
+    direction: Tensor,
+    last_step: Tensor,
+    last_normal: Tensor,
+    factor: tuple[float, float, float],
+) -> Curvatures:
+    """Quadratic forms of the bounded objective along two directions.
+
+    Parameters
+    ----------
+    weights, direction, last_step, last_normal
+        ``(X, Y, Z)`` float32; ``last_normal`` is the data term's normal operator applied to
+        ``last_step``.
+    factor
+        ``(lambda / voxel size)^2`` along each axis.
+    """
+    arrays = [runtime.flat(t) for t in (weights, direction, last_step, last_normal)]
+    return Curvatures(*sum_over_lines(curvature_lines, weights, [*arrays, wp.vec3(*factor)], 3))
+
+
+def step(
+    a: float,
+    b: float,
+    direction: Tensor,
+    normal: Tensor,
+    last_step: Tensor,
+    last_normal: Tensor,
+    gradient: Tensor,
+    image: Tensor,
+) -> float:
+    """Move ``image`` by ``a * direction + b * last_step``, in place.
+
+    Parameters
+    ----------
+    a, b
+        Lengths.
+    direction, normal
+        ``(X, Y, Z)`` float32: the new direction, and the normal operator applied to it.
+    last_step, last_normal
+        The last step and its normal product; receive those of this step.
+    gradient
+        Gradient of the data term; follows the image.
+    image
+        What is moved.
+
+    Returns
+    -------
+    float
+        By how much the data term changed; negative where it fell.
+    """
+    tensors = (direction, normal, last_step, last_normal, gradient, image)
+    arrays = [runtime.flat(t) for t in tensors]
+    return sum_over_lines(step_lines, image, [a, b, *arrays], 1)[0]

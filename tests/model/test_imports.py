@@ -1,0 +1,50 @@
+"""Kernels and model run where nothing but torch, numpy and warp is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+package = importlib.import_module({package!r})
+for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+ABSENT = {
+    "SimpleITK",
+    "bids",
+    "bids_validator",
+    "isal",
+    "nibabel",
+    "nilearn",
+    "nitransforms",
+    "pandas",
+    "rich",
+    "scipy",
+    "templateflow",
+}
+
+
+@pytest.mark.parametrize("package", ["bids_unires.kernels", "bids_unires.model"])
+def test_a_package_needs_torch_numpy_and_warp_alone(package: str) -> None:
+    script = IMPORT_ALL.format(absent=ABSENT, package=package)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    folder = ROOT.joinpath(*package.split("."))
+    modules = {f"{package}.{path.stem}" for path in folder.glob("[!_]*.py")}
+    assert modules <= set(result.stdout.split())
