@@ -80,23 +80,29 @@ class SlabDataTerm:
     """
 
     def __init__(self, sampling: Sampling, scan: Tensor, precision: Tensor) -> None:
-        order = _axis_order(sampling)
-        row_axis = order[1]
-        weights = sampling.weights[row_axis]
+        blurred = sampling.blurred_axes[0] if sampling.blurred_axes else 2
+        order = _axis_order(sampling, blurred)
+        weights = sampling.weights[blurred]
         used = np.flatnonzero(weights)
-        first, last = int(used[0]), int(used[-1]) + 1
+        first, taps = int(used[0]), int(used[-1] - used[0]) + 1
         matrix = sampling.matrix.copy()
-        matrix[:, 3] += first * matrix[:, row_axis]
-        self._ratio = sampling.ratio[row_axis]
-        self._weights = torch.as_tensor(weights[first:last], dtype=torch.float32)
-        side, slices, width = (sampling.source_shape[axis] for axis in order)
-        rows = (slices - 1) * self._ratio + last - first
+        matrix[:, 3] += first * matrix[:, blurred]
+        self._ratio = sampling.ratio[blurred]
+        self._weights = torch.as_tensor(weights[first : first + taps], dtype=torch.float32)
+        sides = list(sampling.source_shape)
+        sides[blurred] = (sides[blurred] - 1) * self._ratio + taps
+        slabs_, rows, width = (sides[axis] for axis in order)
         self._slabs = SlabInterpolation(
-            sampling.target_shape, (side, rows, width), matrix[:, [*order, 3]]
+            sampling.target_shape, (slabs_, rows, width), matrix[:, [*order, 3]]
         )
         self._scan = scan.permute(order).contiguous()
         self._precision = precision.permute(order).contiguous()
-        self._planes = (rows * width, slices * width)
+        if order[2] == blurred:
+            self._kernel = slabs.gradient_along_rows
+            self._scratch = (width, self._scan.shape[2])
+        else:
+            self._kernel = slabs.gradient_across_rows
+            self._scratch = (rows * width, self._scan.shape[1] * width)
 
     def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
         """See :class:`DataTerm`."""
@@ -118,22 +124,19 @@ class SlabDataTerm:
         after = [runtime.flat(target), wp.from_torch(cost)]
 
         def inputs(_: int) -> list[object]:
-            scratch = [runtime.flat(torch.empty(size)) for size in self._planes]
+            scratch = [runtime.flat(torch.empty(size)) for size in self._scratch]
             return [*before, *scratch, *after]
 
-        self._slabs.launch(slabs.gradient_slabs, runtime.flat(image), inputs)
+        self._slabs.launch(self._kernel, runtime.flat(image), inputs)
         return 0.5 * float(cost.sum())
 
 
-def _axis_order(sampling: Sampling) -> tuple[int, int, int]:
-    """Scan axes as (slab, row, sample): the profile along rows, samples along memory."""
-    row = sampling.blurred_axes[0] if sampling.blurred_axes else 2
-    others = [axis for axis in range(3) if axis != row]
-    along_memory = np.abs(sampling.matrix[2, others])
-    along_lines = np.abs(sampling.matrix[1, others])
-    if along_memory.max() > 0.5:
-        sample = others[int(np.argmax(along_memory))]
-    else:
-        sample = others[int(np.argmax(along_lines))]
-    slab = next(axis for axis in others if axis != sample)
-    return slab, row, sample
+def _axis_order(sampling: Sampling, blurred: int) -> tuple[int, int, int]:
+    """Scan axes as (slab, row, sample): samples follow memory, so that neighbours share lines.
+
+    The profile then lies along the rows, or across them within a slab.
+    """
+    steps = np.abs(sampling.matrix[:, :3]) / np.linalg.norm(sampling.matrix[:, :3], axis=0)
+    sample = int(np.argmax(steps[2]))
+    slab, row = sorted((a for a in range(3) if a != sample), key=lambda a: -float(steps[0, a]))
+    return (row, slab, sample) if slab == blurred else (slab, row, sample)

@@ -132,6 +132,55 @@ def add_scaled_row(
 
 
 @wp.func_native("""
+    #pragma clang fp contract(fast)
+    const int taps = (int)weights.shape[0];
+    const float* __restrict__ w = weights.data;
+    const float* __restrict__ in = samples.data + at_samples;
+    float* __restrict__ out = predicted.data + at_predicted;
+    for (int k = 0; k < count; ++k) {
+        float sum = 0.0f;
+        for (int tap = 0; tap < taps; ++tap) sum += w[tap] * in[k * ratio + tap];
+        out[k] = sum;
+    }
+""")
+def correlate_row(
+    samples: wp.array(dtype=wp.float32),
+    at_samples: int,
+    weights: wp.array(dtype=wp.float32),
+    ratio: int,
+    predicted: wp.array(dtype=wp.float32),
+    at_predicted: int,
+    count: int,
+):
+    """Weighted sums of a row of samples, every ``ratio`` of them."""
+    ...
+
+
+@wp.func_native("""
+    #pragma clang fp contract(fast)
+    const int taps = (int)weights.shape[0];
+    const float* __restrict__ w = weights.data;
+    float* __restrict__ out = samples.data + at_samples;
+    const float* __restrict__ in = predicted.data + at_predicted;
+    for (int i = 0; i < (count - 1) * ratio + taps; ++i) out[i] = 0.0f;
+    for (int k = 0; k < count; ++k) {
+        for (int tap = 0; tap < taps; ++tap) out[k * ratio + tap] += w[tap] * in[k];
+    }
+""")
+def spread_row(
+    predicted: wp.array(dtype=wp.float32),
+    at_predicted: int,
+    weights: wp.array(dtype=wp.float32),
+    ratio: int,
+    samples: wp.array(dtype=wp.float32),
+    at_samples: int,
+    count: int,
+):
+    """Transpose of ``correlate_row``; overwrites the samples."""
+    ...
+
+
+@wp.func_native("""
     float* __restrict__ to = target.data + at;
     for (int i = 0; i < count; ++i) to[i] = 0.0f;
 """)

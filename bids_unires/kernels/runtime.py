@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,30 @@ def start() -> None:
     """Initialise warp, quietly, with a kernel cache that can be written."""
     wp.config.log_level = wp.LOG_ERROR
     wp.config.kernel_cache_dir = str(kernel_cache())
-    wp.init()
+    if torch.cuda.is_available():
+        wp.init()
+    else:
+        # Its library writes past Python that it found no GPU driver: no news to anyone.
+        with _standard_error_closed():
+            wp.init()
+
+
+@contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Send what native code writes to standard error nowhere while the block runs."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def kernel_cache() -> Path:

@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import warp as wp
 
-from .rows import add_scaled_row, clear_row, pull_row, push_row, weigh_residual_row
+from .rows import (
+    add_scaled_row,
+    clear_row,
+    correlate_row,
+    pull_row,
+    push_row,
+    spread_row,
+    weigh_residual_row,
+)
 from .trilinear import matrix34, pull_sample, push_sample, sample_base, sample_step
 
 wp.set_module_options({"enable_backward": False})
@@ -32,7 +40,9 @@ class Lattice:
 def overlap(base: float, step: float, low: float, high: float, span: wp.vec2) -> wp.vec2:
     """Part of ``span`` where ``low <= base + i * step <= high``; empty as (1, 0)."""
     result = span
-    if wp.abs(step) < 1.0e-6:
+    if low > high:
+        result = wp.vec2(1.0, 0.0)
+    elif wp.abs(step) < 1.0e-6:
         if base < low or base > high:
             result = wp.vec2(1.0, 0.0)
     else:
@@ -179,7 +189,7 @@ def push_slabs(
 
 
 @wp.kernel
-def gradient_slabs(
+def gradient_across_rows(
     image: wp.array(dtype=wp.float32),
     lattice: Lattice,
     slabs: int,
@@ -228,4 +238,43 @@ def gradient_slabs(
                 add_scaled_row(samples, target, predicted, k * width, width, weights[tap])
         for row in range(rows):
             push_line(gradient, lattice, u, row, samples, row * width)
+    cost[slab] = total
+
+
+@wp.kernel
+def gradient_along_rows(
+    image: wp.array(dtype=wp.float32),
+    lattice: Lattice,
+    slabs: int,
+    first_slab: int,
+    slab_stride: int,
+    weights: wp.array(dtype=wp.float32),
+    ratio: int,
+    precision: wp.array(dtype=wp.float32),
+    scan: wp.array(dtype=wp.float32),
+    measured: int,
+    samples: wp.array(dtype=wp.float32),
+    predicted: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    cost: wp.array(dtype=wp.float64),
+):
+    """As :func:`gradient_across_rows`, with the slice profile along the rows.
+
+    ``precision`` and ``scan`` are (slab, row, slice); ``samples`` (i) and ``predicted``
+    (slice) are scratch rows of one worker.
+    """
+    slab = first_slab + wp.tid() * slab_stride
+    rows = lattice.shape[1]
+    slices = (lattice.shape[2] - weights.shape[0]) // ratio + 1
+    total = wp.float64(0.0)
+    for u in range(
+        slab_edge(slab, slabs, lattice.shape[0]), slab_edge(slab + 1, slabs, lattice.shape[0])
+    ):
+        for row in range(rows):
+            pull_line(image, lattice, u, row, samples, 0)
+            correlate_row(samples, 0, weights, ratio, predicted, 0, slices)
+            at = (u * rows + row) * slices
+            total += weigh_residual_row(predicted, 0, precision, scan, at, slices, measured)
+            spread_row(predicted, 0, weights, ratio, samples, 0, slices)
+            push_line(gradient, lattice, u, row, samples, 0)
     cost[slab] = total

@@ -96,13 +96,6 @@ def test_intermediate_grids_are_the_reference_s(number: int) -> None:
     np.testing.assert_allclose(separable, array(number, "kernel"), atol=1e-5)
 
 
-@each_case
-def test_poses_are_the_reference_s(number: int) -> None:
-    np.testing.assert_allclose(
-        rigid_matrix(CASES[number]["rigid"]), array(number, "rigid"), atol=1e-6
-    )
-
-
 def thick(**options: Any) -> ForwardOperator:
     """4 mm slices of a 1 mm image, all profiles inside."""
     target = Grid((14, 14, 40), np.eye(4))

@@ -1,0 +1,323 @@
+"""The fit as a whole, on scans of a small head that can be sampled anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from bids_unires.config import ModelSettings
+from bids_unires.errors import BadDataError
+from bids_unires.geometry import (
+    Affine,
+    Grid,
+    apply_affine,
+    corners,
+    rigid_matrix,
+    rigid_parameters,
+    scaling,
+    translation,
+)
+from bids_unires.model import NoiseEstimate, Observation, SliceProfile, super_resolve
+from bids_unires.model.fit import (
+    SuperResolution,
+    check_memory,
+    footprint_margin,
+    regularisation,
+)
+from bids_unires.volume import Volume
+
+# A head of natural size in voxels that are coarse for one, so that everything is quick.
+VOXEL_MM = 3.0
+BOX = 48
+# Centre and radii (in voxels) and intensity of what the head is made of.
+HEAD = (
+    ((0, 0, 0), (16, 21, 18), 60.0),
+    ((0, -1, 1), (13, 18, 15), 120.0),
+    ((-5, 3, 2), (3, 8, 4), 40.0),
+    ((6, -4, 3), (3, 6, 5), 170.0),
+    ((3, 9, -7), (8, 5, 4), 150.0),
+    ((-5, -9, -5), (5, 4, 6), 80.0),
+    ((1, 0, 9), (7, 6, 2), 160.0),
+    ((0, 21, -6), (3, 3, 4), 90.0),
+    ((0, -6, -18), (7, 8, 8), 90.0),
+)
+NOISE_SD = 2.0
+SETTINGS = ModelSettings(voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM))
+FIXED = replace(SETTINGS, coregister=False)
+BRIEF = replace(FIXED, max_iter=5)
+
+
+def head_at(points: np.ndarray, inverted: bool = False) -> np.ndarray:
+    """Intensity at world points ``(..., 3)``; the contrast within the head can be inverted."""
+    points = points / VOXEL_MM
+    intensity = np.zeros(points.shape[:-1])
+    for centre, radii, value in HEAD:
+        radius = np.linalg.norm((points - np.array(centre)) / np.array(radii), axis=-1)
+        inside = 1 / (1 + np.exp((radius - 1) * min(radii) / 0.35))
+        intensity += inside * ((200 - value if inverted else value) - intensity)
+    return intensity
+
+
+def slice_grid(axis: int) -> Grid:
+    """Slices of four voxels that cover the box, centred on the head."""
+    sizes, shape = np.full(3, VOXEL_MM), [BOX] * 3
+    sizes[axis], shape[axis] = 4 * VOXEL_MM, BOX // 4
+    centre = translation(-(np.array(shape) - 1) / 2)
+    return Grid((shape[0], shape[1], shape[2]), scaling(sizes) @ centre)
+
+
+def scan(grid: Grid, pose: Affine | None = None, seed: int = 0, inverted: bool = False) -> Volume:
+    """Slices as thick as they are apart: eight samples through each are averaged."""
+    axis = int(np.argmax(grid.voxel_size))
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1).astype(np.float64)
+    to_head = (np.eye(4) if pose is None else pose) @ grid.affine
+    total = np.zeros(grid.shape)
+    for step in (np.arange(8) + 0.5) / 8 - 0.5:
+        at = voxels.copy()
+        at[..., axis] += step
+        total += head_at(apply_affine(to_head, at), inverted)
+    noise = np.random.default_rng(seed).normal(scale=NOISE_SD, size=(2, *grid.shape))
+    return Volume(np.hypot(total / 8 + noise[0], noise[1]).astype(np.float32), grid.affine)
+
+
+def truth_on(grid: Grid, inverted: bool = False) -> np.ndarray:
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1)
+    return head_at(apply_affine(grid.affine, voxels), inverted)
+
+
+def cubic_on(grid: Grid, volume: Volume, pose: Affine | None = None) -> np.ndarray:
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1)
+    to_scan = np.linalg.inv((np.eye(4) if pose is None else pose) @ volume.affine) @ grid.affine
+    at = np.moveaxis(apply_affine(to_scan, voxels), -1, 0)
+    return ndimage.map_coordinates(volume.data, at, order=3, mode="nearest")
+
+
+def decibels(image: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> float:
+    return float(
+        20 * np.log10(truth.max() / np.sqrt(np.mean((image[inside] - truth[inside]) ** 2)))
+    )
+
+
+def in_head(grid: Grid) -> np.ndarray:
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1)
+    at = apply_affine(grid.affine, voxels) / VOXEL_MM
+    return np.asarray(np.linalg.norm(at / HEAD[0][1], axis=-1) < 1)
+
+
+def assert_covers(grid: Grid, volumes: Sequence[Volume], poses: Sequence[Affine]) -> None:
+    """Every voxel that was measured lies in the box."""
+    for volume, pose in zip(volumes, poses, strict=True):
+        at = apply_affine(
+            np.linalg.inv(grid.affine) @ pose @ volume.affine, corners(volume.grid.shape)
+        )
+        assert at.min() > -0.5
+        assert (at.max(axis=0) < np.array(grid.shape) - 0.5).all()
+
+
+def gain(result: SuperResolution, contrast: int, cubic: np.ndarray, inverted: bool) -> float:
+    truth, inside = truth_on(result.grid, inverted), in_head(result.grid)
+    return decibels(result.images[contrast], truth, inside) - decibels(cubic, truth, inside)
+
+
+def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
+    volume = scan(slice_grid(2))
+    seen: list[Any] = []
+    result = super_resolve([[volume]], SETTINGS, "cpu", on_progress=seen.append)
+    assert gain(result, 0, cubic_on(result.grid, volume), False) > 1.0
+    assert result.images.dtype == np.float32
+    assert result.images.shape == (1, *result.grid.shape)
+    np.testing.assert_allclose(result.grid.voxel_size, VOXEL_MM, atol=1e-6)
+    assert_covers(result.grid, [volume], [np.eye(4)])
+    np.testing.assert_array_equal(result.poses[0][0], np.eye(4))
+    assert result.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
+    assert result.profiles == ((SliceProfile("dirac", "rect", axis=2),),)
+    assert result.lam == regularisation(result.noise, 4.0)
+    assert result.objective == tuple(seen)
+    assert result.converged
+    assert result.device == "cpu"
+    assert result.coverage[in_head(result.grid)].all()
+
+
+def test_three_stacks_are_aligned_and_joined() -> None:
+    true_poses = [
+        np.eye(4),
+        rigid_matrix([3.0, -4.5, 1.5, 0.04, -0.03, 0.05]),
+        rigid_matrix([-2.4, 1.8, 3.6, -0.05, 0.04, 0.02]),
+    ]
+    volumes = [scan(slice_grid(axis), true_poses[axis], seed=axis) for axis in range(3)]
+    result = super_resolve([volumes], SETTINGS, "cpu")
+    for pose, true in zip(result.poses[0], true_poses, strict=True):
+        error = rigid_parameters(np.linalg.inv(true) @ pose)
+        # A third of a voxel, and rad as the Lie algebra counts them (times the root of 2).
+        assert np.abs(error[:3]).max() < 1.0
+        assert np.abs(error[3:]).max() < 0.02
+    cubic = np.mean(
+        [cubic_on(result.grid, v, p) for v, p in zip(volumes, true_poses, strict=True)], axis=0
+    )
+    assert gain(result, 0, cubic, False) > 1.0
+    assert_covers(result.grid, volumes, result.poses[0])
+    assert len(result.noise[0]) == len(result.profiles[0]) == len(result.scales[0]) == 3
+
+
+def test_contrasts_gain_from_each_other() -> None:
+    first, second = scan(slice_grid(2)), scan(slice_grid(0), seed=1, inverted=True)
+    together = super_resolve([[first], [second]], FIXED, "cpu")
+    assert together.images.shape[0] == 2
+    for contrast, volume, inverted in ((0, first, False), (1, second, True)):
+        cubic = cubic_on(together.grid, volume)
+        joint = gain(together, contrast, cubic, inverted)
+        alone = super_resolve([[volume]], FIXED, "cpu")
+        separate = gain(alone, 0, cubic_on(alone.grid, volume), inverted)
+        assert joint > separate + 0.2
+        assert joint > 1.0
+
+
+def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
+    volume = scan(slice_grid(2))
+    path = tmp_path / "scan.nii.gz"
+    nib.Nifti1Image(volume.data, volume.affine).to_filename(path)
+    expected = super_resolve([[volume]], BRIEF, "cpu")
+    for other in ((volume.data, volume.affine), path, str(path)):
+        found = super_resolve([[other]], BRIEF, "cpu")
+        assert found.grid == expected.grid
+        np.testing.assert_allclose(found.images, expected.images, atol=0.1)
+
+
+def test_results_are_reproducible() -> None:
+    scans = [[scan(slice_grid(2)), scan(slice_grid(1), seed=1)]]
+    first, second = (super_resolve(scans, SETTINGS, "cpu") for _ in range(2))
+    np.testing.assert_array_equal(first.images, second.images)
+    np.testing.assert_array_equal(first.poses, second.poses)
+
+
+def test_the_settings_decide_about_voxels_and_iterations() -> None:
+    settings = replace(FIXED, voxel_size=(4.0, 4.0, 5.0), max_iter=2)
+    result = super_resolve([[scan(slice_grid(2))]], settings, "cpu")
+    np.testing.assert_allclose(result.grid.voxel_size, (4.0, 4.0, 5.0), atol=1e-6)
+    assert len(result.objective) == 3
+    assert not result.converged
+
+
+def test_given_profiles_are_used() -> None:
+    profile = SliceProfile("dirac", "rect", gap=0.5, axis=2)
+    volume = scan(slice_grid(2))
+    given = super_resolve([[volume]], BRIEF, "cpu", profiles=[[profile]])
+    chosen = super_resolve([[volume]], BRIEF, "cpu")
+    assert given.profiles == ((profile,),)
+    assert np.abs(given.images - chosen.images).max() > 1
+
+
+def test_nothing_wild_happens_where_the_head_leaves_the_scan() -> None:
+    # The lower third of the head lies below the first slice.
+    grid = slice_grid(2)
+    volume = scan(Grid((48, 48, 8), grid.affine @ translation([0, 0, 3])))
+    result = super_resolve([[volume]], FIXED, "cpu")
+    truth = truth_on(result.grid)
+    lowest = int(np.flatnonzero(result.coverage.any(axis=(0, 1)))[0])
+    for layer in range(lowest, lowest + 4):
+        measured = result.coverage[:, :, layer]
+        error = np.abs(result.images[0, :, :, layer] - truth[:, :, layer])[measured]
+        # Within one slice nothing is known about anatomy along it: a bound on the typical
+        # voxel, and on the wildest one half the intensity range.
+        assert error.mean() < 8
+        assert error.max() < 100
+    # Of cut profiles the grid itself would show: every slice is explained throughout.
+    assert footprint_margin(result.grid, [[Observation(volume.data, volume.affine)]]) >= 3
+
+
+def test_intensities_stay_within_those_measured() -> None:
+    volume = scan(slice_grid(2))
+    result = super_resolve([[volume]], replace(FIXED, reg_scale=0.05), "cpu")
+    assert result.images.min() >= 0
+    assert result.images.max() <= volume.data.max()
+
+
+@pytest.mark.parametrize("missing", [np.nan, 0.0])
+def test_missing_voxels_leave_no_trace(missing: float) -> None:
+    volume = scan(slice_grid(2))
+    data = volume.data.copy()
+    data[20:23, 20:23, 5] = missing
+    result = super_resolve([[Volume(data, volume.affine)]], FIXED, "cpu")
+    assert np.isfinite(result.images).all()
+    whole = super_resolve([[volume]], FIXED, "cpu")
+    assert result.grid == whole.grid
+    # The hole is filled from around it: far from black, and elsewhere nothing changes.
+    at = np.round(
+        apply_affine(np.linalg.inv(result.grid.affine) @ volume.affine, (21, 21, 5))
+    ).astype(int)
+    centre = (0, *at)
+    assert abs(result.images[centre] - whole.images[centre]) < 0.5 * whole.images[centre]
+    difference = np.abs(result.images - whole.images)
+    assert np.median(difference) < 0.5
+
+
+def test_a_fit_too_large_for_the_memory_is_refused() -> None:
+    volume = scan(slice_grid(2))
+    with pytest.raises(BadDataError, match=r"needs about \d+\.\d GiB of memory and 0.1 GiB may"):
+        super_resolve([[volume]], FIXED, "cpu", memory_limit=100 * 2**20)
+    assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
+
+
+def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
+    grid = Grid((400, 400, 400), np.eye(4))
+    observation = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
+    check_memory(grid, [[observation]], None)
+    check_memory(grid, [[observation]], 2**33)
+    for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
+        with pytest.raises(BadDataError, match="400 x 400 x 400"):
+            check_memory(grid, contrasts, limit)
+
+
+@pytest.mark.parametrize("contrasts", [[], [[]], [[scan(slice_grid(2))], []]])
+def test_bad_nesting_is_refused(contrasts: list[list[Volume]]) -> None:
+    with pytest.raises(ValueError, match="at least one scan"):
+        super_resolve(contrasts, device="cpu")
+
+
+@pytest.mark.parametrize("profiles", [[], [[]], [[SliceProfile()] * 2]])
+def test_as_many_profiles_as_scans_are_needed(profiles: list[list[SliceProfile]]) -> None:
+    with pytest.raises(ValueError, match=r"profile|zip|argument"):
+        super_resolve([[scan(slice_grid(2))]], FIXED, "cpu", profiles=profiles)
+
+
+def test_impossible_devices_are_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match="device must be"):
+        super_resolve([[Path("/nowhere.nii.gz")]], device="abacus")
+
+
+def test_a_constant_scan_is_refused() -> None:
+    with pytest.raises(BadDataError):
+        super_resolve([[(np.full((20, 20, 20), 7.0), np.eye(4))]], device="cpu")
+
+
+def test_the_margin_holds_the_widest_profile_in_any_orientation() -> None:
+    grid = Grid((40, 40, 40), np.eye(4))
+    slices = Observation(np.ones((40, 40, 5), np.float32), np.diag([1.0, 1.0, 8.0, 1.0]))
+    points = Observation(np.ones((40, 40, 40), np.float32), np.eye(4))
+    # A rect of 8 voxels reaches 5 beyond its centre once interpolated, the last with weight 0.
+    assert footprint_margin(grid, [[slices]]) == 6
+    assert footprint_margin(grid, [[points]]) == 1
+    assert footprint_margin(grid, [[points], [points, slices]]) == 6
+
+
+def test_regularisation_is_shared_between_contrasts() -> None:
+    estimates = [NoiseEstimate(1.0, 0.0, mean, "rice-mixture") for mean in (100.0, 300.0, 50.0)]
+    first, second = regularisation([estimates[:2], estimates[2:]], 4.0)
+    assert first == pytest.approx(4 / np.sqrt(2) / 200)
+    assert second == pytest.approx(4 / np.sqrt(2) / 50)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_gpu_finds_the_same_images() -> None:
+    volume = scan(slice_grid(2))
+    cpu, gpu = (super_resolve([[volume]], FIXED, device) for device in ("cpu", "cuda"))
+    assert gpu.objective[-1].objective == pytest.approx(cpu.objective[-1].objective, rel=1e-3)
+    assert np.abs(gpu.images - cpu.images).mean() < 0.5
