@@ -27,6 +27,9 @@ from .profile import SliceProfile
 # Coils vary over centimetres, anatomy over millimetres.
 _FIELD_VOXEL_MM = 4.0
 _SMOOTHING_SD_MM = 16.0
+# Where the smoothing finds less than this share of its neighbourhood inside the head, the
+# field falls back to the factor of the head as a whole.
+_PRIOR_SHARE = 0.1
 # Overlapping head, in field voxels, that a comparison needs (about 13 ml).
 _FEWEST_VOXELS = 200
 
@@ -38,7 +41,7 @@ def relative_fields(
 
     The logarithms of the scans are compared wherever at least two of them show the head,
     and the differences to their mean are smoothed (normalised convolution with a
-    Gaussian), which also continues them over the rest of the scan.
+    Gaussian); away from the head the factor is that of the head as a whole.
 
     Parameters
     ----------
@@ -55,22 +58,32 @@ def relative_fields(
         Factors on the grid of each scan, float32; all 1 for a single scan, and where
         repeats share too little of the head to be compared.
     """
+    ones = [np.ones(scan.grid.shape, dtype=np.float32) for scan in scans]
+    if len(scans) < 2:
+        return ones
     placed = [Grid(s.grid.shape, pose @ s.affine) for s, pose in zip(scans, poses, strict=True)]
     grid = enclose(mean_space(placed, [_FIELD_VOXEL_MM] * 3), placed)
     intensities = torch.stack([_on(grid, g, s) for g, s in zip(placed, scans, strict=True)])
     thresholds = [(e.background_mean + e.foreground_mean) / 2 for e in noise]
-    heads = intensities > torch.tensor(thresholds).reshape(-1, 1, 1, 1)
+    heads = _eroded(intensities > torch.tensor(thresholds).reshape(-1, 1, 1, 1))
     shared = heads & (heads.sum(dim=0) > 1)
-    if len(scans) < 2 or int(shared.any(dim=0).sum()) < _FEWEST_VOXELS:
-        return [np.ones(scan.grid.shape, dtype=np.float32) for scan in scans]
+    if min(int(seen.sum()) for seen in shared) < _FEWEST_VOXELS:
+        return ones
     logs = torch.where(shared, intensities.clamp(min=1e-30).log(), 0.0)
     mean = logs.sum(dim=0) / shared.sum(dim=0).clamp(min=1)
     fields = []
     for log, seen, own in zip(logs, shared, placed, strict=True):
-        difference = torch.where(seen, log - mean, 0.0)
-        smooth = _smoothed(difference) / _smoothed(seen.float()).clamp(min=1e-6)
+        difference = log - mean
+        overall = difference[seen].median()
+        local = _smoothed(torch.where(seen, difference - overall, 0.0))
+        smooth = overall + local / (_smoothed(seen.float()) + _PRIOR_SHARE)
         fields.append(_field_on(own, grid, smooth))
     return fields
+
+
+def _eroded(heads: Tensor) -> Tensor:
+    """Drop the outermost voxels of each head, where thick slices mix it with air."""
+    return functional.max_pool3d((~heads).float(), 3, stride=1, padding=1) == 0
 
 
 def _on(grid: Grid, scan_grid: Grid, scan: Volume) -> Tensor:
@@ -87,10 +100,11 @@ def _field_on(scan_grid: Grid, grid: Grid, logarithm: Tensor) -> NDArray[np.floa
 
 
 def _smoothed(values: Tensor) -> Tensor:
-    """Convolve with a Gaussian; far from all data its tails still carry the nearest values."""
+    """Convolve with a Gaussian; beyond the border are zeros."""
     sd = _SMOOTHING_SD_MM / _FIELD_VOXEL_MM
-    reach = int(6 * sd)
+    reach = int(4 * sd)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sd) ** 2)
+    kernel /= kernel.sum()
     for axis in range(3):
         sides = [1, 1, 1, 1, 1]
         sides[2 + axis] = -1

@@ -112,13 +112,17 @@ def solve(
     ValueError
         If an argument is out of range or shapes do not fit.
     """
+    if max_iter < 1:
+        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     began = time.perf_counter()
     torch_device = usable_device(device)
     objective = Objective(contrasts, grid, lam, torch_device)
     images = interpolated_start(contrasts, grid, torch_device) if start is None else start
     if tuple(images.shape) != objective.shape:
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
-    state = _Descent(objective, images.to(torch_device, torch.float32, copy=True))
+    state = _Descent(objective, _own_copy(images, torch_device))
     history: list[Progress] = []
     stalled = 0
     for iteration in range(max_iter + 1):
@@ -216,6 +220,10 @@ class _Descent:
         self._likelihood += descent.step(
             a, b, direction, normal, last, last_normal, self._gradient[c], self.images[c]
         )
+
+
+def _own_copy(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device, torch.float32, copy=True).contiguous()
 
 
 def _minimise_quadratic(

@@ -50,7 +50,10 @@ HEAD = (
     ((0, -6, -18), (7, 8, 8), 90.0),
 )
 NOISE_SD = 2.0
-SETTINGS = ModelSettings(voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM))
+# The prior counts differences per mm, of which coarse voxels show fewer, and so does a head
+# without texture.
+REG_SCALE = 30.0
+SETTINGS = ModelSettings(voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM), reg_scale=REG_SCALE)
 FIXED = replace(SETTINGS, coregister=False)
 BRIEF = replace(FIXED, max_iter=5)
 
@@ -139,7 +142,7 @@ def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     np.testing.assert_array_equal(result.poses[0][0], np.eye(4))
     assert result.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
     assert result.profiles == ((SliceProfile("dirac", "rect", axis=2),),)
-    assert result.lam == regularisation(result.noise, 4.0)
+    assert result.lam == regularisation(result.noise, REG_SCALE)
     assert result.objective == tuple(seen)
     assert result.converged
     assert result.device == "cpu"
@@ -193,7 +196,7 @@ def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
 
 def test_results_are_reproducible() -> None:
     scans = [[scan(slice_grid(2)), scan(slice_grid(1), seed=1)]]
-    first, second = (super_resolve(scans, SETTINGS, "cpu") for _ in range(2))
+    first, second = (super_resolve(scans, FIXED, "cpu") for _ in range(2))
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.poses, second.poses)
 
@@ -225,12 +228,9 @@ def test_nothing_wild_happens_where_the_head_leaves_the_scan() -> None:
     for layer in range(lowest, lowest + 4):
         measured = result.coverage[:, :, layer]
         error = np.abs(result.images[0, :, :, layer] - truth[:, :, layer])[measured]
-        # Within one slice nothing is known about anatomy along it: a bound on the typical
-        # voxel, and on the wildest one half the intensity range.
-        assert error.mean() < 8
-        assert error.max() < 100
-    # Of cut profiles the grid itself would show: every slice is explained throughout.
-    assert footprint_margin(result.grid, [[Observation(volume.data, volume.affine)]]) >= 3
+        # Without a margin around the grid: 8 and 50, from slices that seem cut in half.
+        assert error.mean() < 6
+        assert error.max() < 42
 
 
 def test_intensities_stay_within_those_measured() -> None:

@@ -1,0 +1,93 @@
+"""BIDS datasets of a small head, scanned in thick slices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bids_unires.app import THREAD_VARIABLES
+
+VOXEL_MM = 5.0
+SIDE = 30
+
+ScanWriter = Callable[..., Path]
+
+
+def head(points: np.ndarray) -> np.ndarray:
+    """Intensity at world points ``(..., 3)`` in mm."""
+    intensity = np.zeros(points.shape[:-1])
+    for centre, radii, value in (
+        ((0, 0, 0), (52, 66, 56), 80.0),
+        ((0, -4, 4), (44, 56, 46), 140.0),
+        ((-16, 10, 6), (10, 26, 14), 50.0),
+        ((18, -12, 10), (10, 20, 16), 190.0),
+        ((8, 30, -22), (26, 18, 14), 170.0),
+    ):
+        inside = np.linalg.norm((points - np.array(centre)) / np.array(radii), axis=-1) < 1
+        intensity[inside] = value
+    return intensity
+
+
+def scan_of_head(
+    axis: int = 2, offset: tuple[float, float, float] = (0, 0, 0), seed: int = 0, gain: float = 1.0
+) -> nib.Nifti1Image:
+    """Slices of three voxels across ``axis``; the head lies ``offset`` mm from the centre."""
+    step = 3
+    shape, sizes = [SIDE] * 3, np.full(3, VOXEL_MM)
+    shape[axis] //= step
+    sizes[axis] *= step
+    affine = np.diag([*sizes, 1.0])
+    affine[:3, 3] = -sizes * (np.array(shape) - 1) / 2
+    at = np.moveaxis(np.indices(shape), 0, -1) * sizes + affine[:3, 3] - np.array(offset)
+    layers = []
+    for through in (np.arange(6) + 0.5) / 6 - 0.5:
+        layers.append(head(at + through * sizes * (np.arange(3) == axis)))
+    noise = np.random.default_rng(seed).normal(scale=3.0, size=(2, *shape))
+    data = gain * np.hypot(np.mean(layers, axis=0) + noise[0], noise[1])
+    return nib.Nifti1Image(data.astype(np.float32), affine)
+
+
+def write_dataset(
+    root: Path, scans: dict[str, nib.Nifti1Image], **sidecars: dict[str, Any]
+) -> Path:
+    """Write named scans the way a user would have them; sidecars by suffix."""
+    root.mkdir(parents=True)
+    description = {"Name": "Head", "BIDSVersion": "1.10.1", "License": "CC0"}
+    (root / "dataset_description.json").write_text(json.dumps(description))
+    (root / "README").write_text("Scans of a head that is made of ellipsoids. " * 5)
+    for name, image in scans.items():
+        unit = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
+        folder = root.joinpath(*unit, "anat")
+        folder.mkdir(parents=True, exist_ok=True)
+        image.to_filename(folder / f"{name}.nii.gz")
+    for suffix, metadata in sidecars.items():
+        (root / f"{suffix}.json").write_text(json.dumps(metadata))
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_head_scan() -> Callable[..., nib.Nifti1Image]:
+    return scan_of_head
+
+
+@pytest.fixture(scope="session")
+def make_head_dataset() -> Callable[..., Path]:
+    return write_dataset
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """Undo what runs set for the whole process."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in THREAD_VARIABLES:
+            patch.setenv(variable, "1")
+        yield
+    torch.set_num_threads(before)
