@@ -71,6 +71,29 @@ def padded(grid: Grid, margin: int) -> Grid:
     return Grid((x, y, z), grid.affine @ translation([-margin] * 3))
 
 
+def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
+    """Which voxels of ``grid`` have their centre within the outer faces of ``box``.
+
+    Returns
+    -------
+    ndarray
+        Bool, of the shape of ``grid``.
+
+    Examples
+    --------
+    >>> thick = Grid((1, 1, 1), np.diag([3.0, 3.0, 3.0, 1.0]))
+    >>> inside(Grid((4, 1, 1), np.eye(4)), thick)[:, 0, 0].tolist()
+    [True, True, False, False]
+    """
+    into_box = (np.linalg.inv(box.affine) @ grid.affine).astype(np.float32)
+    x, y, z = np.ogrid[tuple(slice(0, side) for side in grid.shape)]
+    within = np.ones(grid.shape, dtype=bool)
+    for (a, b, c, offset), side in zip(into_box[:3], box.shape, strict=True):
+        index = (a * x.astype(np.float32) + b * y + offset) + c * z.astype(np.float32)
+        within &= (index >= -0.5) & (index <= side - 0.5)
+    return within
+
+
 def voxel_size(affine: ArrayLike) -> NDArray[np.float64]:
     """Length in mm of each column of an affine, ``(3,)``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+
+# Read when torch is first imported: idle OpenMP threads that spin make tests many times
+# slower on a machine that has something else to do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DatasetMaker = Callable[..., Path]
 

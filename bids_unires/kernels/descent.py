@@ -1,4 +1,4 @@
-"""One iteration of the solver in three passes over memory, besides the product with A'A.
+"""The solver's passes over memory, besides the product with A'A.
 
 The solver moves each image within the plane of two directions: the preconditioned gradient
 and the last step. These kernels make the first, measure the bound's curvature along both,
@@ -26,7 +26,8 @@ _DIRECTION = """
     const float* __restrict__ n = scale.data + at;
     const float* __restrict__ t = last_step.data + at;
     float* __restrict__ out = direction.data + at;
-    float along = 0.0f, along_last = 0.0f;
+    float* __restrict__ steepness = slope.data + at;
+    float along_last = 0.0f;
     auto voxel = [&](int z, int down_z, float less_z, int up_z, float more_z) {
         const float wx = less_x * w[z - down_x];
         const float wy = less_y * w[z - down_y];
@@ -34,19 +35,18 @@ _DIRECTION = """
         const float dx = more_x * v[z + up_x] - v[z];
         const float dy = more_y * v[z + up_y] - v[z];
         const float dz = more_z * v[z + up_z] - v[z];
-        const float slope = g[z] + wx * (v[z] - v[z - down_x]) + wy * (v[z] - v[z - down_y])
+        const float rise = g[z] + wx * (v[z] - v[z - down_x]) + wy * (v[z] - v[z - down_y])
                           + wz * (v[z] - v[z - down_z])
                           - w[z] * (kx * dx + ky * dy + kz * dz);
-        out[z] = -slope / (n[z] + wx + wy + wz + w[z] * (kx + ky + kz));
-        along += slope * out[z];
-        along_last += slope * t[z];
+        out[z] = -rise / (n[z] + wx + wy + wz + w[z] * (kx + ky + kz));
+        steepness[z] = rise;
+        along_last += rise * t[z];
     };
     if (begin == 0) voxel(0, 0, 0.0f, line > 1 ? 1 : 0, line > 1 ? 1.0f : 0.0f);
     const int first = begin > 1 ? begin : 1;
     for (int z = first; z < (end < last ? end : last); ++z) voxel(z, 1, kz, 1, 1.0f);
     if (end == line && last > 0) voxel(last, 1, kz, 0, 0.0f);
-    sums.data[at_sums] = along;
-    sums.data[at_sums + 1] = along_last;
+    sums.data[at_sums] = along_last;
 """
 
 _CURVATURE = """
@@ -106,11 +106,12 @@ def write_direction(
     scale: wp.array(dtype=wp.float32),
     last_step: wp.array(dtype=wp.float32),
     factor: wp.vec3,
+    slope: wp.array(dtype=wp.float32),
     direction: wp.array(dtype=wp.float32),
     sums: wp.array3d(dtype=wp.float64),
     at_sums: int,
 ):
-    """Preconditioned gradient on a stretch of line ``(x, y)``, and its two products."""
+    """Gradient and preconditioned direction on a stretch of line ``(x, y)``."""
     ...
 
 
@@ -163,6 +164,7 @@ def direction_lines(
     scale: wp.array(dtype=wp.float32),
     last_step: wp.array(dtype=wp.float32),
     factor: wp.vec3,
+    slope: wp.array(dtype=wp.float32),
     direction: wp.array(dtype=wp.float32),
     sums: wp.array3d(dtype=wp.float64),
 ):
@@ -171,10 +173,10 @@ def direction_lines(
     line = first_line + tid
     x = line // shape[1]
     y = line % shape[1]
-    at_sums = (line * sums.shape[1] + part) * 2
+    at_sums = line * sums.shape[1] + part
     write_direction(
         shape, x, y, part * stretch, stretch, image, weights, gradient, scale, last_step, factor,
-        direction, sums, at_sums,
+        slope, direction, sums, at_sums,
     )  # fmt: skip
 
 
@@ -229,13 +231,6 @@ def step_lines(
     )  # fmt: skip
 
 
-class Slopes(NamedTuple):
-    """Scalar products of the gradient of the bounded objective with two directions."""
-
-    along_direction: float
-    along_last_step: float
-
-
 class Curvatures(NamedTuple):
     """Quadratic forms of two directions.
 
@@ -255,27 +250,28 @@ def preconditioned_direction(
     scale: Tensor,
     last_step: Tensor,
     factor: tuple[float, float, float],
+    slope: Tensor,
     direction: Tensor,
-) -> Slopes:
-    """Fill ``direction`` with ``-g / (scale + diagonal of lambda^2 D'WD)``.
+) -> float:
+    """Fill ``slope`` with the gradient g and ``direction`` with ``-g / diagonal``.
 
     Parameters
     ----------
-    image, weights, gradient, scale, last_step, direction
+    image, weights, gradient, scale, last_step, slope, direction
         ``(X, Y, Z)`` float32. ``gradient`` is that of the data term, to which
-        ``lambda^2 D' W D image`` is added to give g; ``scale`` stands for the diagonal of
-        the data term's normal operator.
+        ``lambda^2 D' W D image`` is added to give g. The diagonal is that of
+        ``lambda^2 D' W D`` plus ``scale``, which stands for the data term's.
     factor
         ``(lambda / voxel size)^2`` along each axis.
 
     Returns
     -------
-    Slopes
-        Products of g with ``direction`` and with ``last_step``.
+    float
+        Product of g with ``last_step``.
     """
     arrays = [runtime.flat(t) for t in (image, weights, gradient, scale, last_step)]
-    inputs = [*arrays, wp.vec3(*factor), runtime.flat(direction)]
-    return Slopes(*sum_over_lines(direction_lines, image, inputs, 2))
+    inputs = [*arrays, wp.vec3(*factor), runtime.flat(slope), runtime.flat(direction)]
+    return sum_over_lines(direction_lines, image, inputs, 1)[0]
 
 
 def curvature(

@@ -93,9 +93,7 @@ def edge_weight_lines(
     sums[line, part, 0] = invert_magnitude(weights, first, count, smoothing)
 
 
-def edge_weights(
-    images: Tensor, factors: Tensor, smoothing: float, weights: Tensor
-) -> float:
+def edge_weights(images: Tensor, factors: Tensor, smoothing: float, weights: Tensor) -> float:
     """Weights of the quadratic bound of joint total variation.
 
     Parameters

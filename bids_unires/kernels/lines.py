@@ -50,12 +50,12 @@ def sum_over_lines(
     inputs
         What the kernel takes.
     sums
-        How many sums each stretch yields.
+        How many sums each stretch yields; the array has one place at least.
     """
     lines, length = like.shape[0] * like.shape[1], like.shape[2]
     stretch = stretch_length(length, like.device)
     parts = -(-length // stretch)
-    found = torch.empty((lines, parts, sums), dtype=torch.float64, device=like.device)
+    found = torch.empty((lines, parts, max(sums, 1)), dtype=torch.float64, device=like.device)
     found_array = wp.from_torch(found)
     device = wp.device_from_torch(like.device)
     wp.load_module(kernel.module.name, device=device)
@@ -68,7 +68,7 @@ def sum_over_lines(
         _split(lines, launch)
     else:
         launch(0, lines)
-    return tuple(found.sum(dim=(0, 1)).tolist())
+    return tuple(found.sum(dim=(0, 1)).tolist()) if sums else ()
 
 
 def stretch_length(length: int, device: torch.device) -> int:

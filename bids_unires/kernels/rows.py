@@ -220,5 +220,5 @@ def weigh_residual_row(
     count: int,
     measured: int,
 ) -> wp.float64:
-    """Turn a row of predictions into ``precision * (prediction - scan)``; returns twice its cost."""
+    """Turn a row of predictions into ``precision * (prediction - scan)``; return twice its cost."""
     ...

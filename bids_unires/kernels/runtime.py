@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import warp as wp
@@ -88,6 +88,6 @@ def in_threads(task: Callable[[int], Any], parts: Iterable[int]) -> None:
         pass
 
 
-def flat(tensor: torch.Tensor) -> wp.array:
+def flat(tensor: torch.Tensor) -> wp.array[Any, Any]:
     """A contiguous tensor as a one-dimensional warp array on the same memory."""
-    return wp.from_torch(tensor.view(-1))
+    return cast("wp.array[Any, Any]", wp.from_torch(tensor.view(-1)))

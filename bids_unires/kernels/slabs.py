@@ -48,9 +48,7 @@ def overlap(base: float, step: float, low: float, high: float, span: wp.vec2) ->
     else:
         first = (low - base) / step
         last = (high - base) / step
-        result = wp.vec2(
-            wp.max(span[0], wp.min(first, last)), wp.min(span[1], wp.max(first, last))
-        )
+        result = wp.vec2(wp.max(span[0], wp.min(first, last)), wp.min(span[1], wp.max(first, last)))
     return result
 
 
@@ -228,9 +226,7 @@ def gradient_across_rows(
                 source = (k * ratio + tap) * width
                 add_scaled_row(predicted, k * width, samples, source, width, weights[tap])
             at = (u * slices + k) * width
-            total += weigh_residual_row(
-                predicted, k * width, precision, scan, at, width, measured
-            )
+            total += weigh_residual_row(predicted, k * width, precision, scan, at, width, measured)
         clear_row(samples, 0, rows * width)
         for k in range(slices):
             for tap in range(taps):

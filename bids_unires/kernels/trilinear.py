@@ -27,9 +27,7 @@ def sample_base(matrix: matrix34, first: int, second: int) -> wp.vec3:
 @wp.func
 def sample_step(matrix: matrix34) -> wp.vec3:
     """Target voxels from one intermediate voxel to the next along the last axis."""
-    return wp.vec3(
-        wp.float32(matrix[0, 2]), wp.float32(matrix[1, 2]), wp.float32(matrix[2, 2])
-    )
+    return wp.vec3(wp.float32(matrix[0, 2]), wp.float32(matrix[1, 2]), wp.float32(matrix[2, 2]))
 
 
 @wp.func

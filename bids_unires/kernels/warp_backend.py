@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from .trilinear import matrix34  # noqa: E402
 # Two samples touch a common voxel only if they are less than 2 voxels apart on every axis.
 _REACH = 2 * math.sqrt(3)
 _MOST_SLABS = 64
-
-
 
 
 class Interpolation(Protocol):
@@ -74,7 +72,10 @@ class SlabInterpolation:
         self.launch(slabs.push_slabs, runtime.flat(image), lambda _: arrays)
 
     def launch(
-        self, kernel: wp.Kernel, image: wp.array, inputs: Callable[[int], list[object]]
+        self,
+        kernel: wp.Kernel,
+        image: wp.array[Any, Any],
+        inputs: Callable[[int], Sequence[object]],
     ) -> None:
         """Run a kernel over all even slabs, then over all odd ones.
 

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import ModelSettings
 from ..errors import BadDataError
-from ..geometry import Affine, Grid, padded
+from ..geometry import Affine, Grid, inside, padded
 from ..grid import enclose, mean_space
 from ..kernels.runtime import thread_count
 from ..volume import Volume
 from .disagreement import solve_weighted
-from .forward import ForwardOperator, intermediate_grid
+from .forward import intermediate_grid
 from .intensity import relative_fields
 from .noise import NoiseEstimate, estimate_noise
 from .observation import Observation, usable_device
@@ -48,7 +48,8 @@ class SuperResolution:
     Attributes
     ----------
     images
-        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans.
+        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; 0 where
+        none of them measured.
     grid
         Where they lie.
     coverage
@@ -155,12 +156,14 @@ def super_resolve(
     solution = weighted.solution
     inner = tuple(slice(margin, margin + side) for side in grid.shape)
     images = np.ascontiguousarray(solution.images.cpu().numpy()[(slice(None), *inner)])
-    for image, scans in zip(images, volumes, strict=True):
+    covered = np.stack([coverage(scans, grid) for scans in observations])
+    for image, scans, measured in zip(images, volumes, covered, strict=True):
         np.clip(image, *_intensity_range(scans), out=image)
+        image[~measured] = 0
     return SuperResolution(
         images=images,
         grid=grid,
-        coverage=coverage(observations, working, torch_device)[inner],
+        coverage=np.asarray(covered.all(axis=0)),
         poses=tuple(tuple(scan_poses) for scan_poses in poses),
         noise=tuple(tuple(estimates) for estimates in noise),
         profiles=tuple(tuple(scan_profiles) for scan_profiles in profiles),
@@ -172,9 +175,7 @@ def super_resolve(
     )
 
 
-def regularisation(
-    noise: Sequence[Sequence[NoiseEstimate]], reg_scale: float
-) -> tuple[float, ...]:
+def regularisation(noise: Sequence[Sequence[NoiseEstimate]], reg_scale: float) -> tuple[float, ...]:
     """Weight of the prior for each contrast in mm / intensity.
 
     ``reg_scale * sqrt(1 / C) / mean_n(mu_cn)``: dividing by the contrast between head
@@ -206,25 +207,16 @@ def footprint_margin(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> 
     return math.ceil(reach) + 1
 
 
-def coverage(
-    contrasts: Sequence[Sequence[Observation]], grid: Grid, device: torch.device
-) -> NDArray[np.bool_]:
-    """Voxels of ``grid`` that at least one scan of every contrast measured."""
-    everywhere = torch.ones(grid.shape, dtype=torch.bool, device=device)
-    for scans in contrasts:
-        reached = torch.zeros(grid.shape, device=device)
-        for scan in scans:
-            operator = ForwardOperator(grid, scan.grid, pose=scan.pose, profile=scan.profile)
-            weight = operator.adjoint(torch.ones(scan.grid.shape, device=device))
-            reached += weight / weight.max()
-        # The skirt of the interpolation reaches a voxel further than the measurement.
-        everywhere &= reached > 0.25
-    return np.asarray(everywhere.cpu().numpy())
+def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
+    """Voxels of ``grid`` within the field of view of at least one scan of a contrast."""
+    reached = np.zeros(grid.shape, dtype=bool)
+    for scan in contrast:
+        affine = scan.affine if scan.pose is None else scan.pose @ scan.affine
+        reached |= inside(grid, Grid(scan.grid.shape, affine))
+    return reached
 
 
-def check_memory(
-    grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: int | None
-) -> None:
+def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: int | None) -> None:
     """Refuse a fit that would not fit.
 
     Raises

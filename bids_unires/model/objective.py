@@ -64,7 +64,7 @@ class Objective:
         if not contrasts or not all(contrasts):
             raise ValueError("every contrast needs at least one scan, and there must be one")
         if len(np.atleast_1d(np.asarray(lam))) != len(contrasts):
-            raise ValueError(f"{len(contrasts)} contrasts need as many values of lam, got {lam}")
+            raise ValueError(f"{len(contrasts)} contrasts need as many values of lam, got {lam!r}")
         self.grid = grid
         self.device = device
         self.prior = JointTotalVariation(grid, lam, device)

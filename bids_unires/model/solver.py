@@ -2,10 +2,14 @@
 
 Every iteration bounds the prior from above by a quadratic at the current images
 (majorise-minimise) and minimises bound plus data term exactly over two directions per
-contrast: the preconditioned gradient and the step taken before. That is conjugate
+contrast: the preconditioned gradient and the last step. That is conjugate
 gradients that never restarts when the bound moves (Chouzenoux, Idier & Moussaoui 2011,
 "A majorize-minimize strategy for subspace optimization applied to image restoration").
 One iteration costs one product with A'A per contrast.
+
+The preconditioner adds up diagonal ones at several resolutions (Bramble, Pasciak & Xu 1990,
+"Parallel multilevel preconditioners"), since the bound couples flat regions so tightly that
+corrections from neighbour to neighbour would take hundreds of iterations to cross them.
 """
 
 from __future__ import annotations
@@ -21,18 +25,23 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..geometry import Grid
-from ..kernels import descent
+from ..kernels import descent, pyramid
 from .forward import ForwardOperator
 from .objective import Objective
 from .observation import Observation, usable_device
 from .profile import SliceProfile
 
 # Smoothing of the prior (no unit): flat regions start loosely coupled and end tightly.
-_FIRST_SMOOTHING = 0.2
-_SMOOTHING_DECAY = 0.85
-# The preconditioner's share of the row sums of A'A: thick slices couple many voxels, so
-# their diagonal alone would be too small and the full row sum too cautious.
-_ROW_SUM_SHARE = 0.5
+_FIRST_SMOOTHING = 0.05
+_SMOOTHING_DECAY = 0.9
+# The preconditioner takes these shares of the row sums of A'A for its diagonal. At the image's
+# own resolution the row sum is too cautious, since slices couple many voxels; blocks of
+# voxels move together, which costs the data term more than its row sums tell.
+_FINE_SHARE = 0.5
+_BLOCK_SHARE = 8.0
+# Smooth blocks of side 2^l have this over 4^l of the prior's diagonal.
+_BLOCK_STIFFNESS = 2.0
+_LEVELS = 3
 # The objective has to stall this often in a row: a single short step proves nothing.
 _STALLED_ITERATIONS = 3
 
@@ -180,18 +189,21 @@ class _Descent:
         self._step = torch.zeros_like(images)
         self._step_normal = torch.zeros_like(images)
         self._likelihood = 0.0
-        self._normal_scale = []
+        self._scale = []
+        self._block_scales = []
         for c in range(objective.contrast_count):
             row_sums = torch.zeros_like(images[c])
             objective.add_normal(c, torch.ones_like(row_sums), row_sums)
-            self._normal_scale.append(row_sums.mul_(_ROW_SUM_SHARE))
+            blocks = pyramid.halvings(row_sums, _LEVELS)
+            self._block_scales.append([block.mul_(_BLOCK_SHARE) for block in blocks])
+            self._scale.append(row_sums.mul_(_FINE_SHARE))
             self._likelihood += objective.add_data_gradient(c, images[c], self._gradient[c])
 
     def bound(self, smoothing: float) -> float:
         """Bound the prior at the current images; return the objective there."""
-        return self._likelihood + self._objective.prior.majorise(
-            self.images, smoothing, self._weights
-        )
+        value = self._objective.prior.majorise(self.images, smoothing, self._weights)
+        self._block_weights = pyramid.halvings(self._weights, _LEVELS)
+        return self._likelihood + value
 
     def step(self) -> None:
         """Minimise the bound over two directions of every contrast."""
@@ -200,17 +212,9 @@ class _Descent:
 
     def _step_contrast(self, c: int) -> None:
         factor = self._objective.prior.factor(c)
-        direction, normal = self._direction, self._normal.zero_()
-        last, last_normal = self._step[c], self._step_normal[c]
-        slopes = descent.preconditioned_direction(
-            self.images[c],
-            self._weights,
-            self._gradient[c],
-            self._normal_scale[c],
-            last,
-            factor,
-            direction,
-        )
+        direction, last, last_normal = self._direction, self._step[c], self._step_normal[c]
+        slopes = self._descend(c, factor)
+        normal = self._normal.zero_()
         explained = self._objective.add_normal(c, direction, normal)
         forms = descent.curvature(self._weights, direction, last, last_normal, factor)
         a, b = _minimise_quadratic(
@@ -220,6 +224,31 @@ class _Descent:
         self._likelihood += descent.step(
             a, b, direction, normal, last, last_normal, self._gradient[c], self.images[c]
         )
+
+    def _descend(self, c: int, factor: tuple[float, float, float]) -> tuple[float, float]:
+        """Fill the direction; return the slopes along it and along the last step."""
+        # The product with A'A comes after the slope has served, in the same memory.
+        slope, direction = self._normal, self._direction
+        along_last = descent.preconditioned_direction(
+            self.images[c],
+            self._weights,
+            self._gradient[c],
+            self._scale[c],
+            self._step[c],
+            factor,
+            slope,
+            direction,
+        )
+        residuals = pyramid.halvings(slope, _LEVELS)
+        stiffness = 2 * _BLOCK_STIFFNESS * sum(factor)
+        levels = zip(residuals, self._block_scales[c], self._block_weights, strict=True)
+        steps = [
+            residual.div_(torch.add(scale, weights, alpha=stiffness / 4**level)).neg_()
+            for level, (residual, scale, weights) in enumerate(levels, start=1)
+        ]
+        for coarse, fine in zip(steps[:0:-1], steps[-2::-1], strict=True):
+            pyramid.add_doubled(coarse, fine, fine)
+        return pyramid.add_doubled(steps[0], direction, slope), along_last
 
 
 def _own_copy(images: Tensor, device: torch.device) -> Tensor:

@@ -96,9 +96,7 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
         )
         _report_fit(result)
         outputs = _write_derivatives(plan, config, contrasts, result, began)
-    return ParticipantOutcome(
-        plan.label, outputs, time.perf_counter() - began, tuple(warnings)
-    )
+    return ParticipantOutcome(plan.label, outputs, time.perf_counter() - began, tuple(warnings))
 
 
 def _acquire(contrast: Contrast, settings: ModelSettings) -> list[AcquiredScan]:
@@ -191,7 +189,7 @@ def _write_derivatives(
     began: float,
 ) -> tuple[Path, ...]:
     """Write the grid first, then what refers to it, the images last."""
-    grid_path = fov_mask_path(config.output_dir, plan, voxel_size=result.grid.voxel_size)
+    grid_path = fov_mask_path(config.output_dir, plan, voxel_size=result.grid.voxel_size.tolist())
     remove_leftovers(grid_path.parent)
     written = _write_mask(plan, config, result, grid_path)
     for scans, poses in zip(contrasts, result.poses, strict=True):
@@ -206,7 +204,7 @@ def _write_derivatives(
     run = _provenance(config, result, began)
     for index, contrast in enumerate(plan.contrasts):
         path = derivative_path(
-            config.output_dir, plan, contrast, desc="sr", voxel_size=result.grid.voxel_size
+            config.output_dir, plan, contrast, desc="sr", voxel_size=result.grid.voxel_size.tolist()
         )
         content = image_sidecar(
             plan,
@@ -215,7 +213,7 @@ def _write_derivatives(
                 "Image reconstructed from all scans of the participant with a joint "
                 "total-variation prior (UniRes)"
             ),
-            voxel_size=result.grid.voxel_size,
+            voxel_size=result.grid.voxel_size.tolist(),
             spatial_reference=derivative_uri(config.output_dir, grid_path),
             unires={**run, **_contrast_provenance(index, contrasts[index], result)},
         )
@@ -232,7 +230,7 @@ def _write_mask(
     content = mask_sidecar(
         plan,
         description="Voxels that at least one scan of every contrast measured",
-        voxel_size=result.grid.voxel_size,
+        voxel_size=result.grid.voxel_size.tolist(),
         spatial_reference=derivative_uri(config.output_dir, path),
     )
     return [

@@ -20,9 +20,7 @@ Shape = tuple[int, int, int]
 
 DEVICES = [
     "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-    ),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
 ]
 shapes = st.tuples(*[st.integers(1, 20)] * 3)
 factors = st.tuples(*[st.floats(0.01, 4.0)] * 3)
@@ -36,10 +34,7 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 def differences(image: Array, factor: tuple[float, ...]) -> Array:
     """Forward differences times the root of their factor; 0 follows the last voxel."""
     return np.stack(
-        [
-            np.sqrt(f) * np.diff(image, axis=axis, append=0.0)
-            for axis, f in enumerate(factor)
-        ]
+        [np.sqrt(f) * np.diff(image, axis=axis, append=0.0) for axis, f in enumerate(factor)]
     )
 
 
@@ -73,7 +68,7 @@ def test_lines_may_be_cut_into_stretches(
 ) -> None:
     image, table = noise((1, *shape)), torch.tensor([factor])
     weights, whole = torch.full(shape, torch.nan), torch.empty(shape)
-    with mock.patch.object(lines, "stretch_length", lambda *_: stretch):
+    with mock.patch.object(lines, "stretch_length", return_value=stretch):
         value = edges.edge_weights(image, table, 0.3, weights)
     assert value == pytest.approx(edges.edge_weights(image, table, 0.3, whole), rel=1e-6)
     np.testing.assert_allclose(weights, whole, rtol=2e-6)

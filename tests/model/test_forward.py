@@ -61,9 +61,7 @@ def test_operators_are_the_reference_s(
     number: int, backend: BackendName, dtype: torch.dtype, device: str
 ) -> None:
     operator = reference_operator(number, backend)
-    image, scan = (
-        torch.as_tensor(array(number, name)).to(device, dtype) for name in ("y", "x")
-    )
+    image, scan = (torch.as_tensor(array(number, name)).to(device, dtype) for name in ("y", "x"))
     assert_close(operator.forward(image), array(number, "Ay"))
     assert_close(operator.adjoint(scan), array(number, "Atx"))
     assert_close(operator.normal(image), array(number, "AtAy"))
@@ -189,9 +187,11 @@ def test_interleaving_is_part_of_the_data_term() -> None:
 
 
 def test_wrong_shapes_and_types_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"image must have shape \(14, 14, 40\), got \(14, 14, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"image must have shape \(14, 14, 40\), got \(14, 14, 4\)"
+    ):
         thick().forward(torch.ones(14, 14, 4))
     with pytest.raises(ValueError, match="scan must have shape"):
         thick().adjoint(torch.ones(14, 14, 40))
-    with pytest.raises(TypeError, match="float32, got torch.float64"):
+    with pytest.raises(TypeError, match=r"float32, got torch\.float64"):
         thick(backend="warp").forward(torch.ones(14, 14, 40, dtype=torch.float64))
