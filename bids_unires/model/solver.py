@@ -34,6 +34,9 @@ from .profile import SliceProfile
 # Smoothing of the prior (no unit): flat regions start loosely coupled and end tightly.
 _FIRST_SMOOTHING = 0.05
 _SMOOTHING_DECAY = 0.9
+_SMOOTHING_DROP = 0.25
+# In units of the tolerance: a tighter fit is also less smoothed.
+_LEAST_SMOOTHING = 10.0
 # The preconditioner takes these shares of the row sums of A'A for its diagonal. At the image's
 # own resolution the row sum is too cautious, since slices couple many voxels; blocks of
 # voxels move together, which costs the data term more than its row sums tell.
@@ -133,17 +136,21 @@ def solve(
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
     state = _Descent(objective, _own_copy(images, torch_device))
     history: list[Progress] = []
-    stalled = 0
+    smoothing, stalled = _FIRST_SMOOTHING, 0
     for iteration in range(max_iter + 1):
-        smoothing = max(_FIRST_SMOOTHING * _SMOOTHING_DECAY**iteration, 10 * tolerance)
         value = state.bound(smoothing)
         elapsed = time.perf_counter() - began
         history.append(Progress(elapsed, iteration * objective.contrast_count, value))
         if on_progress is not None:
             on_progress(history[-1])
-        if iteration > 0:
-            gain = history[-2].objective - value
-            stalled = stalled + 1 if gain < tolerance * abs(value) else 0
+        gain = history[-2].objective - value if iteration > 0 else np.inf
+        least = _LEAST_SMOOTHING * tolerance
+        # A rise shows that the bound was smoothed too much to be of use here.
+        decay = _SMOOTHING_DECAY if gain >= 0 else _SMOOTHING_DROP
+        stalled = stalled + 1 if gain < tolerance * abs(value) else 0
+        if gain < 0 and smoothing > least:
+            stalled = 0
+        smoothing = max(decay * smoothing, least)
         if stalled == _STALLED_ITERATIONS or iteration == max_iter:
             break
         state.step()

@@ -28,8 +28,8 @@ def test_the_reference_s_problem_is_solved(reference_problem: Any) -> None:
     assert solution.history == tuple(seen)
     assert solution.converged
     assert objectives[-1] <= 482_000
-    # No image can do better than the optimum.
-    assert objectives[-1] > 479_000
+    # Far below, an objective would be another one: the best images known reach 478,730.
+    assert objectives[-1] > 478_000
     assert objectives[0] == pytest.approx(
         problem.expected["objective_at_trilinear_start"]["total"], rel=1e-3
     )
@@ -37,7 +37,7 @@ def test_the_reference_s_problem_is_solved(reference_problem: Any) -> None:
     assert (np.diff(seconds) >= 0).all()
     assert products.tolist() == [3 * iteration for iteration in range(len(seen))]
     value = Objective(problem.contrasts, problem.grid, problem.lam, CPU).value(solution.images)
-    assert value.total == pytest.approx(objectives[-1], rel=1e-4)
+    assert value.total == pytest.approx(objectives[-1], rel=1e-5)
 
 
 def step_image(shape: tuple[int, int, int]) -> np.ndarray:
