@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,3 +16,7 @@ def _version() -> str:
 
 
 __version__ = _version()
+
+# Read once, when torch starts its threads: left to spin between two calls they would keep the
+# cores from the threads that run the compiled kernels.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

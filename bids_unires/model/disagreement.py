@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -181,7 +182,7 @@ def _weighed(scan: Observation, noise: NoiseEstimate, grid: Grid, image: Tensor)
 
 
 def _largest_change(before: list[list[float]], after: list[list[float]]) -> float:
-    pairs = zip(sum(before, []), sum(after, []), strict=True)
+    pairs = zip(chain.from_iterable(before), chain.from_iterable(after), strict=True)
     return max(abs(old - new) / old for old, new in pairs)
 
 

@@ -109,7 +109,5 @@ def _smoothed(values: Tensor) -> Tensor:
         sides = [1, 1, 1, 1, 1]
         sides[2 + axis] = -1
         padding = [reach if axis == other else 0 for other in range(3)]
-        values = functional.conv3d(
-            values[None, None], kernel.reshape(sides), padding=padding
-        )[0, 0]
+        values = functional.conv3d(values[None, None], kernel.reshape(sides), padding=padding)[0, 0]
     return values
