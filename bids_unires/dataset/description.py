@@ -35,8 +35,8 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `sub-*/[ses-*/]anat/*_space-individual_res-*_desc-sr_*.nii.gz`: one image per contrast, all
   contrasts of a participant (and session) on one grid. Their sidecars tell from which scans, with
   which settings, and how well the image explains the scans.
-- `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it some
-  contrast has no data, and its image shows what the prior and the other contrasts suggest.
+- `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it
+  at least one contrast has no data. An image is 0 where none of its own scans measured.
 - `*_from-*_to-individual_mode-image_xfm.txt`: the position of each scan, in ITK's format:
   `antsApplyTransforms -i SCAN -r IMAGE -t FILE` brings the scan to the grid of the image.
 - `logs`: what was run when, and what to cite.

@@ -28,57 +28,77 @@ from .solver import Progress, Solution, interpolated_start, solve
 # Degrees of freedom: heavy tails, yet 90 % as precise as least squares on normal residuals.
 DEGREES_OF_FREEDOM = 4.0
 _SCALE_STEPS = 20
-# The images are sharpened a little, then the residuals are weighed again; the scales fall
-# from round to round, and once they hardly do, the weights are final.
+# The images are sharpened a little, beginning with the weights that noise alone would give,
+# then the residuals are weighed again, until the scales hardly change. Beginning with large
+# scales instead would smooth away the detail whose absence then keeps the scales large.
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED = 0.05
-# Residuals this close to the noise are noise: then plain least squares is the better estimate.
+# Residuals this close to the noise are noise: then plain least squares is the better estimate,
+# for all voxels but the few that are further off than noise ever is.
 _AGREEMENT = 1.1
+_OUTLIER = 6.0
 _MAD_TO_SD = 1.482602218505602
 
 
 @dataclass(frozen=True, eq=False)
 class Disagreement:
-    """How a scan's residuals are distributed.
+    """How the residuals of one contrast's scans are distributed.
 
     Attributes
     ----------
-    scale
-        Scale of the t distribution, in intensity; never below the noise.
-    precision
-        Precision to give each voxel, ``(X, Y, Z)`` float32, in 1 / intensity^2.
+    scales
+        Scale of the t distribution for each scan, in intensity; never below its noise.
+    precisions
+        Precision to give each voxel of each scan, ``(X, Y, Z)`` float32, in
+        1 / intensity^2.
     """
 
-    scale: float
-    precision: NDArray[np.float32]
+    scales: tuple[float, ...]
+    precisions: tuple[NDArray[np.float32], ...]
 
 
 def weigh(
-    residual: NDArray[np.float32], inside: NDArray[np.bool_], noise_sd: float
+    residuals: Sequence[NDArray[np.float32]],
+    inside: Sequence[NDArray[np.bool_]],
+    noise_sds: Sequence[float],
 ) -> Disagreement:
-    """Scale and weights of a scan from its residuals.
+    """Scale and weights of the repeats of a contrast from their residuals.
+
+    All repeats share one scale. With a scale of its own, the scan that the images happen
+    to follow most closely would be believed ever more, and the others ever less.
 
     Parameters
     ----------
-    residual
-        Prediction minus scan, ``(X, Y, Z)``.
+    residuals
+        Prediction minus scan, one array for each scan.
     inside
         Voxels of the head, which set the scale; air would make any fit look good.
-    noise_sd
-        Standard deviation of the noise, the lower bound of the scale.
+    noise_sds
+        Standard deviation of the noise of each scan, the lower bound of its scale.
     """
-    values = residual[inside].astype(np.float64)
-    if values.size == 0:
-        return Disagreement(noise_sd, np.full(residual.shape, noise_sd**-2, np.float32))
-    scale = max(_MAD_TO_SD * float(np.median(np.abs(values))), noise_sd)
-    for _ in range(_SCALE_STEPS):
-        weights = _weights(values, scale)
-        scale = max(float(np.sqrt(np.mean(weights * values**2))), noise_sd)
+    heads = [r[i].astype(np.float64) for r, i in zip(residuals, inside, strict=True)]
+    values = np.concatenate(heads)
+    least = min(noise_sds)
+    scale = least
+    if values.size > 0:
+        scale = max(_MAD_TO_SD * float(np.median(np.abs(values))), least)
+        for _ in range(_SCALE_STEPS):
+            weights = _weights(values, scale)
+            scale = max(float(np.sqrt(np.mean(weights * values**2))), least)
+    scales = tuple(max(scale, noise_sd) for noise_sd in noise_sds)
+    precisions = tuple(
+        _precision(residual, own, noise_sd)
+        for residual, own, noise_sd in zip(residuals, scales, noise_sds, strict=True)
+    )
+    return Disagreement(scales, precisions)
+
+
+def _precision(residual: NDArray[np.float32], scale: float, noise_sd: float) -> NDArray[np.float32]:
+    weights = _weights(residual, scale)
     if scale <= _AGREEMENT * noise_sd:
-        return Disagreement(noise_sd, np.full(residual.shape, noise_sd**-2, np.float32))
-    precision = _weights(residual, scale) / np.float32(scale**2)
-    return Disagreement(scale, precision.astype(np.float32))
+        weights = np.where(np.abs(residual) < _OUTLIER * scale, 1.0, weights)
+    return np.asarray(weights / scale**2, dtype=np.float32)
 
 
 def _weights(residual: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
@@ -131,13 +151,13 @@ def solve_weighted(
     before: tuple[Progress, ...] = ()
     rounds = _MOST_ROUNDS if any(len(scans) > 1 for scans in contrasts) else 0
     for _ in range(rounds):
-        previous, (contrasts, scales) = scales, reweighed(contrasts, noise, grid, images)
-        if before and _largest_change(previous, scales) < _SETTLED:
-            break
         sharpened = _continued(
             before, on_progress, contrasts, grid, lam, tolerance, _ITERATIONS_PER_ROUND, images
         )
         images, before = sharpened.images, sharpened.history
+        previous, (contrasts, scales) = scales, reweighed(contrasts, noise, grid, images)
+        if _largest_change(previous, scales) < _SETTLED:
+            break
     solution = _continued(before, on_progress, contrasts, grid, lam, tolerance, max_iter, images)
     return WeightedSolution(solution, tuple(tuple(s) for s in scales))
 
@@ -164,21 +184,29 @@ def reweighed(
             observations.append(list(scans))
             scales.append([estimates[0].noise_sd])
             continue
-        found = [_weighed(*pair, grid, image) for pair in zip(scans, estimates, strict=True)]
+        found = _disagreement(scans, estimates, grid, image)
         observations.append(
-            [replace(scan, tau=d.precision) for scan, d in zip(scans, found, strict=True)]
+            [replace(scan, tau=tau) for scan, tau in zip(scans, found.precisions, strict=True)]
         )
-        scales.append([d.scale for d in found])
+        scales.append(list(found.scales))
     return observations, scales
 
 
-def _weighed(scan: Observation, noise: NoiseEstimate, grid: Grid, image: Tensor) -> Disagreement:
-    operator = ForwardOperator(
-        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-    )
-    residual = operator.forward(image).cpu().numpy() - np.nan_to_num(scan.data)
-    head = scan.data > (noise.background_mean + noise.foreground_mean) / 2
-    return weigh(residual, head, noise.noise_sd)
+def _disagreement(
+    scans: Sequence[Observation], noise: Sequence[NoiseEstimate], grid: Grid, image: Tensor
+) -> Disagreement:
+    residuals, heads = [], []
+    for scan, estimate in zip(scans, noise, strict=True):
+        operator = ForwardOperator(
+            grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
+        )
+        prediction = operator.forward(image).cpu().numpy()
+        residuals.append(prediction - np.nan_to_num(scan.data))
+        # Signal that only one of the two shows is disagreement too.
+        threshold = (estimate.background_mean + estimate.foreground_mean) / 2
+        missing = (scan.data == 0) | ~np.isfinite(scan.data)
+        heads.append(((scan.data > threshold) | (prediction > threshold)) & ~missing)
+    return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])
 
 
 def _largest_change(before: list[list[float]], after: list[list[float]]) -> float:

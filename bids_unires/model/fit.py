@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from ..config import ModelSettings
 from ..errors import BadDataError
@@ -19,7 +20,7 @@ from ..geometry import Affine, Grid, inside, padded
 from ..grid import enclose, mean_space
 from ..kernels.runtime import thread_count
 from ..volume import Volume
-from .disagreement import solve_weighted
+from .disagreement import WeightedSolution, solve_weighted
 from .forward import intermediate_grid
 from .intensity import relative_fields
 from .noise import NoiseEstimate, estimate_noise
@@ -34,8 +35,8 @@ ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 # Interpreter, libraries and compiled kernels, before any image.
 _BASE_MEMORY = 700 * 2**20
 # Image-sized float32 arrays the solver holds for each contrast, and once.
-_ARRAYS_PER_CONTRAST = 5
-_SHARED_ARRAYS = 8
+_ARRAYS_PER_CONTRAST = 7
+_SHARED_ARRAYS = 4
 _ARRAYS_PER_SCAN = 6
 
 
@@ -127,13 +128,7 @@ def super_resolve(
         raise ValueError("every contrast needs at least one scan, and there must be one")
     noise = [[estimate_noise(volume.data) for volume in scans] for scans in volumes]
     poses = _coregister(volumes) if settings.coregister else _identities(volumes)
-    placed = [
-        Grid(volume.grid.shape, pose @ volume.affine)
-        for scans, scan_poses in zip(volumes, poses, strict=True)
-        for volume, pose in zip(scans, scan_poses, strict=True)
-    ]
-    grid = enclose(mean_space(placed, settings.voxel_size), placed)
-    logger.info("reconstruction grid: %s voxels of %s mm", grid.shape, _rounded(grid.voxel_size))
+    grid = individual_space(volumes, poses, settings.voxel_size)
     if profiles is None:
         profiles = [[profile_for_voxels(v.grid, grid.voxel_size) for v in s] for s in volumes]
     observations = [
@@ -142,26 +137,33 @@ def super_resolve(
     margin = footprint_margin(grid, observations)
     working = padded(grid, margin)
     check_memory(working, observations, memory_limit)
+    torch_device = _with_room(torch_device, working, observations)
     lam = regularisation(noise, settings.reg_scale)
-    weighted = solve_weighted(
-        observations,
-        noise,
-        working,
-        lam,
-        tolerance=settings.tolerance,
-        max_iter=settings.max_iter,
-        device=torch_device,
-        on_progress=on_progress,
-    )
+
+    def solve_on(where: torch.device) -> WeightedSolution:
+        return solve_weighted(
+            observations,
+            noise,
+            working,
+            lam,
+            tolerance=settings.tolerance,
+            max_iter=settings.max_iter,
+            device=where,
+            on_progress=on_progress,
+        )
+
+    try:
+        weighted = solve_on(torch_device)
+    except torch.OutOfMemoryError:
+        if torch_device.type == "cpu":
+            raise
+        logger.warning("%s ran out of memory; the CPU takes over", torch_device)
+        torch_device = torch.device("cpu")
+        weighted = solve_on(torch_device)
     solution = weighted.solution
-    inner = tuple(slice(margin, margin + side) for side in grid.shape)
-    images = np.ascontiguousarray(solution.images.cpu().numpy()[(slice(None), *inner)])
     covered = np.stack([coverage(scans, grid) for scans in observations])
-    for image, scans, measured in zip(images, volumes, covered, strict=True):
-        np.clip(image, *_intensity_range(scans), out=image)
-        image[~measured] = 0
     return SuperResolution(
-        images=images,
+        images=_finished(solution.images, margin, volumes, covered),
         grid=grid,
         coverage=np.asarray(covered.all(axis=0)),
         poses=tuple(tuple(scan_poses) for scan_poses in poses),
@@ -173,6 +175,34 @@ def super_resolve(
         converged=solution.converged,
         device=_device_name(torch_device),
     )
+
+
+def individual_space(
+    volumes: Sequence[Sequence[Volume]],
+    poses: Sequence[Sequence[Affine]],
+    voxel_size: Sequence[float],
+) -> Grid:
+    """Grid in the scans' mean orientation that holds every voxel of every scan.
+
+    Parameters
+    ----------
+    volumes, poses
+        Scans and where they lie, (contrast, repeat).
+    voxel_size
+        In mm along x, y and z.
+    """
+    placed = [
+        Grid(volume.grid.shape, pose @ volume.affine)
+        for scans, scan_poses in zip(volumes, poses, strict=True)
+        for volume, pose in zip(scans, scan_poses, strict=True)
+    ]
+    grid = enclose(mean_space(placed, voxel_size), placed)
+    logger.info(
+        "reconstruction grid: %s voxels of %s mm",
+        " x ".join(map(str, grid.shape)),
+        " x ".join(f"{size:g}" for size in np.round(grid.voxel_size, 4)),
+    )
+    return grid
 
 
 def regularisation(noise: Sequence[Sequence[NoiseEstimate]], reg_scale: float) -> tuple[float, ...]:
@@ -224,6 +254,18 @@ def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: 
     BadDataError
         If the estimate in bytes is above ``limit``.
     """
+    needed = _BASE_MEMORY + memory_estimate(grid, contrasts)
+    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
+    if limit is not None and needed > limit:
+        raise BadDataError(
+            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} contrasts "
+            f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
+            "used: choose a larger voxel size, or give more memory"
+        )
+
+
+def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
+    """Bytes that images and scans of a fit take on the device it runs on."""
     scans = [scan for repeats in contrasts for scan in repeats]
     arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
     largest_intermediate = max(
@@ -234,14 +276,26 @@ def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: 
         + _ARRAYS_PER_SCAN * sum(math.prod(scan.grid.shape) for scan in scans)
         + 2 * largest_intermediate
     )
-    needed = _BASE_MEMORY + 4 * values
-    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
-    if limit is not None and needed > limit:
-        raise BadDataError(
-            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} contrasts "
-            f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
-            "used: choose a larger voxel size, or give more memory"
-        )
+    return 4 * values
+
+
+def _with_room(
+    device: torch.device, grid: Grid, contrasts: Sequence[Sequence[Observation]]
+) -> torch.device:
+    """The device, or the CPU where a GPU has too little memory free."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    needed = memory_estimate(grid, contrasts)
+    if needed <= free:
+        return device
+    logger.warning(
+        "%s has %.1f GiB of memory free and about %.1f GiB are needed; the CPU takes over",
+        device,
+        free / 2**30,
+        needed / 2**30,
+    )
+    return torch.device("cpu")
 
 
 def _as_volume(scan: ScanLike) -> Volume:
@@ -295,9 +349,20 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
     return low, high
 
 
+def _finished(
+    images: Tensor,
+    margin: int,
+    volumes: Sequence[Sequence[Volume]],
+    covered: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Without the margin, within the range of the scans, and 0 where none of them measured."""
+    inner = (slice(None), *(slice(margin, side - margin) for side in images.shape[1:]))
+    cropped = np.ascontiguousarray(images.cpu().numpy()[inner])
+    for image, scans, measured in zip(cropped, volumes, covered, strict=True):
+        np.clip(image, *_intensity_range(scans), out=image)
+        image[~measured] = 0
+    return cropped
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _rounded(sizes: NDArray[np.float64]) -> str:
-    return " x ".join(f"{size:g}" for size in np.round(sizes, 4))

@@ -27,6 +27,7 @@ from .profile import SliceProfile
 # Coils vary over centimetres, anatomy over millimetres.
 _FIELD_VOXEL_MM = 4.0
 _SMOOTHING_SD_MM = 16.0
+_SMOOTHINGS = 3
 # Where the smoothing finds less than this share of its neighbourhood inside the head, the
 # field falls back to the factor of the head as a whole.
 _PRIOR_SHARE = 0.1
@@ -75,8 +76,11 @@ def relative_fields(
     for log, seen, own in zip(logs, shared, placed, strict=True):
         difference = log - mean
         overall = difference[seen].median()
-        local = _smoothed(torch.where(seen, difference - overall, 0.0))
-        smooth = overall + local / (_smoothed(seen.float()) + _PRIOR_SHARE)
+        share = _smoothed(seen.float()) + _PRIOR_SHARE
+        smooth = overall.expand(grid.shape)
+        # What one smoothing flattened shows in the remainder, and the next one adds it.
+        for _ in range(_SMOOTHINGS):
+            smooth = smooth + _smoothed(torch.where(seen, difference - smooth, 0.0)) / share
         fields.append(_field_on(own, grid, smooth))
     return fields
 

@@ -25,7 +25,8 @@ from bids_unires.geometry import (
     scaling,
     translation,
 )
-from bids_unires.model import NoiseEstimate, Observation, SliceProfile, super_resolve
+from bids_unires.model import NoiseEstimate, Observation, SliceProfile, fit, super_resolve
+from bids_unires.model.disagreement import solve_weighted
 from bids_unires.model.fit import (
     SuperResolution,
     check_memory,
@@ -274,6 +275,34 @@ def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
     for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
         with pytest.raises(BadDataError, match="400 x 400 x 400"):
             check_memory(grid, contrasts, limit)
+
+
+def test_the_cpu_takes_over_where_a_gpu_is_too_small(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**20, 2**33))
+    result = super_resolve([[scan(slice_grid(2))]], BRIEF)
+    assert result.device == "cpu"
+    assert "memory free" in caplog.text
+
+
+def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def solve_or_run_out(*arguments: Any, device: torch.device, **options: Any) -> Any:
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return solve_weighted(*arguments, device=device, **options)
+
+    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
+    monkeypatch.setattr(fit, "solve_weighted", solve_or_run_out)
+    volume = scan(slice_grid(2))
+    result = super_resolve([[volume]], BRIEF)
+    assert result.device == "cpu"
+    assert "ran out of memory" in caplog.text
+    np.testing.assert_array_equal(result.images, super_resolve([[volume]], BRIEF, "cpu").images)
 
 
 @pytest.mark.parametrize("contrasts", [[], [[]], [[scan(slice_grid(2))], []]])

@@ -1,0 +1,1 @@
+"""How fast it is: kernels, solver, growth and a whole participant (``make bench``)."""
