@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 from . import __version__
@@ -27,7 +30,7 @@ from .dataset.query import (
     select_participants,
 )
 from .dataset.validation import check_folders, validate_dataset
-from .errors import InputOutputError, OutputError, UniResError
+from .errors import InputOutputError, OutputError, UniResError, UsageError
 
 logger = logging.getLogger("bids_unires")
 
@@ -124,8 +127,9 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
         print(describe_plan(plans), flush=True)
         if config.dry_run:
             return 0
+        _check_device(config.device)
         log_file = _prepare_output(config, plans)
-        with _logging_to_file(log_file):
+        with _logging_to_file(log_file), _termination_as_interrupt():
             return _process_all(config, plans, process, log_file)
 
 
@@ -153,6 +157,35 @@ def limit_threads(count: int) -> None:
         torch.set_num_threads(count)
     if itk := sys.modules.get("SimpleITK"):
         itk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+
+
+def _check_device(name: str) -> None:
+    """Refuse a GPU that is not there before anything is written."""
+    if name in ("auto", "cpu"):
+        return
+    from .model.observation import usable_device
+
+    try:
+        usable_device(name)
+    except ValueError as error:
+        raise UsageError(f"--device: {error}") from error
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which schedulers and container engines send, end a run like Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # ------------------------------------------------------------------ output and logs
@@ -220,10 +253,10 @@ def _process_all(
     threads = threads_per_participant(config, at_once)
     limit_threads(threads)
     logger.info(
-        "bids_unires %s: %d at once, %d threads each, log in %s",
+        "bids_unires %s: %s, %s, log in %s",
         __version__,
-        at_once,
-        threads,
+        f"{at_once} participants at once" if at_once > 1 else "one participant at a time",
+        f"{threads} threads" if threads > 1 else "1 thread" + (" each" if at_once > 1 else ""),
         log_file,
     )
     logger.debug("settings: %s", json.dumps(config.as_dict()))
@@ -240,7 +273,7 @@ def _process_all(
         else:
             done += 1
             _report(result)
-    return _conclude(done, failures, len(plans))
+    return _conclude(done, failures, len(plans), config.output_dir)
 
 
 def _one_by_one(
@@ -314,10 +347,21 @@ def _work(
     process: Process, plan: ParticipantPlan, config: RunConfig, log_file: Path
 ) -> Outcome | Failure:
     """Body of a worker process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with ExitStack() as stack:
         stack.enter_context(_logging_to_stderr(config.verbosity, plan.label))
         stack.enter_context(_logging_to_file(log_file, plan.label))
         return _attempt(process, plan, config)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, whatever it is doing.
+
+    What is half-written then has no final name.
+    """
+    if parent := multiprocessing.parent_process():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _attempt(process: Process, plan: ParticipantPlan, config: RunConfig) -> Outcome | Failure:
@@ -340,20 +384,22 @@ def _failure(label: str, error: Exception) -> Failure:
 
 
 def _report(outcome: Outcome) -> None:
+    count = len(outcome.warnings)
+    noted = f", {count} warning{'s' if count > 1 else ''} above" if count else ""
     logger.info(
-        "%s done in %.0f s, %d files written",
+        "%s done in %.0f s, %d files written%s",
         outcome.label,
         outcome.seconds,
         len(outcome.outputs),
+        noted,
     )
-    for warning in outcome.warnings:
-        logger.warning("%s: %s", outcome.label, warning)
 
 
-def _conclude(done: int, failures: Sequence[Failure], planned: int) -> int:
+def _conclude(done: int, failures: Sequence[Failure], planned: int, output_dir: Path) -> int:
     """Say how it went; return the exit code."""
+    if done:
+        logger.info("%d of %d done, results in %s", done, planned, output_dir)
     if not failures:
-        logger.info("all %d done", done)
         return 0
     left_out = planned - done - len(failures)
     logger.error(

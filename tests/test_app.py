@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -87,7 +88,7 @@ def test_a_run_from_the_plan_to_the_log(
     assert done(three) == ["sub-01", "sub-02", "sub-03"]
     printed = capsys.readouterr()
     assert printed.out.startswith("3 scans in 3 units of work\nsub-01\n  T1w: 1 scan\n")
-    for text in ("sub-02 starts (2 of 3)", "sub-03 done", "left edge", "all 3 done"):
+    for text in ("sub-02 starts (2 of 3)", "sub-03 done", "1 warning above", "3 of 3 done"):
         assert text in printed.err
         assert text in log(three)
     assert '"reg_scale": 4.0' in log(three)
@@ -184,7 +185,7 @@ def test_quiet_runs_say_only_what_went_wrong(
 ) -> None:
     assert app.run(changed(three, verbosity=-2), succeed) == 0
     assert capsys.readouterr().err == ""
-    assert "all 3 done" in log(three)
+    assert "3 of 3 done" in log(three)
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("", 8)])
@@ -216,3 +217,46 @@ def test_thread_limits_reach_loaded_libraries(monkeypatch: pytest.MonkeyPatch) -
     finally:
         torch.set_num_threads(before[0])
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before[1])
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(three: RunConfig) -> None:
+    with pytest.raises(UsageError, match="--device: no device 'cuda:77'"):
+        app.run(changed(three, device="cuda:77"), succeed)
+    assert not three.output_dir.exists()
+
+
+def sleep_long(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    (config.output_dir / f"{plan.label}.pid").write_text(str(os.getpid()))
+    time.sleep(120)
+    return Outcome(plan.label)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_run(three: RunConfig, how: signal.Signals) -> None:
+    run = multiprocessing.get_context("spawn").Process(
+        target=app.run, args=(changed(three, nprocs=2), sleep_long)
+    )
+    run.start()
+    workers = wait_for(lambda: [p.read_text() for p in three.output_dir.glob("*.pid")], 2)
+    os.kill(run.pid or 0, how)
+    run.join(20)
+    assert not run.is_alive()
+    wait_for(lambda: [pid for pid in workers if not is_running(pid)], 2)
+
+
+def wait_for(found: Callable[[], list[str]], count: int) -> list[str]:
+    """Poll until there are ``count``, for 30 s at most."""
+    for _ in range(300):
+        values = [value for value in found() if value]
+        if len(values) == count:
+            return values
+        time.sleep(0.1)
+    pytest.fail(f"not {count} within 30 s")
+
+
+def is_running(pid: str) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -10,6 +10,7 @@ modeling using the t distribution", section 3).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,6 +25,8 @@ from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .observation import Observation
 from .solver import Progress, Solution, interpolated_start, solve
+
+logger = logging.getLogger("bids_unires")
 
 # Degrees of freedom: heavy tails, yet 90 % as precise as least squares on normal residuals.
 DEGREES_OF_FREEDOM = 4.0
@@ -156,6 +159,7 @@ def solve_weighted(
         )
         images, before = sharpened.images, sharpened.history
         previous, (contrasts, scales) = scales, reweighed(contrasts, noise, grid, images)
+        _say_how_repeats_agree(noise, scales)
         if _largest_change(previous, scales) < _SETTLED:
             break
     solution = _continued(before, on_progress, contrasts, grid, lam, tolerance, max_iter, images)
@@ -207,6 +211,21 @@ def _disagreement(
         missing = (scan.data == 0) | ~np.isfinite(scan.data)
         heads.append(((scan.data > threshold) | (prediction > threshold)) & ~missing)
     return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])
+
+
+def _say_how_repeats_agree(
+    noise: Sequence[Sequence[NoiseEstimate]], scales: Sequence[Sequence[float]]
+) -> None:
+    for contrast, (estimates, own) in enumerate(zip(noise, scales, strict=True), start=1):
+        if len(own) > 1:
+            factor = max(s / e.noise_sd for s, e in zip(own, estimates, strict=True))
+            logger.info(
+                "contrast %d: %d repeats weighed anew (the objective changes with that); "
+                "they differ by %.1f times the noise at most",
+                contrast,
+                len(own),
+                factor,
+            )
 
 
 def _largest_change(before: list[list[float]], after: list[list[float]]) -> float:

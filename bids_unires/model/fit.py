@@ -126,7 +126,7 @@ def super_resolve(
     volumes = [[_as_volume(scan) for scan in scans] for scans in contrasts]
     if not volumes or not all(volumes):
         raise ValueError("every contrast needs at least one scan, and there must be one")
-    noise = [[estimate_noise(volume.data) for volume in scans] for scans in volumes]
+    noise = [[_noise_of(volume) for volume in scans] for scans in volumes]
     poses = _coregister(volumes) if settings.coregister else _identities(volumes)
     grid = individual_space(volumes, poses, settings.voxel_size)
     if profiles is None:
@@ -310,6 +310,13 @@ def _as_volume(scan: ScanLike) -> Volume:
     return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
 
 
+def _noise_of(volume: Volume) -> NoiseEstimate:
+    try:
+        return estimate_noise(volume.data)
+    except BadDataError as error:
+        raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
+
+
 def _coregister(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:
     """Poses of all scans relative to the first scan of the first contrast."""
     flat = [volume for scans in volumes for volume in scans]
@@ -319,6 +326,7 @@ def _coregister(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:
     # that the model runs without it.
     from ..registration import coregister
 
+    logger.info("aligning %d scans to the first", len(flat) - 1)
     alignments = iter(coregister(flat, threads=thread_count()))
     return [[next(alignments).pose for _ in scans] for scans in volumes]
 

@@ -123,7 +123,9 @@ def estimate_noise(data: NDArray[np.float32]) -> NoiseEstimate:
     values = torch.where(torch.isfinite(values), values, torch.nan)
     brightest, darkest = _range_of_positive(values)
     if brightest <= darkest:
-        raise BadDataError("image is empty or constant: it has no contrast to work with")
+        raise BadDataError(
+            "no contrast between head and background: the image is empty, constant or two-valued"
+        )
     centres, counts = _histogram(values, brightest)
     # Air that was set to zero is missing to the mixture, but still the dark part of the image.
     intensities = torch.cat([torch.zeros(1, dtype=torch.float64), centres])

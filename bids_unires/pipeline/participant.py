@@ -92,7 +92,7 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
             device,
             profiles=[[scan.profile for scan in scans] for scans in contrasts],
             memory_limit=_memory_limit(config),
-            on_progress=_Reporter(config.model.max_iter),
+            on_progress=_Reporter(len(contrasts)),
         )
         _report_fit(result)
         outputs = _write_derivatives(plan, config, contrasts, result, began)
@@ -146,23 +146,25 @@ def _memory_limit(config: RunConfig) -> int:
 class _Reporter:
     """Says now and then how far the solver is."""
 
-    def __init__(self, max_iter: int) -> None:
-        self._max_iter = max_iter
-        self._iteration = 0
+    def __init__(self, contrast_count: int) -> None:
+        self._contrast_count = contrast_count
         self._last_said = time.perf_counter()
 
     def __call__(self, progress: Progress) -> None:
         now = time.perf_counter()
-        if self._iteration == 0 or now - self._last_said > _SECONDS_BETWEEN_MESSAGES:
+        if progress.products == 0 or now - self._last_said > _SECONDS_BETWEEN_MESSAGES:
             logger.info(
-                "iteration %d of at most %d: objective %.6g after %.1f s",
-                self._iteration,
-                self._max_iter,
-                progress.objective,
+                "iteration %d after %.0f s: objective %.6g",
+                progress.products // self._contrast_count,
                 progress.seconds,
+                progress.objective,
             )
             self._last_said = now
-        self._iteration += 1
+
+
+def _iterations(result: SuperResolution) -> int:
+    """Iterations of the solver, over all weightings of the repeats."""
+    return result.objective[-1].products // len(result.lam)
 
 
 def _report_fit(result: SuperResolution) -> None:
@@ -170,14 +172,14 @@ def _report_fit(result: SuperResolution) -> None:
     logger.info(
         "%s after %d iterations and %.1f s: objective %.6g",
         "converged" if result.converged else "stopped at the bound on iterations",
-        len(result.objective) - 1,
+        _iterations(result),
         end.seconds,
         end.objective,
     )
     if not result.converged:
         logger.warning(
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
-            len(result.objective) - 1,
+            _iterations(result),
         )
 
 
@@ -245,7 +247,7 @@ def _provenance(config: RunConfig, result: SuperResolution, began: float) -> dic
         "Version": __version__,
         "Settings": asdict(config.model),
         "Device": result.device,
-        "Iterations": len(result.objective) - 1,
+        "Iterations": _iterations(result),
         "Converged": result.converged,
         "Objective": result.objective[-1].objective,
         "RuntimeSeconds": round(time.perf_counter() - began, 2),
