@@ -1,6 +1,7 @@
 # make demo    install into .venv and run on a small dataset made on the spot
 # make test    install into .venv and run the tests
 # make check   format, lint and types
+# make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make clean   remove .venv, caches and the demo's output
 
 PYTHON ?= python3
@@ -8,10 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check bench format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,10 +38,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks bench $(BENCH_ARGS)
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo_out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_out bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

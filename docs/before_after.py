@@ -2,7 +2,6 @@
 
 Usage, after `make demo`::
 
-    .venv/bin/pip install matplotlib
     .venv/bin/python docs/before_after.py demo_out docs/before_after.png
 """
 

@@ -20,7 +20,7 @@ logger = logging.getLogger("bids_unires")
 VALIDATOR = "bids-validator-deno"
 # Damaged images: reported one by one when they are read, so that one participant
 # whose scan was not copied in full does not keep the others from being processed.
-CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE"})
+CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE", "SYMLINK_BROKEN"})
 # Top-level files that say nothing about the images.
 UNUSED_TABLES = frozenset({"participants", "samples", "sessions", "phenotype"})
 MESSAGES_SHOWN = 3
@@ -79,8 +79,9 @@ def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
         )
     if issues:
         logger.warning(
-            "the BIDS validator found %d errors in files this run does not depend on, such as %s",
+            "the BIDS validator found %d error%s that need not stop this run, such as %s",
             len(issues),
+            "s" if len(issues) > 1 else "",
             _describe(issues[0]),
         )
 

@@ -32,6 +32,7 @@ from ..volume import Volume
 logger = logging.getLogger("bids_unires")
 
 _SECONDS_BETWEEN_MESSAGES = 10.0
+_CGROUP_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,16 @@ def _device(config: RunConfig) -> str:
 
 
 def _memory_limit(config: RunConfig) -> int:
-    """Bytes this participant may use: its share of ``--mem-mb``, or of the machine's memory."""
+    """Bytes this participant may use: its share of ``--mem-mb``, or of the memory there is."""
     if config.mem_mb is not None:
         return config.mem_mb * 2**20 // config.nprocs
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // config.nprocs
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        container = int(_CGROUP_MEMORY_LIMIT.read_text("ascii"))
+    except (OSError, ValueError):
+        # No control group, or "max": nothing but the machine sets a limit.
+        container = machine
+    return min(machine, container) // config.nprocs
 
 
 class _Reporter:
