@@ -24,7 +24,7 @@ from .trilinear import matrix34, pull_sample, push_sample, sample_base, sample_s
 wp.set_module_options({"enable_backward": False})
 
 # Rows of the image that are fetched ahead of their use.
-_ROWS_AHEAD = wp.constant(4)
+_ROWS_AHEAD = wp.constant(2)
 
 
 @wp.struct
