@@ -91,9 +91,9 @@ class SlabDataTerm:
         self._weights = torch.as_tensor(weights[first : first + taps], dtype=torch.float32)
         sides = list(sampling.source_shape)
         sides[blurred] = (sides[blurred] - 1) * self._ratio + taps
-        slabs_, rows, width = (sides[axis] for axis in order)
+        depth, rows, width = (sides[axis] for axis in order)
         self._slabs = SlabInterpolation(
-            sampling.target_shape, (slabs_, rows, width), matrix[:, [*order, 3]]
+            sampling.target_shape, (depth, rows, width), matrix[:, [*order, 3]]
         )
         self._scan = scan.permute(order).contiguous()
         self._precision = precision.permute(order).contiguous()

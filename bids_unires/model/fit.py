@@ -137,29 +137,10 @@ def super_resolve(
     margin = footprint_margin(grid, observations)
     working = padded(grid, margin)
     check_memory(working, observations, memory_limit)
-    torch_device = _with_room(torch_device, working, observations)
     lam = regularisation(noise, settings.reg_scale)
-
-    def solve_on(where: torch.device) -> WeightedSolution:
-        return solve_weighted(
-            observations,
-            noise,
-            working,
-            lam,
-            tolerance=settings.tolerance,
-            max_iter=settings.max_iter,
-            device=where,
-            on_progress=on_progress,
-        )
-
-    try:
-        weighted = solve_on(torch_device)
-    except torch.OutOfMemoryError:
-        if torch_device.type == "cpu":
-            raise
-        logger.warning("%s ran out of memory; the CPU takes over", torch_device)
-        torch_device = torch.device("cpu")
-        weighted = solve_on(torch_device)
+    weighted, torch_device = _solve_with_room(
+        observations, noise, working, lam, settings, torch_device, on_progress
+    )
     solution = weighted.solution
     covered = np.stack([coverage(scans, grid) for scans in observations])
     return SuperResolution(
@@ -277,6 +258,41 @@ def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> i
         + 2 * largest_intermediate
     )
     return 4 * values
+
+
+def _solve_with_room(
+    observations: Sequence[Sequence[Observation]],
+    noise: Sequence[Sequence[NoiseEstimate]],
+    grid: Grid,
+    lam: Sequence[float],
+    settings: ModelSettings,
+    device: torch.device,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[WeightedSolution, torch.device]:
+    """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
+
+    def solve_on(where: torch.device) -> WeightedSolution:
+        return solve_weighted(
+            observations,
+            noise,
+            grid,
+            lam,
+            tolerance=settings.tolerance,
+            max_iter=settings.max_iter,
+            device=where,
+            on_progress=on_progress,
+        )
+
+    device = _with_room(device, grid, observations)
+    try:
+        return solve_on(device), device
+    except torch.OutOfMemoryError:
+        if device.type == "cpu":
+            raise
+        logger.warning("%s ran out of memory; the CPU takes over", device)
+    # Outside the handler, whose traceback would keep the GPU's tensors alive.
+    cpu = torch.device("cpu")
+    return solve_on(cpu), cpu
 
 
 def _with_room(
