@@ -74,7 +74,6 @@ class RunConfig:
     modalities: tuple[str, ...] = MRI_SUFFIXES
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = None
-    work_dir: Path | None = None
     device: str = "auto"
     nprocs: int = 1
     omp_nthreads: int | None = None

@@ -44,8 +44,6 @@ def check_folders(config: RunConfig) -> None:
     _check_outside(config.output_dir, config.bids_dir, "the output folder", or_derivatives=True)
     if config.bids_database_dir is not None:
         _check_outside(config.bids_database_dir, config.bids_dir, "the index database")
-    if config.work_dir is not None:
-        _check_outside(config.work_dir, config.bids_dir, "the work folder")
     _check_creatable(config.output_dir)
     _check_owner(config.output_dir)
 

@@ -28,7 +28,7 @@ from .solver import Progress, Solution, interpolated_start, solve
 
 logger = logging.getLogger("bids_unires")
 
-# Degrees of freedom: heavy tails, yet 90 % as precise as least squares on normal residuals.
+# Degrees of freedom: few enough for heavy tails.
 DEGREES_OF_FREEDOM = 4.0
 _SCALE_STEPS = 20
 # The images are sharpened a little, beginning with the weights that noise alone would give,

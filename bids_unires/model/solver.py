@@ -57,7 +57,8 @@ class Progress(NamedTuple):
     seconds
         Time since the call.
     products
-        Products with A'A so far, counted per contrast.
+        Products with A'A in the iterations so far, counted per contrast. Setting up takes two
+        more for each contrast.
     objective
         Value of the objective.
     """

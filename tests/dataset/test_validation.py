@@ -81,7 +81,6 @@ def test_outputs_must_not_become_raw_data(make_dataset: DatasetMaker, tmp_path: 
     out = tmp_path / "out"
     derivatives = bids_dir / "derivatives" / "x"
     assert isinstance(refusal(bids_dir, out, bids_database_dir=derivatives), UsageError)
-    assert isinstance(refusal(bids_dir, out, work_dir=derivatives), UsageError)
 
 
 def test_outputs_that_cannot_be_created(make_dataset: DatasetMaker, tmp_path: Path) -> None:
