@@ -132,6 +132,17 @@ def apply_affine(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3])
 
 
+def centre_of(grid: Grid) -> NDArray[np.float64]:
+    """World mm of the centre of a grid's box, ``(3,)``.
+
+    Examples
+    --------
+    >>> centre_of(Grid((3, 5, 2), np.diag([1.0, 1.0, 4.0, 1.0]))).tolist()
+    [1.0, 2.0, 2.0]
+    """
+    return apply_affine(grid.affine, (np.array(grid.shape) - 1) / 2)
+
+
 def corners(shape: Shape, edge: float = 0.0) -> NDArray[np.float64]:
     """Voxel indices of a box's eight corners, ``(8, 3)``.
 
@@ -154,6 +165,41 @@ def slice_axis(affine: ArrayLike) -> int:
     """
     sizes = voxel_size(affine)
     return int(2 - np.argmax(np.round(sizes[::-1], 6)))
+
+
+def slice_spacing(affine: ArrayLike, axis: int) -> float:
+    """Distance in mm between neighbouring slices, perpendicular to them.
+
+    It is the voxel size along ``axis`` where that axis is perpendicular to the other two,
+    and less where it is not, as in CT with a tilted gantry.
+
+    Examples
+    --------
+    >>> tilted = np.array([[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    >>> slice_spacing(tilted, 2), float(voxel_size(tilted)[2])
+    (4.0, 5.0)
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    first, second = (columns[:, other] for other in range(3) if other != axis)
+    normal = np.cross(first, second)
+    return float(abs(normal @ columns[:, axis]) / np.linalg.norm(normal))
+
+
+def shear_angle(affine: ArrayLike) -> float:
+    """Largest deviation of an affine's axes from right angles, in degrees.
+
+    Examples
+    --------
+    >>> shear_angle(np.diag([1.0, 2.0, 3.0, 1.0]))
+    0.0
+    >>> tilted = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    >>> round(shear_angle(tilted), 6)
+    45.0
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    directions = columns / np.linalg.norm(columns, axis=0)
+    cosines = (directions.T @ directions)[np.triu_indices(3, k=1)]
+    return float(np.degrees(np.arcsin(np.clip(np.abs(cosines).max(), 0, 1))))
 
 
 def rigid_basis() -> NDArray[np.float64]:

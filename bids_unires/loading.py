@@ -1,4 +1,4 @@
-"""Reading one scan from disk, and refusing what cannot be one."""
+"""Reading one scan or segmentation from disk, and refusing what cannot be one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,8 +16,8 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from .errors import BadDataError, InputOutputError, MissingInputError
-from .geometry import Affine, Shape, apply_affine, corners, voxel_size
-from .volume import Volume
+from .geometry import Affine, Shape, apply_affine, corners, shear_angle, voxel_size
+from .volume import LabelVolume, Volume
 
 logger = logging.getLogger("bids_unires")
 
@@ -31,6 +32,10 @@ MIN_AXIS_INDEPENDENCE = 1e-3
 MIN_VOXEL_SIZE_MM = 0.01
 MAX_VOXEL_SIZE_MM = 1000.0
 MAX_DISTANCE_MM = 1e5
+# Rounding of a header leaves the axes this close to right angles.
+MAX_ROUNDING_SHEAR_DEGREES = 0.1
+# Labels that were stored as floats, or scaled, are integers within this.
+LABEL_TOLERANCE = 1e-3
 
 _UNREADABLE = (
     OSError,
@@ -68,11 +73,45 @@ def load_volume(path: Path | str) -> Volume:
         affine, or holds nothing but one value.
     """
     path = Path(path)
-    image = _parse(_read_bytes(path), path)
-    _check_kind(image, path)
-    affine = _checked_affine(image, path)
+    image, affine = _load(path)
     data = _scaled_data(image, path)
     return Volume(_checked_intensities(data, path), affine, path)
+
+
+def load_labels(path: Path | str) -> LabelVolume:
+    """Read one 3-D segmentation.
+
+    Voxels that are not finite count as background; their number is logged as a warning.
+
+    Parameters
+    ----------
+    path
+        NIfTI-1 or NIfTI-2, compressed or not; integers, or floats that hold integers.
+
+    Returns
+    -------
+    LabelVolume
+        Labels as int32, ``(X, Y, Z)``, to the last digit.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file, or git-annex has not fetched its content.
+    BadDataError
+        If the file is damaged, not a single real-valued 3-D image, has no usable
+        affine, or holds values that are no labels: fractions, negative ones, or ones
+        beyond the range of int32.
+    """
+    path = Path(path)
+    image, affine = _load(path)
+    return LabelVolume(_checked_labels(_stored_values(image, path), path), affine, path)
+
+
+def _load(path: Path) -> tuple[nib.Nifti1Pair, Affine]:
+    """An image whose data are still encoded, and where its voxels lie."""
+    image = _parse(_read_bytes(path), path)
+    _check_kind(image, path)
+    return image, _checked_affine(image, path)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -162,6 +201,14 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
     if not np.isfinite(affine).all():
         raise BadDataError(f"{path} has NaN or infinity in its affine: repair its header")
     _check_extent(affine, path)
+    shear = shear_angle(affine)
+    if shear > MAX_ROUNDING_SHEAR_DEGREES:
+        logger.warning(
+            "%s: its axes are %.1f degrees away from right angles, as in CT with a tilted gantry; "
+            "they are used as they are",
+            path,
+            shear,
+        )
     if sform_code and qform_code and np.isfinite(qform).all():
         _compare_orientations(affine, qform, (image.shape[0], image.shape[1], image.shape[2]), path)
     return affine
@@ -201,6 +248,41 @@ def _scaled_data(image: nib.Nifti1Pair, path: Path) -> NDArray[np.float32]:
         raise BadDataError(f"{path} cannot be decoded ({_one_line(error)})") from error
     # A copy of our own: the decoded array may be a read-only view of the file's bytes.
     return np.array(data.reshape(image.shape[:3]), dtype=np.float32)
+
+
+def _stored_values(image: nib.Nifti1Pair, path: Path) -> NDArray[Any]:
+    """Values in the type that holds them without loss: integers unless the header scales them."""
+    try:
+        data = np.asanyarray(image.dataobj)
+    except _UNREADABLE as error:
+        raise BadDataError(f"{path} cannot be decoded ({_one_line(error)})") from error
+    return data.reshape(image.shape[:3])
+
+
+def _checked_labels(data: NDArray[Any], path: Path) -> NDArray[np.int32]:
+    if data.dtype.kind == "f":
+        finite = np.isfinite(data)
+        missing = data.size - int(np.count_nonzero(finite))
+        if missing:
+            logger.warning(
+                "%s: %d voxels are NaN or infinite and count as background", path, missing
+            )
+        stored = np.where(finite, data, 0)
+        data = np.rint(stored)
+        fraction = np.abs(stored - data) > LABEL_TOLERANCE
+        if fraction.any():
+            raise BadDataError(
+                f"{path} holds {stored[fraction][0]:g}, which is no label: a segmentation has "
+                "integers only (probability maps and intensities cannot be used)"
+            )
+    low, high = int(data.min()), int(data.max())
+    if low < 0 or high > np.iinfo(np.int32).max:
+        outside = low if low < 0 else high
+        raise BadDataError(
+            f"{path} holds {outside}, which is no label: labels are 0 to "
+            f"{np.iinfo(np.int32).max}; renumber them"
+        )
+    return np.ascontiguousarray(data, dtype=np.int32)
 
 
 def _checked_intensities(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

@@ -40,7 +40,11 @@ def test_gap_follows_thickness_and_spacing_however_the_image_is_stored(
 
 
 @pytest.mark.parametrize(
-    "thickness", ["4", None, 0, -1, math.nan, math.inf, [4], True, 100, 0.3, {"mm": 4}]
+    "thickness",
+    [
+        *("4", "", "thick", None, True, [], [4], [4, 4], {"mm": 4}),
+        *(0, -0.0, -1, 100, 0.3, 1e-300, 10**400, math.nan, math.inf, -math.inf),
+    ],
 )
 def test_absurd_thickness_means_no_gap_and_a_word(
     thickness: object, caplog: pytest.LogCaptureFixture
@@ -57,9 +61,53 @@ def test_thickness_equal_to_spacing_is_exactly_no_gap() -> None:
 
 
 def test_volumes_excited_as_a_slab_have_no_gap() -> None:
-    scan = {"MRAcquisitionType": "3D", "SliceThickness": 2}
+    for thickness in (2, 4, 8, "thin"):
+        scan = {"MRAcquisitionType": "3D", "SliceThickness": thickness}
+        acquisition = acquisition_from_sidecar(scan, affine_with(2, 4))
+        assert (acquisition.gap, acquisition.dimensionality) == (0, "3D")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dimensionality", "source"),
+    [
+        ("2D", "2D", "excited slice"),
+        (" 3d ", "3D", "encoded partition"),
+        (None, "unknown", "assumed"),
+        ("EPI", "unknown", "assumed"),
+        (3, "unknown", "assumed"),
+        (["2D"], "unknown", "assumed"),
+        (math.nan, "unknown", "assumed"),
+    ],
+)
+def test_profile_says_where_it_comes_from(kind: object, dimensionality: str, source: str) -> None:
+    scan = {} if kind is None else {"MRAcquisitionType": kind}
     acquisition = acquisition_from_sidecar(scan, affine_with(2, 4))
-    assert (acquisition.gap, acquisition.dimensionality) == (0, "3D")
+    assert acquisition.dimensionality == dimensionality
+    assert acquisition.profile_source.startswith(source)
+    # What no sidecar tells is assumed: a rect as wide as the slices are apart.
+    assert (acquisition.through_plane, acquisition.gap) == ("rect", 0)
+
+
+def test_thicker_than_apart_is_an_overlap() -> None:
+    assert acquisition_from_sidecar({"SliceThickness": 5}, affine_with(2, 2.5)).gap == -1
+
+
+@given(tilt=st.floats(-35, 35), thickness=st.floats(2, 5), spacing=st.floats(4, 6))
+def test_a_tilted_gantry_changes_no_gap(tilt: float, thickness: float, spacing: float) -> None:
+    # The table moves along z; a step of it is longer than the slices are apart.
+    tilted = affine_with(2, spacing / math.cos(math.radians(tilt)))
+    tilted[2, 1] = math.sin(math.radians(tilt))
+    tilted[1, 1] = math.cos(math.radians(tilt))
+    acquisition = acquisition_from_sidecar({"SliceThickness": thickness}, tilted)
+    assert acquisition.slice_axis == 2
+    assert acquisition.gap == pytest.approx(1 - thickness / spacing, abs=1.1e-3)
+
+
+@pytest.mark.parametrize("stated", [0, -5, math.nan, math.inf, [5], {"mm": 5}, True, None])
+def test_absurd_spacing_changes_nothing(stated: object, caplog: pytest.LogCaptureFixture) -> None:
+    scan = {"SliceThickness": 4, "SpacingBetweenSlices": stated}
+    assert acquisition_from_sidecar(scan, affine_with(2, 5)).gap == pytest.approx(0.2)
+    assert ("SpacingBetweenSlices" in caplog.text) is (stated is not None)
 
 
 @pytest.mark.parametrize(("direction", "axis"), [("i", 0), ("j-", 1), ("k", 2), ("x", 2), (3, 2)])

@@ -14,12 +14,15 @@ from scipy.linalg import expm
 from bids_unires.geometry import (
     Grid,
     apply_affine,
+    centre_of,
     corners,
     rigid_basis,
     rigid_matrix,
     rigid_parameters,
     scaling,
+    shear_angle,
     slice_axis,
+    slice_spacing,
     translation,
     voxel_size,
 )
@@ -131,3 +134,39 @@ def test_grid_cannot_be_changed() -> None:
     grid = Grid((2, 2, 2), np.eye(4))
     with pytest.raises(ValueError, match="read-only"):
         grid.affine[0, 0] = 3
+
+
+@given(motions(), st.tuples(*[st.floats(0.3, 8)] * 3), st.integers(0, 2))
+def test_right_angles_have_no_shear(
+    parameters: np.ndarray, sizes: tuple[float, ...], axis: int
+) -> None:
+    affine = rigid_matrix(parameters) @ scaling(sizes)
+    assert shear_angle(affine) < 1e-5
+    assert slice_spacing(affine, axis) == pytest.approx(sizes[axis])
+
+
+@given(
+    motions(),
+    st.permutations(range(3)),
+    st.sampled_from([1, -1]),
+    st.floats(0, 60),
+    st.floats(0.3, 8),
+)
+def test_tilt_of_the_slices_is_found_however_they_are_stored(
+    parameters: np.ndarray, axes: list[int], flip: int, tilt: float, spacing: float
+) -> None:
+    tilted = scaling([0.5, 0.4, spacing])
+    tilted[1, 2] = flip * spacing * np.tan(np.radians(tilt))
+    stored = (rigid_matrix(parameters) @ tilted)[:, [*axes, 3]]
+    assert shear_angle(stored) == pytest.approx(tilt, abs=1e-5)
+    assert slice_spacing(stored, axes.index(2)) == pytest.approx(spacing)
+    assert voxel_size(stored)[axes.index(2)] == pytest.approx(spacing / np.cos(np.radians(tilt)))
+
+
+@given(motions(), st.tuples(*[st.integers(1, 9)] * 3))
+def test_centre_is_the_mean_of_the_corners(
+    parameters: np.ndarray, shape: tuple[int, int, int]
+) -> None:
+    grid = Grid(shape, rigid_matrix(parameters) @ scaling([1, 2, 3]))
+    at_corners = apply_affine(grid.affine, corners(shape, edge=0.5))
+    np.testing.assert_allclose(centre_of(grid), at_corners.mean(axis=0), atol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_unires.geometry import Grid, apply_affine, corners, rigid_matrix, scaling, translation
-from bids_unires.grid import enclose, mean_space, network_shape
+from bids_unires.grid import (
+    enclose,
+    in_axial_order,
+    mask_box,
+    mean_space,
+    network_grid,
+    network_shape,
+    with_margin,
+)
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())
 
@@ -136,6 +145,104 @@ def test_network_shape_is_bounded() -> None:
     assert network_shape((200, 60, 10), maximum=128) == (128, 64, 12)
 
 
+def outer_faces(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    points = apply_affine(grid.affine, corners(grid.shape, 0.5))
+    return points.min(axis=0), points.max(axis=0)
+
+
+def centre(grid: Grid) -> np.ndarray:
+    return apply_affine(grid.affine, (np.array(grid.shape) - 1) / 2)
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """A box of voxels inside an image, and the image's affine."""
+    grid = draw(grids())
+    low = [draw(st.integers(0, side - 1)) for side in grid.shape]
+    high = [draw(st.integers(first, side - 1)) for first, side in zip(low, grid.shape, strict=True)]
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = True
+    return mask, grid.affine
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks(), sizes)
+def test_box_of_a_mask_is_the_smallest_around_its_voxels(
+    masked: tuple[np.ndarray, np.ndarray], wanted: tuple[float, ...]
+) -> None:
+    mask, affine = masked
+    box = mask_box(mask, affine, wanted)
+    np.testing.assert_allclose(box.affine[:3, :3], np.diag(wanted))
+    each = np.array(np.meshgrid(*[[-0.5, 0.5]] * 3)).reshape(3, -1).T
+    faces = apply_affine(affine, (np.argwhere(mask)[:, None] + each).reshape(-1, 3))
+    low, high = outer_faces(box)
+    assert (faces.min(axis=0) >= low - 2e-3 * np.array(wanted)).all()
+    assert (faces.max(axis=0) <= high + 2e-3 * np.array(wanted)).all()
+    assert (high - low < np.ptp(faces, axis=0) + wanted).all()
+    np.testing.assert_allclose(centre(box), (faces.min(axis=0) + faces.max(axis=0)) / 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(masks(), sizes, st.tuples(*[st.floats(-0.4, 0.4)] * 3))
+def test_moving_a_mask_by_less_than_a_voxel_moves_its_grid_as_much(
+    masked: tuple[np.ndarray, np.ndarray], wanted: tuple[float, ...], shift: tuple[float, ...]
+) -> None:
+    mask, affine = masked
+    still = network_grid(mask_box(mask, affine, wanted), "pow23")
+    moved = network_grid(mask_box(mask, translation(shift) @ affine, wanted), "pow23")
+    assert moved.shape == still.shape
+    np.testing.assert_allclose(moved.affine, translation(shift) @ still.affine, atol=1e-9)
+
+
+ALLOWED = {
+    "pow2": lambda side: _is_power(side),
+    "pow23": lambda side: _is_power(side) or (side % 3 == 0 and _is_power(side // 3)),
+    "multiple": lambda side: side % 24 == 0,
+}
+
+
+def _is_power(side: int) -> bool:
+    return side & (side - 1) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(grids(), st.sampled_from(sorted(ALLOWED)))
+def test_network_grid_is_the_smallest_allowed_one_around_a_box(box: Grid, policy: str) -> None:
+    grid = network_grid(box, policy, 24)
+    for side, wanted in zip(grid.shape, box.shape, strict=True):
+        assert ALLOWED[policy](side)
+        assert not any(ALLOWED[policy](smaller) for smaller in range(wanted, side))
+        assert side >= wanted
+    np.testing.assert_allclose(grid.affine[:3, :3], box.affine[:3, :3])
+    np.testing.assert_allclose(centre(grid), centre(box), atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids(), st.floats(0, 30))
+def test_margin_is_kept_by_the_fewest_whole_voxels(box: Grid, margin: float) -> None:
+    grown = with_margin(box, margin)
+    added = (np.array(grown.shape) - box.shape) / 2 * box.voxel_size
+    assert (added >= margin - 2e-3 * box.voxel_size).all()
+    assert (added < margin + box.voxel_size).all()
+    shift = np.linalg.inv(box.affine) @ grown.affine
+    np.testing.assert_allclose(shift[:3, 3], np.round(shift[:3, 3]), atol=1e-6)
+    np.testing.assert_allclose(centre(grown), centre(box), atol=1e-9)
+
+
+def test_impossible_boxes_are_refused() -> None:
+    box = Grid((4, 4, 4), np.eye(4))
+    with pytest.raises(ValueError, match="empty mask"):
+        mask_box(np.zeros((3, 3, 3), dtype=bool), np.eye(4), (1, 1, 1))
+    with pytest.raises(ValueError, match="voxel size"):
+        mask_box(np.ones((3, 3, 3), dtype=bool), np.eye(4), (1, 0, 1))
+    with pytest.raises(ValueError, match="margin"):
+        with_margin(box, -1)
+    with pytest.raises(ValueError, match="multiple of 0"):
+        network_grid(box, "multiple", 0)
+    with pytest.raises(ValueError, match="pow5"):
+        network_grid(box, "pow5")
+
+
 @pytest.mark.parametrize("wanted", [(1, 1), (0, 1, 1), (1, -1, 1), (1, np.nan, 1)])
 def test_impossible_voxel_sizes_are_refused(wanted: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="voxel size"):
@@ -149,3 +256,22 @@ def test_nothing_to_hold_is_refused() -> None:
         enclose(Grid((4, 4, 4), np.eye(4)), [])
     with pytest.raises(ValueError, match="at least one voxel"):
         network_shape((4, 0, 4))
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_axial_order_keeps_every_voxel_where_it_is(
+    axes: tuple[int, int, int], signs: tuple[int, int, int]
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = (np.eye(3)[:, list(axes)] * signs) @ np.diag([1.0, 2.0, 3.0])
+    affine = rigid_matrix([3, -2, 1, 0.1, -0.2, 0.15]) @ affine
+    grid = Grid((4, 5, 6), affine)
+    ordered = in_axial_order(grid)
+    directions = ordered.affine[:3, :3] / ordered.voxel_size
+    assert (np.diag(directions) > 0.9).all()
+    before, after = (
+        sorted(map(tuple, np.round(apply_affine(g.affine, np.argwhere(np.ones(g.shape))), 6)))
+        for g in (grid, ordered)
+    )
+    np.testing.assert_allclose(after, before, atol=1e-5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bids_unires.errors import BadDataError, MissingInputError, UniResError
-from bids_unires.loading import load_volume
+from bids_unires.loading import load_labels, load_volume
 
 AFFINE = np.array(
     [[0.0, -1.5, 0.0, 10.0], [2.0, 0.0, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
@@ -25,7 +25,7 @@ def ramp(shape: tuple[int, ...] = (4, 5, 6)) -> NDArray[np.float32]:
 
 
 def save(path: Path, data: NDArray[Any], affine: NDArray[np.float64] = AFFINE) -> Path:
-    nib.Nifti1Image(data, affine).to_filename(path)
+    nib.Nifti1Image(data, affine, dtype=data.dtype).to_filename(path)
     return path
 
 
@@ -190,6 +190,99 @@ def test_missing_orientation_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     image.to_filename(tmp_path / "a.nii.gz")
     load_volume(tmp_path / "a.nii.gz")
     assert "no orientation" in caplog.text
+
+
+@pytest.mark.parametrize(("lean", "warns"), [(0.0, False), (1e-4, False), (0.4, True)])
+def test_tilted_slices_are_read_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lean: float, warns: bool
+) -> None:
+    tilted = AFFINE.copy()
+    tilted[1, 2] = 3 * lean
+    image = nib.Nifti1Image(ramp(), None)
+    image.set_sform(tilted, 1)
+    image.to_filename(tmp_path / "a.nii.gz")
+    volume = load_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(volume.affine, tilted, atol=1e-6)
+    assert ("21.8 degrees away from right angles" in caplog.text) is warns
+
+
+LABELS = np.array([0, 1, 2, 14175, 16_777_217, 2**31 - 1]).repeat(20).reshape(4, 5, 6)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", ["<i4", ">i4", "<u4", "<i8", ">f8"])
+def test_labels_are_kept_to_the_last_digit(tmp_path: Path, name: str, dtype: str) -> None:
+    header = nib.Nifti1Header(endianness=dtype[0])
+    header.set_data_dtype(dtype)
+    nib.Nifti1Image(LABELS.astype(dtype), AFFINE, header).to_filename(tmp_path / name)
+    labels = load_labels(tmp_path / name)
+    assert labels.data.dtype == np.int32
+    np.testing.assert_array_equal(labels.data, LABELS)
+    np.testing.assert_allclose(labels.grid.affine, AFFINE, atol=1e-6)
+    assert labels.path == tmp_path / name
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, bool])
+def test_labels_in_small_types(tmp_path: Path, dtype: type) -> None:
+    data = np.arange(8).reshape(2, 2, 2) % 2
+    path = save(tmp_path / "a.nii", data.astype(np.uint8 if dtype is bool else dtype))
+    np.testing.assert_array_equal(load_labels(path).data, data)
+
+
+def test_labels_with_rounding_noise_are_integers(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-9e-4, 9e-4, LABELS.shape)
+    path = save(tmp_path / "a.nii", (LABELS % 20_000) + noise)
+    np.testing.assert_array_equal(load_labels(path).data, LABELS % 20_000)
+
+
+def test_scaled_labels_are_unscaled(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", ramp().astype(np.int16))
+    content = bytearray(path.read_bytes())
+    content[112:120] = struct.pack("<2f", 2.0, 5.0)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(load_labels(path).data, 2 * ramp() + 5)
+
+
+def test_no_label_is_a_segmentation_too(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", np.zeros((4, 4, 4), np.uint8))
+    assert not load_labels(path).data.any()
+
+
+def test_labels_that_are_not_finite_are_background(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = ramp()
+    data[0, 0, :2] = [np.nan, np.inf]
+    labels = load_labels(save(tmp_path / "a.nii", data))
+    assert labels.data.ravel()[:4].tolist() == [0, 0, 3, 4]
+    assert "2 voxels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (0.5, np.float32),
+        (1.002, np.float64),
+        (-1, np.int16),
+        (-1, np.float32),
+        (2**31, np.uint32),
+        (2**40, np.int64),
+        (2**63, np.uint64),
+        (1e30, np.float64),
+    ],
+)
+def test_what_is_no_label_is_refused(tmp_path: Path, value: float, dtype: type) -> None:
+    data = np.ones((3, 3, 3), dtype)
+    data[1, 2, 0] = value
+    path = save(tmp_path / "sub-01_dseg.nii.gz", data)
+    with pytest.raises(BadDataError, match="which is no label") as caught:
+        load_labels(path)
+    assert str(path) in str(caught.value)
+
+
+def test_probabilities_of_several_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="4-D"):
+        load_labels(save(tmp_path / "a.nii", np.ones((4, 4, 4, 3), np.uint8)))
 
 
 def test_absent_content_says_how_to_get_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .writing import write_once
+from ..errors import OutputError
+from .writing import write_json, write_once
 
 PIPELINE_NAME = "bids_unires"
 BIDS_VERSION = "1.10.1"
@@ -22,7 +23,13 @@ CONTAINER_VARIABLES = {
 }
 DESCRIPTIONS = {
     "sr": "Super-resolved by maximum a posteriori reconstruction from all scans of the participant",
+    "denoised": "Denoised on the grid of the scan by the same model, without super-resolution",
+    "resliced": "Interpolated linearly to the grid of the participant, without a model",
     "fov": "Field of view: where at least one scan of every contrast measured",
+    "brain": "The brain",
+    "head": "The head",
+    "grid": "The grid that all participants share",
+    "mean": "Mean over all participants",
 }
 # Without a trailing slash, which the validator would not match. CT has no place in BIDS yet.
 IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
@@ -35,6 +42,8 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `sub-*/[ses-*/]anat/*_space-individual_res-*_desc-sr_*.nii.gz`: one image per contrast, all
   contrasts of a participant (and session) on one grid. Their sidecars tell from which scans, with
   which settings, and how well the image explains the scans.
+- `sub-*/[ses-*/]ct/*_ct.nii.gz`: the same of CT, in Hounsfield units.
+- `*_dseg.nii.gz`: label images that came with the scans, on the same grid.
 - `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it
   at least one contrast has no data. An image is 0 where none of its own scans measured.
 - `*_from-*_to-individual_mode-image_xfm.txt`: the position of each scan, in ITK's format:
@@ -54,15 +63,26 @@ The images in this dataset were reconstructed with bids_unires {version}, which 
 """
 
 
-def write_dataset_files(output_dir: Path, bids_dir: Path) -> None:
+def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = None) -> None:
     """Write what all participants share, unless another process already did.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivative dataset.
+    bids_dir
+        The raw dataset, linked to as ``raw``.
+    labels
+        The dataset of label images, linked to as ``labels``. The link is added to a
+        description that is already there.
 
     Raises
     ------
     OutputError
-        If a file cannot be created.
+        If a file cannot be created, or results in ``output_dir`` refer to another dataset
+        of labels.
     """
-    description = json.dumps(dataset_description(output_dir, bids_dir), indent=2)
+    description = json.dumps(dataset_description(output_dir, bids_dir, labels), indent=2)
     rows = [f"desc-{label}\t{text}" for label, text in sorted(DESCRIPTIONS.items())]
     files = {
         "dataset_description.json": description + "\n",
@@ -73,23 +93,45 @@ def write_dataset_files(output_dir: Path, bids_dir: Path) -> None:
     }
     for name, text in files.items():
         write_once(output_dir / name, text)
+    if labels is not None:
+        _link_labels(output_dir, labels)
 
 
-def dataset_description(output_dir: Path, bids_dir: Path) -> dict[str, Any]:
-    """Content of ``dataset_description.json``.
+def _link_labels(output_dir: Path, labels: Path) -> None:
+    path = output_dir / "dataset_description.json"
+    description = json.loads(path.read_text("utf-8"))
+    links = description.setdefault("DatasetLinks", {})
+    link = _link(output_dir.resolve(), labels.resolve())
+    if "labels" not in links:
+        links["labels"] = link
+        write_json(path, description)
+    elif links["labels"] != link:
+        raise OutputError(
+            f"results in {output_dir} refer to the label images in {links['labels']}: "
+            f"choose another output folder for those in {labels}"
+        )
+
+
+def dataset_description(
+    output_dir: Path, bids_dir: Path, labels: Path | None = None
+) -> dict[str, Any]:
+    """Content of ``dataset_description.json``; see `write_dataset_files`.
 
     The raw dataset is linked to by a relative path where the derivatives lie within it,
     so that both can move together, and by a ``file:`` URI elsewhere.
     """
     raw = json.loads((bids_dir / "dataset_description.json").read_text("utf-8"))
     link = _link(output_dir.resolve(), bids_dir.resolve())
+    links = {"raw": link}
+    if labels is not None:
+        links["labels"] = _link(output_dir.resolve(), labels.resolve())
     description = {
         "Name": f"{raw.get('Name', bids_dir.resolve().name)}: super-resolved images",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [generated_by()],
         "SourceDatasets": [_source(raw, link)],
-        "DatasetLinks": {"raw": link},
+        "DatasetLinks": links,
         "HowToAcknowledge": "Please cite the publications listed in logs/CITATION.md.",
     }
     # What is derived from data can be passed on under the terms of the data, if at all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 # Labels that say how the slices lie and nothing about the contrast.
 ORIENTATION_LABEL = re.compile(r"(?:ax|axial|tra|cor|coronal|sag|sagittal)\d*", re.IGNORECASE)
@@ -31,6 +32,66 @@ ENTITY_KEYS = {
     "chunk": "chunk",
 }
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+# Keys whose labels are numbers: run-1 and run-01 are the same run.
+INDEX_KEYS = frozenset({"run", "echo", "flip", "inv", "chunk"})
+# Keys with a closed list of labels.
+CLOSED_KEYS = {"part": frozenset({"mag", "phase", "real", "imag"}), "mt": frozenset({"on", "off"})}
+LABEL = re.compile(r"[0-9A-Za-z+]+")
+
+
+@dataclass(frozen=True)
+class FileName:
+    """A BIDS file name, taken apart.
+
+    Parameters
+    ----------
+    entities
+        BIDS keys (``sub``, ``acq``, ...) and their labels, in the order of the name.
+    suffix
+        What follows the last entity, such as ``T1w``.
+    extension
+        With its dots, such as ``.nii.gz``.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+    extension: str
+
+    @property
+    def comparable(self) -> dict[str, str | int]:
+        """Entities by which two names are compared, numbers as numbers."""
+        return {
+            key: int(label) if key in INDEX_KEYS else label for key, label in self.entities.items()
+        }
+
+
+def parse_name(name: str) -> FileName:
+    """Take the name of a file apart, strictly.
+
+    Raises
+    ------
+    ValueError
+        If it is no BIDS name; the message says what is wrong with it.
+
+    Examples
+    --------
+    >>> parse_name("sub-01_run-02_T1w.nii.gz")
+    FileName(entities={'sub': '01', 'run': '02'}, suffix='T1w', extension='.nii.gz')
+    """
+    stem, dot, extension = name.partition(".")
+    *pairs, suffix = stem.split("_")
+    if not LABEL.fullmatch(suffix):
+        raise ValueError(f"the suffix {suffix!r}")
+    entities: dict[str, str] = {}
+    for pair in pairs:
+        key, _, label = pair.partition("-")
+        if not (key.isascii() and key.isalpha() and LABEL.fullmatch(label)) or key in entities:
+            raise ValueError(f"the part {pair!r}")
+        is_number = label.isascii() and label.isdigit()
+        if (key in INDEX_KEYS and not is_number) or label not in CLOSED_KEYS.get(key, {label}):
+            raise ValueError(f"the value of {pair!r}")
+        entities[key] = label
+    return FileName(entities, suffix, dot + extension)
 
 
 def contrast_entities(entities: Mapping[str, str]) -> dict[str, str]:
@@ -70,8 +131,8 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def listing(labels: Iterable[str], most: int = 20) -> str:
-    """Join labels by commas; beyond ``most`` only count them."""
+def listing(labels: Iterable[str], most: int = 20, separator: str = ", ") -> str:
+    """Join labels, by commas if nothing else is said; beyond ``most`` only count them."""
     labels = list(labels)
-    shown = ", ".join(labels[:most])
+    shown = separator.join(labels[:most])
     return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import MRI_SUFFIXES, RunConfig
+from ..config import CT_SUFFIX, MRI_SUFFIXES, RunConfig
 from ..errors import MissingInputError, UsageError
 from .entities import ENTITY_KEYS, IMAGE_EXTENSIONS, listing
 
@@ -37,7 +37,7 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
         for name, entities in _read_filters(config.bids_filter_file).items():
             suffix = by_name.get(name.lower())
             if suffix is None:
-                if name.lower() in (known.lower() for known in MRI_SUFFIXES):
+                if name.lower() in (known.lower() for known in (*MRI_SUFFIXES, CT_SUFFIX)):
                     continue  # A modality that this run does not use.
                 raise UsageError(
                     f"{config.bids_filter_file} has the unknown key {name!r}; "

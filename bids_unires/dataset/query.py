@@ -2,118 +2,79 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-import warnings
+import os
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import MRI_SUFFIXES, RunConfig
-from ..errors import InvalidDatasetError, NothingSelectedError, OutputError, UsageError
+from ..errors import InvalidDatasetError, NothingSelectedError
+from .content import awaits_download, unavailable
 from .entities import (
     ENTITY_KEYS,
-    IMAGE_EXTENSIONS,
+    LABEL,
     contrast_entities,
     contrast_name,
     listing,
     natural_key,
+    parse_name,
 )
 from .filters import modality_queries
+from .labels import attach_labels
+from .layout import LABEL_SUFFIX, index_images
+from .metadata import SidecarReader
+from .scans import Contrast, LabelImage, ParticipantPlan, Scan, datatype_of
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
+__all__ = [
+    "Contrast",
+    "LabelImage",
+    "ParticipantPlan",
+    "Scan",
+    "describe_plan",
+    "known_participants",
+    "known_sessions",
+    "plan_participants",
+    "select_participants",
+]
+
 logger = logging.getLogger("bids_unires")
 
-
-@dataclass(frozen=True)
-class Scan:
-    """One image as acquired.
-
-    Parameters
-    ----------
-    path
-        The NIfTI file.
-    entities
-        pybids' entity names and their values, as written in the file name.
-    metadata
-        The sidecar, with inherited values filled in.
-    uri
-        BIDS URI of the file, in the dataset that derivatives link to as ``raw``.
-    """
-
-    path: Path
-    entities: Mapping[str, str]
-    metadata: Mapping[str, Any]
-    uri: str
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Scans (repeats) of one contrast.
-
-    Parameters
-    ----------
-    name
-        What sets the contrast apart in a file name, such as ``ce-gad_T1w``.
-    entities
-        The entities behind ``name``, ``suffix`` among them.
-    scans
-        The repeats, in natural order of their names.
-    """
-
-    name: str
-    entities: Mapping[str, str]
-    scans: tuple[Scan, ...]
-
-
-@dataclass(frozen=True)
-class ParticipantPlan:
-    """One unit of work: a participant, or one session of a participant.
-
-    The first scan of the first contrast is the reference of the coregistration.
-    Labels are without ``sub-`` and ``ses-``.
-    """
-
-    participant: str
-    session: str | None
-    contrasts: tuple[Contrast, ...]
-
-    @property
-    def label(self) -> str:
-        """``sub-01``, or ``sub-01_ses-a``."""
-        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
-
-    @property
-    def folder(self) -> Path:
-        """Relative folder of the unit: ``sub-01``, or ``sub-01/ses-a``."""
-        return Path(*self.label.split("_"))
-
-    @property
-    def scans(self) -> tuple[Scan, ...]:
-        """All scans of all contrasts, in order."""
-        return tuple(scan for contrast in self.contrasts for scan in contrast.scans)
+# Values of ImageType by which scanners mark a phase image.
+PHASE_IMAGE_TYPES = frozenset({"P", "PHASE", "PHASE MAP"})
+MAGNITUDE_IMAGE_TYPES = frozenset({"M", "MAGNITUDE"})
+_ENTITY_NAMES = {key: name for name, key in ENTITY_KEYS.items()}
 
 
 def known_participants(bids_dir: Path) -> tuple[str, ...]:
     """Labels of the participants that have a folder, in natural order."""
-    labels = (path.name[4:] for path in bids_dir.glob("sub-*") if path.is_dir())
-    return tuple(sorted(labels, key=natural_key))
+    return _folder_labels(bids_dir, "sub-")
 
 
 def known_sessions(bids_dir: Path, participants: Iterable[str]) -> tuple[str, ...]:
     """Labels of the sessions of some participants, in natural order."""
     labels = {
-        path.name[4:]
+        label
         for participant in participants
-        for path in (bids_dir / f"sub-{participant}").glob("ses-*")
-        if path.is_dir()
+        for label in _folder_labels(bids_dir / f"sub-{participant}", "ses-")
     }
+    return tuple(sorted(labels, key=natural_key))
+
+
+def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
+    """Labels of the folders with a prefix, those aside that are no BIDS labels."""
+    labels = []
+    for path in folder.glob(f"{prefix}*"):
+        label = path.name.removeprefix(prefix)
+        if LABEL.fullmatch(label) and path.is_dir():
+            labels.append(label)
+        else:
+            logger.debug("%s is passed over: no folder, or its label is no BIDS label", path)
     return tuple(sorted(labels, key=natural_key))
 
 
@@ -169,8 +130,14 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     """
     participants = select_participants(config)
     queries = modality_queries(config)
-    layout = _index(config, participants)
-    scans = _find_scans(layout, config, participants, queries)
+    everyone = len(participants) == len(known_participants(config.bids_dir))
+    layout = index_images(
+        config.bids_dir,
+        {*config.modalities, LABEL_SUFFIX},
+        () if everyone else participants,
+        config.bids_database_dir,
+    )
+    scans = attach_labels(config, layout, _find_scans(layout, config, participants, queries))
     if not scans:
         raise NothingSelectedError(
             f"no image of {', '.join(config.modalities)} in {config.bids_dir} "
@@ -180,6 +147,7 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     without = sorted(set(participants) - {plan.participant for plan in plans}, key=natural_key)
     if without:
         logger.warning("no image was selected for participant %s", listing(without))
+    _warn_of_missing_content(plans, config.bids_dir)
     return plans
 
 
@@ -191,77 +159,10 @@ def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
         lines.append(plan.label)
         for contrast in plan.contrasts:
             lines.append(f"  {contrast.name}: {_count(len(contrast.scans), 'scan')}")
-            lines += [f"    {scan.path.name}" for scan in contrast.scans]
+            for scan in contrast.scans:
+                lines.append(f"    {scan.path.name}")
+                lines += [f"      label image {label.path.name}" for label in scan.labels]
     return "\n".join(lines)
-
-
-def _index(config: RunConfig, participants: Sequence[str]) -> BIDSLayout:
-    """Index anatomical images only, and the sidecars that belong to them."""
-    import bids
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-    from sqlalchemy.exc import SQLAlchemyError
-
-    root = config.bids_dir.absolute()
-    kept = config.bids_database_dir is not None
-    indexer = BIDSLayoutIndexer(
-        validate=False,
-        # A database outlives this run, so it holds everyone.
-        ignore=_ignored(() if kept else participants),
-        index_metadata=True,
-        extension=[*IMAGE_EXTENSIONS, ".json"],
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            layout = BIDSLayout(
-                str(root),
-                validate=False,
-                derivatives=False,
-                config=[_layout_config(root)],
-                database_path=str(config.bids_database_dir) if kept else None,
-                indexer=indexer,
-            )
-    except SQLAlchemyError as error:
-        raise OutputError(
-            f"the index database in {config.bids_database_dir} cannot be used "
-            f"({str(error).splitlines()[0]}): name a writable folder or leave it out"
-        ) from error
-    except (OSError, ValueError, bids.exceptions.PyBIDSError) as error:
-        raise InvalidDatasetError(
-            f"{root} cannot be indexed: {' '.join(str(error).split())}"
-        ) from error
-    if Path(layout.root) != root:
-        raise UsageError(
-            f"{config.bids_database_dir} holds the index of {layout.root}, not of {root}: "
-            "name another folder"
-        )
-    return layout
-
-
-def _layout_config(root: Path) -> dict[str, Any]:
-    """Take pybids' own entities, read off the path inside the dataset only.
-
-    Its patterns look at the absolute path, so that a dataset kept below a
-    folder such as ``sub-01/anat`` would get that participant and datatype.
-    """
-    source = resources.files("bids.layout") / "config" / "bids.json"
-    config: dict[str, Any] = json.loads(source.read_text("utf-8"))
-    for entity in config["entities"]:
-        if entity["name"] != "extension":
-            entity["pattern"] = f"^{re.escape(str(root))}(?=/).*?(?:{entity['pattern']})"
-    return config
-
-
-def _ignored(participants: Sequence[str]) -> list[re.Pattern[str]]:
-    """Paths inside the dataset that are not worth a look; directories have no dot."""
-    patterns = [
-        r"^/(?!sub-)[^/.]+(?:/|$)",
-        r"^/sub-[^/]+/(?:ses-[^/]+/)?(?!ses-|anat(?:/|$))[^/.]+(?:/|$)",
-    ]
-    if participants:
-        labels = "|".join(re.escape(label) for label in participants)
-        patterns.append(rf"^/sub-(?!(?:{labels})(?:[/_]|$))")
-    return [re.compile(pattern) for pattern in patterns]
 
 
 def _find_scans(
@@ -274,15 +175,23 @@ def _find_scans(
     labels: dict[str, Any] = {"subject": list(participants)}
     if config.session_label:
         labels["session"] = list(config.session_label)
-    found = {}
+    found: set[str] = set()
     for query in queries.values():
-        for image in layout.get(**_narrowed(query, labels), invalid_filters="allow"):
-            found[str(image.path)] = image
+        found.update(
+            layout.get(**_narrowed(query, labels), invalid_filters="allow", return_type="filename")
+        )
+    reader = SidecarReader(root)
     scans = []
-    for path in sorted(found, key=natural_key):
-        entities = {name: str(value) for name, value in found[path].get_entities().items()}
-        if _is_raw_image(Path(path).relative_to(root), entities):
-            scans.append(_scan(Path(path), root, entities, dict(found[path].get_metadata())))
+    for path in map(Path, sorted(found, key=natural_key)):
+        relative = path.relative_to(root)
+        try:
+            entities = raw_entities(relative)
+            metadata = reader.metadata(path)
+            _refuse_phase(metadata)
+        except ValueError as error:
+            logger.warning("%s is passed over: %s", relative, error)
+            continue
+        scans.append(Scan(path, entities, metadata, f"bids:raw:{relative.as_posix()}"))
     _refuse_duplicates(scans)
     return scans
 
@@ -302,23 +211,39 @@ def _narrowed(query: Mapping[str, Any], labels: Mapping[str, list[str]]) -> dict
     return narrowed
 
 
-def _is_raw_image(relative: Path, entities: Mapping[str, str]) -> bool:
-    """Whether a file lies where BIDS puts raw images, under a raw image's name."""
-    folder = Path(f"sub-{entities['subject']}")
-    if "session" in entities:
-        folder /= f"ses-{entities['session']}"
-    keys = [part.split("-", 1)[0] for part in relative.name.split("_")[:-1]]
-    strange = sorted(set(keys) - set(ENTITY_KEYS.values()))
-    if relative.parent != folder / "anat" or strange:
-        why = f"the entity {listing(strange)}" if strange else "not in the anat folder"
-        logger.warning("%s is passed over: no raw image by its name (%s)", relative, why)
-        return False
-    return True
+def raw_entities(relative: Path) -> dict[str, str]:
+    """Entities of a raw image, by pybids' names, with suffix, datatype and extension.
+
+    Parameters
+    ----------
+    relative
+        Path of the image inside the dataset.
+
+    Raises
+    ------
+    ValueError
+        If that is not where BIDS puts raw images, not the name of one, or the name of one
+        that holds no intensities.
+    """
+    name = parse_name(relative.name)
+    strange = sorted(set(name.entities) - set(_ENTITY_NAMES))
+    if strange:
+        raise ValueError(f"no raw image by its name (the entity {listing(strange)})")
+    folders = [f"{key}-{name.entities[key]}" for key in ("sub", "ses") if key in name.entities]
+    datatype = datatype_of(name.suffix)
+    if relative.parts[:-1] != (*folders, datatype):
+        raise ValueError(f"its name belongs in the folder {'/'.join([*folders, datatype])}")
+    if name.entities.get("part", "mag") != "mag":
+        raise ValueError(f"part-{name.entities['part']} holds no intensities")
+    entities = {_ENTITY_NAMES[key]: label for key, label in name.entities.items()}
+    return {**entities, "suffix": name.suffix, "datatype": datatype, "extension": name.extension}
 
 
-def _scan(path: Path, root: Path, entities: Mapping[str, str], metadata: Mapping[str, Any]) -> Scan:
-    uri = f"bids:raw:{path.relative_to(root).as_posix()}"
-    return Scan(path, entities, metadata, uri)
+def _refuse_phase(metadata: Mapping[str, Any]) -> None:
+    kinds = metadata.get("ImageType")
+    words = {str(kind).upper() for kind in kinds} if isinstance(kinds, list) else set()
+    if words & PHASE_IMAGE_TYPES and not words & MAGNITUDE_IMAGE_TYPES:
+        raise ValueError("its sidecar calls it a phase image (ImageType)")
 
 
 def _refuse_duplicates(scans: Sequence[Scan]) -> None:
@@ -352,11 +277,35 @@ def _group(scans: Sequence[Scan]) -> tuple[ParticipantPlan, ...]:
     return tuple(plans)
 
 
-def _contrast_order(contrast: Contrast) -> tuple[int, str, int, list[tuple[int, int, str]]]:
-    """T1w, T2w, PDw, FLAIR, T2starw, then by alphabet; the plainest name first."""
+def _contrast_order(contrast: Contrast) -> tuple[bool, int, str, int, list[tuple[int, int, str]]]:
+    """T1w, T2w, PDw, FLAIR, T2starw, other MRI by alphabet, CT; the plainest name first."""
     suffix = contrast.entities["suffix"]
     rank = MRI_SUFFIXES.index(suffix) if suffix in MRI_SUFFIXES else len(MRI_SUFFIXES)
-    return rank, suffix, len(contrast.entities), natural_key(contrast.name)
+    plainness = len(contrast.entities), natural_key(contrast.name)
+    return contrast.modality == "CT", rank, suffix, *plainness
+
+
+def _warn_of_missing_content(plans: Sequence[ParticipantPlan], bids_dir: Path) -> None:
+    """Name the scans that have no content here: they will fail their participants."""
+    paths = [
+        path
+        for plan in plans
+        for scan in plan.scans
+        for path in (scan.path, *(label.path for label in scan.labels))
+    ]
+    reasons = {path: reason for path in paths if (reason := unavailable(path))}
+    remote = [path for path in reasons if awaits_download(path)]
+    if remote:
+        relative = (os.path.relpath(path, bids_dir.absolute()) for path in remote)
+        logger.warning(
+            "the content of %s is not here; fetch it with: datalad get -d %s %s",
+            _count(len(remote), "image"),
+            shlex.quote(str(bids_dir)),
+            listing(map(shlex.quote, relative), separator=" "),
+        )
+    broken = [f"{path} ({reason})" for path, reason in reasons.items() if path not in remote]
+    if broken:
+        logger.warning("%s cannot be read: %s", _count(len(broken), "image"), listing(broken))
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,40 +7,51 @@ from pathlib import Path
 from typing import Any
 
 from .naming import resolution_text
-from .query import Contrast, ParticipantPlan, Scan
+from .scans import Contrast, LabelImage, ParticipantPlan, Scan
 
 # Statements about the scanner and the contrast, which reconstruction leaves true.
 # Whatever describes slices, matrix, timing or the file itself is not among them.
-INHERITED = (
-    "Manufacturer",
-    "ManufacturersModelName",
-    "DeviceSerialNumber",
-    "StationName",
-    "SoftwareVersions",
-    "MagneticFieldStrength",
-    "ImagingFrequency",
-    "ReceiveCoilName",
-    "InstitutionName",
-    "InstitutionAddress",
-    "InstitutionalDepartmentName",
-    "Modality",
-    "BodyPart",
-    "BodyPartExamined",
-    "ContrastBolusIngredient",
-    "PulseSequenceType",
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "SequenceName",
-    "EchoTime",
-    "RepetitionTime",
-    "InversionTime",
-    "FlipAngle",
-    "SpoilingState",
-    "SpoilingType",
-    "MTState",
-    "PixelBandwidth",
-)
+# To each the types that BIDS gives it; a value of another type is a slip and is left out.
+_TEXT = (str,)
+_NUMBER = (int, float)
+_SWITCH = (bool,)
+INHERITED: Mapping[str, tuple[type, ...]] = {
+    "Manufacturer": _TEXT,
+    "ManufacturersModelName": _TEXT,
+    "DeviceSerialNumber": _TEXT,
+    "StationName": _TEXT,
+    "SoftwareVersions": _TEXT,
+    "MagneticFieldStrength": _NUMBER,
+    "ImagingFrequency": _NUMBER,
+    "ReceiveCoilName": _TEXT,
+    "InstitutionName": _TEXT,
+    "InstitutionAddress": _TEXT,
+    "InstitutionalDepartmentName": _TEXT,
+    "Modality": _TEXT,
+    "BodyPart": _TEXT,
+    "BodyPartExamined": _TEXT,
+    "ContrastBolusIngredient": _TEXT,
+    "PulseSequenceType": _TEXT,
+    "ScanningSequence": (str, list),
+    "SequenceVariant": (str, list),
+    "ScanOptions": (str, list),
+    "SequenceName": _TEXT,
+    "EchoTime": (int, float, list),
+    "RepetitionTime": _NUMBER,
+    "InversionTime": _NUMBER,
+    "FlipAngle": (int, float, list),
+    "SpoilingState": _SWITCH,
+    "SpoilingType": _TEXT,
+    "MTState": _SWITCH,
+    "PixelBandwidth": _NUMBER,
+    # Of CT.
+    "KVP": _NUMBER,
+    "ConvolutionKernel": (str, list),
+}
+
+
+# Statements about the labels, which resampling leaves true.
+LABEL_FIELDS = ("LabelMap", "Manual", "Atlas")
 
 
 def image_sidecar(
@@ -97,6 +108,33 @@ def mask_sidecar(
     }
 
 
+def label_sidecar(
+    scan: Scan,
+    label: LabelImage,
+    *,
+    description: str,
+    voxel_size: Sequence[float],
+    spatial_reference: str,
+) -> dict[str, Any]:
+    """Sidecar of a label image brought to the grid of the results; see `image_sidecar`.
+
+    Parameters
+    ----------
+    scan, label
+        The label image, and the scan whose transform brought it there.
+    description, voxel_size, spatial_reference
+        As for `image_sidecar`.
+    """
+    kept = {key: label.metadata[key] for key in LABEL_FIELDS if key in label.metadata}
+    return {
+        "Description": description,
+        "Sources": [label.uri, scan.uri],
+        "SpatialReference": spatial_reference,
+        "Resolution": resolution_text(voxel_size),
+        **kept,
+    }
+
+
 def transform_sidecar(scan: Scan, *, description: str, spatial_reference: str) -> dict[str, Any]:
     """Sidecar of the transform that takes one scan to the grid of ``spatial_reference``."""
     return {
@@ -111,9 +149,16 @@ def inherited_metadata(scans: Sequence[Scan]) -> dict[str, Any]:
     first, *others = [scan.metadata for scan in scans]
     return {
         key: first[key]
-        for key in INHERITED
-        if key in first and all(key in other and other[key] == first[key] for other in others)
+        for key, types in INHERITED.items()
+        if key in first
+        and _is_of(first[key], types)
+        and all(key in other and other[key] == first[key] for other in others)
     }
+
+
+def _is_of(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether a value has one of the types; True and False are no numbers."""
+    return isinstance(value, types) and (isinstance(value, bool) is (types == _SWITCH))
 
 
 def derivative_uri(output_dir: Path, path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..config import RunConfig
+from ..config import CT_SUFFIX, RunConfig
 from ..errors import InvalidDatasetError, MissingInputError, OutputError, UsageError
 
 logger = logging.getLogger("bids_unires")
@@ -21,6 +21,9 @@ VALIDATOR = "bids-validator-deno"
 # Damaged images: reported one by one when they are read, so that one participant
 # whose scan was not copied in full does not keep the others from being processed.
 CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE", "SYMLINK_BROKEN"})
+# Sidecars that are no JSON or hold a value of the wrong type: what is wrong is passed over,
+# with a warning, when they are read.
+SIDECAR_CODES = frozenset({"JSON_INVALID", "JSON_NOT_AN_OBJECT", "JSON_SCHEMA_VALIDATION_ERROR"})
 # Top-level files that say nothing about the images.
 UNUSED_TABLES = frozenset({"participants", "samples", "sessions", "phenotype"})
 MESSAGES_SHOWN = 3
@@ -44,6 +47,7 @@ def check_folders(config: RunConfig) -> None:
     _check_outside(config.output_dir, config.bids_dir, "the output folder", or_derivatives=True)
     if config.bids_database_dir is not None:
         _check_outside(config.bids_database_dir, config.bids_dir, "the index database")
+    _check_labels(config)
     _check_creatable(config.output_dir)
     _check_owner(config.output_dir)
 
@@ -51,20 +55,21 @@ def check_folders(config: RunConfig) -> None:
 def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
     """Run the BIDS validator on the input.
 
-    Errors stop the run, except in files it does not read: other participants, other
-    kinds of data, tables. Those are logged.
+    Errors stop the run, except in sidecars and in files it does not read: other
+    participants, other kinds of data, tables. Those are logged.
 
     Raises
     ------
     InvalidDatasetError
         If a file this run depends on breaks a rule of BIDS.
     """
-    issues = _validator_errors(config.bids_dir)
+    issues = [issue for issue in _validator_errors(config.bids_dir) if not _is_ct(issue)]
     concerning = [
         issue
         for issue in issues
         if issue.get("code") not in CONTENT_CODES
-        and _is_used(str(issue.get("location") or ""), participants, config.modalities)
+        and not _is_sidecar_error(issue)
+        and _is_used(_location(issue), participants, config.modalities)
     ]
     if concerning:
         shown = "; ".join(_describe(issue) for issue in concerning[:MESSAGES_SHOWN])
@@ -118,6 +123,18 @@ def _check_outside(
         f"{what} {folder} lies in the dataset {bids_dir}, where it would be taken for raw data: "
         f"choose a place {place}"
     )
+
+
+def _check_labels(config: RunConfig) -> None:
+    if config.labels is None:
+        return
+    if not config.labels.is_dir():
+        raise MissingInputError(f"the dataset of labels {config.labels} does not exist")
+    if config.output_dir.resolve() == config.labels.resolve():
+        raise UsageError(
+            f"{config.output_dir} holds the label images: choose another output folder, "
+            "or the results would be taken for labels the next time"
+        )
 
 
 def _check_creatable(folder: Path) -> None:
@@ -176,6 +193,22 @@ def find_validator() -> str | None:
     """Prefer the validator beside this Python, which need not be on the path."""
     beside = Path(sys.executable).parent / VALIDATOR
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(VALIDATOR)
+
+
+def _location(issue: Mapping[str, Any]) -> str:
+    """Path of the file an issue is about, from the root of the dataset; empty if of none."""
+    return str(issue.get("location") or "")
+
+
+def _is_ct(issue: Mapping[str, Any]) -> bool:
+    """Whether an issue is about CT, of which the schema knows nothing."""
+    path = PurePosixPath(_location(issue))
+    return CT_SUFFIX in path.parts or path.name.split(".", 1)[0].endswith(f"_{CT_SUFFIX}")
+
+
+def _is_sidecar_error(issue: Mapping[str, Any]) -> bool:
+    is_description = PurePosixPath(_location(issue)).name == "dataset_description.json"
+    return issue.get("code") in SIDECAR_CODES and not is_description
 
 
 def _is_used(location: str, participants: Sequence[str], modalities: Sequence[str]) -> bool:

@@ -24,6 +24,7 @@ from isal import igzip
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputOutputError, OutputError, UniResError
+from ..geometry import shear_angle
 
 # Hidden from pybids and the validator (leading dot) and from globs such as *.nii.gz.
 TEMPORARY_PREFIX = ".unires-"
@@ -32,7 +33,9 @@ TEMPORARY_SUFFIX = ".part"
 ABANDONED_SECONDS = 24 * 3600.0
 # Of ISA-L's levels 0 to 3 this is the fastest that still compresses well.
 GZIP_LEVEL = 2
-SCANNER_ANATOMICAL = 1
+UNKNOWN_SPACE, SCANNER_ANATOMICAL = 0, 1
+# Rounding in a header shears by less than this.
+LARGEST_SHEAR_DEGREES = 0.05
 
 
 @contextmanager
@@ -118,8 +121,8 @@ def write_once(path: Path, text: str) -> bool:
 def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
     """Write intensities as float32 NIfTI-1, atomically.
 
-    sform and qform are the same, in scanner coordinates; the slope is 1. The same
-    data give the same bytes.
+    sform and qform are the same, in scanner coordinates, but for a sheared grid, which has
+    no qform; the slope is 1. The same data give the same bytes.
 
     Parameters
     ----------
@@ -136,6 +139,32 @@ def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
 def write_mask(path: Path, mask: ArrayLike, affine: ArrayLike) -> Path:
     """Write a mask ``(X, Y, Z)`` as 0 and 1 in uint8; otherwise as `write_image`."""
     return _write_nifti(path, (np.asarray(mask) != 0).astype(np.uint8), affine)
+
+
+def write_labels(path: Path, labels: ArrayLike, affine: ArrayLike) -> Path:
+    """Write integer labels ``(X, Y, Z)`` in the smallest type; otherwise as `write_image`.
+
+    Raises
+    ------
+    ValueError
+        If a label is no integer of at most 32 bits.
+    """
+    array = np.asarray(labels)
+    if not np.array_equal(array, np.round(array)):
+        raise ValueError("labels are integers, got some that are not")
+    least, most = int(array.min(initial=0)), int(array.max(initial=0))
+    for kind in (np.uint8, np.int16, np.int32):
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return _write_nifti(path, array.astype(kind), affine)
+    raise ValueError(f"labels have at most 32 bits, got {least} to {most}")
+
+
+def copy_file(source: Path, path: Path) -> Path:
+    """Copy a small file, such as a table of labels, atomically; see `atomic_path`."""
+    content = source.read_bytes()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -197,8 +226,10 @@ def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
         raise ValueError(f"an image has three axes, got shape {data.shape}")
     matrix = np.asarray(affine, dtype=np.float64)
     image = nib.Nifti1Image(data, matrix)
-    image.set_qform(matrix, code=SCANNER_ANATOMICAL, strip_shears=False)
     image.set_sform(matrix, code=SCANNER_ANATOMICAL)
+    # A qform has no shears: of a gantry's tilt it would tell another story than the sform.
+    sheared = shear_angle(matrix) > LARGEST_SHEAR_DEGREES
+    image.set_qform(matrix, code=UNKNOWN_SPACE if sheared else SCANNER_ANATOMICAL)
     image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.name.endswith(".gz"):

@@ -71,6 +71,8 @@ def edge_weight_lines(
     first_line: int,
     images: wp.array(dtype=wp.float32),
     factors: wp.array(dtype=wp.vec3),
+    guided: bool,
+    guide: wp.array(dtype=wp.float32),
     smoothing: float,
     weights: wp.array(dtype=wp.float32),
     sums: wp.array3d(dtype=wp.float64),
@@ -84,7 +86,10 @@ def edge_weight_lines(
     count = wp.min(stretch, shape[2] - begin)
     first = line * shape[2] + begin
     for z in range(count):
-        weights[first + z] = 0.0
+        if guided:
+            weights[first + z] = guide[first + z]
+        else:
+            weights[first + z] = 0.0
     voxels = shape[0] * shape[1] * shape[2]
     for contrast in range(factors.shape[0]):
         offset = contrast * voxels
@@ -93,7 +98,13 @@ def edge_weight_lines(
     sums[line, part, 0] = invert_magnitude(weights, first, count, smoothing)
 
 
-def edge_weights(images: Tensor, factors: Tensor, smoothing: float, weights: Tensor) -> float:
+def edge_weights(
+    images: Tensor,
+    factors: Tensor,
+    smoothing: float,
+    weights: Tensor,
+    guide: Tensor | None = None,
+) -> float:
     """Weights of the quadratic bound of joint total variation.
 
     Parameters
@@ -105,14 +116,18 @@ def edge_weights(images: Tensor, factors: Tensor, smoothing: float, weights: Ten
     smoothing
         Added in quadrature below the root; above 0 it keeps the weights finite.
     weights
-        ``(X, Y, Z)``, receives ``1 / sqrt(sum_c lambda_c^2 |D y_c|^2 + smoothing^2)``.
+        ``(X, Y, Z)``, receives ``1 / sqrt(g + sum_c lambda_c^2 |D y_c|^2 + smoothing^2)``.
+    guide
+        g, ``(X, Y, Z)`` float32: squares that other images contribute; None for none.
 
     Returns
     -------
     float
-        Joint total variation: the sum over voxels of ``sqrt(sum_c lambda_c^2 |D y_c|^2)``.
+        Joint total variation: the sum over voxels of ``sqrt(g + sum_c lambda_c^2 |D y_c|^2)``.
     """
     factor_array = wp.from_torch(factors.contiguous(), dtype=wp.vec3)
-    arrays = [runtime.flat(images), factor_array, smoothing, runtime.flat(weights)]
-    (value,) = sum_over_lines(edge_weight_lines, weights, arrays, 1)
+    guided = guide is not None
+    squares = runtime.flat(weights if guide is None else guide)
+    arrays = [factor_array, guided, squares, smoothing, runtime.flat(weights)]
+    (value,) = sum_over_lines(edge_weight_lines, weights, [runtime.flat(images), *arrays], 1)
     return value

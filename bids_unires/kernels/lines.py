@@ -8,7 +8,7 @@ added in one order, so that results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import warp as wp
@@ -65,7 +65,7 @@ def sum_over_lines(
         wp.launch(kernel, (count, parts), inputs=arguments, device=device)
 
     if like.device.type == "cpu":
-        _split(lines, launch)
+        runtime.split_among_threads(lines, launch)
     else:
         launch(0, lines)
     return tuple(found.sum(dim=(0, 1)).tolist()) if sums else ()
@@ -74,10 +74,3 @@ def sum_over_lines(
 def stretch_length(length: int, device: torch.device) -> int:
     """How many voxels of a line of ``length`` one thread handles."""
     return length if device.type == "cpu" else min(length, _GPU_STRETCH)
-
-
-def _split(total: int, launch: Callable[[int, int], None]) -> None:
-    """Hand out ``total`` lines in equal shares, one for every thread."""
-    threads = runtime.thread_count()
-    edges = [total * part // threads for part in range(threads + 1)]
-    runtime.in_threads(lambda k: launch(edges[k], edges[k + 1] - edges[k]), range(threads))

@@ -88,6 +88,16 @@ def in_threads(task: Callable[[int], Any], parts: Iterable[int]) -> None:
         pass
 
 
+def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
+    """Hand out ``total`` lines or rows in equal shares, one for every thread.
+
+    ``launch`` is called with the first one and the number of each share.
+    """
+    threads = thread_count()
+    edges = [total * part // threads for part in range(threads + 1)]
+    in_threads(lambda k: launch(edges[k], edges[k + 1] - edges[k]), range(threads))
+
+
 def flat(tensor: torch.Tensor) -> wp.array[Any, Any]:
     """A contiguous tensor as a one-dimensional warp array on the same memory."""
     return cast("wp.array[Any, Any]", wp.from_torch(tensor.view(-1)))

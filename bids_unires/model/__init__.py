@@ -2,12 +2,14 @@
 
 from ..config import ModelSettings
 from ..geometry import Grid
-from .fit import SuperResolution, super_resolve
+from .fit import Reconstruction, SuperResolution, interpolate, super_resolve
 from .forward import ForwardOperator
+from .labels import resample_labels
 from .noise import NoiseEstimate, estimate_noise
 from .objective import Objective, ObjectiveValue
 from .observation import Observation
 from .profile import SliceProfile
+from .residuals import ResidualStatement
 from .solver import Progress, Solution, solve
 
 __all__ = [
@@ -19,10 +21,14 @@ __all__ = [
     "ObjectiveValue",
     "Observation",
     "Progress",
+    "Reconstruction",
+    "ResidualStatement",
     "SliceProfile",
     "Solution",
     "SuperResolution",
     "estimate_noise",
+    "interpolate",
+    "resample_labels",
     "solve",
     "super_resolve",
 ]

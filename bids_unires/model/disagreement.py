@@ -10,13 +10,10 @@ modeling using the t distribution", section 3).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,24 +21,15 @@ from ..geometry import Grid
 from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .observation import Observation
-from .solver import Progress, Solution, interpolated_start, solve
-
-logger = logging.getLogger("bids_unires")
+from .smooth_blocks import MAD_TO_SD
 
 # Degrees of freedom: few enough for heavy tails.
 DEGREES_OF_FREEDOM = 4.0
 _SCALE_STEPS = 20
-# The images are sharpened a little, beginning with the weights that noise alone would give,
-# then the residuals are weighed again, until the scales hardly change. Beginning with large
-# scales instead would smooth away the detail whose absence then keeps the scales large.
-_MOST_ROUNDS = 8
-_ITERATIONS_PER_ROUND = 6
-_SETTLED = 0.05
 # Residuals this close to the noise are noise: then plain least squares is the better estimate,
 # for all voxels but the few that are further off than noise ever is.
 _AGREEMENT = 1.1
 _OUTLIER = 6.0
-_MAD_TO_SD = 1.482602218505602
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +73,7 @@ def weigh(
     least = min(noise_sds)
     scale = least
     if values.size > 0:
-        scale = max(_MAD_TO_SD * float(np.median(np.abs(values))), least)
+        scale = max(MAD_TO_SD * float(np.median(np.abs(values))), least)
         for _ in range(_SCALE_STEPS):
             weights = _weights(values, scale)
             scale = max(float(np.sqrt(np.mean(weights * values**2))), least)
@@ -106,64 +94,6 @@ def _precision(residual: NDArray[np.float32], scale: float, noise_sd: float) -> 
 
 def _weights(residual: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
     return (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + (residual / scale) ** 2)
-
-
-@dataclass(frozen=True, eq=False)
-class WeightedSolution:
-    """A solution, and the scale of each scan's residuals that its weights are based on.
-
-    Attributes
-    ----------
-    solution
-        Images and history of all rounds.
-    scales
-        For each contrast the scale of each scan in intensity; the noise where a contrast
-        has a single scan.
-    """
-
-    solution: Solution
-    scales: tuple[tuple[float, ...], ...]
-
-
-def solve_weighted(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    lam: Sequence[float],
-    *,
-    tolerance: float,
-    max_iter: int,
-    device: torch.device,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> WeightedSolution:
-    """Solve for the images and, where a contrast has repeats, for the weights of its voxels.
-
-    Parameters
-    ----------
-    contrasts
-        For each contrast its scans.
-    noise
-        Noise of each scan.
-    grid, lam, tolerance, max_iter, on_progress
-        As for `solve`; ``max_iter`` bounds the iterations with the final weights.
-    device
-        Where to work.
-    """
-    images = interpolated_start(contrasts, grid, device)
-    scales = [[estimate.noise_sd for estimate in estimates] for estimates in noise]
-    before: tuple[Progress, ...] = ()
-    rounds = _MOST_ROUNDS if any(len(scans) > 1 for scans in contrasts) else 0
-    for _ in range(rounds):
-        sharpened = _continued(
-            before, on_progress, contrasts, grid, lam, tolerance, _ITERATIONS_PER_ROUND, images
-        )
-        images, before = sharpened.images, sharpened.history
-        previous, (contrasts, scales) = scales, reweighed(contrasts, noise, grid, images)
-        _say_how_repeats_agree(noise, scales)
-        if _largest_change(previous, scales) < _SETTLED:
-            break
-    solution = _continued(before, on_progress, contrasts, grid, lam, tolerance, max_iter, images)
-    return WeightedSolution(solution, tuple(tuple(s) for s in scales))
 
 
 def reweighed(
@@ -208,64 +138,5 @@ def _disagreement(
         residuals.append(prediction - np.nan_to_num(scan.data))
         # Signal that only one of the two shows is disagreement too.
         threshold = (estimate.background_mean + estimate.foreground_mean) / 2
-        missing = (scan.data == 0) | ~np.isfinite(scan.data)
-        heads.append(((scan.data > threshold) | (prediction > threshold)) & ~missing)
+        heads.append(((scan.data > threshold) | (prediction > threshold)) & ~scan.missing)
     return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])
-
-
-def _say_how_repeats_agree(
-    noise: Sequence[Sequence[NoiseEstimate]], scales: Sequence[Sequence[float]]
-) -> None:
-    for contrast, (estimates, own) in enumerate(zip(noise, scales, strict=True), start=1):
-        if len(own) > 1:
-            factor = max(s / e.noise_sd for s, e in zip(own, estimates, strict=True))
-            logger.info(
-                "contrast %d: %d repeats weighed anew (the objective changes with that); "
-                "they differ by %.1f times the noise at most",
-                contrast,
-                len(own),
-                factor,
-            )
-
-
-def _largest_change(before: list[list[float]], after: list[list[float]]) -> float:
-    pairs = zip(chain.from_iterable(before), chain.from_iterable(after), strict=True)
-    return max(abs(old - new) / old for old, new in pairs)
-
-
-def _continued(
-    before: tuple[Progress, ...],
-    on_progress: Callable[[Progress], None] | None,
-    contrasts: Sequence[Sequence[Observation]],
-    grid: Grid,
-    lam: Sequence[float],
-    tolerance: float,
-    max_iter: int,
-    images: Tensor,
-) -> Solution:
-    """Solve on from ``images``, counting time and products from where ``before`` ended."""
-    offset = before[-1] if before else Progress(0.0, 0, 0.0)
-
-    def shifted(progress: Progress) -> Progress:
-        return Progress(
-            progress.seconds + offset.seconds,
-            progress.products + offset.products,
-            progress.objective,
-        )
-
-    def report(progress: Progress) -> None:
-        if on_progress is not None:
-            on_progress(shifted(progress))
-
-    solution = solve(
-        contrasts,
-        grid,
-        lam,
-        tolerance=tolerance,
-        max_iter=max_iter,
-        device=str(images.device),
-        start=images,
-        on_progress=report,
-    )
-    history = (*before, *(shifted(progress) for progress in solution.history))
-    return replace(solution, history=history)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,60 +16,54 @@ from torch import Tensor
 
 from ..config import ModelSettings
 from ..errors import BadDataError
-from ..geometry import Affine, Grid, inside, padded
-from ..grid import enclose, mean_space
-from ..kernels.runtime import thread_count
+from ..geometry import Affine, Grid, padded
 from ..volume import Volume
-from .disagreement import WeightedSolution, solve_weighted
-from .forward import intermediate_grid
+from .alternation import UnifiedSolution
 from .intensity import relative_fields
-from .noise import NoiseEstimate, estimate_noise
+from .interleave import interleave_scale
+from .linear import linear_images
+from .memory import check_memory, device_with_room
+from .noise import Modality, NoiseEstimate, estimate_noise
 from .observation import Observation, usable_device
+from .placement import (
+    coverage,
+    footprint_margin,
+    individual_space,
+    starting_poses,
+    within,
+)
 from .profile import SliceProfile, profile_for_voxels
+from .residuals import ResidualStatement, residual_statement
 from .solver import Progress
+from .tiers import solve_in_tiers, tiers
 
 logger = logging.getLogger("bids_unires")
 
 ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 
-# Interpreter, libraries and compiled kernels, before any image.
-_BASE_MEMORY = 700 * 2**20
-# Image-sized float32 arrays the solver holds for each contrast, and once.
-_ARRAYS_PER_CONTRAST = 7
-_SHARED_ARRAYS = 4
-_ARRAYS_PER_SCAN = 6
+# The contrast between air and head spans far more in CT than that between soft tissues.
+_CT_CONTRAST_SHARE = 0.25
+_POINTS = SliceProfile("dirac", "dirac")
 
 
 @dataclass(frozen=True, eq=False)
-class SuperResolution:
-    """Images on one grid, and everything that led to them.
+class Reconstruction:
+    """Images on one grid, however they came about.
 
     Nested tuples are (contrast, repeat), in the order of the input.
 
     Attributes
     ----------
     images
-        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; 0 where
-        none of them measured.
+        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
+        of them measured it is 0, or in CT the darkest value of the scans.
     grid
         Where they lie.
     coverage
         ``(X, Y, Z)`` bool: voxels that at least one scan of every contrast measured.
     poses
-        ``(4, 4)`` rigid matrices, scan world mm -> world mm of the images.
-    noise
-        Noise and contrast of every scan.
-    profiles
-        Slice profile used for every scan.
-    scales
-        Scale of each scan's residuals in intensity: its noise, or more where repeats of
-        one contrast disagree.
-    lam
-        Regularisation of each contrast in mm / intensity.
-    objective
-        The solver's history; the last entry holds the final value.
-    converged
-        Whether the tolerance was met, rather than the bound on iterations.
+        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
+        were given.
     device
         Where it was computed: ``cpu`` or the name of the GPU.
     """
@@ -78,13 +72,42 @@ class SuperResolution:
     grid: Grid
     coverage: NDArray[np.bool_]
     poses: tuple[tuple[Affine, ...], ...]
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolution(Reconstruction):
+    """Images that minimise the objective, and everything that led to them.
+
+    Attributes
+    ----------
+    noise
+        Noise and contrast of every scan.
+    profiles
+        Slice profile used for every scan.
+    interleaves
+        Logarithm of the factor of even slices of every scan; 0 where it was not estimated.
+    scales
+        Scale of each scan's residuals in intensity: its noise, or more where repeats of
+        one contrast disagree.
+    residuals
+        What the images leave unexplained of every scan.
+    lam
+        Regularisation of each contrast in mm / intensity.
+    objective
+        The solver's history; the last entry holds the final value.
+    converged
+        Whether the tolerance was met, rather than the bound on iterations.
+    """
+
     noise: tuple[tuple[NoiseEstimate, ...], ...]
     profiles: tuple[tuple[SliceProfile, ...], ...]
+    interleaves: tuple[tuple[float, ...], ...]
     scales: tuple[tuple[float, ...], ...]
+    residuals: tuple[tuple[ResidualStatement, ...], ...]
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
-    device: str
 
 
 def super_resolve(
@@ -92,7 +115,11 @@ def super_resolve(
     settings: ModelSettings | None = None,
     device: str = "auto",
     *,
+    modalities: Sequence[Modality] | None = None,
     profiles: Sequence[Sequence[SliceProfile]] | None = None,
+    poses: Sequence[Sequence[Affine]] | None = None,
+    grid: Grid | None = None,
+    start: NDArray[np.float32] | None = None,
     memory_limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuperResolution:
@@ -102,13 +129,25 @@ def super_resolve(
     ----------
     contrasts
         For each contrast its scans (repeats): a `Volume`, an array with its affine, or
-        the path of a NIfTI file. A voxel that is 0 or not finite is missing.
+        the path of a NIfTI file. A voxel that is not finite is missing, and in MR one that
+        is 0.
     settings
-        Settings of the model.
+        Settings of the model; its method is super-resolution or denoising.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    modalities
+        ``"MR"`` or ``"CT"`` for each contrast; None for MR throughout.
     profiles
-        Slice profile of every scan; None chooses them by voxel size, without gap.
+        Slice profile of every scan; None chooses them by voxel size, without gap, and
+        takes voxels for points when denoising.
+    poses
+        ``(4, 4)`` matrices, scan world mm -> world mm of the images, to start from; None
+        aligns all scans to the first.
+    grid
+        Grid of the images; None for one that holds all scans, in which the first scan keeps
+        its pose. Where scans reach beyond a given grid they are left out.
+    start
+        Images to start from, ``(C, X, Y, Z)`` on ``grid``; the scans interpolated if None.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -123,141 +162,135 @@ def super_resolve(
     """
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
-    volumes = [[_as_volume(scan) for scan in scans] for scans in contrasts]
-    if not volumes or not all(volumes):
-        raise ValueError("every contrast needs at least one scan, and there must be one")
-    noise = [[_noise_of(volume) for volume in scans] for scans in volumes]
-    poses = _coregister(volumes) if settings.coregister else _identities(volumes)
-    grid = individual_space(volumes, poses, settings.voxel_size)
-    if profiles is None:
-        profiles = [[profile_for_voxels(v.grid, grid.voxel_size) for v in s] for s in volumes]
-    observations = [
-        _observations(*parts) for parts in zip(volumes, noise, profiles, poses, strict=True)
+    volumes = _volumes(contrasts)
+    modalities = ["MR"] * len(volumes) if modalities is None else modalities
+    noise = [
+        [_noise_of(volume, modality) for volume in scans]
+        for scans, modality in zip(volumes, modalities, strict=True)
     ]
-    margin = footprint_margin(grid, observations)
-    working = padded(grid, margin)
+    poses = starting_poses(volumes, settings) if poses is None else poses
+    lattice = individual_space(volumes, poses, settings) if grid is None else grid
+    profiles = _profiles(volumes, lattice, settings, profiles)
+    observations = [
+        _observations(*parts, interleaved=settings.interleave_correction)
+        for parts in zip(volumes, modalities, noise, profiles, poses, strict=True)
+    ]
+    margin = footprint_margin(lattice, observations)
+    working = padded(lattice, margin)
     check_memory(working, observations, memory_limit)
-    lam = regularisation(noise, settings.reg_scale)
-    weighted, torch_device = _solve_with_room(
-        observations, noise, working, lam, settings, torch_device, on_progress
+    if grid is not None:
+        observations = [[within(scan, working) for scan in scans] for scans in observations]
+    lam = regularisation(noise, settings, modalities, tiers(observations, working))
+    above_air = [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
+    fitted, torch_device = _solve_with_room(
+        observations,
+        above_air,
+        working,
+        lam,
+        settings,
+        torch_device,
+        None if start is None else _with_margin(start, modalities, noise, margin),
+        on_progress,
     )
-    solution = weighted.solution
-    covered = np.stack([coverage(scans, grid) for scans in observations])
+    covered = np.stack([coverage(scans, lattice) for scans in fitted.contrasts])
+    images = _cropped(fitted.solution.images, margin)
+    anchor = _anchor(poses[0][0], fitted.contrasts[0][0]) if grid is None else np.eye(4)
     return SuperResolution(
-        images=_finished(solution.images, margin, volumes, covered),
+        images=_finished(images, volumes, modalities, noise, covered),
+        grid=Grid(lattice.shape, anchor @ lattice.affine),
+        coverage=np.asarray(covered.all(axis=0)),
+        poses=tuple(
+            tuple(anchor @ scan.world_pose for scan in scans) for scans in fitted.contrasts
+        ),
+        device=_device_name(torch_device),
+        noise=tuple(tuple(estimates) for estimates in noise),
+        profiles=tuple(tuple(scan.profile for scan in scans) for scans in fitted.contrasts),
+        interleaves=tuple(tuple(s.interleave for s in scans) for scans in fitted.contrasts),
+        scales=fitted.scales,
+        residuals=_residuals(fitted, above_air, working),
+        lam=lam,
+        objective=fitted.solution.history,
+        converged=fitted.solution.converged,
+    )
+
+
+def interpolate(
+    contrasts: Sequence[Sequence[ScanLike]],
+    settings: ModelSettings | None = None,
+    device: str = "auto",
+    *,
+    modalities: Sequence[Modality] | None = None,
+    poses: Sequence[Sequence[Affine]] | None = None,
+    grid: Grid | None = None,
+) -> Reconstruction:
+    """Interpolate the scans of one head trilinearly on one grid, without any model.
+
+    Parameters and errors are those of `super_resolve`.
+    """
+    settings = settings or ModelSettings(method="linear")
+    torch_device = usable_device(device)
+    volumes = _volumes(contrasts)
+    modalities = ["MR"] * len(volumes) if modalities is None else modalities
+    poses = starting_poses(volumes, settings) if poses is None else poses
+    grid = individual_space(volumes, poses, settings) if grid is None else grid
+    observations = [
+        [
+            Observation(scan.data, scan.affine, pose=pose, zero_is_missing=modality == "MR")
+            for scan, pose in zip(scans, scan_poses, strict=True)
+        ]
+        for scans, scan_poses, modality in zip(volumes, poses, modalities, strict=True)
+    ]
+    covered = np.stack([coverage(scans, grid) for scans in observations])
+    return Reconstruction(
+        images=linear_images(observations, grid, torch_device).cpu().numpy(),
         grid=grid,
         coverage=np.asarray(covered.all(axis=0)),
         poses=tuple(tuple(scan_poses) for scan_poses in poses),
-        noise=tuple(tuple(estimates) for estimates in noise),
-        profiles=tuple(tuple(scan_profiles) for scan_profiles in profiles),
-        scales=weighted.scales,
-        lam=lam,
-        objective=solution.history,
-        converged=solution.converged,
         device=_device_name(torch_device),
     )
 
 
-def individual_space(
-    volumes: Sequence[Sequence[Volume]],
-    poses: Sequence[Sequence[Affine]],
-    voxel_size: Sequence[float],
-) -> Grid:
-    """Grid in the scans' mean orientation that holds every voxel of every scan.
+def regularisation(
+    noise: Sequence[Sequence[NoiseEstimate]],
+    settings: ModelSettings,
+    modalities: Sequence[Modality],
+    groups: Sequence[Sequence[int]],
+) -> tuple[float, ...]:
+    """Weight of the prior for each contrast in mm / intensity.
+
+    ``reg_scale * sqrt(G) / mean_n(mu_cn)``: dividing by the contrast between head and
+    background makes edges of all contrasts comparable (Brudfors et al. 2018, section
+    2.3). Super-resolving CT takes a quarter of that contrast.
+
+    G contrasts are solved for together. The squares of their differences add up below one
+    root, those of noise included: where the head is flat the root is ``sqrt(G)`` times as
+    large as for one contrast, and smooths each of them so much less. The article's
+    ``sqrt(1 / G)`` in place of ``sqrt(G)`` leaves every contrast noisier than a fit alone.
 
     Parameters
     ----------
-    volumes, poses
-        Scans and where they lie, (contrast, repeat).
-    voxel_size
-        In mm along x, y and z.
-    """
-    placed = [
-        Grid(volume.grid.shape, pose @ volume.affine)
-        for scans, scan_poses in zip(volumes, poses, strict=True)
-        for volume, pose in zip(scans, scan_poses, strict=True)
-    ]
-    grid = enclose(mean_space(placed, voxel_size), placed)
-    logger.info(
-        "reconstruction grid: %s voxels of %s mm",
-        " x ".join(map(str, grid.shape)),
-        " x ".join(f"{size:g}" for size in np.round(grid.voxel_size, 4)),
-    )
-    return grid
-
-
-def regularisation(noise: Sequence[Sequence[NoiseEstimate]], reg_scale: float) -> tuple[float, ...]:
-    """Weight of the prior for each contrast in mm / intensity.
-
-    ``reg_scale * sqrt(1 / C) / mean_n(mu_cn)``: dividing by the contrast between head
-    and background makes edges of all contrasts comparable (Brudfors et al. 2018,
-    section 2.3).
+    noise
+        Noise and contrast of every scan.
+    settings
+        Of which ``reg_scale`` and ``method`` count here.
+    modalities
+        Modality of each contrast.
+    groups
+        Indices of the contrasts that are solved for together; see `tiers`.
 
     Examples
     --------
-    >>> regularisation([[NoiseEstimate(1.0, 0.0, 100.0, "rice-mixture")]], 4.0)
+    >>> estimate = NoiseEstimate(1.0, 0.0, 100.0, "rice-mixture")
+    >>> regularisation([[estimate]], ModelSettings(reg_scale=4.0), ["MR"], [[0]])
     (0.04,)
     """
-    scale = reg_scale * math.sqrt(1 / len(noise))
+    gains = {contrast: math.sqrt(len(group)) for group in groups for contrast in group}
     means = [sum(scan.contrast for scan in scans) / len(scans) for scans in noise]
-    return tuple(scale / mean for mean in means)
-
-
-def footprint_margin(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
-    """Voxels to add around ``grid`` so that every slice profile lies inside.
-
-    Where a profile reaches beyond the grid the prediction is a fraction of what was
-    measured, and the fit answers with wild values at the rim.
-    """
-    reach = 0.0
-    for scan in (scan for scans in contrasts for scan in scans):
-        fine = intermediate_grid(grid, scan.grid, scan.profile)
-        half = [(len(weights) - 1) / 2 for weights in fine.weights]
-        extent = np.abs(np.linalg.inv(grid.affine) @ fine.grid.affine)[:3, :3] @ half
-        reach = max(reach, float(extent.max()))
-    return math.ceil(reach) + 1
-
-
-def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
-    """Voxels of ``grid`` within the field of view of at least one scan of a contrast."""
-    reached = np.zeros(grid.shape, dtype=bool)
-    for scan in contrast:
-        affine = scan.affine if scan.pose is None else scan.pose @ scan.affine
-        reached |= inside(grid, Grid(scan.grid.shape, affine))
-    return reached
-
-
-def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: int | None) -> None:
-    """Refuse a fit that would not fit.
-
-    Raises
-    ------
-    BadDataError
-        If the estimate in bytes is above ``limit``.
-    """
-    needed = _BASE_MEMORY + memory_estimate(grid, contrasts)
-    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
-    if limit is not None and needed > limit:
-        raise BadDataError(
-            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} contrasts "
-            f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
-            "used: choose a larger voxel size, or give more memory"
-        )
-
-
-def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
-    """Bytes that images and scans of a fit take on the device it runs on."""
-    scans = [scan for repeats in contrasts for scan in repeats]
-    arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
-    largest_intermediate = max(
-        math.prod(intermediate_grid(grid, scan.grid, scan.profile).grid.shape) for scan in scans
+    share = _CT_CONTRAST_SHARE if settings.method == "super-resolution" else 1.0
+    return tuple(
+        settings.reg_scale * gains[c] / (mean * (share if modality == "CT" else 1.0))
+        for c, (mean, modality) in enumerate(zip(means, modalities, strict=True))
     )
-    values = (
-        arrays * math.prod(grid.shape)
-        + _ARRAYS_PER_SCAN * sum(math.prod(scan.grid.shape) for scan in scans)
-        + 2 * largest_intermediate
-    )
-    return 4 * values
 
 
 def _solve_with_room(
@@ -267,23 +300,26 @@ def _solve_with_room(
     lam: Sequence[float],
     settings: ModelSettings,
     device: torch.device,
+    start: Tensor | None,
     on_progress: Callable[[Progress], None] | None,
-) -> tuple[WeightedSolution, torch.device]:
+) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
 
-    def solve_on(where: torch.device) -> WeightedSolution:
-        return solve_weighted(
+    def solve_on(where: torch.device) -> UnifiedSolution:
+        return solve_in_tiers(
             observations,
             noise,
             grid,
             lam,
+            move=settings.unified_rigid,
             tolerance=settings.tolerance,
             max_iter=settings.max_iter,
             device=where,
+            start=start,
             on_progress=on_progress,
         )
 
-    device = _with_room(device, grid, observations)
+    device = device_with_room(device, grid, observations)
     try:
         return solve_on(device), device
     except torch.OutOfMemoryError:
@@ -295,23 +331,11 @@ def _solve_with_room(
     return solve_on(cpu), cpu
 
 
-def _with_room(
-    device: torch.device, grid: Grid, contrasts: Sequence[Sequence[Observation]]
-) -> torch.device:
-    """The device, or the CPU where a GPU has too little memory free."""
-    if device.type != "cuda":
-        return device
-    free, _ = torch.cuda.mem_get_info(device)
-    needed = memory_estimate(grid, contrasts)
-    if needed <= free:
-        return device
-    logger.warning(
-        "%s has %.1f GiB of memory free and about %.1f GiB are needed; the CPU takes over",
-        device,
-        free / 2**30,
-        needed / 2**30,
-    )
-    return torch.device("cpu")
+def _volumes(contrasts: Sequence[Sequence[ScanLike]]) -> list[list[Volume]]:
+    volumes = [[_as_volume(scan) for scan in scans] for scans in contrasts]
+    if not volumes or not all(volumes):
+        raise ValueError("every contrast needs at least one scan, and there must be one")
+    return volumes
 
 
 def _as_volume(scan: ScanLike) -> Volume:
@@ -326,45 +350,119 @@ def _as_volume(scan: ScanLike) -> Volume:
     return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
 
 
-def _noise_of(volume: Volume) -> NoiseEstimate:
+def _noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
     try:
-        return estimate_noise(volume.data)
+        return estimate_noise(volume.data, modality)
     except BadDataError as error:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
 
 
-def _coregister(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:
-    """Poses of all scans relative to the first scan of the first contrast."""
-    flat = [volume for scans in volumes for volume in scans]
-    if len(flat) == 1:
-        return _identities(volumes)
-    # The registration library is loaded only when there is something to register, so
-    # that the model runs without it.
-    from ..registration import coregister
-
-    logger.info("aligning %d scans to the first", len(flat) - 1)
-    alignments = iter(coregister(flat, threads=thread_count()))
-    return [[next(alignments).pose for _ in scans] for scans in volumes]
+def _profiles(
+    volumes: Sequence[Sequence[Volume]],
+    grid: Grid,
+    settings: ModelSettings,
+    given: Sequence[Sequence[SliceProfile]] | None,
+) -> Sequence[Sequence[SliceProfile]]:
+    if given is not None:
+        return given
+    if settings.method == "denoise":
+        return [[_POINTS for _ in scans] for scans in volumes]
+    return [[profile_for_voxels(v.grid, grid.voxel_size) for v in scans] for scans in volumes]
 
 
 def _observations(
     scans: Sequence[Volume],
+    modality: Modality,
     noise: Sequence[NoiseEstimate],
     profiles: Sequence[SliceProfile],
     poses: Sequence[Affine],
+    *,
+    interleaved: bool,
 ) -> list[Observation]:
-    """Scans of one contrast, brought to common intensities."""
+    """Scans of one contrast, brought to common intensities with air at 0."""
+    if modality == "CT":
+        # Hounsfield units are the same in every scan, and in every slice.
+        air = np.float32(_air(noise, modality))
+        return [
+            Observation(scan.data - air, scan.affine, own.tau, profile, pose, zero_is_missing=False)
+            for scan, own, profile, pose in zip(scans, noise, profiles, poses, strict=True)
+        ]
     fields = relative_fields(scans, poses, noise)
-    return [
-        Observation(scan.data / field, scan.affine, estimate.tau, profile, pose)
-        for scan, field, estimate, profile, pose in zip(
+    observations = [
+        Observation(scan.data / field, scan.affine, own.tau, profile, pose)
+        for scan, field, own, profile, pose in zip(
             scans, fields, noise, profiles, poses, strict=True
         )
     ]
+    if not interleaved:
+        return observations
+    return [
+        replace(scan, interleave=_interleave(scan, own))
+        for scan, own in zip(observations, noise, strict=True)
+    ]
 
 
-def _identities(volumes: Sequence[Sequence[Volume]]) -> list[list[Affine]]:
-    return [[np.eye(4) for _ in scans] for scans in volumes]
+def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
+    threshold = (noise.background_mean + noise.foreground_mean) / 2
+    return interleave_scale(scan.data, scan.profile.slice_axis(scan.grid), threshold)
+
+
+def _air(noise: Sequence[NoiseEstimate], modality: Modality) -> float:
+    """What stands for air in a contrast: the prior takes what lies beyond the grid to be 0."""
+    return min(own.background_mean for own in noise) if modality == "CT" else 0.0
+
+
+def _anchor(given: Affine, first: Observation) -> Affine:
+    """Motion of scans and images together that takes the first scan back to where it was."""
+    return np.asarray(given @ np.linalg.inv(first.world_pose))
+
+
+def _above_air(noise: Sequence[NoiseEstimate], modality: Modality) -> list[NoiseEstimate]:
+    air = _air(noise, modality)
+    return [
+        replace(
+            own,
+            background_mean=own.background_mean - air,
+            foreground_mean=own.foreground_mean - air,
+        )
+        for own in noise
+    ]
+
+
+def _with_margin(
+    images: NDArray[np.float32],
+    modalities: Sequence[Modality],
+    noise: Sequence[Sequence[NoiseEstimate]],
+    margin: int,
+) -> Tensor:
+    """Images to start from, with air at 0 and around them."""
+    above_air = [
+        image - np.float32(_air(own, modality))
+        for image, modality, own in zip(images, modalities, noise, strict=True)
+    ]
+    return torch.as_tensor(np.pad(above_air, [(0, 0)] + [(margin, margin)] * 3, mode="edge"))
+
+
+def _cropped(images: Tensor, margin: int) -> NDArray[np.float32]:
+    inner = (slice(None), *(slice(margin, side - margin) for side in images.shape[1:]))
+    return np.ascontiguousarray(images.cpu().numpy()[inner])
+
+
+def _finished(
+    images: NDArray[np.float32],
+    volumes: Sequence[Sequence[Volume]],
+    modalities: Sequence[Modality],
+    noise: Sequence[Sequence[NoiseEstimate]],
+    covered: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """In the units of the scans, within their range, and as dark as air where none measured."""
+    parts = zip(images, volumes, modalities, noise, covered, strict=True)
+    for image, scans, modality, own, measured in parts:
+        image += np.float32(_air(own, modality))
+        low, high = _intensity_range(scans)
+        np.clip(image, low, high, out=image)
+        image[~measured] = low if modality == "CT" else 0
+    return images
 
 
 def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
@@ -373,19 +471,18 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
     return low, high
 
 
-def _finished(
-    images: Tensor,
-    margin: int,
-    volumes: Sequence[Sequence[Volume]],
-    covered: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """Without the margin, within the range of the scans, and 0 where none of them measured."""
-    inner = (slice(None), *(slice(margin, side - margin) for side in images.shape[1:]))
-    cropped = np.ascontiguousarray(images.cpu().numpy()[inner])
-    for image, scans, measured in zip(cropped, volumes, covered, strict=True):
-        np.clip(image, *_intensity_range(scans), out=image)
-        image[~measured] = 0
-    return cropped
+def _residuals(
+    fitted: UnifiedSolution, noise: Sequence[Sequence[NoiseEstimate]], grid: Grid
+) -> tuple[tuple[ResidualStatement, ...], ...]:
+    return tuple(
+        tuple(
+            residual_statement(scan, own, grid, image)
+            for scan, own in zip(scans, estimates, strict=True)
+        )
+        for scans, estimates, image in zip(
+            fitted.contrasts, noise, fitted.solution.images, strict=True
+        )
+    )
 
 
 def _device_name(device: torch.device) -> str:

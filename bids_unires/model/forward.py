@@ -46,7 +46,8 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
     for axis, steps in enumerate(subdivision(target, source)):
         shape = profile.through_plane if axis == slice_axis else profile.in_plane
         gap = profile.gap if axis == slice_axis else 0.0
-        blurred = shape != "dirac" and steps > 1
+        # Slices that overlap reach beyond their voxel however thin that is.
+        blurred = shape != "dirac" and (steps > 1 or gap < 0)
         ratio.append(steps if blurred else 1)
         weights.append(profile_weights(shape, (1 - gap) * steps) if blurred else np.ones(1))
     margin = [(len(w) - 1) // 2 for w in weights]

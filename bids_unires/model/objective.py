@@ -47,6 +47,8 @@ class Objective:
         Regularisation of each contrast in mm / intensity.
     device
         Where to work.
+    guide
+        ``(X, Y, Z)``, edges of images that are given; see `JointTotalVariation`.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Objective:
         grid: Grid,
         lam: ArrayLike,
         device: torch.device,
+        guide: Tensor | None = None,
     ) -> None:
         if not contrasts or not all(contrasts):
             raise ValueError("every contrast needs at least one scan, and there must be one")
@@ -67,7 +70,7 @@ class Objective:
             raise ValueError(f"{len(contrasts)} contrasts need as many values of lam, got {lam!r}")
         self.grid = grid
         self.device = device
-        self.prior = JointTotalVariation(grid, lam, device)
+        self.prior = JointTotalVariation(grid, lam, device, guide)
         self._terms = [[data_term(scan, grid, device) for scan in scans] for scans in contrasts]
 
     @property
@@ -102,8 +105,12 @@ def data_term(scan: Observation, grid: Grid, device: torch.device) -> DataTerm:
     operator = ForwardOperator(
         grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
     )
+    return operator.data_term(*weighted_data(scan, device))
+
+
+def weighted_data(scan: Observation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Intensities of a scan and the precision of each voxel, both 0 where it is missing."""
     data = torch.as_tensor(np.array(scan.data, dtype=np.float32), device=device)
-    missing = (data == 0) | ~torch.isfinite(data)
+    missing = torch.as_tensor(scan.missing, device=device)
     tau = torch.as_tensor(scan.tau, dtype=torch.float32, device=device)
-    precision = torch.where(missing, 0.0, tau)
-    return operator.data_term(torch.where(missing, 0.0, data), precision)
+    return torch.where(missing, 0.0, data), torch.where(missing, 0.0, tau)

@@ -19,7 +19,8 @@ class Observation:
     Parameters
     ----------
     data
-        Intensities ``(X, Y, Z)``; a voxel that is 0 or not finite is missing.
+        Intensities ``(X, Y, Z)``; a voxel that is not finite is missing, and so is one
+        that is 0 unless ``zero_is_missing`` says otherwise.
     affine
         ``(4, 4)``, voxel index to world mm.
     tau
@@ -31,6 +32,9 @@ class Observation:
         None for the identity.
     interleave
         Logarithm of the factor of even slices; odd ones have its inverse.
+    zero_is_missing
+        Whether 0 stands for "not measured", as in masked magnitude images; in CT it is
+        the intensity of water.
     """
 
     data: NDArray[np.float32]
@@ -39,11 +43,23 @@ class Observation:
     profile: SliceProfile = field(default_factory=SliceProfile)
     pose: Affine | None = None
     interleave: float = 0.0
+    zero_is_missing: bool = True
 
     @property
     def grid(self) -> Grid:
         """The grid of the scan as acquired."""
         return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
+
+    @property
+    def world_pose(self) -> Affine:
+        """The pose, the identity where none is given."""
+        return np.eye(4) if self.pose is None else self.pose
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Voxels that say nothing, ``(X, Y, Z)``."""
+        unknown = ~np.isfinite(self.data)
+        return unknown | (self.data == 0) if self.zero_is_missing else unknown
 
 
 def usable_device(name: str = "auto") -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -48,6 +49,25 @@ def differences_adjoint(field: Tensor, voxel_size: Sequence[float]) -> Tensor:
     return torch.stack(parts).sum(dim=0)
 
 
+def edge_squares(images: Tensor, grid: Grid, lam: ArrayLike) -> Tensor:
+    """``sum_c lambda_c^2 |D y_c|^2``, ``(X, Y, Z)``: what guides a fit of other contrasts.
+
+    Parameters
+    ----------
+    images
+        ``(C, X, Y, Z)``.
+    grid
+        Where they lie.
+    lam
+        Regularisation of each contrast in mm / intensity, ``(C,)``.
+    """
+    squares = torch.zeros_like(images[0])
+    sizes = grid.voxel_size.tolist()
+    for image, weight in zip(images, np.asarray(lam, dtype=np.float64).reshape(-1), strict=True):
+        squares += differences(image, sizes).mul_(float(weight)).square_().sum(dim=0)
+    return squares
+
+
 class JointTotalVariation:
     """The prior, and the quadratic bound of it that the solver minimises.
 
@@ -59,17 +79,26 @@ class JointTotalVariation:
         Regularisation of each contrast in mm / intensity, ``(C,)``.
     device
         Where the images are.
+    guide
+        ``(X, Y, Z)`` float32 on the device: :func:`edge_squares` of images that are given.
+        They make edges cheap like those of the wanted images, without being changed by
+        them. None where nothing is given.
 
     Raises
     ------
     ValueError
-        If a regularisation is not above 0 and finite.
+        If a regularisation is not above 0 and finite, or the guide has another shape.
     """
 
-    def __init__(self, grid: Grid, lam: ArrayLike, device: torch.device) -> None:
+    def __init__(
+        self, grid: Grid, lam: ArrayLike, device: torch.device, guide: Tensor | None = None
+    ) -> None:
         lams = torch.as_tensor(lam, dtype=torch.float64).reshape(-1)
         if not bool(((lams > 0) & torch.isfinite(lams)).all()):
             raise ValueError(f"lam must be above 0 for every contrast, got {lams.tolist()}")
+        if guide is not None and tuple(guide.shape) != grid.shape:
+            raise ValueError(f"guide must have shape {grid.shape}, got {tuple(guide.shape)}")
+        self._guide = guide
         sizes = torch.as_tensor(grid.voxel_size)
         self._factors = (lams[:, None] / sizes) ** 2
         self._device_factors = self._factors.to(device, torch.float32)
@@ -99,7 +128,7 @@ class JointTotalVariation:
         float
             Joint total variation of ``images``, not smoothed.
         """
-        return edges.edge_weights(images, self._device_factors, smoothing, weights)
+        return edges.edge_weights(images, self._device_factors, smoothing, weights, self._guide)
 
     def factor(self, contrast: int) -> tuple[float, float, float]:
         """``(lambda / voxel size)^2`` of one contrast along each axis, in 1 / intensity^2."""

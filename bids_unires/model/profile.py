@@ -133,7 +133,12 @@ def subdivision(target: Grid, source: Grid) -> tuple[int, int, int]:
 
 
 def profile_for_voxels(
-    source: Grid, target_voxel_size: ArrayLike, *, gap: float = 0.0, axis: int | None = None
+    source: Grid,
+    target_voxel_size: ArrayLike,
+    *,
+    gap: float = 0.0,
+    axis: int | None = None,
+    through_plane: Shape1D = "rect",
 ) -> SliceProfile:
     """Choose the profile that a scan's geometry suggests.
 
@@ -147,11 +152,13 @@ def profile_for_voxels(
         Part of the slice spacing that is not excited.
     axis
         Slice axis; None for the axis of the largest voxel size.
+    through_plane
+        Profile across slices thicker than the wanted voxels.
 
     Returns
     -------
     SliceProfile
-        A rect across slices and a gauss in the plane, or a dirac where scan voxels
+        That profile across slices and a gauss in the plane, or a dirac where scan voxels
         are hardly larger than those wanted.
 
     Examples
@@ -165,7 +172,7 @@ def profile_for_voxels(
     in_plane = max(ratio[other] for other in range(3) if other != axis)
     return SliceProfile(
         in_plane="gauss" if in_plane > NEARLY_EQUAL else "dirac",
-        through_plane="rect" if ratio[axis] > NEARLY_EQUAL else "dirac",
+        through_plane=through_plane if (1 - min(gap, 0)) * ratio[axis] > NEARLY_EQUAL else "dirac",
         gap=gap,
         axis=axis,
     )

@@ -26,10 +26,9 @@ from torch import Tensor
 
 from ..geometry import Grid
 from ..kernels import descent, pyramid
-from .forward import ForwardOperator
+from .linear import linear_images
 from .objective import Objective
 from .observation import Observation, usable_device
-from .profile import SliceProfile
 
 # Smoothing of the prior (no unit): flat regions start loosely coupled and end tightly.
 _FIRST_SMOOTHING = 0.05
@@ -96,6 +95,7 @@ def solve(
     max_iter: int = 100,
     device: str = "auto",
     start: Tensor | None = None,
+    guide: Tensor | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Solution:
     """Find the images that minimise the objective, everything else given.
@@ -117,6 +117,9 @@ def solve(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     start
         Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+    guide
+        ``(X, Y, Z)`` on the device: edges of images that are given; see
+        `JointTotalVariation`.
     on_progress
         Called with the state after every iteration.
 
@@ -131,8 +134,8 @@ def solve(
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     began = time.perf_counter()
     torch_device = usable_device(device)
-    objective = Objective(contrasts, grid, lam, torch_device)
-    images = interpolated_start(contrasts, grid, torch_device) if start is None else start
+    objective = Objective(contrasts, grid, lam, torch_device, guide)
+    images = linear_images(contrasts, grid, torch_device) if start is None else start
     if tuple(images.shape) != objective.shape:
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
     state = _Descent(objective, _own_copy(images, torch_device))
@@ -156,32 +159,6 @@ def solve(
             break
         state.step()
     return Solution(state.images, tuple(history), stalled == _STALLED_ITERATIONS)
-
-
-def interpolated_start(
-    contrasts: Sequence[Sequence[Observation]], grid: Grid, device: torch.device
-) -> Tensor:
-    """Scans interpolated trilinearly on ``grid``, averaged over repeats where they have data.
-
-    Returns
-    -------
-    Tensor
-        ``(C, X, Y, Z)`` float32; 0 where no scan of a contrast reaches.
-    """
-    images = torch.zeros((len(contrasts), *grid.shape), device=device)
-    for image, scans in zip(images, contrasts, strict=True):
-        covered = torch.zeros_like(image)
-        for scan in scans:
-            data = torch.as_tensor(np.nan_to_num(scan.data, posinf=0.0, neginf=0.0)).to(device)
-            pose = None if scan.pose is None else np.linalg.inv(scan.pose)
-            points = SliceProfile("dirac", "dirac")
-            resample = ForwardOperator(scan.grid, grid, pose=pose, profile=points)
-            image += resample.forward(data.float())
-            covered += resample.forward((data != 0).float())
-        # Weights below a hundredth are rounding at the border, not coverage.
-        if len(scans) > 1:
-            image.div_(torch.where(covered > 0.01, covered, torch.inf))
-    return images
 
 
 class _Descent:

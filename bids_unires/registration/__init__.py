@@ -1,5 +1,20 @@
-"""Rigid coregistration of scans of one head."""
+"""Rigid coregistration of scans of one head, alignment to a template, and masks."""
 
+from .masks import brain_mask_from_template, head_mask
 from .rigid import RigidAlignment, align_rigid, coregister
+from .template import DEFAULT_TEMPLATE, Template, load_template, template_grid
+from .template_alignment import TemplateAlignment, align_to_template
 
-__all__ = ["RigidAlignment", "align_rigid", "coregister"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "RigidAlignment",
+    "Template",
+    "TemplateAlignment",
+    "align_rigid",
+    "align_to_template",
+    "brain_mask_from_template",
+    "coregister",
+    "head_mask",
+    "load_template",
+    "template_grid",
+]

@@ -11,35 +11,62 @@ import pytest
 from bids.layout import BIDSLayout
 
 from bids_unires import __version__
-from bids_unires.config import RunConfig
+from bids_unires.config import MRI_SUFFIXES, RunConfig
 from bids_unires.dataset.description import (
     dataset_description,
     generated_by,
     write_dataset_files,
 )
 from bids_unires.dataset.naming import (
+    aligned_space,
     derivative_path,
     fov_mask_path,
+    label_path,
+    lookup_path,
+    mask_path,
     sidecar_path,
+    study_grid_path,
+    study_image_path,
+    template_transform_path,
     transform_path,
 )
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
 from bids_unires.dataset.sidecar import (
     derivative_uri,
     image_sidecar,
+    label_sidecar,
     mask_sidecar,
     transform_sidecar,
 )
 from bids_unires.dataset.transforms import write_transform
 from bids_unires.dataset.validation import find_validator
-from bids_unires.dataset.writing import atomic_path, write_image, write_json, write_mask
+from bids_unires.dataset.writing import (
+    atomic_path,
+    copy_file,
+    write_image,
+    write_json,
+    write_labels,
+    write_mask,
+)
+from bids_unires.errors import OutputError
 
 DatasetMaker = Callable[..., Path]
+FileAdder = Callable[..., Path]
+
+
+CT_SCANS = ("sub-01_ct", "sub-02_ses-a_acq-cor_run-1_ct", "sub-03_ct")
+LABELS = {
+    "sub-01_space-T1w_seg-tissue_dseg": "anat",
+    "sub-01_acq-sag_run-2_desc-lesion_dseg": "anat",
+    "sub-01_echo-1_part-mag_label-veins_dseg": "anat",
+    "sub-03_desc-bleed_dseg": "ct",
+}
+TEMPLATE = "MNI152NLin2009cAsym"
 
 
 @pytest.fixture
-def derivatives(make_dataset: DatasetMaker, tmp_path: Path) -> Path:
-    """A derivative dataset with everything the participant level writes."""
+def derivatives(make_dataset: DatasetMaker, add_image: FileAdder, tmp_path: Path) -> Path:
+    """A derivative dataset with everything that both levels write."""
     bids_dir = make_dataset(
         "sub-01_T1w",
         "sub-01_acq-sag_run-2_T1w",
@@ -48,12 +75,23 @@ def derivatives(make_dataset: DatasetMaker, tmp_path: Path) -> Path:
         "sub-02_ses-a_PDw",
         T2starw={"EchoTime": 0.02},
     )
+    for scan in CT_SCANS:
+        add_image(bids_dir, scan, {"KVP": 120}, datatype="ct")
+    labels = tmp_path / "labels"
+    for name, datatype in LABELS.items():
+        label = add_image(labels, name, {"LabelMap": {"1": "x"}}, datatype=datatype)
+        label.with_name(f"{name}.tsv").write_text("index\tname\n1\tx\n")
     out = tmp_path / "out"
     write_dataset_files(out, bids_dir)
-    for plan in plan_participants(RunConfig(bids_dir, out, "participant")):
+    write_dataset_files(out, bids_dir, labels)
+    modalities = (*MRI_SUFFIXES, "ct")
+    config = RunConfig(bids_dir, out, "participant", modalities=modalities, labels=labels)
+    for plan in plan_participants(config):
         write_unit(out, plan, (1.5, 1.5, 1.5))
+        write_group(out, plan, (1.5, 1.5, 1.5))
     (out / "logs" / "run.log").write_text("It went well.")
     (out / "sub-01.html").write_text("<html></html>")
+    (out / "group_unires.tsv").write_text("participant_id\nsub-01\n")
     (out / "sub-01" / "figures").mkdir()
     (out / "sub-01" / "figures" / "sub-01_desc-fit.svg").write_text("<svg/>")
     return out
@@ -71,14 +109,50 @@ def write_unit(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float,
     }
     write_json(sidecar_path(mask), mask_sidecar(plan, **common))
     for contrast in plan.contrasts:
-        path = derivative_path(out, plan, contrast, desc="sr", voxel_size=voxel_size)
-        write_image(path, np.random.default_rng(0).uniform(size=(4, 4, 4)), np.eye(4))
-        unires = {"version": __version__, "settings": {"reg_scale": 4.0}}
-        write_json(sidecar_path(path), image_sidecar(plan, contrast, unires=unires, **common))
+        for desc in ("sr", "denoised", "resliced"):
+            path = derivative_path(out, plan, contrast, desc=desc, voxel_size=voxel_size)
+            write_image(path, np.random.default_rng(0).uniform(size=(4, 4, 4)), np.eye(4))
+            unires = {"version": __version__, "settings": {"reg_scale": 4.0}}
+            write_json(sidecar_path(path), image_sidecar(plan, contrast, unires=unires, **common))
     for scan in plan.scans:
         path = write_transform(transform_path(out, plan, scan), np.eye(4))
         content = transform_sidecar(scan, description="Moves.", spatial_reference=grid)
         write_json(sidecar_path(path), content)
+        for label in scan.labels:
+            assert label.lookup is not None
+            path = label_path(out, plan, scan, label, voxel_size=voxel_size)
+            write_labels(path, np.ones((4, 4, 4)), np.eye(4))
+            write_json(sidecar_path(path), label_sidecar(scan, label, **common))
+            copy_file(label.lookup, lookup_path(path))
+
+
+def write_group(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float, float]) -> None:
+    """The unit in the space of a template and in that of the study, and the study itself."""
+    data = np.random.default_rng(0).uniform(size=(4, 4, 4))
+    grid = write_mask(study_grid_path(out, voxel_size=voxel_size), data > 0, np.eye(4))
+    common: dict[str, Any] = {
+        "voxel_size": voxel_size,
+        "spatial_reference": derivative_uri(out, grid),
+        "description": "Made by a test.",
+    }
+    write_json(sidecar_path(grid), mask_sidecar(plan, **common))
+    for space in ("study", aligned_space(TEMPLATE, "rigid"), aligned_space(TEMPLATE, "similarity")):
+        for desc in ("brain", "head"):
+            path = mask_path(out, plan, desc=desc, voxel_size=voxel_size, space=space)
+            write_mask(path, data > 0, np.eye(4))
+            write_json(sidecar_path(path), mask_sidecar(plan, **common))
+        for contrast in plan.contrasts:
+            path = derivative_path(
+                out, plan, contrast, desc="sr", voxel_size=voxel_size, space=space
+            )
+            mean = study_image_path(out, contrast.entities, desc="mean", voxel_size=voxel_size)
+            for image in (path, mean):
+                write_image(image, data, np.eye(4))
+                content = image_sidecar(plan, contrast, unires={}, **common)
+                write_json(sidecar_path(image), content)
+    for target in ("study", TEMPLATE):
+        path = write_transform(template_transform_path(out, plan, target), np.eye(4))
+        write_json(sidecar_path(path), {"Description": "Moves."})
 
 
 def test_the_validator_finds_no_error(derivatives: Path) -> None:
@@ -100,24 +174,28 @@ def test_pybids_finds_the_images(derivatives: Path) -> None:
     found = layout.get(
         desc="sr", space="individual", res="1p5mm", extension=".nii.gz", return_type="file"
     )
-    assert sorted(Path(path).name for path in found) == [
+    assert sorted(Path(path).name for path in found if "/anat/" in path) == [
         "sub-01_acq-tse_ce-gad_rec-norm_space-individual_res-1p5mm_desc-sr_FLAIR.nii.gz",
         "sub-01_echo-1_part-mag_space-individual_res-1p5mm_desc-sr_T2starw.nii.gz",
         "sub-01_space-individual_res-1p5mm_desc-sr_T1w.nii.gz",
         "sub-02_ses-a_space-individual_res-1p5mm_desc-sr_PDw.nii.gz",
     ]
-    (image,) = layout.get(suffix="T2starw", extension=".nii.gz")
+    (image,) = layout.get(suffix="T2starw", extension=".nii.gz", desc="sr", space="individual")
     assert image.get_metadata()["EchoTime"] == 0.02
-    assert len(layout.get(suffix="mask", desc="fov", extension=".nii.gz")) == 2
-    assert len(layout.get(suffix="xfm", to="individual", extension=".txt")) == 5
+    assert len(layout.get(suffix="mask", desc="fov", extension=".nii.gz")) == 3
+    assert len(layout.get(suffix="xfm", to="individual", extension=".txt")) == 8
+    assert len(layout.get(suffix="dseg", res="1p5mm", extension=".nii.gz")) == len(LABELS)
+    assert len(layout.get(suffix="dseg", extension=".tsv")) == len(LABELS)
 
 
 def test_every_source_and_reference_exists(derivatives: Path, tmp_path: Path) -> None:
     links = json.loads((derivatives / "dataset_description.json").read_text())["DatasetLinks"]
-    assert links == {"raw": (tmp_path / "raw").as_uri()}
-    roots = {"": derivatives, "raw": tmp_path / "raw"}
-    sidecars = list(derivatives.glob("sub-*/**/*.json"))
-    assert len(sidecars) == 4 + 2 + 5
+    roots = {"": derivatives, "raw": tmp_path / "raw", "labels": tmp_path / "labels"}
+    assert links == {name: folder.as_uri() for name, folder in roots.items() if name}
+    sidecars = [path for path in derivatives.rglob("*.json") if "_to-" not in path.name]
+    sidecars.remove(derivatives / "dataset_description.json")
+    sidecars += derivatives.rglob("*_to-individual_*.json")
+    assert len(sidecars) > 50
     for sidecar in sidecars:
         content = json.loads(sidecar.read_text())
         for uri in (*content["Sources"], content["SpatialReference"]):
@@ -131,9 +209,10 @@ def test_every_desc_is_described(derivatives: Path) -> None:
     described = {row.split("\t")[0] for row in rows[1:]}
     used = {
         part
-        for path in derivatives.glob("sub-*/**/anat/*.nii.gz")
+        for path in derivatives.rglob("*.nii.gz")
         for part in path.name.split("_")
-        if part.startswith("desc-")
+        # Those of label images are their makers'.
+        if part.startswith("desc-") and not path.name.endswith("_dseg.nii.gz")
     }
     assert used == described
 
@@ -172,3 +251,14 @@ def test_shared_files_are_written_once(make_dataset: DatasetMaker, tmp_path: Pat
     readme.write_text("Edited by its owner.")
     write_dataset_files(tmp_path / "out", bids_dir)
     assert readme.read_text() == "Edited by its owner."
+
+
+def test_labels_are_linked_to_once(make_dataset: DatasetMaker, tmp_path: Path) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    out = tmp_path / "out"
+    for labels in (tmp_path / "labels", tmp_path / "labels" / "." / ".." / "labels"):
+        write_dataset_files(out, bids_dir, labels)
+    content = json.loads((out / "dataset_description.json").read_text())
+    assert content["DatasetLinks"]["labels"] == (tmp_path / "labels").as_uri()
+    with pytest.raises(OutputError, match="another output folder"):
+        write_dataset_files(out, bids_dir, tmp_path / "others")

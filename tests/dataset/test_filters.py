@@ -26,6 +26,7 @@ def plan(bids_dir: Path, **options: Any) -> tuple[ParticipantPlan, ...]:
         ({"T1w": {"run": 2}}, ["run-2_T1w"]),
         ({"t1w": {"acquisition": [None, "sag"], "run": None}}, ["T1w", "acq-sag_T1w"]),
         ({"t1w": {"subject": "01"}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
+        ({"ct": {"run": 1}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
         ({"t2w": {"run": 1}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
     ],
 )

@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bids_unires.dataset.query import Contrast, ParticipantPlan, Scan
+import pytest
+
+from bids_unires.dataset.query import Contrast, LabelImage, ParticipantPlan, Scan
 from bids_unires.dataset.sidecar import (
     derivative_uri,
     image_sidecar,
     inherited_metadata,
+    label_sidecar,
     mask_sidecar,
     transform_sidecar,
 )
@@ -65,6 +68,41 @@ def test_metadata_are_inherited_if_they_hold_for_the_result() -> None:
     assert inherited_metadata(T1W.scans) == {"EchoTime": 0.002, "MTState": False}
     assert inherited_metadata(T2W.scans) == {}
     assert sidecar(T1W)["EchoTime"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ({"EchoTime": "short"}, False),
+        ({"EchoTime": True}, False),
+        ({"EchoTime": [0.01, 0.02]}, True),
+        ({"Manufacturer": 7}, False),
+        ({"Manufacturer": "x"}, True),
+        ({"MTState": 1}, False),
+        ({"MTState": True}, True),
+        ({"RepetitionTime": {"a": 1}}, False),
+        ({"KVP": 120}, True),
+    ],
+)
+def test_values_of_the_wrong_type_are_left_out(metadata: dict[str, Any], kept: bool) -> None:
+    assert inherited_metadata([scan("T1w", **metadata)]) == (metadata if kept else {})
+
+
+def test_labels_keep_what_their_numbers_mean() -> None:
+    label = LabelImage(
+        Path("x"),
+        {},
+        {"LabelMap": {"1": "lesion"}, "SpatialReference": "old"},
+        "bids:labels:x",
+        None,
+    )
+    content = label_sidecar(
+        T1W.scans[0], label, description="Drawn.", voxel_size=(1, 1, 1), spatial_reference=GRID
+    )
+    assert content["LabelMap"] == {"1": "lesion"}
+    assert content["Sources"] == ["bids:labels:x", T1W.scans[0].uri]
+    assert content["SpatialReference"] == GRID
+    assert content["Resolution"] == "1 mm isotropic"
 
 
 def test_masks_are_regions_and_not_skull_stripped() -> None:

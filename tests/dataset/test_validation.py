@@ -119,14 +119,43 @@ def test_the_dataset_of_another_program_is_left_alone(
 
 
 def test_errors_of_the_validator_stop_the_run(make_dataset: DatasetMaker, tmp_path: Path) -> None:
-    bids_dir = make_dataset("sub-01_T1w")
-    (bids_dir / "sub-01/anat/sub-01_T1w.json").write_text('{"EchoTime": "short"}')
-    (bids_dir / "notes").mkdir()
-    (bids_dir / "notes" / "todo.doc").write_text("?")
+    bids_dir = make_dataset("sub-01_T1w", "sub-01_run-1_acq-x_T1w")
     with pytest.raises(InvalidDatasetError, match="--skip-bids-validation") as caught:
         validate_dataset(config(bids_dir, tmp_path / "out"), ["01"])
-    assert "EchoTime" in str(caught.value) or "sub-01_T1w" in str(caught.value)
+    assert "sub-01_run-1_acq-x_T1w" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"EchoTime": "short"}', '{"EchoTime": NaN}', ""])
+def test_errors_of_sidecars_do_not(
+    make_dataset: DatasetMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w", "sub-02_T1w")
+    (bids_dir / "sub-01/anat/sub-01_T1w.json").write_text(content)
+    validate_dataset(config(bids_dir, tmp_path / "out"), ["01", "02"])
+    assert "sub-01_T1w.json" in caplog.text
+
+
+def test_ct_has_no_place_in_bids_and_needs_none(
+    make_dataset: DatasetMaker,
+    add_image: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w", "sub-02_ses-a_T1w")
+    add_image(bids_dir, "sub-01_ct", {"KVP": 120}, datatype="ct")
+    add_image(bids_dir, "sub-02_ses-a_ct", datatype="ct")
+    validate_dataset(config(bids_dir, tmp_path / "out", modalities=("T1w", "ct")), ["01", "02"])
+    assert not caplog.records
+
+
+def test_datasets_of_labels(make_dataset: DatasetMaker, tmp_path: Path) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    labels = make_dataset(root="labels")
+    check_folders(config(bids_dir, tmp_path / "out", labels=labels))
+    error = refusal(bids_dir, tmp_path / "out", labels=tmp_path / "absent")
+    assert isinstance(error, MissingInputError)
+    assert isinstance(refusal(bids_dir, labels, labels=labels / "." / ""), UsageError)
 
 
 def test_errors_elsewhere_and_damaged_images_do_not(

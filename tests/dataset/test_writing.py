@@ -20,9 +20,11 @@ from scipy.spatial.transform import Rotation
 
 from bids_unires.dataset.writing import (
     atomic_path,
+    copy_file,
     remove_leftovers,
     write_image,
     write_json,
+    write_labels,
     write_mask,
     write_once,
     write_text,
@@ -218,3 +220,39 @@ def test_images_have_three_axes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="three axes"):
         write_image(tmp_path / "a.nii.gz", np.zeros((2, 2)), np.eye(4))
     assert not contents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("most", "kind"), [(255, np.uint8), (256, np.int16), (40_000, np.int32), (-1, np.int16)]
+)
+def test_labels_keep_their_values(tmp_path: Path, most: int, kind: type) -> None:
+    labels = np.zeros((3, 4, 5))
+    labels[1, 2, 3] = most
+    image = nib.Nifti1Image.from_filename(write_labels(tmp_path / "a.nii.gz", labels, np.eye(4)))
+    assert image.get_data_dtype() == kind
+    np.testing.assert_array_equal(np.asarray(image.dataobj), labels)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, 2.0**40])
+def test_labels_are_integers(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        write_labels(tmp_path / "a.nii.gz", np.full((2, 2, 2), value), np.eye(4))
+    assert not contents(tmp_path)
+
+
+def test_copies(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"index\tname\r\n")
+    copy = copy_file(tmp_path / "a.tsv", tmp_path / "deep" / "b.tsv")
+    assert copy.read_bytes() == b"index\tname\r\n"
+
+
+@pytest.mark.parametrize(("shear", "code"), [(1e-6, 1), (0.3, 0)])
+def test_a_sheared_grid_is_told_by_the_sform_alone(
+    tmp_path: Path, shear: float, code: int
+) -> None:
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    affine[1, 2] = 4 * shear
+    image = nib.load(write_image(tmp_path / "image.nii.gz", np.ones((3, 4, 5)), affine))
+    np.testing.assert_allclose(image.affine, affine, atol=1e-5)
+    assert int(image.header["sform_code"]) == 1
+    assert int(image.header["qform_code"]) == code

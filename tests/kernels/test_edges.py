@@ -38,8 +38,10 @@ def differences(image: Array, factor: tuple[float, ...]) -> Array:
     )
 
 
-def expected_weights(images: Tensor, factor: list[tuple[float, ...]], smoothing: float) -> Array:
-    squares = sum(
+def expected_weights(
+    images: Tensor, factor: list[tuple[float, ...]], smoothing: float, guide: Array | float = 0.0
+) -> Array:
+    squares = guide + sum(
         (differences(image, f) ** 2).sum(axis=0)
         for image, f in zip(images.double().numpy(), factor, strict=True)
     )
@@ -58,6 +60,25 @@ def test_edge_weights_bound_the_joint_variation(
     value = edges.edge_weights(images.to(device), table, 0.3, weights)
     np.testing.assert_allclose(weights.cpu(), expected_weights(images, factor, 0.3), rtol=2e-6)
     assert value == pytest.approx((1 / expected_weights(images, factor, 0.0)).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@thorough
+@given(shape=shapes, factor=st.lists(factors, min_size=1, max_size=2))
+def test_a_guide_adds_to_the_squares_and_stays_as_it_is(
+    device: str, shape: Shape, factor: list[tuple[float, ...]]
+) -> None:
+    images, squares = noise((len(factor), *shape)), noise(shape, seed=1).square()
+    weights = torch.full(shape, torch.nan, device=device)
+    table = torch.tensor(factor, dtype=torch.float32, device=device)
+    guide = squares.to(device)
+    value = edges.edge_weights(images.to(device), table, 0.3, weights, guide)
+    given_squares = squares.double().numpy()
+    expected = expected_weights(images, factor, 0.3, given_squares)
+    np.testing.assert_allclose(weights.cpu(), expected, rtol=2e-6)
+    total = (1 / expected_weights(images, factor, 0.0, given_squares)).sum()
+    assert value == pytest.approx(total, rel=1e-6)
+    assert torch.equal(guide.cpu(), squares)
 
 
 @pytest.mark.parametrize("stretch", [1, 3, 8, 50])

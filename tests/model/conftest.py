@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bids_unires.geometry import Grid
-from bids_unires.model import Observation
+from bids_unires.model import ForwardOperator, Observation, SliceProfile
 
 FOLDER = Path(__file__).parents[1] / "data" / "jtv2mm"
 
@@ -49,3 +49,17 @@ def sine_field(reference_problem: ReferenceProblem) -> torch.Tensor:
         for c in range(len(reference_problem.contrasts))
     ]
     return torch.tensor(np.stack(images), dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def trilinear_start(reference_problem: ReferenceProblem) -> torch.Tensor:
+    """The images the reference starts from: point samples of the scans, 0 beyond their centres."""
+    points = SliceProfile("dirac", "dirac")
+    return torch.stack(
+        [
+            ForwardOperator(scan.grid, reference_problem.grid, profile=points).forward(
+                torch.as_tensor(scan.data)
+            )
+            for (scan,) in reference_problem.contrasts
+        ]
+    )

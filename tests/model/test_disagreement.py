@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_unires.geometry import Grid
-from bids_unires.model import NoiseEstimate, Observation, SliceProfile, solve
-from bids_unires.model.disagreement import DEGREES_OF_FREEDOM, solve_weighted, weigh
+from bids_unires.model.disagreement import DEGREES_OF_FREEDOM, weigh
 
 SHAPE = (24, 20, 16)
 NOISE_SD = 2.0
 INSIDE = np.ones(SHAPE, dtype=bool)
-NOISE = NoiseEstimate(NOISE_SD, 0.0, 100.0, "rice-mixture")
-CPU = torch.device("cpu")
 
 
 def normal(sd: float, seed: int = 0) -> np.ndarray:
@@ -81,51 +76,3 @@ def test_air_does_not_hide_disagreement() -> None:
 
 def test_a_scan_without_head_keeps_its_noise() -> None:
     assert weigh_one(normal(NOISE_SD), np.zeros(SHAPE, dtype=bool), NOISE_SD)[0] == NOISE_SD
-
-
-def repeats(count: int, corrupted: bool) -> list[Observation]:
-    """Scans of a block, the last one with a quarter of its slices spoiled if asked for."""
-    block = np.full(SHAPE, 40.0, dtype=np.float32)
-    block[6:18, 5:15, 4:12] = 120.0
-    scans = [block + normal(NOISE_SD, seed) for seed in range(count)]
-    if corrupted:
-        scans[-1][::4] *= 0.3
-    points = SliceProfile("dirac", "dirac")
-    return [Observation(scan, np.eye(4), NOISE_SD**-2, points) for scan in scans]
-
-
-def error(images: torch.Tensor) -> float:
-    """Root mean square distance to the block, away from the box's faces."""
-    clean = repeats(1, False)[0].data - normal(NOISE_SD, 0)
-    inner = (slice(1, -1),) * 3
-    return float(np.sqrt(np.mean((images[0].numpy() - clean)[inner] ** 2)))
-
-
-def weighted_error(count: int, corrupted: bool) -> float:
-    found = solve_weighted(
-        [repeats(count, corrupted)],
-        [[NOISE] * count],
-        Grid(SHAPE, np.eye(4)),
-        [0.02],
-        tolerance=1e-4,
-        max_iter=60,
-        device=CPU,
-    )
-    return error(found.solution.images)
-
-
-def plain_error(count: int, corrupted: bool) -> float:
-    grid = Grid(SHAPE, np.eye(4))
-    return error(solve([repeats(count, corrupted)], grid, [0.02], device="cpu").images)
-
-
-def test_spoiled_slices_are_not_believed() -> None:
-    assert weighted_error(4, True) < 0.5 * plain_error(4, True)
-
-
-def test_repeats_that_agree_are_averaged_as_before() -> None:
-    assert weighted_error(3, False) == pytest.approx(plain_error(3, False), rel=0.02)
-
-
-def test_a_single_scan_is_left_alone() -> None:
-    assert weighted_error(1, True) == pytest.approx(plain_error(1, True), rel=1e-6)

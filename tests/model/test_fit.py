@@ -25,14 +25,13 @@ from bids_unires.geometry import (
     scaling,
     translation,
 )
-from bids_unires.model import NoiseEstimate, Observation, SliceProfile, fit, super_resolve
-from bids_unires.model.disagreement import solve_weighted
+from bids_unires.model import NoiseEstimate, SliceProfile, fit, super_resolve
 from bids_unires.model.fit import (
     SuperResolution,
-    check_memory,
-    footprint_margin,
+    interpolate,
     regularisation,
 )
+from bids_unires.model.tiers import solve_in_tiers
 from bids_unires.volume import Volume
 
 # A head of natural size in voxels that are coarse for one, so that everything is quick.
@@ -143,7 +142,7 @@ def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     np.testing.assert_array_equal(result.poses[0][0], np.eye(4))
     assert result.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
     assert result.profiles == ((SliceProfile("dirac", "rect", axis=2),),)
-    assert result.lam == regularisation(result.noise, REG_SCALE)
+    assert result.lam == regularisation(result.noise, SETTINGS, ["MR"], [[0]])
     assert result.objective == tuple(seen)
     assert result.converged
     assert result.device == "cpu"
@@ -267,16 +266,6 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
 
 
-def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
-    grid = Grid((400, 400, 400), np.eye(4))
-    observation = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
-    check_memory(grid, [[observation]], None)
-    check_memory(grid, [[observation]], 2**33)
-    for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
-        with pytest.raises(BadDataError, match="400 x 400 x 400"):
-            check_memory(grid, contrasts, limit)
-
-
 def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -293,11 +282,11 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     def solve_or_run_out(*arguments: Any, device: torch.device, **options: Any) -> Any:
         if device.type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return solve_weighted(*arguments, device=device, **options)
+        return solve_in_tiers(*arguments, device=device, **options)
 
     monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(fit, "solve_weighted", solve_or_run_out)
+    monkeypatch.setattr(fit, "solve_in_tiers", solve_or_run_out)
     volume = scan(slice_grid(2))
     result = super_resolve([[volume]], BRIEF)
     assert result.device == "cpu"
@@ -327,21 +316,23 @@ def test_a_constant_scan_is_refused() -> None:
         super_resolve([[(np.full((20, 20, 20), 7.0), np.eye(4))]], device="cpu")
 
 
-def test_the_margin_holds_the_widest_profile_in_any_orientation() -> None:
-    grid = Grid((40, 40, 40), np.eye(4))
-    slices = Observation(np.ones((40, 40, 5), np.float32), np.diag([1.0, 1.0, 8.0, 1.0]))
-    points = Observation(np.ones((40, 40, 40), np.float32), np.eye(4))
-    # A rect of 8 voxels reaches 5 beyond its centre once interpolated, the last with weight 0.
-    assert footprint_margin(grid, [[slices]]) == 6
-    assert footprint_margin(grid, [[points]]) == 1
-    assert footprint_margin(grid, [[points], [points, slices]]) == 6
-
-
 def test_regularisation_is_shared_between_contrasts() -> None:
     estimates = [NoiseEstimate(1.0, 0.0, mean, "rice-mixture") for mean in (100.0, 300.0, 50.0)]
-    first, second = regularisation([estimates[:2], estimates[2:]], 4.0)
-    assert first == pytest.approx(4 / np.sqrt(2) / 200)
-    assert second == pytest.approx(4 / np.sqrt(2) / 50)
+    contrasts = [estimates[:2], estimates[2:]]
+    settings = ModelSettings(reg_scale=4.0)
+    first, second = regularisation(contrasts, settings, ["MR", "MR"], [[1], [0]])
+    assert first == pytest.approx(4 / 200)
+    assert second == pytest.approx(4 / 50)
+    shared = regularisation(contrasts, settings, ["MR", "MR"], [[0, 1]])
+    assert shared == pytest.approx([np.sqrt(2) * first, np.sqrt(2) * second])
+    # Between air and bone lies far more than between soft tissues, which matter in CT.
+    assert regularisation(contrasts, settings, ["MR", "CT"], [[0], [1]])[1] == pytest.approx(
+        4 * second
+    )
+    denoising = replace(settings, method="denoise")
+    assert regularisation(contrasts, denoising, ["MR", "CT"], [[0], [1]])[1] == pytest.approx(
+        second
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -350,3 +341,104 @@ def test_the_gpu_finds_the_same_images() -> None:
     cpu, gpu = (super_resolve([[volume]], FIXED, device) for device in ("cpu", "cuda"))
     assert gpu.objective[-1].objective == pytest.approx(cpu.objective[-1].objective, rel=1e-3)
     assert np.abs(gpu.images - cpu.images).mean() < 0.5
+
+
+def in_hounsfield(volume: Volume) -> Volume:
+    """The head as CT shows it: air at -1000, and water, which is 0, in the head."""
+    return Volume(np.round(volume.data * 10 - 1000).astype(np.float32), volume.affine)
+
+
+def test_ct_keeps_its_units_and_water_is_no_hole() -> None:
+    volume = in_hounsfield(scan(slice_grid(2)))
+    settings = replace(FIXED, reg_scale=4.0)
+    result = super_resolve([[volume]], settings, "cpu", modalities=["CT"])
+    truth = 10 * truth_on(result.grid) - 1000
+    core = np.zeros(result.grid.shape, dtype=bool)
+    points = apply_affine(result.grid.affine, np.moveaxis(np.indices(core.shape), 0, -1))
+    core[np.linalg.norm(points - np.array([0, -18, -54]), axis=-1) < 9] = True
+    assert core.sum() > 50
+    assert abs(float((result.images[0] - truth)[core].mean())) < 10
+    assert result.images.min() == pytest.approx(volume.data.min(), abs=60)
+    assert result.noise[0][0].noise_sd == pytest.approx(10 * NOISE_SD, rel=0.3)
+
+
+def test_denoising_keeps_the_voxels_of_the_scan() -> None:
+    volume = scan(slice_grid(2))
+    settings = replace(FIXED, voxel_size=(0, 0, 0), method="denoise")
+    result = super_resolve([[volume]], settings, "cpu")
+    assert result.grid == volume.grid
+    assert result.profiles == ((SliceProfile("dirac", "dirac"),),)
+    clean = np.mean([scan(slice_grid(2), seed=seed).data for seed in range(30)], axis=0)
+    inside = clean > 30
+    noisy, denoised = (
+        float(np.sqrt(np.mean((image - clean)[inside] ** 2)))
+        for image in (volume.data, result.images[0])
+    )
+    assert denoised < 0.9 * noisy
+
+
+def test_denoising_scans_on_different_grids_takes_the_finest_side() -> None:
+    settings = replace(BRIEF, voxel_size=(0, 0, 0), method="denoise")
+    result = super_resolve([[scan(slice_grid(2))], [scan(slice_grid(0))]], settings, "cpu")
+    np.testing.assert_allclose(result.grid.voxel_size, VOXEL_MM, atol=1e-6)
+
+
+def test_interpolation_passes_through_the_scan() -> None:
+    volume = scan(slice_grid(2))
+    result = interpolate([[volume]], replace(FIXED, method="linear"), "cpu")
+    at = apply_affine(
+        np.linalg.inv(volume.affine) @ result.grid.affine,
+        np.indices(result.grid.shape).reshape(3, -1).T,
+    )
+    expected = ndimage.map_coordinates(volume.data, at.T, order=1, mode="nearest")
+    inner = ((at >= 0) & (at <= np.array(volume.grid.shape) - 1)).all(axis=1)
+    np.testing.assert_allclose(result.images[0].ravel()[inner], expected[inner], atol=0.02)
+
+
+def test_uneven_slices_are_evened_out() -> None:
+    volume = scan(slice_grid(2))
+    sign = 1 - 2 * (np.arange(volume.grid.shape[2]) % 2)
+    uneven = Volume(volume.data * np.exp(0.1 * sign).astype(np.float32), volume.affine)
+    corrected = super_resolve([[uneven]], replace(FIXED, interleave_correction=True), "cpu")
+    assert corrected.interleaves[0][0] == pytest.approx(0.1, abs=0.005)
+    assert super_resolve([[uneven]], BRIEF, "cpu").interleaves == ((0.0,),)
+    truth, inside = truth_on(corrected.grid), in_head(corrected.grid)
+    even = super_resolve([[volume]], FIXED, "cpu")
+    assert (
+        decibels(corrected.images[0], truth, inside) > decibels(even.images[0], truth, inside) - 0.1
+    )
+    # In CT the slices are calibrated.
+    settings = replace(BRIEF, interleave_correction=True)
+    ct = super_resolve([[in_hounsfield(uneven)]], settings, "cpu", modalities=["CT"])
+    assert ct.interleaves == ((0.0,),)
+
+
+def test_on_a_smaller_grid_the_images_are_the_same() -> None:
+    volumes = [[scan(slice_grid(axis))] for axis in (0, 2)]
+    poses = [[np.eye(4)], [np.eye(4)]]
+    whole = super_resolve(volumes, FIXED, "cpu", poses=poses)
+    low = np.array([12, 14, 10])
+    box = Grid((24, 20, 26), whole.grid.affine @ translation(low))
+    part = super_resolve(volumes, FIXED, "cpu", poses=poses, grid=box)
+    assert part.grid == box
+    cut = tuple(slice(a, a + n) for a, n in zip(low, box.shape, strict=True))
+    difference = np.abs(part.images - whole.images[(slice(None), *cut)])
+    assert difference.mean() < 1
+    # Scans that reach beyond the grid leave no bright rim.
+    assert difference.max() < 60
+
+
+def test_a_start_is_used() -> None:
+    volumes = [[scan(slice_grid(2))]]
+    cold = super_resolve(volumes, FIXED, "cpu")
+    warm = super_resolve(volumes, FIXED, "cpu", grid=cold.grid, poses=cold.poses, start=cold.images)
+    first, last = cold.objective[0].objective, cold.objective[-1].objective
+    assert warm.objective[0].objective - last < 0.1 * (first - last)
+    assert np.abs(warm.images - cold.images).mean() < 0.2
+
+
+def test_residuals_of_a_good_fit_look_like_noise() -> None:
+    result = super_resolve([[scan(slice_grid(2))]], FIXED, "cpu")
+    (statement,) = result.residuals[0]
+    assert 0.5 < statement.sd < 1.5
+    assert abs(statement.mean) < 0.25

@@ -11,7 +11,6 @@ import torch
 
 from bids_unires.geometry import Grid
 from bids_unires.model import Objective, ObjectiveValue, Observation, SliceProfile
-from bids_unires.model.solver import interpolated_start
 
 CPU = torch.device("cpu")
 GRID = Grid((10, 9, 12), np.eye(4))
@@ -30,10 +29,9 @@ def assert_like_reference(value: ObjectiveValue, expected: dict[str, float]) -> 
 
 
 def test_the_reference_s_value_at_the_trilinear_start(
-    reference_problem: Any, reference_objective: Objective
+    reference_problem: Any, reference_objective: Objective, trilinear_start: torch.Tensor
 ) -> None:
-    start = interpolated_start(reference_problem.contrasts, reference_problem.grid, CPU)
-    value = reference_objective.value(start)
+    value = reference_objective.value(trilinear_start)
     assert_like_reference(value, reference_problem.expected["objective_at_trilinear_start"])
 
 

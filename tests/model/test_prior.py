@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_unires.geometry import Grid
-from bids_unires.model.prior import JointTotalVariation, differences, differences_adjoint
+from bids_unires.model.prior import (
+    JointTotalVariation,
+    differences,
+    differences_adjoint,
+    edge_squares,
+)
 
 ARRAYS = np.load(Path(__file__).parents[1] / "data" / "operators.npz")
 CPU = torch.device("cpu")
@@ -123,3 +128,30 @@ def test_an_edge_is_cheaper_where_another_contrast_has_one() -> None:
 def test_a_regularisation_that_is_none_is_refused(lam: list[float]) -> None:
     with pytest.raises(ValueError, match="lam must be above 0"):
         JointTotalVariation(GRID, lam, CPU)
+
+
+def test_a_guide_stands_for_contrasts_that_are_given() -> None:
+    images, lam = noise(3, *GRID.shape), (0.3, 2.0, 0.7)
+    guide = edge_squares(images[:2], GRID, lam[:2])
+    guided = JointTotalVariation(GRID, lam[2:], CPU, guide)
+    together = JointTotalVariation(GRID, lam, CPU)
+    weights, expected = torch.empty(GRID.shape), torch.empty(GRID.shape)
+    value = guided.majorise(images[2:], 0.1, weights)
+    assert value == pytest.approx(together.majorise(images, 0.1, expected), rel=1e-6)
+    torch.testing.assert_close(weights, expected, rtol=1e-5, atol=0)
+    assert guided.value(images[2:]) == pytest.approx(exact(images, lam), rel=1e-6)
+
+
+def test_an_edge_is_cheaper_where_the_guide_has_one() -> None:
+    edge = torch.zeros(1, *GRID.shape)
+    edge[:, :3] = 1.0
+    guide = edge_squares(edge, GRID, [1.0])
+    prior = JointTotalVariation(GRID, [1.0], CPU, guide)
+    nothing = prior.value(torch.zeros_like(edge))
+    along, elsewhere = (prior.value(image) - nothing for image in (edge, edge.flip(1)))
+    assert along < 0.7 * elsewhere
+
+
+def test_a_guide_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="guide must have shape"):
+        JointTotalVariation(GRID, [1.0], CPU, torch.zeros(2, 2, 2))

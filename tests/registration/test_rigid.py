@@ -146,6 +146,18 @@ def test_coregister_keeps_the_first_scan_and_ignores_threads(reference: Volume) 
     )
 
 
+@pytest.mark.parametrize("sheared", ["moving", "both"])
+def test_tilted_gantry_changes_nothing(reference: Volume, sheared: str) -> None:
+    """Slices shifted along y from one to the next: axes that are not at right angles."""
+    pose = motion((6.0, -4.0, 8.0), (6.0, -10.0, 5.0))
+    shear = np.eye(4)
+    shear[1, 2] = np.tan(np.deg2rad(20.0))
+    tilted = shear @ centred(*AXIAL)
+    fixed = scan(tilted, AXIAL[1], np.eye(4), seed=1) if sheared == "both" else reference
+    moving = scan(tilted, AXIAL[1], pose, seed=2)
+    assert_same_pose(align_rigid(fixed, moving, threads=2).pose, pose)
+
+
 def test_constant_scan_is_refused(reference: Volume) -> None:
     flat = Volume(np.full((20, 20, 20), 7, dtype=np.float32), np.eye(4), Path("flat.nii.gz"))
     with pytest.raises(BadDataError, match=r"flat\.nii\.gz"):

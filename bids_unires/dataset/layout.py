@@ -1,0 +1,122 @@
+"""The pybids index of a dataset: anatomical images and CT, by name only."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Collection, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import CT_SUFFIX
+from ..errors import InvalidDatasetError, OutputError, UsageError
+from .entities import ENTITY_KEYS
+
+if TYPE_CHECKING:
+    from bids.layout import BIDSLayout
+
+DATATYPES = ("anat", CT_SUFFIX)
+LABEL_SUFFIX = "dseg"
+
+
+def index_images(
+    root: Path,
+    suffixes: Collection[str],
+    participants: Sequence[str],
+    database: Path | None = None,
+) -> BIDSLayout:
+    """Index the images of a dataset by their names; sidecars are not looked at.
+
+    Parameters
+    ----------
+    root
+        Root of the dataset.
+    suffixes
+        Suffixes worth indexing.
+    participants
+        Labels worth indexing; none stands for all.
+    database
+        Folder that keeps the index, or has kept one; it then holds all suffixes and all
+        participants. In memory if None.
+
+    Raises
+    ------
+    InvalidDatasetError
+        If the dataset cannot be indexed.
+    OutputError
+        If the database cannot be used.
+    UsageError
+        If the database is that of another dataset.
+    """
+    import bids
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+    from sqlalchemy.exc import SQLAlchemyError
+
+    root = root.absolute()
+    if database is not None:
+        try:
+            database.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{database} cannot be created: {error.strerror}") from error
+    # A database outlives this run, so it holds everything.
+    ignored = _ignored(suffixes, participants) if database is None else _ignored((), ())
+    indexer = BIDSLayoutIndexer(validate=False, ignore=[ignored], index_metadata=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layout = BIDSLayout(
+                str(root),
+                validate=False,
+                derivatives=False,
+                config=[_layout_config(root)],
+                database_path=str(database) if database is not None else None,
+                indexer=indexer,
+            )
+    except SQLAlchemyError as error:
+        raise OutputError(
+            f"the index database in {database} cannot be used "
+            f"({str(error).splitlines()[0]}): name a writable folder or leave it out"
+        ) from error
+    except (OSError, ValueError, bids.exceptions.PyBIDSError) as error:
+        raise InvalidDatasetError(
+            f"{root} cannot be indexed: {' '.join(str(error).split())}"
+        ) from error
+    if Path(layout.root) != root:
+        raise UsageError(
+            f"{database} holds the index of {layout.root}, not of {root}: name another folder"
+        )
+    return layout
+
+
+def _layout_config(root: Path) -> dict[str, Any]:
+    """Take pybids' own entities, read off the path inside the dataset only, and add CT.
+
+    Its patterns look at the absolute path, so that a dataset kept below a
+    folder such as ``sub-01/anat`` would get that participant and datatype.
+    """
+    source = resources.files("bids.layout") / "config" / "bids.json"
+    config: dict[str, Any] = json.loads(source.read_text("utf-8"))
+    used = {*ENTITY_KEYS, "suffix", "datatype", "extension"}
+    config["entities"] = [entity for entity in config["entities"] if entity["name"] in used]
+    for entity in config["entities"]:
+        if entity["name"] == "datatype":
+            entity["pattern"] = entity["pattern"].replace("(anat|", "(anat|ct|")
+        if entity["name"] != "extension":
+            entity["pattern"] = f"^{re.escape(str(root))}(?=/).*?(?:{entity['pattern']})"
+    return config
+
+
+def _ignored(suffixes: Collection[str], participants: Sequence[str]) -> re.Pattern[str]:
+    """Every path inside the dataset that is neither a wanted image nor on the way to one.
+
+    It bounds the depth, so a link that leads back up is not followed in circles. Names that
+    are not UTF-8, which the index cannot hold, reach Python as lone surrogates.
+    """
+    labels = "|".join(map(re.escape, participants)) or r"[^/]+"
+    kinds = "|".join(map(re.escape, suffixes)) or r"[0-9A-Za-z]+"
+    folder = rf"sub-(?:{labels})(?:/ses-[^/]+)?"
+    image = rf"[^/\ud800-\udfff]+_(?:{kinds})\.nii(?:\.gz)?"
+    datatypes = "|".join(DATATYPES)
+    return re.compile(rf"^/(?!(?:{folder}(?:/(?:{datatypes})(?:/{image})?)?)?$)", re.DOTALL)

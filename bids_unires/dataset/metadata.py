@@ -1,0 +1,179 @@
+"""Sidecars of scans: found by the inheritance principle, read without trust."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from .content import unavailable
+from .entities import FileName, parse_name
+
+logger = logging.getLogger("bids_unires")
+
+# Converters that keep the whole DICOM header stay well below this.
+MAX_SIDECAR_BYTES = 4 * 2**20
+# A value may be a list of lists or an object of lists; nothing of use lies deeper.
+MAX_NESTING = 2
+
+_UNUSABLE = object()
+
+
+class SidecarError(ValueError):
+    """A JSON file cannot be used; the message says why and leaves the file to the caller."""
+
+
+def load_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> dict[str, Any]:
+    """Read a file that has to hold one JSON object.
+
+    Parameters
+    ----------
+    path
+        The file.
+    most_bytes
+        Larger files are not read.
+
+    Raises
+    ------
+    SidecarError
+        If it does not hold one, or is no regular file of a sane size.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SidecarError("it is no regular file")
+        if status.st_size > most_bytes:
+            raise SidecarError(f"it has {status.st_size / 2**20:.0f} MiB")
+        content = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SidecarError(unavailable(path) or str(error.strerror or error)) from error
+    except UnicodeDecodeError as error:
+        raise SidecarError("it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise SidecarError(
+            f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        ) from error
+    except RecursionError as error:
+        raise SidecarError("it is nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, SidecarError):
+            raise
+        raise SidecarError(f"it is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise SidecarError(f"it holds a JSON {type(content).__name__}, not an object")
+    return content
+
+
+class SidecarReader:
+    """Finds and reads the metadata of the images of one dataset.
+
+    Files above the folder of an image are read once for all images. A file that cannot be
+    used is named in a warning, once, and the images it speaks of go without it.
+
+    Parameters
+    ----------
+    root
+        Root of the dataset, absolute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listings: dict[Path, list[tuple[FileName, Path]]] = {}
+        self._inherited: dict[Path, dict[str, Any]] = {}
+
+    def metadata(self, image: Path) -> dict[str, Any]:
+        """Metadata of an image; a value close to the image replaces one further up."""
+        merged: dict[str, Any] = {}
+        for sidecar in self.applicable(image, ".json"):
+            if sidecar.parent == image.parent:
+                merged.update(_usable_content(sidecar))
+                continue
+            if sidecar not in self._inherited:
+                self._inherited[sidecar] = _usable_content(sidecar)
+            merged.update(self._inherited[sidecar])
+        return merged
+
+    def applicable(self, image: Path, extension: str) -> list[Path]:
+        """Files of an extension that speak of an image, from the most general on.
+
+        They have its suffix, lie in its folder or above, and their entities are all
+        among those of the image.
+        """
+        name = parse_name(image.name)
+        entities = name.comparable.items()
+        found = []
+        for folder in self._folders_down_to(image):
+            fitting = [
+                (len(other.entities), path)
+                for other, path in self._listing(folder)
+                if other.suffix == name.suffix
+                and other.extension == extension
+                and other.comparable.items() <= entities
+            ]
+            found += [path for _, path in sorted(fitting)]
+        return found
+
+    def _folders_down_to(self, image: Path) -> list[Path]:
+        steps = image.relative_to(self._root).parts[:-1]
+        return [self._root.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
+
+    def _listing(self, folder: Path) -> list[tuple[FileName, Path]]:
+        """Names in a folder that may say something about images."""
+        if folder not in self._listings:
+            listing = []
+            for name in os.listdir(folder):
+                if name.endswith((".json", ".tsv")):
+                    try:
+                        listing.append((parse_name(name), folder / name))
+                    except ValueError:
+                        logger.debug("%s is no BIDS name", folder / name)
+            self._listings[folder] = listing
+        return self._listings[folder]
+
+
+def _usable_content(sidecar: Path) -> dict[str, Any]:
+    """Values of a sidecar that can be used; what cannot be is named in a warning."""
+    try:
+        content = load_object(sidecar)
+    except SidecarError as error:
+        logger.warning(
+            "%s is not used: %s. Its images are taken to have no metadata of their own: "
+            "slices along the axis of the largest voxels, without gaps",
+            sidecar,
+            error,
+        )
+        return {}
+    present = {key: value for key, value in content.items() if value is not None}
+    usable = {key: _usable(value, MAX_NESTING) for key, value in present.items()}
+    dropped = sorted(key for key, value in usable.items() if value is _UNUSABLE)
+    if dropped:
+        logger.warning(
+            "%s: %s not used (no finite number, or nested too deeply)",
+            sidecar,
+            ", ".join(repr(key) for key in dropped),
+        )
+    return {key: value for key, value in usable.items() if value is not _UNUSABLE}
+
+
+def _usable(value: Any, levels: int) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _UNUSABLE
+    if isinstance(value, str):
+        # A lone surrogate, which JSON can spell and UTF-8 cannot.
+        return (
+            value
+            if value.isascii() or value == value.encode("utf-8", "ignore").decode()
+            else _UNUSABLE
+        )
+    if not isinstance(value, list | dict):
+        return value
+    if levels == 0:
+        return _UNUSABLE
+    inner = value.values() if isinstance(value, dict) else value
+    if any(_usable(item, levels - 1) is _UNUSABLE for item in inner):
+        return _UNUSABLE
+    return value

@@ -1,0 +1,75 @@
+"""How much memory a fit takes, before it starts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import BadDataError
+from ..geometry import Grid
+from .forward import intermediate_grid
+from .observation import Observation
+
+logger = logging.getLogger("bids_unires")
+
+# Interpreter, libraries and compiled kernels, before any image.
+_BASE_MEMORY = 700 * 2**20
+# Image-sized float32 arrays the solver holds for each contrast, and once.
+_ARRAYS_PER_CONTRAST = 7
+_SHARED_ARRAYS = 4
+_ARRAYS_PER_SCAN = 6
+
+
+def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: int | None) -> None:
+    """Refuse a fit that would not fit.
+
+    Raises
+    ------
+    BadDataError
+        If the estimate in bytes is above ``limit``.
+    """
+    needed = _BASE_MEMORY + memory_estimate(grid, contrasts)
+    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
+    if limit is not None and needed > limit:
+        raise BadDataError(
+            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} contrasts "
+            f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
+            "used: choose a larger voxel size, or give more memory"
+        )
+
+
+def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
+    """Bytes that images and scans of a fit take on the device it runs on."""
+    scans = [scan for repeats in contrasts for scan in repeats]
+    arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
+    largest_intermediate = max(
+        math.prod(intermediate_grid(grid, scan.grid, scan.profile).grid.shape) for scan in scans
+    )
+    values = (
+        arrays * math.prod(grid.shape)
+        + _ARRAYS_PER_SCAN * sum(math.prod(scan.grid.shape) for scan in scans)
+        + 2 * largest_intermediate
+    )
+    return 4 * values
+
+
+def device_with_room(
+    device: torch.device, grid: Grid, contrasts: Sequence[Sequence[Observation]]
+) -> torch.device:
+    """The device, or the CPU where a GPU has too little memory free."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    needed = memory_estimate(grid, contrasts)
+    if needed <= free:
+        return device
+    logger.warning(
+        "%s has %.1f GiB of memory free and about %.1f GiB are needed; the CPU takes over",
+        device,
+        free / 2**30,
+        needed / 2**30,
+    )
+    return torch.device("cpu")

@@ -1,0 +1,141 @@
+"""Sharp contrasts first: what thick slices may learn from them, and not the other way round.
+
+Where a contrast was measured in every voxel of the wanted images, its own scans say where
+its edges are. Contrasts of thick slices know that less well: in a prior shared by all, their
+staircases, their noise and what is left of a misalignment would decide where the sharp one
+is smoothed. So the sharp contrasts are solved for by themselves, and their edges then guide
+the others. The second objective is the joint one with the sharp images held fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import Grid
+from .alternation import UnifiedSolution, solve_unified
+from .noise import NoiseEstimate
+from .observation import Observation
+from .prior import edge_squares
+from .profile import NEARLY_EQUAL
+from .solver import Progress, Solution
+
+logger = logging.getLogger("bids_unires")
+
+
+def tiers(contrasts: Sequence[Sequence[Observation]], grid: Grid) -> tuple[tuple[int, ...], ...]:
+    """Contrasts in the order to solve for: those sharp on ``grid``, then the others.
+
+    A contrast is sharp where the voxels of one of its scans are hardly larger than the
+    wanted ones along any axis.
+
+    Returns
+    -------
+    tuple of tuple of int
+        Indices of contrasts; one or two groups, none of them empty.
+    """
+    finest = min(grid.voxel_size)
+    sharp = [
+        any(max(scan.grid.voxel_size) <= NEARLY_EQUAL * finest for scan in scans)
+        for scans in contrasts
+    ]
+    groups = (
+        tuple(c for c, is_sharp in enumerate(sharp) if is_sharp),
+        tuple(c for c, is_sharp in enumerate(sharp) if not is_sharp),
+    )
+    return tuple(group for group in groups if group)
+
+
+def solve_in_tiers(
+    contrasts: Sequence[Sequence[Observation]],
+    noise: Sequence[Sequence[NoiseEstimate]],
+    grid: Grid,
+    lam: Sequence[float],
+    *,
+    move: bool,
+    tolerance: float,
+    max_iter: int,
+    device: torch.device,
+    start: Tensor | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> UnifiedSolution:
+    """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
+
+    Parameters
+    ----------
+    contrasts, noise, grid, lam, move, tolerance, max_iter, device, start, on_progress
+        As for `solve_unified`; ``max_iter`` holds for each group of `tiers`.
+
+    Returns
+    -------
+    UnifiedSolution
+        Contrasts in the order they came in. The history adds the objective of the first
+        group to that of the second, whose beginning is a step up.
+    """
+    order = tiers(contrasts, grid)
+    found: list[UnifiedSolution] = []
+    guide = None
+    history: tuple[Progress, ...] = ()
+    for group in order:
+        offset = history[-1] if history else Progress(0.0, 0, 0.0)
+        part = solve_unified(
+            [contrasts[c] for c in group],
+            [noise[c] for c in group],
+            grid,
+            [lam[c] for c in group],
+            move=move,
+            tolerance=tolerance,
+            max_iter=max_iter,
+            device=device,
+            start=None if start is None else start[list(group)],
+            guide=guide,
+            on_progress=_after(offset, on_progress),
+        )
+        history += tuple(_shifted(progress, offset) for progress in part.solution.history)
+        found.append(part)
+        if len(found) < len(order):
+            logger.info("%d sharp of %d contrasts guide the others", len(group), len(contrasts))
+            guide = edge_squares(part.solution.images, grid, [lam[c] for c in group])
+    return _merged(order, found, history)
+
+
+def _shifted(progress: Progress, offset: Progress) -> Progress:
+    return Progress(
+        progress.seconds + offset.seconds,
+        progress.products + offset.products,
+        progress.objective + offset.objective,
+    )
+
+
+def _after(
+    offset: Progress, on_progress: Callable[[Progress], None] | None
+) -> Callable[[Progress], None] | None:
+    if on_progress is None:
+        return None
+    return lambda progress: on_progress(_shifted(progress, offset))
+
+
+def _merged(
+    order: Sequence[Sequence[int]],
+    found: Sequence[UnifiedSolution],
+    history: tuple[Progress, ...],
+) -> UnifiedSolution:
+    """One solution with the contrasts back in their places."""
+    if len(found) == 1:
+        return found[0]
+    places = np.argsort(np.concatenate([np.asarray(group) for group in order])).tolist()
+    images = torch.cat([part.solution.images for part in found])[places]
+    contrasts = [scans for part in found for scans in part.contrasts]
+    scales = [own for part in found for own in part.scales]
+    converged = all(part.solution.converged for part in found)
+    return replace(
+        found[0],
+        solution=Solution(images, history, converged),
+        contrasts=tuple(contrasts[place] for place in places),
+        scales=tuple(scales[place] for place in places),
+    )

@@ -1,0 +1,157 @@
+"""Climbing from one pose to the best one nearby, by mutual information."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+
+from ..geometry import Affine, apply_affine
+from .pyramid import COARSE_MM, RAS_TO_LPS, Pyramid
+
+SAMPLES_PER_LEVEL = 60_000
+HISTOGRAM_BINS = 32
+MAX_STEPS = 50
+SEED = 1
+SMALLEST_OVERLAP = 0.3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pose on trial; ``pose`` maps the reference's world to the moving scan's (RAS).
+
+    The score is the information times the part of the head that both scans see:
+    information alone favours poses that hide outside the image what does not fit.
+    """
+
+    pose: Affine
+    start: str
+    information: float = -math.inf
+    score: float = -math.inf
+
+
+class Matcher:
+    """Compares two scans at one level of their pyramids.
+
+    Parameters
+    ----------
+    reference, moving
+        The scans.
+    level
+        Voxel size in mm of the images to compare.
+    threads
+        Number of threads to use.
+    """
+
+    def __init__(self, reference: Pyramid, moving: Pyramid, level: float, threads: int) -> None:
+        self._reference = reference
+        self._moving = moving
+        self._fixed_image = reference.images[level]
+        self._moving_image = moving.images[level]
+        self._level = level
+        self._threads = threads
+        self._region = reference.region if level < COARSE_MM else None
+
+    def information(self, pose: Affine) -> float:
+        """Mattes mutual information at a pose (nat); minus infinity without overlap."""
+        method = self._method(pose, sitk.Euler3DTransform())
+        try:
+            return -float(method.MetricEvaluate(self._fixed_image, self._moving_image))
+        except RuntimeError:
+            return -math.inf
+
+    def refine(self, candidate: Candidate, smallest_step: float) -> Candidate:
+        """Climb from a candidate to the closest maximum over rigid motions.
+
+        Parameters
+        ----------
+        candidate
+            Where to start.
+        smallest_step
+            Length of step in mm at which the climb ends.
+        """
+        return self._climb(candidate, smallest_step, sitk.Euler3DTransform())
+
+    def refine_scaled(self, candidate: Candidate, smallest_step: float) -> Candidate:
+        """Climb as `refine` does, over rigid motions with one scale for all axes."""
+        return self._climb(candidate, smallest_step, sitk.Similarity3DTransform())
+
+    def _climb(
+        self, candidate: Candidate, smallest_step: float, motion: sitk.Transform
+    ) -> Candidate:
+        method = self._method(candidate.pose, motion)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=self._level / 2,
+            minStep=smallest_step,
+            numberOfIterations=MAX_STEPS,
+            relaxationFactor=0.8,
+            gradientMagnitudeTolerance=1e-6,
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        try:
+            found = method.Execute(self._fixed_image, self._moving_image)
+        except RuntimeError:
+            return replace(candidate, score=-math.inf)
+        pose = candidate.pose @ _matrix_of(found)
+        shared = shared_head(self._reference, self._moving, pose)
+        information = -float(method.GetMetricValue())
+        score = shared * information if shared >= SMALLEST_OVERLAP else -math.inf
+        return replace(candidate, pose=pose, score=score, information=information)
+
+    def _method(self, pose: Affine, motion: sitk.Transform) -> sitk.ImageRegistrationMethod:
+        method = sitk.ImageRegistrationMethod()
+        method.SetNumberOfThreads(self._threads)
+        method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
+        share = SAMPLES_PER_LEVEL / self._voxels_compared()
+        if self._region is not None:
+            method.SetMetricFixedMask(self._region)
+        if share < 1:
+            method.SetMetricSamplingStrategy(method.REGULAR)
+            method.SetMetricSamplingPercentage(share, SEED)
+        method.SetInterpolator(sitk.sitkLinear)
+        # What is searched for is a motion before the pose: near the identity, where no three
+        # angles are singular, however far the pose turns.
+        _set_centre(motion, RAS_TO_LPS[:3, :3] @ self._reference.centre)
+        method.SetMovingInitialTransform(_transform_of(pose))
+        method.SetInitialTransform(motion)
+        return method
+
+    def _voxels_compared(self) -> float:
+        if self._region is None:
+            return float(self._fixed_image.GetNumberOfPixels())
+        inside = sitk.GetArrayViewFromImage(self._region).sum()
+        return float(inside * np.prod(self._region.GetSpacing()) / self._level**3)
+
+
+def shared_head(reference: Pyramid, moving: Pyramid, pose: Affine) -> float:
+    """Fraction of the head that both scans see, of the scan that shows less of it."""
+    forth = moving.sees(apply_affine(pose, reference.head))
+    back = reference.sees(apply_affine(np.linalg.inv(pose), moving.head))
+    return max(forth, back)
+
+
+def _transform_of(pose: Affine) -> sitk.AffineTransform:
+    """SimpleITK's form of a pose (RAS)."""
+    lps = RAS_TO_LPS @ pose @ RAS_TO_LPS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(lps[:3, 3].tolist())
+    return transform
+
+
+def _set_centre(motion: sitk.Transform, centre: NDArray[np.float64]) -> None:
+    """Let a motion turn about a point: the first three of its fixed parameters."""
+    fixed = motion.GetFixedParameters()
+    motion.SetFixedParameters([*centre.tolist(), *fixed[3:]])
+
+
+def _matrix_of(motion: sitk.Transform) -> Affine:
+    """The matrix (RAS) of a linear transform of SimpleITK's: where it takes four points."""
+    lps = np.eye(4)
+    lps[:3, 3] = motion.TransformPoint([0.0, 0.0, 0.0])
+    for axis, point in enumerate(np.eye(3).tolist()):
+        lps[:3, axis] = motion.TransformPoint(point) - lps[:3, 3]
+    return np.asarray(RAS_TO_LPS @ lps @ RAS_TO_LPS)

@@ -1,0 +1,154 @@
+"""Templates: heads in a standard space, with masks of brain and head.
+
+The default template comes with the program, so that nothing has to be downloaded; all
+others come from TemplateFlow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import Literal
+
+import numpy as np
+
+from ..errors import BadDataError, InputOutputError, MissingInputError, UsageError
+from ..geometry import Grid
+from ..grid import mask_box, network_grid
+from ..loading import load_volume
+from ..volume import Volume
+from .masks import head_mask
+from .templateflow import TemplateFiles, cached_files, download
+
+logger = logging.getLogger("bids_unires")
+
+DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
+LARGEST_SIDE = 256
+PACKAGED_SOURCE = "packaged ICBM152 2009 head, 2 mm"
+
+FieldOfView = Literal["brain", "head"]
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A head that defines a standard space.
+
+    Parameters
+    ----------
+    name
+        Name of the space, one of TemplateFlow's.
+    image
+        T1w image with skull, about 1 or 2 mm.
+    brain, head
+        Masks, 1 inside and 0 outside; their grid may differ from the image's.
+    source
+        Where the image came from: a path or ``packaged ...``.
+    """
+
+    name: str
+    image: Volume
+    brain: Volume
+    head: Volume
+    source: str
+
+    def mask(self, fov: FieldOfView) -> Volume:
+        """The brain's or the head's mask."""
+        return self.brain if fov == "brain" else self.head
+
+
+def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
+    """Find a template: in TemplateFlow's cache, by download, or packaged with the program.
+
+    Parameters
+    ----------
+    name
+        Name of a template in TemplateFlow, without ``tpl-``.
+
+    Returns
+    -------
+    Template
+        Image and masks. The default template's masks are always the packaged ones: the
+        box that is made from them must not depend on what a machine has cached.
+
+    Raises
+    ------
+    MissingInputError
+        If the template is neither cached nor packaged and cannot be downloaded.
+    BadDataError
+        If a cached file cannot be read.
+    """
+    found = cached_files(name)
+    problem = ""
+    if found is None:
+        try:
+            found = download(name)
+        except MissingInputError as error:
+            problem = str(error)
+    if name == DEFAULT_TEMPLATE:
+        return _default_template(found, problem)
+    if found is None:
+        raise MissingInputError(problem)
+    return _from_files(name, found)
+
+
+def _default_template(found: TemplateFiles | None, problem: str) -> Template:
+    image, source = _packaged("icbm152_head_T1w.nii.gz"), PACKAGED_SOURCE
+    if found is None:
+        logger.info("%s; the packaged ICBM152 head takes its place", problem)
+    else:
+        try:
+            image, source = load_volume(found.t1w), str(found.t1w)
+        except (BadDataError, InputOutputError) as error:
+            logger.warning("%s; the packaged ICBM152 head takes its place", error)
+    brain, head = (_packaged(f"icbm152_{part}_mask.nii.gz") for part in ("brain", "head"))
+    return Template(DEFAULT_TEMPLATE, image, brain, head, source)
+
+
+def _from_files(name: str, found: TemplateFiles) -> Template:
+    image, brain = load_volume(found.t1w), load_volume(found.brain)
+    head = Volume(head_mask(image.data, image.affine).astype(np.float32), image.affine)
+    return Template(name, image, brain, head, str(found.t1w))
+
+
+def _packaged(file_name: str) -> Volume:
+    with as_file(files("bids_unires") / "templates" / file_name) as path:
+        return load_volume(path)
+
+
+def template_grid(template: Template, fov: FieldOfView, voxel_size: Sequence[float]) -> Grid:
+    """The grid that all participants share: a template's box with network-friendly sides.
+
+    Parameters
+    ----------
+    template
+        Gives the space and the box.
+    fov
+        What the grid has to hold.
+    voxel_size
+        In mm along each axis, ``(3,)``.
+
+    Returns
+    -------
+    Grid
+        Along the axes of the template's world, centred on the box of brain or head; every
+        side ``2^k`` or ``3 * 2^k`` and at most `LARGEST_SIDE`.
+
+    Raises
+    ------
+    UsageError
+        If the voxels are so small that the box does not fit.
+    ValueError
+        If a voxel size is not positive.
+    """
+    mask = template.mask(fov)
+    box = mask_box(mask.data > 0, mask.affine, voxel_size)
+    if max(box.shape) > LARGEST_SIDE:
+        extent = np.array(box.shape) * box.voxel_size
+        raise UsageError(
+            f"the template's {fov} takes {'x'.join(map(str, box.shape))} voxels of this size, "
+            f"and a common grid has at most {LARGEST_SIDE} along each axis: use --voxel-size "
+            f"{np.ceil(100 * extent.max() / LARGEST_SIDE) / 100:g} or more"
+        )
+    return network_grid(box, "pow23")

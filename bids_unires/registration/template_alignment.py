@@ -1,0 +1,150 @@
+"""Alignment of a scan to a template: rigid, or rigid with one scale for all axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadDataError
+from ..geometry import Affine, apply_affine, scaling, translation
+from ..volume import Volume
+from .matching import Candidate, Matcher
+from .pyramid import Pyramid, build_pyramid, compared_in
+from .rigid import LEVELS, POSE_DIGITS, Level, search, starting_poses
+from .template import Template
+
+AlignmentKind = Literal["rigid", "similarity"]
+
+SMALLEST_SCALE, LARGEST_SCALE = 0.8, 1.25
+"""Heads of adults and of children from about two years on differ by less from templates."""
+
+USUAL_HEAD_SCALE = 0.92
+"""Where the search starts: size of a head in units of the MNI152 space's."""
+
+AIR_BELOW_HOUNSFIELD = -500.0
+# Of the logarithm; up to 0.06 was seen in MR, and 0.13 in a scan without a brain.
+LARGEST_CHANGE_OF_SCALE = 0.09
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateAlignment:
+    """Where a scan lies relative to a template.
+
+    Parameters
+    ----------
+    matrix
+        ``(4, 4)`` float64, the scan's world mm to the template's world mm (RAS).
+        ``matrix @ affine`` puts the scan onto the template.
+    kind
+        ``rigid`` or ``similarity``.
+    scale
+        Factor on lengths, 1 if rigid: above 1 the template is larger than the head.
+    metric
+        Mattes mutual information of the best similarity, in nat; larger is better.
+    """
+
+    matrix: Affine
+    kind: AlignmentKind
+    scale: float
+    metric: float
+
+
+def align_to_template(
+    volume: Volume, template: Template, *, kind: AlignmentKind, threads: int
+) -> TemplateAlignment:
+    """Find the pose that puts a scan of a head onto a template.
+
+    Parameters
+    ----------
+    volume
+        Scan of a head or a part of it, of any contrast, resolution and orientation.
+    template
+        What to align to.
+    kind
+        ``rigid`` keeps sizes; ``similarity`` also scales, by one factor.
+    threads
+        Number of threads to use. The pose depends on it by less than a micrometre.
+
+    Returns
+    -------
+    TemplateAlignment
+        The best pose found.
+
+    Raises
+    ------
+    BadDataError
+        If the scan has no contrast, or does not match the template in any pose at a
+        plausible scale, `SMALLEST_SCALE` to `LARGEST_SCALE`.
+
+    Notes
+    -----
+    Templates are larger than most heads (the MNI152 space by about a tenth), and a rigid fit
+    of two sizes is ambiguous. So the search is over similarities in both cases, and
+    ``rigid`` keeps their rotation and where they put the middle of the brain. Once the
+    pose is roughly known only the brain counts: jaw, neck and scalp of one person change
+    with position and from person to person more than the brain does. CT, and images in
+    which the brain is not found, are aligned by the head.
+    """
+    fixed = build_pyramid(template.image, threads)
+    moving = build_pyramid(volume, threads)
+    starts = starting_poses(fixed, moving, USUAL_HEAD_SCALE)
+    head = search(fixed, moving, starts, Matcher.refine_scaled, levels=LEVELS[:-1], threads=threads)
+    by_brain = _refined(head, compared_in(fixed, template.brain), moving, LEVELS[1:], threads)
+    if _is_ct(volume) or not _close(head, by_brain):
+        best = _refined(head, fixed, moving, LEVELS[-1:], threads)
+    else:
+        best = by_brain
+    matrix = np.asarray(np.linalg.inv(best.pose), dtype=np.float64)
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+        raise BadDataError(
+            f"{volume.path or 'a scan'} does not fit the template {template.name}: best with "
+            f"its size times {scale:.2f}; is it a head? Otherwise use --align none"
+        )
+    if kind == "rigid":
+        matrix = _without_scale(matrix, scale, _centre(template.brain))
+        scale = 1.0
+    return TemplateAlignment(np.round(matrix, POSE_DIGITS), kind, scale, best.information)
+
+
+def _refined(
+    start: Candidate, fixed: Pyramid, moving: Pyramid, levels: Sequence[Level], threads: int
+) -> Candidate:
+    """Climb from one candidate, level by level."""
+    candidate = start
+    for level, _, smallest_step in levels:
+        candidate = Matcher(fixed, moving, level, threads).refine_scaled(candidate, smallest_step)
+    return candidate
+
+
+def _is_ct(volume: Volume) -> bool:
+    """Whether intensities are in Hounsfield units, where a brain shows next to no contrast."""
+    return bool(np.nanmin(volume.data) < AIR_BELOW_HOUNSFIELD)
+
+
+def _close(head: Candidate, brain: Candidate) -> bool:
+    """Whether a fit to the brain agrees with the fit to the head that it started from.
+
+    Sizes of head and brain go together, so one that shrank or grew has found no brain to
+    hold on to.
+    """
+    if brain.score == -math.inf:
+        return False
+    factor = np.cbrt(np.linalg.det(brain.pose[:3, :3]) / np.linalg.det(head.pose[:3, :3]))
+    return bool(abs(np.log(factor)) < LARGEST_CHANGE_OF_SCALE)
+
+
+def _without_scale(matrix: Affine, scale: float, fixed_point: NDArray[np.float64]) -> Affine:
+    """The rigid motion that turns alike and agrees at one point of the template ``(3,)``."""
+    unscale = translation(fixed_point) @ scaling([1 / scale] * 3) @ translation(-fixed_point)
+    return np.asarray(unscale @ matrix)
+
+
+def _centre(mask: Volume) -> NDArray[np.float64]:
+    """Centre of a mask in world mm, ``(3,)``."""
+    return np.asarray(apply_affine(mask.affine, np.argwhere(mask.data > 0)).mean(axis=0))

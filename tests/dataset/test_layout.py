@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bids_unires.dataset.layout import index_images
+from bids_unires.errors import OutputError, UsageError
+
+DatasetMaker = Callable[..., Path]
+FileAdder = Callable[..., Path]
+
+
+def names(
+    root: Path,
+    *suffixes: str,
+    participants: tuple[str, ...] = (),
+    database: Path | None = None,
+) -> list[str]:
+    files = index_images(root, suffixes, participants, database).get(return_type="filename")
+    return sorted(os.path.relpath(file, root) for file in files)
+
+
+def test_only_wanted_images_are_indexed(make_dataset: DatasetMaker, add_image: FileAdder) -> None:
+    root = make_dataset("sub-01_T1w", "sub-01_T2w", "sub-10_T1w", T1w={"EchoTime": 1})
+    add_image(root, "sub-01_ct", {"KVP": 120}, datatype="ct")
+    for elsewhere in ("func", "derivatives/sub-01/anat", "sub-01/func", "sub-01/anat/old"):
+        (root / elsewhere).mkdir(parents=True, exist_ok=True)
+        (root / elsewhere / "sub-01_run-9_T1w.nii.gz").touch()
+    t1w = ["sub-01/anat/sub-01_T1w.nii.gz", "sub-10/anat/sub-10_T1w.nii.gz"]
+    assert names(root, "T1w") == t1w
+    assert names(root, "T1w", participants=("1", "10")) == t1w[1:]
+    assert names(root, "T1w", "ct", participants=("01",)) == [t1w[0], "sub-01/ct/sub-01_ct.nii.gz"]
+
+
+def test_ct_is_a_datatype(make_dataset: DatasetMaker, add_image: FileAdder) -> None:
+    root = make_dataset("sub-01_T1w")
+    add_image(root, "sub-01_ce-iodine_ct", datatype="ct")
+    layout = index_images(root, ["T1w", "ct"], ())
+    (image,) = layout.get(datatype="ct", suffix="ct", subject="01", ceagent="iodine")
+    assert image.get_entities()["datatype"] == "ct"
+    assert len(layout.get(datatype="anat")) == 1
+
+
+def test_links_that_lead_back_are_not_followed_in_circles(make_dataset: DatasetMaker) -> None:
+    root = make_dataset("sub-01_T1w")
+    (root / "sub-01/anat/up").symlink_to("..")
+    (root / "sub-01/ses-loop").symlink_to("../sub-01")
+    (root / "sub-01/anat/loop").symlink_to("loop")
+    (root / "sub-02").symlink_to("sub-01")
+    (root / "sub-03").symlink_to("sub-03")
+    (root / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to("../../sub-01")
+    assert names(root, "T1w", "T2w", participants=("01",)) == [
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/ses-loop/anat/sub-01_T1w.nii.gz",
+    ]
+
+
+def test_names_that_no_index_can_hold(make_dataset: DatasetMaker) -> None:
+    root = make_dataset("sub-01_T1w")
+    (root / "sub-01/anat").joinpath(os.fsdecode(b"sub-01_acq-\xff_T1w.nii.gz")).touch()
+    (root / "sub-01/anat/sub-01_acq-\n_T1w.nii.gz").touch()
+    (root / "sub-01/anat/sub-01_acq-'; DROP TABLE files;_T1w.nii.gz").touch()
+    assert "sub-01/anat/sub-01_T1w.nii.gz" in names(root, "T1w")
+
+
+@pytest.mark.parametrize("name", ["my data", 'it\'s "raw"', "Größe", "a%20b#c", "(x|y)+", "sub-9"])
+def test_datasets_may_have_any_name(make_dataset: DatasetMaker, name: str) -> None:
+    root = make_dataset("sub-01_T1w", root=name)
+    (image,) = index_images(root, ["T1w"], ()).get(subject="01", suffix="T1w", datatype="anat")
+    assert Path(image.path) == root / "sub-01/anat/sub-01_T1w.nii.gz"
+
+
+def test_a_database_holds_all_and_belongs_to_one_dataset(
+    make_dataset: DatasetMaker, tmp_path: Path
+) -> None:
+    root = make_dataset("sub-01_T1w", "sub-02_T2w")
+    database = tmp_path / "index"
+    assert len(names(root, "T1w", participants=("01",), database=database)) == 2
+    with pytest.raises(UsageError, match="name another folder"):
+        names(make_dataset("sub-01_T1w", root="other"), "T1w", database=database)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        names(root, "T1w", database=tmp_path / "file")

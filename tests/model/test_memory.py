@@ -1,0 +1,21 @@
+"""Memory is estimated before a fit starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_unires.errors import BadDataError
+from bids_unires.geometry import Grid
+from bids_unires.model import Observation
+from bids_unires.model.memory import check_memory
+
+
+def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
+    grid = Grid((400, 400, 400), np.eye(4))
+    observation = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
+    check_memory(grid, [[observation]], None)
+    check_memory(grid, [[observation]], 2**33)
+    for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
+        with pytest.raises(BadDataError, match="400 x 400 x 400"):
+            check_memory(grid, contrasts, limit)

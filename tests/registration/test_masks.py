@@ -1,0 +1,94 @@
+"""Head and brain masks: known shapes are found under noise, shading and empty background."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_unires.geometry import Affine, Grid, apply_affine, scaling, translation
+from bids_unires.registration import (
+    Template,
+    TemplateAlignment,
+    brain_mask_from_template,
+    head_mask,
+)
+from bids_unires.volume import Volume
+
+SHAPE = (88, 100, 32)
+AFFINE = scaling((2.0, 2.0, 6.0)) @ translation(-(np.array(SHAPE) - 1) / 2)
+WORLD = apply_affine(AFFINE, np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1))
+
+
+def ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    return (((WORLD - centre) / radii) ** 2).sum(axis=-1) < 1
+
+
+HEAD = ellipsoid((0, 0, 0), (66, 82, 75))
+SKULL = ellipsoid((0, 0, 0), (61, 77, 70)) & ~ellipsoid((0, 0, 0), (55, 71, 64))
+
+
+def anatomy() -> np.ndarray:
+    """Scalp, dark skull, brain with dark ventricles, an air-filled sinus, and a coil marker."""
+    image = np.where(HEAD, 100.0, 0.0)
+    image[SKULL] = 12.0
+    image[ellipsoid((0, 0, 0), (10, 30, 15))] = 20.0
+    image[ellipsoid((0, 60, -30), (12, 12, 12))] = 0.0
+    image[ellipsoid((80, 90, 80), (4, 4, 12))] = 100.0
+    return image
+
+
+def overlap(found: np.ndarray, true: np.ndarray) -> float:
+    """Dice's coefficient."""
+    return 2 * float((found & true).sum()) / float(found.sum() + true.sum())
+
+
+def noisy(image: np.ndarray, sd: float) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(scale=sd, size=(2, *image.shape))
+    return np.hypot(image + noise[0], noise[1])
+
+
+SHADING = 1 / (1 + np.exp(WORLD[..., 2] / 50)) + 0.3
+
+SCANS = {
+    "noise": noisy(anatomy(), 5.0),
+    "shading": noisy(anatomy() * SHADING, 3.0),
+    "background set to 0": np.where(HEAD, noisy(anatomy(), 3.0), 0.0),
+    "bright fat": noisy(anatomy() + 400 * (HEAD & ~ellipsoid((0, 0, 0), (62, 78, 71))), 5.0),
+    "CT": noisy(np.where(HEAD, 1040 + 1000 * SKULL, 0.0), 10.0) - 1000,
+    "CT padded": np.where(WORLD[..., 0] > 70, -3024.0, np.where(HEAD, 40.0, -1000.0)),
+    "missing values": np.where(WORLD[..., 1] < -90, np.nan, noisy(anatomy(), 5.0)),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_head_is_found_and_filled(name: str) -> None:
+    found = head_mask(SCANS[name].astype(np.float32), AFFINE)
+    assert found.shape == SHAPE
+    assert overlap(found, HEAD) > 0.97
+    assert found[ellipsoid((0, 0, 0), (50, 66, 60))].all()
+
+
+def test_head_cut_by_the_field_of_view_is_filled_to_the_edge() -> None:
+    cut = slice(0, 14)
+    found = head_mask(SCANS["noise"][:, :, cut].astype(np.float32), AFFINE)
+    assert overlap(found, HEAD[:, :, cut]) > 0.97
+
+
+def test_constant_image_has_no_head() -> None:
+    assert not head_mask(np.full((8, 8, 8), 5, dtype=np.float32), np.eye(4)).any()
+
+
+def test_template_s_brain_comes_back_through_the_alignment() -> None:
+    brain = ellipsoid((5, -10, 0), (50, 65, 55))
+    volume = Volume(brain.astype(np.float32), AFFINE)
+    template = Template("ellipsoid", volume, volume, volume, "test")
+    matrix: Affine = translation((4.0, 12.0, -6.0)) @ scaling([1.1] * 3)
+    alignment = TemplateAlignment(matrix, "similarity", 1.1, 1.0)
+    # The participant's image shows the same brain where the matrix takes it from.
+    grid = Grid(SHAPE, np.linalg.inv(matrix) @ AFFINE)
+    np.testing.assert_array_equal(brain_mask_from_template(grid, alignment, template), brain)
+    fine = brain_mask_from_template(Grid((40, 40, 40), np.eye(4)), alignment, template)
+    points = apply_affine(matrix, np.argwhere(fine))
+    radius = np.linalg.norm((points - (5, -10, 0)) / (50, 65, 55), axis=1)
+    assert fine.any()
+    assert radius.max() < 1.08
