@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from . import runtime, slabs
 from .sampling import Sampling
+from .sharpening import Coefficients, add_sharpened, sharpen
 from .warp_backend import SlabInterpolation
 
 
@@ -64,6 +66,40 @@ class ComposedDataTerm:
         weighted = self._precision * residual
         self._operator.add_adjoint(weighted, target)
         return 0.5 * float(torch.sum(weighted.double() * residual))
+
+
+class SharpenedDataTerm:
+    """Data term of an image that is sharpened before it is interpolated.
+
+    Parameters
+    ----------
+    inner
+        Data term of the sharpened image.
+    coefficients
+        How much it is sharpened along each axis; see `sharpen`.
+    workspace
+        ``(2, X, Y, Z)``, memory that several data terms may share.
+    """
+
+    def __init__(self, inner: DataTerm, coefficients: Coefficients, workspace: Tensor) -> None:
+        self._inner = inner
+        self._coefficients = coefficients
+        self._image, self._gradient = workspace
+
+    def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(self._inner.add_gradient, image, gradient)
+
+    def add_normal(self, image: Tensor, product: Tensor) -> float:
+        """See :class:`DataTerm`."""
+        return self._add(self._inner.add_normal, image, product)
+
+    def _add(self, add: Callable[[Tensor, Tensor], float], image: Tensor, target: Tensor) -> float:
+        sharpen(image, self._coefficients, self._image)
+        value = add(self._image, self._gradient.zero_())
+        # Sharpening is symmetric, its own transpose.
+        add_sharpened(self._gradient, self._coefficients, target)
+        return value
 
 
 class SlabDataTerm:

@@ -43,7 +43,7 @@ ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 
 # The contrast between air and head spans far more in CT than that between soft tissues.
 _CT_CONTRAST_SHARE = 0.25
-_POINTS = SliceProfile("dirac", "dirac")
+_POINTS = SliceProfile("point", "point")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,21 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..geometry import Affine, Grid, scaling, translation
-from ..kernels.data_term import ComposedDataTerm, DataTerm, SlabDataTerm
+from ..kernels.data_term import (
+    ComposedDataTerm,
+    DataTerm,
+    SharpenedDataTerm,
+    SlabDataTerm,
+)
 from ..kernels.reference import ReferenceBackend
 from ..kernels.sampling import Sampling
+from ..kernels.sharpening import Coefficients, sharpen
 from ..kernels.warp_backend import VoxelBackend, WarpBackend
-from .profile import SliceProfile, profile_weights, subdivision
+from .profile import POINTS, SliceProfile, profile_weights, subdivision
 
 BackendName = Literal["auto", "reference", "warp", "warp-voxels"]
 
@@ -39,7 +45,7 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
     source
         Grid of the scan.
     profile
-        Slice profile of the scan. A dirac along an axis leaves that axis undivided.
+        Slice profile of the scan. Points along an axis leave that axis undivided.
     """
     slice_axis = profile.slice_axis(source)
     ratio, weights = [], []
@@ -47,7 +53,7 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
         shape = profile.through_plane if axis == slice_axis else profile.in_plane
         gap = profile.gap if axis == slice_axis else 0.0
         # Slices that overlap reach beyond their voxel however thin that is.
-        blurred = shape != "dirac" and (steps > 1 or gap < 0)
+        blurred = shape not in POINTS and (steps > 1 or gap < 0)
         ratio.append(steps if blurred else 1)
         weights.append(profile_weights(shape, (1 - gap) * steps) if blurred else np.ones(1))
     margin = [(len(w) - 1) // 2 for w in weights]
@@ -58,6 +64,25 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
         (ratio[0], ratio[1], ratio[2]),
         (weights[0], weights[1], weights[2]),
     )
+
+
+def mean_interpolation_blur(sampling: Sampling) -> NDArray[np.float64]:
+    """Mean of ``f (1 - f) / 2`` over the samples, f their distance from the voxel below.
+
+    Returns
+    -------
+    ndarray
+        ``(3,)``, along each axis of the image in voxels squared: 0 for samples on voxels,
+        1/8 half-way between them, and 1/12 for samples anywhere.
+    """
+    steps = [np.unique(np.linspace(0, n - 1, 23).astype(int)) for n in sampling.intermediate_shape]
+    samples = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    at = samples @ sampling.matrix[:, :3].T + sampling.matrix[:, 3]
+    inside = ((at >= 0) & (at <= np.array(sampling.target_shape) - 1)).all(axis=1)
+    if not inside.any():
+        return np.zeros(3)
+    fraction = at[inside] % 1.0
+    return np.asarray((fraction * (1 - fraction) / 2).mean(axis=0))
 
 
 class _Backend(Protocol):
@@ -124,25 +149,40 @@ class ForwardOperator:
             ratio=self.intermediate.ratio,
             weights=self.intermediate.weights,
         )
+        self.sharpening = self._sharpening()
         self._backends: dict[tuple[torch.dtype, torch.device], _Backend] = {}
 
     def forward(self, image: Tensor) -> Tensor:
         """A image: target shape in, source shape out, same type and device."""
         self._check(image, self.target, "image")
-        return self._backend(image).forward(image) * self.slice_scale(image)
+        return self._backend(image).forward(self.sharpened(image)) * self.slice_scale(image)
 
     def adjoint(self, scan: Tensor) -> Tensor:
         """A' scan: source shape in, target shape out, same type and device."""
         self._check(scan, self.source, "scan")
         image = scan.new_zeros(self.target.shape)
         self._backend(scan).add_adjoint(scan * self.slice_scale(scan), image)
-        return image
+        return self.sharpened(image)
 
     def normal(self, image: Tensor) -> Tensor:
         """A'A image: target shape in and out."""
         return self.adjoint(self.forward(image))
 
-    def data_term(self, scan: Tensor, precision: Tensor) -> DataTerm:
+    def sharpened(self, image: Tensor) -> Tensor:
+        """The image whose trilinear interpolation is, on average, that image unblurred.
+
+        Along axes where the scan samples points of the image (`SliceProfile`), and by as
+        much as its samples lie between voxels; elsewhere the image itself.
+        """
+        if not any(self.sharpening):
+            return image
+        result = torch.empty_like(image, memory_format=torch.contiguous_format)
+        sharpen(image.contiguous(), self.sharpening, result)
+        return result
+
+    def data_term(
+        self, scan: Tensor, precision: Tensor, workspace: Tensor | None = None
+    ) -> DataTerm:
         """The term ``sum(precision * (A y - scan)^2) / 2`` of the objective.
 
         Parameters
@@ -151,13 +191,23 @@ class ForwardOperator:
             Measured intensities, source shape; finite.
         precision
             Weight of every voxel, source shape; 0 where it is missing.
+        workspace
+            ``(2, X, Y, Z)``, two images' memory that data terms may share; None for
+            memory of its own where it is needed.
         """
         # sum P (E B y - x)^2 = sum P E^2 (B y - x / E)^2: the slice factors E leave the kernels.
         scale = self.slice_scale(scan)
         scan, precision = scan / scale, precision * scale**2
+        term: DataTerm
         if self._fused(scan):
-            return SlabDataTerm(self.sampling, scan, precision)
-        return ComposedDataTerm(self._backend(scan), scan, precision)
+            term = SlabDataTerm(self.sampling, scan, precision)
+        else:
+            term = ComposedDataTerm(self._backend(scan), scan, precision)
+        if not any(self.sharpening):
+            return term
+        if workspace is None:
+            workspace = scan.new_empty((2, *self.target.shape))
+        return SharpenedDataTerm(term, self.sharpening, workspace)
 
     def slice_scale(self, like: Tensor) -> Tensor:
         """Factors exp(+-s) of even and odd slices, broadcastable over the scan."""
@@ -165,6 +215,22 @@ class ForwardOperator:
         sides[self.slice_axis] = count = self.source.shape[self.slice_axis]
         sign = 1 - 2 * (torch.arange(count, dtype=like.dtype, device=like.device) % 2)
         return torch.exp(self._interleave * sign).reshape(sides)
+
+    def _sharpening(self) -> Coefficients:
+        """Mean blur of interpolation along each axis of the image, of axes sampled at points."""
+        shapes = [self.profile.in_plane] * 3
+        shapes[self.slice_axis] = self.profile.through_plane
+        sampled = np.array([shape == "point" for shape in shapes])
+        if not sampled.any():
+            return (0.0, 0.0, 0.0)
+        # How much of each image axis lies along those scan axes.
+        directions = self.sampling.matrix[:, :3] / np.linalg.norm(
+            self.sampling.matrix[:, :3], axis=0
+        )
+        squares = directions**2
+        share = squares[:, sampled].sum(axis=1) / squares.sum(axis=1)
+        x, y, z = (share * mean_interpolation_blur(self.sampling)).tolist()
+        return (x, y, z)
 
     def _fused(self, like: Tensor) -> bool:
         return (

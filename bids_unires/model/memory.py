@@ -19,7 +19,7 @@ logger = logging.getLogger("bids_unires")
 _BASE_MEMORY = 700 * 2**20
 # Image-sized float32 arrays the solver holds for each contrast, and once.
 _ARRAYS_PER_CONTRAST = 7
-_SHARED_ARRAYS = 4
+_SHARED_ARRAYS = 6
 _ARRAYS_PER_SCAN = 6
 
 

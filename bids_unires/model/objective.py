@@ -71,7 +71,10 @@ class Objective:
         self.grid = grid
         self.device = device
         self.prior = JointTotalVariation(grid, lam, device, guide)
-        self._terms = [[data_term(scan, grid, device) for scan in scans] for scans in contrasts]
+        workspace = torch.empty((2, *grid.shape), device=device)
+        self._terms = [
+            [data_term(scan, grid, device, workspace) for scan in scans] for scans in contrasts
+        ]
 
     @property
     def contrast_count(self) -> int:
@@ -100,12 +103,15 @@ class Objective:
         return 2 * sum(term.add_normal(image, product) for term in self._terms[contrast])
 
 
-def data_term(scan: Observation, grid: Grid, device: torch.device) -> DataTerm:
-    """A scan's part of the objective, its missing voxels with precision 0."""
+def data_term(scan: Observation, grid: Grid, device: torch.device, workspace: Tensor) -> DataTerm:
+    """A scan's part of the objective, its missing voxels with precision 0.
+
+    ``workspace`` is memory for two images, used only while the term works.
+    """
     operator = ForwardOperator(
         grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
     )
-    return operator.data_term(*weighted_data(scan, device))
+    return operator.data_term(*weighted_data(scan, device), workspace)
 
 
 def weighted_data(scan: Observation, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from .objective import weighted_data
 from .observation import Observation
 
 # Enough to place a scan to a few micrometres, whatever its resolution.
-_VOXELS = 400_000
+_VOXELS = 200_000
 _MOST_STEPS = 4
 _MOST_HALVINGS = 4
 # A step that moves nothing in the head by more than this (mm) is the last one.
@@ -139,7 +139,7 @@ def _derivatives(
         operator.sampling,
         to_world[:3],
         grid.affine[:3, :3],
-        image,
+        operator.sharpened(image),
         data / scale,
         precision * scale**2,
         voxels=_VOXELS,

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import Grid, slice_axis, voxel_size
 
-Shape1D = Literal["rect", "triangle", "gauss", "dirac"]
-SHAPES: tuple[Shape1D, ...] = ("rect", "triangle", "gauss", "dirac")
+Shape1D = Literal["rect", "triangle", "gauss", "dirac", "point"]
+SHAPES: tuple[Shape1D, ...] = ("rect", "triangle", "gauss", "dirac", "point")
+POINTS: tuple[Shape1D, ...] = ("dirac", "point")
 
 # A scan voxel up to this much larger than the wanted one is taken as a point sample:
 # undoing so slight a blur costs several times the work and amplifies noise.
@@ -34,7 +35,9 @@ class SliceProfile:
     Parameters
     ----------
     in_plane
-        Profile along the two in-plane axes; ``dirac`` samples points there.
+        Profile along the two in-plane axes. ``dirac`` and ``point`` sample points there:
+        ``dirac`` of the trilinear interpolation of the image, ``point`` of the image itself,
+        without the blur that interpolation adds between voxels.
     through_plane
         Profile along the slice axis.
     gap
@@ -74,7 +77,7 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     Parameters
     ----------
     shape
-        Profile; ``dirac`` gives a single 1.
+        Profile; ``dirac`` and ``point`` give a single 1.
     width
         Full width at half maximum in voxels of the grid the weights apply to.
 
@@ -88,7 +91,7 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     >>> profile_weights("rect", 2.0).tolist()
     [0.0, 0.25, 0.5, 0.25, 0.0]
     """
-    if shape == "dirac":
+    if shape in POINTS:
         return np.ones(1)
     if not width > 0:
         raise ValueError(f"profile width must be above 0, got {width}")
@@ -158,21 +161,21 @@ def profile_for_voxels(
     Returns
     -------
     SliceProfile
-        That profile across slices and a gauss in the plane, or a dirac where scan voxels
+        That profile across slices and a gauss in the plane, or points where scan voxels
         are hardly larger than those wanted.
 
     Examples
     --------
     >>> scan = Grid((256, 256, 35), np.diag([1.02, 1.02, 4.8, 1.0]))
     >>> profile_for_voxels(scan, 1.0).in_plane
-    'dirac'
+    'point'
     """
     axis = slice_axis(source.affine) if axis is None else axis
     ratio = source.voxel_size / float(np.min(np.asarray(target_voxel_size, dtype=np.float64)))
     in_plane = max(ratio[other] for other in range(3) if other != axis)
     return SliceProfile(
-        in_plane="gauss" if in_plane > NEARLY_EQUAL else "dirac",
-        through_plane=through_plane if (1 - min(gap, 0)) * ratio[axis] > NEARLY_EQUAL else "dirac",
+        in_plane="gauss" if in_plane > NEARLY_EQUAL else "point",
+        through_plane=through_plane if (1 - min(gap, 0)) * ratio[axis] > NEARLY_EQUAL else "point",
         gap=gap,
         axis=axis,
     )

@@ -141,7 +141,7 @@ def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     assert_covers(result.grid, [volume], [np.eye(4)])
     np.testing.assert_array_equal(result.poses[0][0], np.eye(4))
     assert result.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
-    assert result.profiles == ((SliceProfile("dirac", "rect", axis=2),),)
+    assert result.profiles == ((SliceProfile("point", "rect", axis=2),),)
     assert result.lam == regularisation(result.noise, SETTINGS, ["MR"], [[0]])
     assert result.objective == tuple(seen)
     assert result.converged
@@ -367,7 +367,7 @@ def test_denoising_keeps_the_voxels_of_the_scan() -> None:
     settings = replace(FIXED, voxel_size=(0, 0, 0), method="denoise")
     result = super_resolve([[volume]], settings, "cpu")
     assert result.grid == volume.grid
-    assert result.profiles == ((SliceProfile("dirac", "dirac"),),)
+    assert result.profiles == ((SliceProfile("point", "point"),),)
     clean = np.mean([scan(slice_grid(2), seed=seed).data for seed in range(30)], axis=0)
     inside = clean > 30
     noisy, denoised = (

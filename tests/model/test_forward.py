@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.geometry import Grid, rigid_matrix
+from bids_unires.geometry import Grid, apply_affine, rigid_matrix, translation
 from bids_unires.kernels.data_term import ComposedDataTerm, SlabDataTerm
 from bids_unires.model.forward import BackendName, ForwardOperator, intermediate_grid
-from bids_unires.model.profile import SHAPES, SliceProfile
+from bids_unires.model.profile import SHAPES, Shape1D, SliceProfile
 
 DATA = Path(__file__).parents[1] / "data"
 CASES = json.loads((DATA / "reference.json").read_text())["operators"]
@@ -195,3 +195,51 @@ def test_wrong_shapes_and_types_are_refused() -> None:
         thick().adjoint(torch.ones(14, 14, 40))
     with pytest.raises(TypeError, match=r"float32, got torch\.float64"):
         thick(backend="warp").forward(torch.ones(14, 14, 40, dtype=torch.float64))
+
+
+def band_limited(points: np.ndarray) -> np.ndarray:
+    """A few waves of down to four voxels a period."""
+    waves = ([1.2, 0.3, 0.2], [0.2, -1.4, 0.4], [0.3, 0.5, 1.3])
+    return np.asarray(sum(np.sin(points @ np.array(wave)) for wave in waves))
+
+
+@pytest.mark.parametrize(
+    ("pose", "share"),
+    [
+        (rigid_matrix([0.3, 0.4, -0.2, 0.1, -0.15, 0.2]), 0.55),
+        (translation([0.5, 0.5, 0.5]), 0.35),
+    ],
+    ids=["turned", "between voxels"],
+)
+def test_points_are_not_blurred_by_interpolation(pose: np.ndarray, share: float) -> None:
+    grid = Grid((40, 40, 40), translation([-20, -20, -20]))
+    scan = Grid((20, 20, 20), translation([-10, -10, -10]))
+    voxels, samples = (
+        apply_affine(affine, np.moveaxis(np.indices(each.shape), 0, -1))
+        for each, affine in ((grid, grid.affine), (scan, pose @ scan.affine))
+    )
+    image = torch.as_tensor(band_limited(voxels), dtype=torch.float32)
+    expected = band_limited(samples)
+
+    def error(shape: Shape1D) -> float:
+        operator = ForwardOperator(grid, scan, pose=pose, profile=SliceProfile(shape, shape))
+        return float(np.sqrt(np.mean((operator.forward(image).numpy() - expected) ** 2)))
+
+    assert error("point") < share * error("dirac")
+
+
+def test_points_on_voxels_are_those_voxels() -> None:
+    grid = Grid((12, 13, 14), np.eye(4))
+    scan = Grid((5, 6, 7), translation([2, 3, 4]))
+    image = torch.rand(grid.shape)
+    operator = ForwardOperator(grid, scan, profile=SliceProfile("point", "point"))
+    torch.testing.assert_close(operator.forward(image), image[2:7, 3:9, 4:11])
+
+
+def test_across_slices_nothing_is_sharpened() -> None:
+    grid, thick = Grid((20, 20, 24), np.eye(4)), Grid((20, 20, 6), np.diag([1.0, 1, 4, 1]))
+    moved = translation([0.5, 0.5, 0.5])
+    operator = ForwardOperator(grid, thick, pose=moved, profile=SliceProfile("point", "rect"))
+    np.testing.assert_allclose(operator.sharpening, (0.125, 0.125, 0), atol=1e-6)
+    plain = ForwardOperator(grid, thick, pose=moved, profile=SliceProfile("gauss", "rect"))
+    assert plain.sharpening == (0, 0, 0)

@@ -66,7 +66,7 @@ def test_weights_are_the_integral_of_profile_times_hat(shape: Any) -> None:
 
 
 def test_a_point_has_one_weight_of_any_width() -> None:
-    assert profile_weights("dirac", 5.0).tolist() == [1.0]
+    assert profile_weights("dirac", 5.0).tolist() == profile_weights("point", 5.0).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, np.nan])
@@ -131,10 +131,10 @@ def test_subdivision_follows_the_axes_of_the_scan(
 @pytest.mark.parametrize(
     ("sizes", "in_plane", "through_plane"),
     [
-        ((1.02, 1.02, 4.8), "dirac", "rect"),
+        ((1.02, 1.02, 4.8), "point", "rect"),
         ((2, 2, 5), "gauss", "rect"),
         ((1, 2, 5), "gauss", "rect"),
-        ((1, 1, 1.2), "dirac", "dirac"),
+        ((1, 1, 1.2), "point", "point"),
     ],
 )
 def test_the_profile_that_voxels_suggest(
@@ -147,4 +147,4 @@ def test_the_profile_that_voxels_suggest(
 
 def test_a_given_slice_axis_decides_which_profile_is_across_slices() -> None:
     profile = profile_for_voxels(grid(1, 1, 3), (1, 1, 1), axis=0)
-    assert profile == SliceProfile("gauss", "dirac", axis=0)
+    assert profile == SliceProfile("gauss", "point", axis=0)
