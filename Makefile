@@ -2,6 +2,9 @@
 # make test    install into .venv and run the tests
 # make check   format, lint and types
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
+# make container-test   build the container images and run them (root, Debian; see tests/containers)
+# make cluster-test     run on a Slurm of one node (root, Debian's slurm-wlm)
+# make fuzz    read damaged images, sidecars and names for a minute (FUZZ_SECONDS=20 each)
 # make clean   remove .venv, caches and the demo's output
 
 PYTHON ?= python3
@@ -10,10 +13,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 20
+CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench format clean
+.PHONY: help install demo test check bench fuzz container-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -40,6 +45,15 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks bench $(BENCH_ARGS)
+
+container-test: $(STAMP)
+	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)
+
+cluster-test: $(STAMP)
+	CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+fuzz: $(STAMP)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/faults/test_fuzz.py $(PYTEST_ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -1,28 +1,26 @@
-"""One run: check, plan, say what will be done, do it participant by participant."""
+"""One run: check, plan, say what will be done, do it unit by unit of work."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import multiprocessing.connection
 import os
 import secrets
 import signal
-import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from . import __version__
+from .completion import UnitOfWork
 from .config import RunConfig
+from .config_file import write_options
 from .dataset.query import (
     ParticipantPlan,
     describe_plan,
@@ -30,62 +28,22 @@ from .dataset.query import (
     select_participants,
 )
 from .dataset.validation import check_folders, validate_dataset
-from .errors import InputOutputError, OutputError, UniResError, UsageError
+from .errors import OutputError, UsageError
+from .locking import sole_use
+from .logs import logging_to_file, logging_to_stderr
+from .resources import (
+    Devices,
+    choose_devices,
+    find_gpus,
+    limit_threads,
+    threads_per_participant,
+)
+from .workers import AlreadyDone, Elsewhere, Failure, Outcome, Process, WorkDone, Workers
+
+if TYPE_CHECKING:
+    from .cluster import DaskWorkers
 
 logger = logging.getLogger("bids_unires")
-
-# Read by the libraries when they are first imported.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
-CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-
-
-class Outcome(Protocol):
-    """What the pipeline returns for one unit of work that succeeded."""
-
-    @property
-    def label(self) -> str:
-        """Participant, and session."""
-
-    @property
-    def outputs(self) -> tuple[Path, ...]:
-        """The files written."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time in s."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should look at."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One unit of work that failed, and why.
-
-    Parameters
-    ----------
-    label
-        Participant, and session.
-    message
-        The reason, in one line.
-    exit_code
-        What the run ends with if nothing else fails differently.
-    """
-
-    label: str
-    message: str
-    exit_code: int
-
-
-Process = Callable[[ParticipantPlan, RunConfig], Outcome]
 
 
 def process_participant(plan: ParticipantPlan, config: RunConfig) -> Outcome:
@@ -103,8 +61,8 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
     config
         The whole configuration.
     process
-        Does one unit of work; has to be importable by name, since with
-        ``config.nprocs`` above 1 it is called in processes of its own.
+        Does one unit of work of the participant level; has to be importable by name, since
+        with ``config.nprocs`` above 1 it is called in processes of its own.
 
     Returns
     -------
@@ -117,58 +75,123 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
     UniResError
         If the run as a whole cannot start.
     """
-    with _logging_to_stderr(config.verbosity):
+    with logging_to_stderr(config.verbosity):
         check_folders(config)
-        participants = select_participants(config)
+        _check_work_dir(config)
         limit_threads(threads_per_participant(config, config.nprocs))
-        if not config.skip_bids_validation:
-            validate_dataset(config, participants)
-        plans = plan_participants(config)
-        print(describe_plan(plans), flush=True)
-        if config.dry_run:
-            return 0
-        _check_device(config.device)
-        log_file = _prepare_output(config, plans)
-        with _logging_to_file(log_file), _termination_as_interrupt():
-            return _process_all(config, plans, process, log_file)
+        return _run_group(config) if config.level == "group" else _run_participants(config, process)
 
 
-def usable_cores() -> int:
-    """Cores this process may use: by affinity, and by the limit of its container."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CGROUP_CPU_LIMIT.read_text("ascii").split()
-        limit = cores if quota == "max" else round(int(quota) / int(period))
-    except (OSError, ValueError):
-        limit = cores
-    return max(1, min(cores, limit))
+def _run_participants(config: RunConfig, process: Process) -> int:
+    participants = select_participants(config)
+    if not config.skip_bids_validation:
+        validate_dataset(config, participants)
+    plans = plan_participants(config)
+    _print(describe_plan(plans))
+    if config.dry_run:
+        return 0
+    folders = [folder for plan in plans for folder in plan.folders]
+    with _begun(config, folders, len(plans)) as run:
+        logger.debug("plan: %s", describe_plan(plans))
+        done = run.work(process, plans)
+        return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
 
 
-def threads_per_participant(config: RunConfig, at_once: int) -> int:
-    """Threads for each of the participants that run at once."""
-    return config.omp_nthreads or max(1, usable_cores() // at_once)
+def _run_group(config: RunConfig) -> int:
+    # Only who asks for the group level waits for these to load.
+    from .pipeline.cohort import describe_cohort, find_cohort
+    from .pipeline.group import run_group
+
+    cohort = find_cohort(config)
+    _print(describe_cohort(cohort))
+    if config.dry_run:
+        return 0
+    folders = [folder for member in cohort.members for folder in member.folders]
+    lock = config.output_dir / "logs" / ".group.lock"
+    with (
+        sole_use(lock, f"the group level in {config.output_dir}"),
+        _begun(config, folders, len(cohort.members)) as run,
+    ):
+        outcome = run_group(cohort, config, run.work)
+        planned = len(cohort.members)
+        return _conclude(len(outcome.done), outcome.failures, planned, config.output_dir)
 
 
-def limit_threads(count: int) -> None:
-    """Set the number of threads of every library, those already loaded included."""
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(count)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(count)
-    if itk := sys.modules.get("SimpleITK"):
-        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+@dataclass(frozen=True)
+class _Begun:
+    """A run whose folders, log and devices are ready."""
+
+    config: RunConfig
+    devices: Devices
+    at_once: int
+    elsewhere: Elsewhere | None = None
+
+    def work(self, process: Process, units: Sequence[UnitOfWork]) -> WorkDone:
+        """Do units of work; log how each ended."""
+        workers = Workers(process, self.config, self.devices.names, self.at_once, self.elsewhere)
+        done, failures = [], []
+        for result in workers.results(units):
+            if isinstance(result, Failure):
+                failures.append(result)
+                logger.error("%s failed: %s", result.label, result.message)
+            else:
+                done.append(result.label)
+                _report(result)
+        return WorkDone(frozenset(done), tuple(failures))
 
 
-def _check_device(name: str) -> None:
-    """Refuse a GPU that is not there before anything is written."""
-    if name in ("auto", "cpu"):
+@contextmanager
+def _begun(config: RunConfig, folders: Sequence[Path], units: int) -> Iterator[_Begun]:
+    """Prepare output, log, threads and devices for a number of units of work."""
+    # A GPU that is not there is refused before anything is written.
+    if config.cluster or config.scheduler:
+        devices = Devices((config.device,), "of each worker")
+    else:
+        devices = choose_devices(config.device, find_gpus)
+    log_file = _prepare_output(config, folders)
+    with (
+        logging_to_file(log_file),
+        _termination_as_interrupt(),
+        _temporary_files_in(config.work_dir),
+        _workers_elsewhere(config) as elsewhere,
+    ):
+        at_once = min(elsewhere.at_once if elsewhere else config.nprocs, units)
+        threads = threads_per_participant(config, at_once)
+        limit_threads(threads)
+        logger.info(
+            "bids_unires %s: %s, %s, log in %s",
+            __version__,
+            f"{at_once} participants at once" if at_once > 1 else "one participant at a time",
+            f"{threads} threads" if threads > 1 else "1 thread" + (" each" if at_once > 1 else ""),
+            log_file,
+        )
+        logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
+        logger.debug("settings: %s", json.dumps(config.as_dict()))
+        yield _Begun(config, devices, at_once, elsewhere)
+
+
+def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:
+    if config.cluster is None and config.scheduler is None:
+        return nullcontext()
+    from .cluster import workers_elsewhere
+
+    return workers_elsewhere(config)
+
+
+def _print(text: str) -> None:
+    """Print for who reads it; a reader that has gone away does not stop a run."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+def _check_work_dir(config: RunConfig) -> None:
+    if config.work_dir is None:
         return
-    from .model.observation import usable_device
-
-    try:
-        usable_device(name)
-    except ValueError as error:
-        raise UsageError(f"--device: {error}") from error
+    if config.work_dir.resolve().is_relative_to(config.bids_dir.resolve()):
+        raise UsageError(
+            f"--work-dir {config.work_dir} lies in the dataset {config.bids_dir}, where its "
+            "files would be taken for raw data: choose a place outside of it"
+        )
 
 
 @contextmanager
@@ -188,209 +211,85 @@ def _termination_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-# ------------------------------------------------------------------ output and logs
+@contextmanager
+def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Let every library, in worker processes too, keep its temporary files in one folder."""
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"--work-dir {folder} cannot be written to: {error.strerror or error}"
+        ) from error
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder.absolute())
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR")
+        if before[0] is not None:
+            os.environ["TMPDIR"] = before[0]
+        tempfile.tempdir = before[1]
 
 
-def _prepare_output(config: RunConfig, plans: Sequence[ParticipantPlan]) -> Path:
-    """Write the shared files, clear what killed runs left; return the log's path."""
+def _prepare_output(config: RunConfig, folders: Sequence[Path]) -> Path:
+    """Write the shared files and the configuration, clear what killed runs left.
+
+    Parameters
+    ----------
+    folders
+        Folders of the participants, relative to that of all results.
+
+    Returns
+    -------
+    Path
+        The log file of this run.
+    """
     from .dataset.description import write_dataset_files
     from .dataset.writing import remove_leftovers
 
     logs = config.output_dir / "logs"
+    log_file = logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.log"
+    settings_file = log_file.with_suffix(".toml")
     try:
         logs.mkdir(parents=True, exist_ok=True)
+        write_options(settings_file, config)
     except OSError as error:
-        raise OutputError(f"{logs} cannot be created: {error.strerror or error}") from error
-    folders = (config.output_dir / plan.folder / "anat" for plan in plans)
-    for folder in (config.output_dir, logs, *folders):
+        raise OutputError(
+            f"{error.filename or logs} cannot be created: {error.strerror or error}"
+        ) from error
+    for folder in (config.output_dir, logs, *(config.output_dir / folder for folder in folders)):
         remove_leftovers(folder)
-    write_dataset_files(config.output_dir, config.bids_dir)
-    return logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.log"
+    write_dataset_files(config.output_dir, config.bids_dir, config.labels)
+    return log_file
 
 
-@contextmanager
-def _logging_to_stderr(verbosity: int, label: str = "") -> Iterator[None]:
-    levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
-    level = levels[min(max(verbosity + 2, 0), 3)]
-    with _handler(logging.StreamHandler(), level, label):
-        yield
+def _listed(devices: Devices, at_once: int, units: int) -> str:
+    """The devices in use, and how to use the others."""
+    names = ", ".join(devices.names[:at_once])
+    if at_once < min(units, len(devices.names)):
+        names += f"; --nprocs {min(units, len(devices.names))} would use more"
+    return names
 
 
-@contextmanager
-def _logging_to_file(path: Path, label: str = "") -> Iterator[None]:
-    """Everything at full detail, tracebacks included."""
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be created: {error.strerror or error}") from error
-    with _handler(handler, logging.DEBUG, label):
-        yield
-    handler.close()
-
-
-@contextmanager
-def _handler(handler: logging.Handler, level: int, label: str) -> Iterator[None]:
-    who = f" {label}" if label else ""
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s{who} %(message)s"))
-    handler.setLevel(level)
-    before = logger.level
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-# ------------------------------------------------------------------ participants
-
-
-def _process_all(
-    config: RunConfig, plans: Sequence[ParticipantPlan], process: Process, log_file: Path
-) -> int:
-    at_once = min(config.nprocs, len(plans))
-    threads = threads_per_participant(config, at_once)
-    limit_threads(threads)
-    logger.info(
-        "bids_unires %s: %s, %s, log in %s",
-        __version__,
-        f"{at_once} participants at once" if at_once > 1 else "one participant at a time",
-        f"{threads} threads" if threads > 1 else "1 thread" + (" each" if at_once > 1 else ""),
-        log_file,
-    )
-    logger.debug("settings: %s", json.dumps(config.as_dict()))
-    logger.debug("plan: %s", describe_plan(plans))
-    if at_once == 1:
-        results = _one_by_one(config, plans, process)
-    else:
-        results = _at_once(config, plans, process, log_file, at_once)
-    done, failures = 0, []
-    for result in results:
-        if isinstance(result, Failure):
-            failures.append(result)
-            logger.error("%s failed: %s", result.label, result.message)
-        else:
-            done += 1
-            _report(result)
-    return _conclude(done, failures, len(plans), config.output_dir)
-
-
-def _one_by_one(
-    config: RunConfig, plans: Sequence[ParticipantPlan], process: Process
-) -> Iterator[Outcome | Failure]:
-    for number, plan in enumerate(plans, start=1):
-        logger.info("%s starts (%d of %d)", plan.label, number, len(plans))
-        result = _attempt(process, plan, config)
-        yield result
-        if config.stop_on_first_crash and isinstance(result, Failure):
-            return
-
-
-def _at_once(
-    config: RunConfig,
-    plans: Sequence[ParticipantPlan],
-    process: Process,
-    log_file: Path,
-    at_once: int,
-) -> Iterator[Outcome | Failure]:
-    """Give every participant a process of its own, ``at_once`` of them at a time.
-
-    A pool shared by all would lose every participant with the one whose process dies.
-    """
-    stopped = threading.Event()
-
-    def attempt(plan: ParticipantPlan) -> Outcome | Failure | None:
-        if stopped.is_set():
-            return None
-        logger.info("%s starts", plan.label)
-        result = _attempt_in_process(process, plan, config, log_file)
-        if config.stop_on_first_crash and isinstance(result, Failure):
-            stopped.set()
-        return result
-
-    with ThreadPoolExecutor(at_once) as threads:
-        futures: list[Future[Outcome | Failure | None]] = [
-            threads.submit(attempt, plan) for plan in plans
-        ]
-        try:
-            for future in as_completed(futures):
-                if (result := future.result()) is not None:
-                    yield result
-        except BaseException:
-            stopped.set()
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-
-
-def _attempt_in_process(
-    process: Process, plan: ParticipantPlan, config: RunConfig, log_file: Path
-) -> Outcome | Failure:
-    # A forked child would inherit the locks of the parent's threads, and CUDA forbids it.
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            return pool.submit(_work, process, plan, config, log_file).result()
-    except BrokenProcessPool:
-        return Failure(
-            plan.label,
-            "its process was killed, most often for lack of memory: "
-            "run fewer at once (--nprocs) or on a larger machine",
-            1,
+def _report(result: Outcome | AlreadyDone) -> None:
+    if isinstance(result, AlreadyDone):
+        logger.info(
+            "%s was already done with the same inputs and settings (--no-resume does it again)",
+            result.label,
         )
-    except Exception as error:
-        return _failure(plan.label, error)
-
-
-def _work(
-    process: Process, plan: ParticipantPlan, config: RunConfig, log_file: Path
-) -> Outcome | Failure:
-    """Body of a worker process."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with ExitStack() as stack:
-        stack.enter_context(_logging_to_stderr(config.verbosity, plan.label))
-        stack.enter_context(_logging_to_file(log_file, plan.label))
-        return _attempt(process, plan, config)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, whatever it is doing.
-
-    What is half-written then has no final name.
-    """
-    if parent := multiprocessing.parent_process():
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _attempt(process: Process, plan: ParticipantPlan, config: RunConfig) -> Outcome | Failure:
-    try:
-        return process(plan, config)
-    except Exception as error:
-        logger.debug("%s failed", plan.label, exc_info=True)
-        return _failure(plan.label, error)
-
-
-def _failure(label: str, error: Exception) -> Failure:
-    if isinstance(error, UniResError):
-        return Failure(label, str(error), error.exit_code)
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, MemoryError):
-        return Failure(label, "not enough memory: use larger voxels (--voxel-size)", 1)
-    if isinstance(error, OSError):
-        return Failure(label, text, InputOutputError.exit_code)
-    return Failure(label, f"unexpected {type(error).__name__}: {text} (traceback in the log)", 1)
-
-
-def _report(outcome: Outcome) -> None:
-    count = len(outcome.warnings)
+        return
+    count = len(result.warnings)
     noted = f", {count} warning{'s' if count > 1 else ''} above" if count else ""
     logger.info(
         "%s done in %.0f s, %d files written%s",
-        outcome.label,
-        outcome.seconds,
-        len(outcome.outputs),
+        result.label,
+        result.seconds,
+        len(result.outputs),
         noted,
     )
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from .errors import UsageError
 
 MRI_SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR", "T2starw")
-LEVELS = ("participant",)
+CT_SUFFIX = "ct"
+LEVELS = ("participant", "group")
+NO_TEMPLATE = "none"
+
+Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
+FieldOfView: TypeAlias = Literal["brain", "head"]
+Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
+GroupMode: TypeAlias = Literal["auto", "refit", "reslice"]
+GridPolicy: TypeAlias = Literal["pow23", "pow2", "multiple"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class ModelSettings:
     Parameters
     ----------
     voxel_size
-        Voxel size in mm of the reconstructed images along x, y and z.
+        Voxel size in mm of the reconstructed images along x, y and z. Three zeros stand for
+        the finest voxel size of the scans, isotropic, and go with ``denoise`` only.
     reg_scale
         Strength of the prior, without unit; the weight of contrast c is
         ``reg_scale * sqrt(1 / C) / mean(mu_c)`` (Brudfors et al. 2018).
@@ -31,6 +40,14 @@ class ModelSettings:
         Upper bound on outer iterations.
     coregister
         Align all scans rigidly to the first one before the fit.
+    method
+        ``super-resolution`` inverts slice profiles under the prior, ``denoise`` keeps the
+        prior but takes the scans as point samples, and ``linear`` interpolates the scans
+        without any prior.
+    unified_rigid
+        Refine the poses of the scans within the fit.
+    interleave_correction
+        Estimate, for every scan, the ratio of intensity between its odd and even slices.
 
     Raises
     ------
@@ -43,18 +60,114 @@ class ModelSettings:
     tolerance: float = 1e-4
     max_iter: int = 100
     coregister: bool = True
+    method: Method = "super-resolution"
+    unified_rigid: bool = True
+    interleave_correction: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.voxel_size) != 3 or not all(
+        _check_choice("method", self.method, Method)
+        self._check_voxel_size()
+        if not (math.isfinite(self.reg_scale) and self.reg_scale > 0):
+            raise UsageError(f"--reg-scale must be above 0, got {self.reg_scale}")
+        if not 0 < self.tolerance < 1:
+            raise UsageError(f"--tolerance must lie between 0 and 1, got {self.tolerance}")
+        if self.max_iter < 1:
+            raise UsageError(f"--max-iter must be at least 1, got {self.max_iter}")
+
+    def _check_voxel_size(self) -> None:
+        if tuple(self.voxel_size) == (0, 0, 0):
+            if self.method != "denoise":
+                raise UsageError(
+                    "--voxel-size 0 (the finest of the scans) is for --denoise, "
+                    f"not for {self.method}"
+                )
+        elif len(self.voxel_size) != 3 or not all(
             math.isfinite(size) and 0.1 <= size <= 20 for size in self.voxel_size
         ):
-            raise UsageError(f"voxel size must be 0.1 to 20 mm on each axis, got {self.voxel_size}")
-        if not (math.isfinite(self.reg_scale) and self.reg_scale > 0):
-            raise UsageError(f"reg-scale must be above 0, got {self.reg_scale}")
-        if not 0 < self.tolerance < 1:
-            raise UsageError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
-        if self.max_iter < 1:
-            raise UsageError(f"max-iter must be at least 1, got {self.max_iter}")
+            raise UsageError(
+                "--voxel-size must be 0.1 to 20 mm on each axis, or 0 for the finest of the "
+                f"scans, got {self.voxel_size}"
+            )
+
+
+@dataclass(frozen=True)
+class SpaceSettings:
+    """Where the images of a participant lie.
+
+    Parameters
+    ----------
+    common_output
+        Put the images of every participant on one grid, the box of the template, with
+        sides that a network can halve again and again.
+    fov
+        What the common grid has to hold.
+    template
+        TemplateFlow's name of the template, or ``none``: the group level then aligns the
+        participants to their own mean.
+    align
+        How the scans are aligned to the template before the fit, at the group level the
+        participants to what they share; ``similarity`` is rigid with one scale for all axes.
+
+    Raises
+    ------
+    UsageError
+        If a value is not one of these, or something needs a template and there is none.
+    """
+
+    common_output: bool = False
+    fov: FieldOfView = "brain"
+    template: str = "MNI152NLin2009cAsym"
+    align: Alignment = "none"
+
+    def __post_init__(self) -> None:
+        _check_choice("fov", self.fov, FieldOfView)
+        _check_choice("align", self.align, Alignment)
+        if not (self.template.isascii() and self.template.isalnum()):
+            raise UsageError(
+                f"--template must be a name of TemplateFlow's, such as MNI152NLin2009cAsym, "
+                f"got {self.template!r}"
+            )
+        if self.template == NO_TEMPLATE and (self.common_output or self.align == "similarity"):
+            what = "--common-output" if self.common_output else f"--align {self.align}"
+            raise UsageError(f"{what} needs a template, got --template {NO_TEMPLATE}")
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """How the group level brings the participants onto one grid.
+
+    Parameters
+    ----------
+    mode
+        ``refit`` reconstructs every participant again on the shared grid, ``reslice``
+        interpolates the participant level's images, and ``auto`` reconstructs those whose
+        scans are there and interpolates the others.
+    grid_policy
+        Which sides the grid may have: ``pow23`` 2^k or 3*2^k, ``pow2`` 2^k, ``multiple``
+        multiples of ``grid_multiple``.
+    grid_multiple
+        In voxels, for the policy ``multiple``.
+    grid_margin
+        Space in mm kept around every brain, or head.
+
+    Raises
+    ------
+    UsageError
+        If a value is outside its range; the message names it.
+    """
+
+    mode: GroupMode = "auto"
+    grid_policy: GridPolicy = "pow23"
+    grid_multiple: int = 16
+    grid_margin: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_choice("group-mode", self.mode, GroupMode)
+        _check_choice("grid-policy", self.grid_policy, GridPolicy)
+        if self.grid_multiple < 1:
+            raise UsageError(f"--grid-multiple must be at least 1, got {self.grid_multiple}")
+        if not 0 <= self.grid_margin <= 100:
+            raise UsageError(f"--grid-margin must be 0 to 100 mm, got {self.grid_margin}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +176,11 @@ class RunConfig:
 
     Participant and session labels are kept without their ``sub-``/``ses-``
     prefix. An empty tuple selects everything; ``modalities`` holds suffixes.
+
+    Raises
+    ------
+    UsageError
+        If options contradict each other.
     """
 
     bids_dir: Path
@@ -72,20 +190,56 @@ class RunConfig:
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     modalities: tuple[str, ...] = MRI_SUFFIXES
+    labels: Path | None = None
+    reset_origin: bool = False
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = None
+    work_dir: Path | None = None
+    cluster: str | None = None
+    cluster_args: str = ""
+    scheduler: str | None = None
     device: str = "auto"
     nprocs: int = 1
     omp_nthreads: int | None = None
     mem_mb: int | None = None
     dry_run: bool = False
+    resume: bool = True
+    reports_only: bool = False
+    clean_workdir: bool = False
     stop_on_first_crash: bool = False
     verbosity: int = 0
     model: ModelSettings = field(default_factory=ModelSettings)
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    group: GroupSettings = field(default_factory=GroupSettings)
+
+    def __post_init__(self) -> None:
+        if self.space.template == NO_TEMPLATE and self.level != "group":
+            raise UsageError(
+                f"--template {NO_TEMPLATE} is for the group level, got level {self.level}"
+            )
+        if self.level == "group":
+            self._check_shared_space()
+        if self.clean_workdir and self.work_dir is None:
+            raise UsageError("--clean-workdir needs --work-dir")
+
+    def _check_shared_space(self) -> None:
+        if self.model.voxel_size == (0, 0, 0):
+            raise UsageError("--voxel-size 0 has no meaning at the group level: name a size in mm")
+        if self.space.fov == "brain" and self.space.template == NO_TEMPLATE:
+            raise UsageError(
+                f"--fov brain needs a template, which knows where the brain is, got --template "
+                f"{NO_TEMPLATE}: use --fov head"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only (paths as strings, tuples as lists), ready for JSON or TOML."""
         return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _check_choice(option: str, value: str, choices: object) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise UsageError(f"--{option} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def _plain(value: Any) -> Any:

@@ -146,8 +146,9 @@ def in_axial_order(grid: Grid) -> Grid:
 
     Examples
     --------
-    >>> flipped = Grid((2, 3, 4), np.array([[0, -1, 0, 2], [5, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
-    >>> in_axial_order(flipped).shape, in_axial_order(flipped).affine.tolist()[0]
+    >>> turned = np.array([[0, -1, 0, 2], [5, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    >>> ordered = in_axial_order(Grid((2, 3, 4), turned))
+    >>> ordered.shape, ordered.affine[0].tolist()
     ((3, 2, 4), [1.0, 0.0, 0.0, 0.0])
     """
     order = _axial_order(grid.affine)

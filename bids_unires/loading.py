@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import os
+import stat
+import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -34,6 +39,14 @@ MAX_VOXEL_SIZE_MM = 1000.0
 MAX_DISTANCE_MM = 1e5
 # Rounding of a header leaves the axes this close to right angles.
 MAX_ROUNDING_SHEAR_DEGREES = 0.1
+# A compressed file that goes on for longer than this after its image is damaged, or made to fill
+# the memory of whoever reads it.
+MAX_EXCESS_BYTES = 2**26
+# Both kinds of NIfTI have shorter headers.
+_HEADER_BYTES = 1024
+# The largest intensity of a scan; squares of it, summed or divided by, stay within float32.
+MIN_INTENSITY = 1e-15
+MAX_INTENSITY = 1e15
 # Labels that were stored as floats, or scaled, are integers within this.
 LABEL_TOLERANCE = 1e-3
 
@@ -43,12 +56,14 @@ _UNREADABLE = (
     ValueError,
     OverflowError,
     zlib.error,
+    # Its stubs call it an instance.
+    cast("type[Exception]", isal_zlib.error),
     ImageFileError,
     HeaderDataError,
 )
 
 
-def load_volume(path: Path | str) -> Volume:
+def load_volume(path: Path | str, memory_limit: int | None = None) -> Volume:
     """Read one 3-D scan and refuse what cannot be one.
 
     The file is read once. Voxels that are not finite become NaN, which means
@@ -58,6 +73,8 @@ def load_volume(path: Path | str) -> Volume:
     ----------
     path
         NIfTI-1 or NIfTI-2, compressed or not.
+    memory_limit
+        Bytes that reading it may take; those of the machine by default.
 
     Returns
     -------
@@ -69,16 +86,16 @@ def load_volume(path: Path | str) -> Volume:
     MissingInputError
         If there is no such file, or git-annex has not fetched its content.
     BadDataError
-        If the file is damaged, not a single real-valued 3-D image, has no usable
+        If the file is damaged, not a single real-valued 3-D image, too large, has no usable
         affine, or holds nothing but one value.
     """
     path = Path(path)
-    image, affine = _load(path)
+    image, affine = _load(path, memory_limit)
     data = _scaled_data(image, path)
     return Volume(_checked_intensities(data, path), affine, path)
 
 
-def load_labels(path: Path | str) -> LabelVolume:
+def load_labels(path: Path | str, memory_limit: int | None = None) -> LabelVolume:
     """Read one 3-D segmentation.
 
     Voxels that are not finite count as background; their number is logged as a warning.
@@ -87,6 +104,8 @@ def load_labels(path: Path | str) -> LabelVolume:
     ----------
     path
         NIfTI-1 or NIfTI-2, compressed or not; integers, or floats that hold integers.
+    memory_limit
+        Bytes that reading it may take; those of the machine by default.
 
     Returns
     -------
@@ -98,24 +117,32 @@ def load_labels(path: Path | str) -> LabelVolume:
     MissingInputError
         If there is no such file, or git-annex has not fetched its content.
     BadDataError
-        If the file is damaged, not a single real-valued 3-D image, has no usable
+        If the file is damaged, not a single real-valued 3-D image, too large, has no usable
         affine, or holds values that are no labels: fractions, negative ones, or ones
         beyond the range of int32.
     """
     path = Path(path)
-    image, affine = _load(path)
+    image, affine = _load(path, memory_limit)
     return LabelVolume(_checked_labels(_stored_values(image, path), path), affine, path)
 
 
-def _load(path: Path) -> tuple[nib.Nifti1Pair, Affine]:
+def _load(path: Path, memory_limit: int | None) -> tuple[nib.Nifti1Pair, Affine]:
     """An image whose data are still encoded, and where its voxels lie."""
-    image = _parse(_read_bytes(path), path)
-    _check_kind(image, path)
-    return image, _checked_affine(image, path)
+    limit = _memory_of_machine() if memory_limit is None else memory_limit
+    # What nibabel says of a header on standard error names no file.
+    with LoggingOutputSuppressor(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _parse(_read_bytes(path, limit), path, limit)
+        _check_kind(image, path)
+        return image, _checked_affine(image, path)
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Content of a file, decompressed."""
+def _memory_of_machine() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    """Content of a file as it is on disk."""
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex" in Path(target).parts or ".git" in Path(target).parts:
@@ -124,6 +151,10 @@ def _read_bytes(path: Path) -> bytes:
             )
         raise MissingInputError(f"{path} is a link to {target}, which does not exist")
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadDataError(f"{path} is no regular file: leave it out")
+        _check_size(status.st_size, limit, path)
         content = path.read_bytes()
     except FileNotFoundError:
         raise MissingInputError(f"{path} does not exist") from None
@@ -133,36 +164,69 @@ def _read_bytes(path: Path) -> bytes:
         raise MissingInputError(f"{path} has no content here: fetch it with: datalad get {path}")
     if not content:
         raise BadDataError(f"{path} is empty (0 bytes): copy or convert it again")
-    if not content.startswith(GZIP_MAGIC):
-        return content
+    return content
+
+
+def _check_size(needed: int, limit: int, path: Path) -> None:
+    if needed > limit:
+        raise BadDataError(
+            f"{path} needs {needed / 2**30:.3g} GiB of memory to be read, of which there are "
+            f"{limit / 2**30:.3g} GiB: leave it out, or give more memory"
+        )
+
+
+def _parse(content: bytes, path: Path, limit: int) -> nib.Nifti1Pair:
+    is_compressed = content.startswith(GZIP_MAGIC)
+    stream = igzip.IGzipFile(fileobj=io.BytesIO(content)) if is_compressed else io.BytesIO(content)
     try:
-        return bytes(igzip.decompress(content))
+        start = stream.read(_HEADER_BYTES)
+        kind, wanted = _promised(start, path, limit)
+        whole = start + stream.read(max(wanted - len(start), 0)) if is_compressed else content
+        # The checksum, which tells a damaged file, is at the very end.
+        if is_compressed and len(stream.read(MAX_EXCESS_BYTES)) == MAX_EXCESS_BYTES:
+            raise BadDataError(
+                f"{path} decompresses to more than its header promises ({wanted} bytes): "
+                "convert it again"
+            )
+    except BadDataError:
+        raise
     except _UNREADABLE as error:
         raise BadDataError(
             f"{path} is truncated or damaged ({_one_line(error)}): copy or convert it again"
         ) from error
+    if len(whole) < wanted:
+        raise BadDataError(
+            f"{path} is truncated: {len(whole)} bytes where its header promises {wanted}: "
+            "copy or convert it again"
+        )
+    try:
+        return kind.from_bytes(whole)
+    except _UNREADABLE as error:
+        raise BadDataError(f"{path} has a damaged NIfTI header ({_one_line(error)})") from error
 
 
-def _parse(content: bytes, path: Path) -> nib.Nifti1Pair:
+def _promised(start: bytes, path: Path, limit: int) -> tuple[type[nib.Nifti1Image], int]:
+    """Kind of an image and its size in bytes, header included, by what its header says."""
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if kind.header_class.may_contain_header(content[: kind.header_class.sizeof_hdr]):
+        if kind.header_class.may_contain_header(start[: kind.header_class.sizeof_hdr]):
             break
     else:
         raise BadDataError(f"{path} is not a NIfTI file: convert it, for example with dcm2niix")
     try:
-        image = kind.from_bytes(content)
+        header = kind.header_class.from_fileobj(io.BytesIO(start))
+        shape = [int(side) for side in header.get_data_shape()]
+        voxels = math.prod(shape)
+        wanted = int(header.get_data_offset()) + header.get_data_dtype().itemsize * voxels
     except _UNREADABLE as error:
         raise BadDataError(f"{path} has a damaged NIfTI header ({_one_line(error)})") from error
-    header = image.header
-    wanted = int(header.get_data_offset()) + header.get_data_dtype().itemsize * int(
-        np.prod([int(n) for n in image.shape], dtype=object)
-    )
-    if len(content) < wanted:
+    if min(shape, default=0) < 1 or wanted < len(start[: kind.header_class.sizeof_hdr]):
         raise BadDataError(
-            f"{path} is truncated: {len(content)} bytes where its header promises {wanted}: "
-            "copy or convert it again"
+            f"{path} has a damaged NIfTI header (shape {'x'.join(map(str, shape))}, "
+            f"{wanted} bytes in all)"
         )
-    return image
+    # As stored, and as numbers to compute with.
+    _check_size(wanted + np.dtype(np.float32).itemsize * voxels, limit, path)
+    return kind, wanted
 
 
 def _check_kind(image: nib.Nifti1Pair, path: Path) -> None:
@@ -216,7 +280,8 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
 
 def _check_extent(affine: Affine, path: Path) -> None:
     """Refuse voxels that are no head's, and axes that do not span a volume."""
-    sizes = voxel_size(affine)
+    with np.errstate(over="ignore"):
+        sizes = voxel_size(affine)
     if sizes.min() < MIN_VOXEL_SIZE_MM or sizes.max() > MAX_VOXEL_SIZE_MM:
         raise BadDataError(
             f"{path} has a singular or absurd affine, voxels of "
@@ -243,7 +308,9 @@ def _compare_orientations(sform: Affine, qform: Affine, shape: Shape, path: Path
 
 def _scaled_data(image: nib.Nifti1Pair, path: Path) -> NDArray[np.float32]:
     try:
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+        # What is beyond float32 becomes infinite, and counts as missing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = image.get_fdata(dtype=np.float32, caching="unchanged")
     except _UNREADABLE as error:
         raise BadDataError(f"{path} cannot be decoded ({_one_line(error)})") from error
     # A copy of our own: the decoded array may be a read-only view of the file's bytes.
@@ -297,6 +364,12 @@ def _checked_intensities(data: NDArray[np.float32], path: Path) -> NDArray[np.fl
     if low == high:
         content = "only zeros" if low == 0 else f"one value only ({low:g})"
         raise BadDataError(f"{path} holds {content}: leave it out or convert it again")
+    largest = max(abs(low), abs(high))
+    if not MIN_INTENSITY <= largest <= MAX_INTENSITY:
+        raise BadDataError(
+            f"{path} holds intensities up to {largest:.3g}, which cannot be squared in single "
+            "precision: rescale it"
+        )
     return data
 
 

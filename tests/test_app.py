@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
@@ -14,11 +17,18 @@ from typing import Any
 
 import pytest
 
-from bids_unires import app
-from bids_unires.config import RunConfig
+from bids_unires import app, resources
+from bids_unires.cli import parse_arguments
+from bids_unires.config import ModelSettings, RunConfig
 from bids_unires.dataset.query import ParticipantPlan
 from bids_unires.dataset.writing import atomic_path
-from bids_unires.errors import BadDataError, NothingSelectedError, UsageError
+from bids_unires.errors import (
+    BadDataError,
+    NothingSelectedError,
+    OutputError,
+    UsageError,
+)
+from bids_unires.resources import Gpus
 
 DatasetMaker = Callable[..., Path]
 
@@ -34,7 +44,9 @@ class Outcome:
 def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
     path = config.output_dir / plan.folder / "done.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {time.monotonic()}")
+    path.write_text(
+        f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {config.device} {tempfile.gettempdir()}"
+    )
     logging.getLogger("bids_unires").info("work is done")
     return Outcome(plan.label, (path,), 0.1, ("look at the left edge",))
 
@@ -62,7 +74,7 @@ def die_for_02(plan: ParticipantPlan, config: RunConfig) -> Outcome:
 @pytest.fixture
 def three(make_dataset: DatasetMaker, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """A run over three participants, whose changes to the environment are undone."""
-    for variable in app.THREAD_VARIABLES:
+    for variable in resources.THREAD_VARIABLES:
         monkeypatch.setenv(variable, "1")
     bids_dir = make_dataset("sub-01_T1w", "sub-02_T1w", "sub-03_T1w")
     return RunConfig(bids_dir, bids_dir.parent / "out", "participant", skip_bids_validation=True)
@@ -74,6 +86,12 @@ def changed(config: RunConfig, **options: Any) -> RunConfig:
 
 def done(config: RunConfig) -> list[str]:
     return sorted(path.parent.name for path in config.output_dir.glob("sub-*/done.txt"))
+
+
+def marks(config: RunConfig, column: int) -> list[str]:
+    """What the processes of participants noted about themselves."""
+    paths = sorted(config.output_dir.glob("sub-*/done.txt"))
+    return [path.read_text().split()[column] for path in paths]
 
 
 def log(config: RunConfig) -> str:
@@ -156,9 +174,8 @@ def test_a_killed_process_takes_no_other_with_it(
     assert app.run(changed(three, nprocs=2, omp_nthreads=3), die_for_02) == 1
     assert done(three) == ["sub-01", "sub-03"]
     assert "sub-02 failed: its process was killed" in capsys.readouterr().err
-    marks = [path.read_text().split() for path in three.output_dir.glob("sub-*/done.txt")]
-    assert len({process for process, _, _ in marks} | {str(os.getpid())}) == 3
-    assert {threads for _, threads, _ in marks} == {"3"}
+    assert len({*marks(three, 0), str(os.getpid())}) == 3
+    assert set(marks(three, 1)) == {"3"}
     # What the workers say is in the log of the run, with the name of the participant.
     assert "INFO sub-01 work is done" in log(three)
 
@@ -186,37 +203,6 @@ def test_quiet_runs_say_only_what_went_wrong(
     assert app.run(changed(three, verbosity=-2), succeed) == 0
     assert capsys.readouterr().err == ""
     assert "3 of 3 done" in log(three)
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("", 8)])
-def test_cores_are_those_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(app, "CGROUP_CPU_LIMIT", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert app.usable_cores() == cores
-    config = RunConfig(Path("in"), Path("out"), "participant")
-    assert app.threads_per_participant(config, 2) == cores // 2
-    assert app.threads_per_participant(config, 100) == 1
-    assert app.threads_per_participant(changed(config, omp_nthreads=5), 2) == 5
-
-
-def test_thread_limits_reach_loaded_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    import SimpleITK
-    import torch
-
-    for variable in app.THREAD_VARIABLES:
-        monkeypatch.setenv(variable, "1")
-    before = torch.get_num_threads(), SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    try:
-        app.limit_threads(3)
-        assert torch.get_num_threads() == 3
-        assert SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads() == 3
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    finally:
-        torch.set_num_threads(before[0])
-        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before[1])
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(three: RunConfig) -> None:
@@ -260,3 +246,167 @@ def is_running(pid: str) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("device", "nprocs", "used", "said"),
+    [
+        ("cuda", 1, ["cuda:0"] * 3, "device: cuda:0; --nprocs 2 would use more (as asked for)"),
+        ("auto", 1, ["cuda:0"] * 3, "--nprocs 2 would use more (2 GPUs are usable)"),
+        ("cuda:1", 1, ["cuda:1"] * 3, "device: cuda:1 (as asked for)"),
+        ("cpu", 1, ["cpu"] * 3, "device: cpu (as asked for)"),
+        ("cuda", 3, ["cuda:0", "cuda:0", "cuda:1"], "device: cuda:0, cuda:1 (as asked for)"),
+    ],
+)
+def test_participants_share_the_gpus(
+    three: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    nprocs: int,
+    used: list[str],
+    said: str,
+) -> None:
+    two = Gpus(("cuda:0", "cuda:1"), "2 GPUs are usable")
+    monkeypatch.setattr(app, "find_gpus", lambda: two)
+    assert app.run(changed(three, device=device, nprocs=nprocs), succeed) == 0
+    assert sorted(marks(three, 2)) == used
+    assert said in log(three)
+
+
+def test_without_a_gpu_the_log_says_why_the_cpu(
+    three: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "find_gpus", lambda: Gpus((), "no GPU is usable: there is none"))
+    assert app.run(three, succeed) == 0
+    assert set(marks(three, 2)) == {"cpu"}
+    assert "device: cpu (no GPU is usable: there is none)" in log(three)
+
+
+def test_the_configuration_is_kept_and_repeats_the_run(three: RunConfig) -> None:
+    config = changed(three, participant_label=("02",), device="cpu", mem_mb=900)
+    assert app.run(config, succeed) == 0
+    (file,) = (three.output_dir / "logs").glob("*.toml")
+    assert file.with_suffix(".log").is_file()
+    assert parse_arguments(["--config-file", str(file)]) == config
+
+
+@pytest.mark.parametrize("nprocs", [1, 2])
+def test_temporary_files_go_to_the_work_folder(
+    three: RunConfig, tmp_path: Path, nprocs: int
+) -> None:
+    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
+    work = tmp_path / "a" / "work"
+    assert app.run(changed(three, work_dir=work, nprocs=nprocs, device="cpu"), succeed) == 0
+    assert set(marks(three, 3)) == {str(work)}
+    assert (tempfile.gettempdir(), os.environ.get("TMPDIR")) == before
+
+
+def test_work_folders_that_cannot_be_are_refused(three: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--work-dir .* lies in the dataset"):
+        app.run(changed(three, work_dir=three.bids_dir / "work"), succeed)
+    assert not three.output_dir.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"--work-dir .* cannot be written to"):
+        app.run(changed(three, work_dir=tmp_path / "file" / "work"), succeed)
+
+
+def test_the_same_command_again_does_the_rest(
+    three: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(three, fail_for_02) == 65
+    first = marks(three, 0)
+    inodes = [path.stat().st_mtime_ns for path in sorted(three.output_dir.glob("sub-*/done.txt"))]
+    capsys.readouterr()
+    assert app.run(three, succeed) == 0
+    printed = capsys.readouterr().err
+    for label in ("sub-01", "sub-03"):
+        assert f"{label} was already done" in printed
+    assert "sub-02 starts (2 of 3)" in printed
+    assert "3 of 3 done" in printed
+    assert len(marks(three, 0)) == 3 > len(first)
+    after = [path.stat().st_mtime_ns for path in sorted(three.output_dir.glob("sub-*/done.txt"))]
+    assert [after[0], after[2]] == inodes
+
+
+@pytest.mark.parametrize("nprocs", [1, 2])
+def test_other_settings_are_work_to_do(
+    three: RunConfig, capsys: pytest.CaptureFixture[str], nprocs: int
+) -> None:
+    config = changed(three, nprocs=nprocs, device="cpu", participant_label=("01", "02"))
+    assert app.run(config, succeed) == 0
+    assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
+    logs = sorted((config.output_dir / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
+    assert "done again: reg_scale is 2 now, was 4.0" in logs[-1].read_text("utf-8")
+    assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
+    assert "sub-02 was already done" in capsys.readouterr().err
+    again = changed(config, model=ModelSettings(reg_scale=2), resume=False)
+    assert app.run(again, succeed) == 0
+    assert "already done" not in capsys.readouterr().err
+
+
+def run_one(config: RunConfig, label: str) -> None:
+    sys.exit(app.run(changed(config, participant_label=(label,)), succeed))
+
+
+def test_ten_processes_share_an_output(make_dataset: DatasetMaker) -> None:
+    labels = [f"{number:02}" for number in range(10)]
+    bids_dir = make_dataset(*(f"sub-{label}_T1w" for label in labels))
+    config = RunConfig(bids_dir, bids_dir.parent / "out", "participant", skip_bids_validation=True)
+    # Imports once what all of them need; this process has threads, which a fork does not like.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["bids_unires.app", "bids.layout"])
+    runs = [
+        server.Process(target=run_one, args=(changed(config, device="cpu"), label))
+        for label in labels
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0] * 10
+    assert done(config) == [f"sub-{label}" for label in labels]
+    description = json.loads((config.output_dir / "dataset_description.json").read_text("utf-8"))
+    assert description["DatasetType"] == "derivative"
+    assert len(list((config.output_dir / "logs").glob("*.log"))) == 10
+    # Neither locks nor half-written files.
+    assert [path.name for path in config.output_dir.rglob(".*")] == [".bidsignore"]
+
+
+def test_a_participant_is_worked_on_once_at_a_time(
+    three: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = []
+
+    def meet(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+        if plan.participant == "02":
+            second.append(app.run(changed(three, participant_label=("02",)), succeed))
+        return succeed(plan, config)
+
+    assert app.run(three, meet) == 0
+    assert second == [73]
+    assert "sub-02 failed: another process is working on sub-02 in" in capsys.readouterr().err
+
+
+def test_the_environment_may_be_bare(three: RunConfig) -> None:
+    command = [sys.executable, "-m", "bids_unires", str(three.bids_dir), "out", "participant"]
+    dry = subprocess.run(
+        [*command, "--dry-run", "--skip-bids-validation"],
+        capture_output=True,
+        check=False,
+        env={"LC_ALL": "C"},
+        cwd=three.bids_dir.parent,
+    )
+    assert (dry.returncode, dry.stderr) == (0, b"")
+    assert dry.stdout.startswith(b"3 scans in 3 units of work")
+
+
+def test_a_plan_that_nobody_reads_stops_no_run(
+    three: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patch, os.fdopen(writer, "w") as stdout:
+        patch.setattr(sys, "stdout", stdout)
+        assert app.run(changed(three, device="cpu"), succeed) == 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+    assert len(done(three)) == 3

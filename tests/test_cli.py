@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bids_unires import __version__, app, cli
-from bids_unires.config import MRI_SUFFIXES, RunConfig
+from bids_unires.config import (
+    MRI_SUFFIXES,
+    GroupSettings,
+    ModelSettings,
+    RunConfig,
+    SpaceSettings,
+)
 from bids_unires.errors import BadDataError, UsageError
 
 BASE = ["in", "out", "participant"]
@@ -37,11 +46,17 @@ def test_defaults_are_those_of_the_configuration() -> None:
             True,
         ),
         ("bids_database_dir", "--bids-database-dir", "db", Path("db")),
+        ("modalities", "-m --modalities", "CT FLAIR ct", ("ct", "FLAIR")),
+        ("modalities", "--ct", "", (*MRI_SUFFIXES, "ct")),
+        ("labels", "--labels", "derivatives/seg", Path("derivatives/seg")),
+        ("reset_origin", "--reset-origin --res-origin", "", True),
+        ("work_dir", "-w --work-dir", "tmp", Path("tmp")),
         ("device", "--device", "cuda:1", "cuda:1"),
         ("nprocs", "--nprocs --n-cpus --n_cpus --ncpus", "3", 3),
         ("omp_nthreads", "--omp-nthreads", "4", 4),
         ("mem_mb", "--mem-mb", "8000", 8000),
         ("dry_run", "--dry-run", "", True),
+        ("resume", "--no-resume", "", False),
         ("stop_on_first_crash", "--stop-on-first-crash", "", True),
         ("verbosity", "-v --verbose", "", 1),
         ("verbosity", "-vv", "", 2),
@@ -67,12 +82,79 @@ def test_every_spelling_sets_its_field_and_no_other(
         ("reg_scale", "--reg-scale --reg_scl", "2.5", 2.5),
         ("max_iter", "--max-iter", "7", 7),
         ("tolerance", "--tolerance --tol", "1e-3", 1e-3),
+        ("method", "--linear", "", "linear"),
+        ("unified_rigid", "--no-unified-rigid", "", False),
+        ("unified_rigid", "--unified-rigid", "", True),
+        ("interleave_correction", "--interleave-correction --scale", "", True),
     ],
 )
 def test_model_options(field: str, spellings: str, values: str, wanted: object) -> None:
     for spelling in spellings.split():
         config = cli.parse_arguments([*BASE, spelling, *values.split()])
-        assert getattr(config.model, field) == wanted
+        assert config.model == replace(ModelSettings(), **{field: wanted})
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "voxel_size"),
+    [
+        ("--denoise", "denoise", 0.0),
+        ("--denoising", "denoise", 0.0),
+        ("--voxel-size 0", "denoise", 0.0),
+        ("--vx 0 0 0 --denoise", "denoise", 0.0),
+        ("--denoise --voxel-size 2", "denoise", 2.0),
+    ],
+)
+def test_denoising_and_voxel_size_zero_imply_each_other(
+    options: str, method: str, voxel_size: float
+) -> None:
+    model = cli.parse_arguments([*BASE, *options.split()]).model
+    assert (model.method, model.voxel_size) == (method, (voxel_size,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("--common-output", SpaceSettings(common_output=True, align="rigid")),
+        ("--common_output --fov head", SpaceSettings(True, "head", align="rigid")),
+        ("--common-output --align none", SpaceSettings(common_output=True, align="none")),
+        ("--align similarity", SpaceSettings(align="similarity")),
+        ("--template MNI152Lin --align rigid", SpaceSettings(template="MNI152Lin", align="rigid")),
+    ],
+)
+def test_space_options(options: str, wanted: SpaceSettings) -> None:
+    assert cli.parse_arguments([*BASE, *options.split()]).space == wanted
+
+
+def test_group_options() -> None:
+    argv = ["in", "out", "group", "--reports-only", "--template", "none"]
+    argv += ["--group-mode", "reslice", "--grid-policy", "multiple"]
+    argv += ["--grid-multiple", "32", "--grid-margin", "0"]
+    config = cli.parse_arguments(argv)
+    assert config.group == GroupSettings("reslice", "multiple", 32, 0.0)
+    assert (config.level, config.reports_only) == ("group", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("", SpaceSettings(align="rigid")),
+        ("--align none", SpaceSettings(align="none")),
+        ("--align similarity --fov head", SpaceSettings(align="similarity", fov="head")),
+        ("--template none", SpaceSettings(template="none", align="rigid", fov="head")),
+    ],
+)
+def test_the_group_level_aligns(options: str, wanted: SpaceSettings) -> None:
+    assert cli.parse_arguments(["in", "out", "group", *options.split()]).space == wanted
+
+
+def test_folders_and_options_come_in_any_order() -> None:
+    wanted = cli.parse_arguments([*BASE, "--dry-run", "--max-iter", "3"])
+    for argv in (
+        "--dry-run in out --max-iter 3 participant",
+        "in --dry-run out participant --max-iter 3",
+        "--max-iter 3 --dry-run in out participant",
+    ):
+        assert cli.parse_arguments(argv.split()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -89,8 +171,19 @@ def test_model_options(field: str, spellings: str, values: str, wanted: object) 
         ([*BASE, "--reg-scale", "nan"], 64),
         ([*BASE, "--participant-label", "a/b"], 64),
         ([*BASE, "-m", "T1w.nii"], 64),
+        ([*BASE, "--denoise", "--linear"], 64),
+        ([*BASE, "--linear", "--voxel-size", "0"], 64),
+        ([*BASE, "--voxel-size", "0", "0", "1"], 64),
+        ([*BASE, "--template", "none"], 64),
+        ([*BASE, "--template", "MNI/152"], 64),
+        ([*BASE, "--fov", "foot"], 64),
+        ([*BASE, "one-too-many"], 64),
+        ([*BASE, "--config-file", "none.toml"], 66),
         (["in", "out", "study"], 17),
-        (["in", "out", "group"], 17),
+        (["in", "out", "group", "--voxel-size", "0"], 64),
+        (["in", "out", "group", "--template", "none", "--fov", "brain"], 64),
+        (["in", "out", "group", "--template", "none", "--align", "similarity"], 64),
+        (["no-such-folder", "out", "group"], 66),
         (["no-such-folder", "out", "participant"], 66),
         (["demo"], 64),
     ],
@@ -135,9 +228,30 @@ def test_default_modalities_are_documented() -> None:
     assert all(suffix in cli.build_parser().format_help() for suffix in MRI_SUFFIXES)
 
 
-def test_bad_settings_name_the_option() -> None:
-    with pytest.raises(UsageError, match="max-iter"):
-        cli.parse_arguments([*BASE, "--max-iter", "0"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--max-iter", "0"),
+        ("--voxel-size", "77"),
+        ("--reg-scale", "-3"),
+        ("--tolerance", "1.5"),
+        ("--template", "MNI?"),
+        ("--fov", "foot"),
+        ("--align", "affine"),
+        ("--nprocs", "-4"),
+        ("--mem-mb", "8GB"),
+        ("--device", "tpu"),
+        ("--participant-label", "a/b"),
+    ],
+)
+def test_bad_settings_are_named_with_their_value(option: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{option}.*{re.escape(value)}"):
+        cli.parse_arguments([*BASE, f"{option}={value}"])
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(UsageError, match="missing: output_dir, level"):
+        cli.parse_arguments(["in", "--dry-run"])
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
@@ -164,3 +278,42 @@ def test_version_is_that_of_the_package() -> None:
         check=True,
     )
     assert done.stdout.strip() == f"bids_unires {__version__}"
+
+
+def run_module(arguments: str, redirection: str = "", **environment: str) -> tuple[int, str]:
+    """Run the program from a shell without home and locale; give exit code and output."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' -m bids_unires {arguments} {redirection}"],
+        capture_output=True,
+        check=False,
+        env=environment,
+    )
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&-", "<&- 2>/dev/full", ">/dev/full"])
+def test_closed_streams_change_no_exit_code(redirection: str, tmp_path: Path) -> None:
+    code, output = run_module(f"'{tmp_path}/none' out participant", redirection)
+    assert code == 66
+    assert "Traceback" not in output
+
+
+def test_descriptors_of_closed_streams_are_taken() -> None:
+    code = (
+        "import os\nfrom bids_unires import cli\n"
+        "cli._secure_streams()\nos._exit(os.open('/dev/zero', os.O_RDONLY))"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -c "{code}" <&- >&- 2>&-'], check=False
+    )
+    assert done.returncode > 2
+
+
+def test_characters_that_the_terminal_lacks_are_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    cli._secure_streams()
+    print("Zürich", flush=True)
+    assert written.getvalue() == b"Z\\xfcrich\n"

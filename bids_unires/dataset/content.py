@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 # What git-annex (unlocked files) and git-lfs put in place of a file starts with one of these.
@@ -17,7 +18,7 @@ def unavailable(path: Path) -> str | None:
     Only the first bytes of small files are read.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         if not path.is_symlink():
             return f"it cannot be read ({error.strerror})"
@@ -25,9 +26,11 @@ def unavailable(path: Path) -> str | None:
         if {"annex", ".git"} & set(Path(target).parts):
             return "its content is not here"
         return f"it is a link to {target}, which cannot be read ({error.strerror})"
-    if size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file"
+    if status.st_size == 0:
         return "it is empty"
-    if size > MAX_POINTER_BYTES:
+    if status.st_size > MAX_POINTER_BYTES:
         return None
     return "its content is not here" if is_pointer(path) else None
 

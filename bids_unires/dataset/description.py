@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import OutputError
+from .metadata import load_object
 from .writing import write_json, write_once
 
 PIPELINE_NAME = "bids_unires"
@@ -30,6 +31,7 @@ DESCRIPTIONS = {
     "head": "The head",
     "grid": "The grid that all participants share",
     "mean": "Mean over all participants",
+    "cohort": "Mean over all participants, coarse, that they were aligned to",
 }
 # Without a trailing slash, which the validator would not match. CT has no place in BIDS yet.
 IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
@@ -49,17 +51,14 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `*_from-*_to-individual_mode-image_xfm.txt`: the position of each scan, in ITK's format:
   `antsApplyTransforms -i SCAN -r IMAGE -t FILE` brings the scan to the grid of the image.
 - `logs`: what was run when, and what to cite.
-"""
 
-CITATION = """\
-# What to cite
+Of the group level:
 
-The images in this dataset were reconstructed with bids_unires {version}, which implements:
-
-- Brudfors M, Balbastre Y, Nachev P, Ashburner J (2018). MRI Super-Resolution Using Multi-channel
-  Total Variation. Medical Image Understanding and Analysis (MIUA). arXiv:1810.03422
-- Brudfors M, Balbastre Y, Nachev P, Ashburner J (2019). A Tool for Super-Resolving Multimodal
-  Clinical MRI. arXiv:1909.01140
+- `*_space-study_*`: images, masks and labels of all participants on one grid, whose sides a
+  network can halve again and again. `space-study_*_desc-grid_mask.nii.gz` is that grid, and its
+  sidecar says how it came about; `space-study_*_desc-mean_*.nii.gz` are means over participants.
+- `*_from-*_to-study_mode-image_xfm.txt`: where each participant lies in the space of the study.
+- `group_unires.tsv`: a row for each image, with its quality; `group_unires.json` explains it.
 """
 
 
@@ -89,7 +88,6 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
         "README": README.format(version=__version__),
         ".bidsignore": "\n".join(IGNORED) + "\n",
         "descriptions.tsv": "\n".join(["desc_id\tdescription", *rows]) + "\n",
-        "logs/CITATION.md": CITATION.format(version=__version__),
     }
     for name, text in files.items():
         write_once(output_dir / name, text)
@@ -99,7 +97,7 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
 
 def _link_labels(output_dir: Path, labels: Path) -> None:
     path = output_dir / "dataset_description.json"
-    description = json.loads(path.read_text("utf-8"))
+    description = load_object(path)
     links = description.setdefault("DatasetLinks", {})
     link = _link(output_dir.resolve(), labels.resolve())
     if "labels" not in links:
@@ -120,7 +118,7 @@ def dataset_description(
     The raw dataset is linked to by a relative path where the derivatives lie within it,
     so that both can move together, and by a ``file:`` URI elsewhere.
     """
-    raw = json.loads((bids_dir / "dataset_description.json").read_text("utf-8"))
+    raw = load_object(bids_dir / "dataset_description.json")
     link = _link(output_dir.resolve(), bids_dir.resolve())
     links = {"raw": link}
     if labels is not None:

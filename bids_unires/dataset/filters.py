@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..config import CT_SUFFIX, MRI_SUFFIXES, RunConfig
 from ..errors import MissingInputError, UsageError
 from .entities import ENTITY_KEYS, IMAGE_EXTENSIONS, listing
+from .metadata import SidecarError, load_object
 
 
 def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -48,15 +48,12 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def _read_filters(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise MissingInputError(f"the filter file {path} does not exist")
     try:
-        filters = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(f"the filter file {path} does not exist") from None
-    except (OSError, ValueError) as error:
+        return load_object(path)
+    except SidecarError as error:
         raise UsageError(f"the filter file {path} is not readable JSON: {error}") from error
-    if not isinstance(filters, dict):
-        raise UsageError(f"the filter file {path} must hold one JSON object")
-    return filters
 
 
 def _checked_filter(entities: Any, name: str, path: Path) -> dict[str, Any]:
@@ -69,6 +66,13 @@ def _checked_filter(entities: Any, name: str, path: Path) -> dict[str, Any]:
             f"{path}: {name!r} filters by the unknown entity {listing(unknown)}; "
             f"entities are {', '.join(sorted(known))}"
         )
+    for entity, value in entities.items():
+        items = value if isinstance(value, list) else [value]
+        if not all(item is None or isinstance(item, str | int | float) for item in items):
+            raise UsageError(
+                f"{path}: {name!r} filters {entity} by {value!r}; "
+                "values are text, numbers, null, or lists of them"
+            )
     return dict(entities)
 
 

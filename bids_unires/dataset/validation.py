@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config import CT_SUFFIX, RunConfig
 from ..errors import InvalidDatasetError, MissingInputError, OutputError, UsageError
+from .metadata import SidecarError, load_object
 
 logger = logging.getLogger("bids_unires")
 
@@ -90,27 +91,25 @@ def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
 
 
 def _check_bids_dir(bids_dir: Path) -> None:
-    if not bids_dir.exists():
+    if not os.path.exists(bids_dir):
         raise MissingInputError(f"the dataset {bids_dir} does not exist")
     if not bids_dir.is_dir():
         raise InvalidDatasetError(f"{bids_dir} is not a folder: name the root of a BIDS dataset")
     description = bids_dir / "dataset_description.json"
-    try:
-        content = json.loads(description.read_text("utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(description):
         raise InvalidDatasetError(
             f"{bids_dir} has no dataset_description.json: name the root of a BIDS dataset"
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    try:
+        load_object(description)
+    except SidecarError as error:
         raise InvalidDatasetError(f"{description} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidDatasetError(f"{description} must hold one JSON object")
 
 
 def _check_outside(
     folder: Path, bids_dir: Path, what: str, *, or_derivatives: bool = False
 ) -> None:
-    folder_there, bids_there = folder.resolve(), bids_dir.resolve()
+    folder_there, bids_there = _resolved(folder), bids_dir.resolve()
     if not folder_there.is_relative_to(bids_there):
         return
     if or_derivatives:
@@ -123,6 +122,13 @@ def _check_outside(
         f"{what} {folder} lies in the dataset {bids_dir}, where it would be taken for raw data: "
         f"choose a place {place}"
     )
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"{folder} cannot be created: its links lead in circles") from error
 
 
 def _check_labels(config: RunConfig) -> None:
@@ -145,21 +151,23 @@ def _check_creatable(folder: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise OutputError(f"{folder} cannot be created: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
+    # Of this process, not of who started it: containers hand out rights of their own.
+    effective = os.access in os.supports_effective_ids
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=effective):
         raise OutputError(f"{folder} cannot be written to: no permission in {existing}")
 
 
 def _check_owner(output_dir: Path) -> None:
     """Do not mix our results into the dataset of another program."""
     description = output_dir / "dataset_description.json"
-    try:
-        content = json.loads(description.read_text("utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(description):
         return
-    except (OSError, ValueError) as error:
+    try:
+        pipelines = load_object(description).get("GeneratedBy")
+    except SidecarError as error:
         raise OutputError(f"{description} is there but not readable JSON: {error}") from error
-    pipelines = content.get("GeneratedBy") if isinstance(content, dict) else None
-    names = [item.get("Name") for item in pipelines or [] if isinstance(item, dict)]
+    listed = pipelines if isinstance(pipelines, list) else []
+    names = [item.get("Name") for item in listed if isinstance(item, dict)]
     if "bids_unires" not in names:
         owner = ", ".join(str(name) for name in names) or "another program"
         raise OutputError(

@@ -72,7 +72,7 @@ class DemoPaths:
 
     @property
     def derivatives(self) -> Path:
-        """What the participant level makes."""
+        """What both levels make."""
         return self.root / "derivatives"
 
     def scan(self, label: str, suffix: str) -> Path:

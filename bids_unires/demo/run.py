@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from nitransforms import linear
 
-from bids_unires.config import RunConfig
-from bids_unires.dataset.naming import derivative_path, transform_path
+from bids_unires.config import RunConfig, SpaceSettings
+from bids_unires.dataset.metadata import load_object
+from bids_unires.dataset.naming import (
+    derivative_path,
+    sidecar_path,
+    study_grid_path,
+    transform_path,
+)
 from bids_unires.dataset.query import ParticipantPlan, Scan, plan_participants
 from bids_unires.geometry import Affine
 from bids_unires.loading import load_volume
@@ -25,7 +32,7 @@ REFERENCE = PROTOCOLS[0].suffix
 
 
 def run_demo(output_dir: Path) -> int:
-    """Make a small BIDS dataset, run the participant level on it, and say how it did.
+    """Make a small BIDS dataset, run both levels on it, and say how they did.
 
     Parameters
     ----------
@@ -36,7 +43,7 @@ def run_demo(output_dir: Path) -> int:
     Returns
     -------
     int
-        The exit code of the participant level.
+        That of the first level that failed, or 0.
 
     Raises
     ------
@@ -51,9 +58,13 @@ def run_demo(output_dir: Path) -> int:
     write_dataset(paths, load_icbm152(), PARTICIPANTS, PROTOCOLS, MOTIONS)
     print(f"Simulated after {time.monotonic() - start:.0f} s", flush=True)
     config = RunConfig(paths.bids, paths.derivatives, "participant")
-    exit_code = run(config)
-    if exit_code != 0:
-        return exit_code
+    for_all = replace(config, level="group", space=SpaceSettings(align="rigid"))
+    for level in (config, for_all):
+        print(f"Running the {level.level} level ...", flush=True)
+        exit_code = run(level)
+        if exit_code != 0:
+            return exit_code
+        print(f"The {level.level} level ended after {time.monotonic() - start:.0f} s", flush=True)
     print(_report(paths, config))
     print(f"Done in {time.monotonic() - start:.0f} s")
     return 0
@@ -77,12 +88,26 @@ def _report(paths: DemoPaths, config: RunConfig) -> str:
     lines += [
         f"Mean gain over cubic B-spline interpolation: {sum(gains) / len(gains):+.2f} dB",
         "",
+        _grid_of_all(config),
+        "",
         f"Scans:   {paths.bids}",
         f"Truth:   {paths.truth}",
         f"Results: {paths.derivatives}",
-        *(f"Report:  {report}" for report in sorted(paths.derivatives.glob("sub-*.html"))),
+        f"Table:   {paths.derivatives / 'group_unires.tsv'}",
+        *(f"Report:  {report}" for report in sorted(paths.derivatives.glob("*.html"))),
     ]
     return "\n".join(lines)
+
+
+def _grid_of_all(config: RunConfig) -> str:
+    """The grid that the group level brought everybody to, in words."""
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    record = load_object(sidecar_path(path))["UniRes"]
+    return (
+        f"All {len(record['Participants'])} participants on one grid of "
+        f"{' x '.join(map(str, record['Shape']))} voxels, whose sides can be halved "
+        f"{record['Halvings']} times"
+    )
 
 
 def score_participant(

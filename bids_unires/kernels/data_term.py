@@ -35,6 +35,9 @@ class DataTerm(Protocol):
     def add_normal(self, image: Tensor, product: Tensor) -> float:
         """Add ``A' P A image`` to ``product``; return half of ``image' A' P A image``."""
 
+    def add_row_sums(self, sums: Tensor) -> None:
+        """Add to ``sums`` about the sums of the rows of ``A' P A``; none is negative."""
+
 
 class ComposedDataTerm:
     """Data term from an operator and its transpose: any geometry, any device.
@@ -61,6 +64,10 @@ class ComposedDataTerm:
     def add_normal(self, image: Tensor, product: Tensor) -> float:
         """See :class:`DataTerm`."""
         return self._add(self._operator.forward(image), product)
+
+    def add_row_sums(self, sums: Tensor) -> None:
+        """See :class:`DataTerm`; no weight of A is negative."""
+        self.add_normal(torch.ones_like(sums), sums)
 
     def _add(self, residual: Tensor, target: Tensor) -> float:
         weighted = self._precision * residual
@@ -93,6 +100,20 @@ class SharpenedDataTerm:
     def add_normal(self, image: Tensor, product: Tensor) -> float:
         """See :class:`DataTerm`."""
         return self._add(self._inner.add_normal, image, product)
+
+    def add_row_sums(self, sums: Tensor) -> None:
+        """See :class:`DataTerm`.
+
+        The filter has negative weights, which make negative sums of positive ones where a
+        scan ends. Here they are taken as positive, and scaled so that all add up to 1.
+        """
+        overshoot = 4 * sum(self._coefficients)
+        x, y, z = self._coefficients
+        inner = self._gradient.zero_()
+        self._inner.add_row_sums(inner)
+        inner.div_(1 + overshoot)
+        add_sharpened(inner, (-x, -y, -z), sums)
+        sums.add_(inner, alpha=overshoot)
 
     def _add(self, add: Callable[[Tensor, Tensor], float], image: Tensor, target: Tensor) -> float:
         sharpen(image, self._coefficients, self._image)
@@ -147,6 +168,10 @@ class SlabDataTerm:
     def add_normal(self, image: Tensor, product: Tensor) -> float:
         """See :class:`DataTerm`."""
         return self._add(image, product, measured=0)
+
+    def add_row_sums(self, sums: Tensor) -> None:
+        """See :class:`DataTerm`; no weight of A is negative."""
+        self.add_normal(torch.ones_like(sums), sums)
 
     def _add(self, image: Tensor, target: Tensor, measured: int) -> float:
         cost = torch.zeros(self._slabs.slab_count, dtype=torch.float64)

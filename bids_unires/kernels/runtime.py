@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -47,25 +49,46 @@ def _standard_error_closed() -> Iterator[None]:
 
 
 def kernel_cache() -> Path:
-    """Folder of compiled kernels.
+    """Folder of compiled kernels, which can be written.
 
-    ``WARP_CACHE_PATH`` where it is set, else ``~/.cache/bids_unires``, else (no home, or a
-    read-only one, as in containers) a folder of this user among the temporary files.
+    ``WARP_CACHE_PATH`` where it is set, else ``~/.cache/bids_unires``. Where that cannot be
+    written (there is no home; or it is that of a container image, with kernels compiled ahead)
+    a folder of this user among the temporary files, into which what is there is copied:
+    another CPU, or a GPU, adds its own.
     """
     named = os.environ.get("WARP_CACHE_PATH")
-    if named:
-        return Path(named)
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    candidate = home / "bids_unires" / "kernels"
-    try:
-        candidate.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        usable = False
-    else:
-        usable = os.access(candidate, os.W_OK)
-    if usable:
-        return candidate
-    return Path(tempfile.gettempdir()) / f"bids_unires-kernels-{os.getuid()}"
+    wanted = Path(named) if named else home / "bids_unires" / "kernels"
+    with suppress(OSError):
+        wanted.mkdir(parents=True, exist_ok=True)
+    if os.access(wanted, os.W_OK | os.X_OK):
+        return wanted
+    folder = _folder_of_this_user()
+    _copy_kernels(wanted, folder)
+    return folder
+
+
+def _folder_of_this_user() -> Path:
+    """A folder among the temporary files into which nobody else can put code to be run."""
+    folder = Path(tempfile.gettempdir()) / f"bids_unires-kernels-{os.getuid()}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.lstat()
+        mine = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+        if mine and not about.st_mode & 0o022:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="bids_unires-kernels-"))
+
+
+def _copy_kernels(source: Path, target: Path) -> None:
+    for file in source.rglob("*"):
+        copy = target / file.relative_to(source)
+        if file.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            # Under its name only when it is whole: other processes may start just now.
+            partial = copy.with_name(f"{copy.name}.{os.getpid()}")
+            shutil.copyfile(file, partial)
+            partial.replace(copy)
 
 
 @lru_cache(maxsize=4)

@@ -98,6 +98,11 @@ class Objective:
         """Add the likelihood's gradient for one contrast; return its value there."""
         return sum(term.add_gradient(image, gradient) for term in self._terms[contrast])
 
+    def add_row_sums(self, contrast: int, sums: Tensor) -> None:
+        """Add about the sums of the rows of ``sum_n tau_n A_n'A_n``; none is negative."""
+        for term in self._terms[contrast]:
+            term.add_row_sums(sums)
+
     def add_normal(self, contrast: int, image: Tensor, product: Tensor) -> float:
         """Add ``sum_n tau_n A_n'A_n image``; return its product with ``image``."""
         return 2 * sum(term.add_normal(image, product) for term in self._terms[contrast])

@@ -178,7 +178,7 @@ class _Descent:
         self._block_scales = []
         for c in range(objective.contrast_count):
             row_sums = torch.zeros_like(images[c])
-            objective.add_normal(c, torch.ones_like(row_sums), row_sums)
+            objective.add_row_sums(c, row_sums)
             blocks = pyramid.halvings(row_sums, _LEVELS)
             self._block_scales.append([block.mul_(_BLOCK_SHARE) for block in blocks])
             self._scale.append(row_sums.mul_(_FINE_SHARE))

@@ -95,7 +95,7 @@ def align_to_template(
     starts = starting_poses(fixed, moving, USUAL_HEAD_SCALE)
     head = search(fixed, moving, starts, Matcher.refine_scaled, levels=LEVELS[:-1], threads=threads)
     by_brain = _refined(head, compared_in(fixed, template.brain), moving, LEVELS[1:], threads)
-    if _is_ct(volume) or not _close(head, by_brain):
+    if _is_ct(volume) or not (_close(head, by_brain) or _better(by_brain, head, fixed, moving)):
         best = _refined(head, fixed, moving, LEVELS[-1:], threads)
     else:
         best = by_brain
@@ -137,6 +137,14 @@ def _close(head: Candidate, brain: Candidate) -> bool:
         return False
     factor = np.cbrt(np.linalg.det(brain.pose[:3, :3]) / np.linalg.det(head.pose[:3, :3]))
     return bool(abs(np.log(factor)) < LARGEST_CHANGE_OF_SCALE)
+
+
+def _better(brain: Candidate, head: Candidate, fixed: Pyramid, moving: Pyramid) -> bool:
+    """Whether even the whole head fits better from where the brain does."""
+    matcher = Matcher(fixed, moving, LEVELS[-2][0], threads=1)
+    return brain.score > -math.inf and (
+        matcher.information(brain.pose) > matcher.information(head.pose)
+    )
 
 
 def _without_scale(matrix: Affine, scale: float, fixed_point: NDArray[np.float64]) -> Affine:

@@ -89,6 +89,7 @@ def derivatives(make_dataset: DatasetMaker, add_image: FileAdder, tmp_path: Path
     for plan in plan_participants(config):
         write_unit(out, plan, (1.5, 1.5, 1.5))
         write_group(out, plan, (1.5, 1.5, 1.5))
+    (out / "logs").mkdir()
     (out / "logs" / "run.log").write_text("It went well.")
     (out / "sub-01.html").write_text("<html></html>")
     (out / "group_unires.tsv").write_text("participant_id\nsub-01\n")
@@ -145,8 +146,11 @@ def write_group(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float
             path = derivative_path(
                 out, plan, contrast, desc="sr", voxel_size=voxel_size, space=space
             )
-            mean = study_image_path(out, contrast.entities, desc="mean", voxel_size=voxel_size)
-            for image in (path, mean):
+            shared = (
+                study_image_path(out, contrast.entities, desc=desc, voxel_size=voxel_size)
+                for desc in ("mean", "cohort")
+            )
+            for image in (path, *shared):
                 write_image(image, data, np.eye(4))
                 content = image_sidecar(plan, contrast, unires={}, **common)
                 write_json(sidecar_path(image), content)

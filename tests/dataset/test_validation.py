@@ -96,7 +96,7 @@ def test_read_only_places_are_refused(
 ) -> None:
     bids_dir = make_dataset("sub-01_T1w")
     # For root every mode is writable, so the system's answer is given here.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: Path(path) != tmp_path)
     assert isinstance(refusal(bids_dir, tmp_path / "out"), OutputError)
 
 

@@ -247,9 +247,7 @@ def test_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shear", "code"), [(1e-6, 1), (0.3, 0)])
-def test_a_sheared_grid_is_told_by_the_sform_alone(
-    tmp_path: Path, shear: float, code: int
-) -> None:
+def test_a_sheared_grid_is_told_by_the_sform_alone(tmp_path: Path, shear: float, code: int) -> None:
     affine = np.diag([1.0, 1.0, 4.0, 1.0])
     affine[1, 2] = 4 * shear
     image = nib.load(write_image(tmp_path / "image.nii.gz", np.ones((3, 4, 5)), affine))

@@ -8,10 +8,15 @@ import pytest
 from bids_unires import app
 from bids_unires.cli import main
 from bids_unires.config import RunConfig
-from bids_unires.dataset.naming import derivative_path, transform_path
+from bids_unires.dataset.naming import (
+    derivative_path,
+    sidecar_path,
+    study_grid_path,
+    transform_path,
+)
 from bids_unires.dataset.query import plan_participants
 from bids_unires.dataset.transforms import write_transform
-from bids_unires.dataset.writing import write_image
+from bids_unires.dataset.writing import write_image, write_json
 from bids_unires.demo import run as demo
 from bids_unires.demo.dataset import DemoPaths
 from bids_unires.demo.phantom import Participant, TissueMaps
@@ -38,10 +43,15 @@ def small_study(monkeypatch: pytest.MonkeyPatch, ball_maps: TissueMaps) -> None:
     monkeypatch.setattr(demo, "MOTIONS", MOTIONS)
 
 
-def perfect_level(truth_to_result: Affine) -> Callable[[RunConfig], int]:
-    """A participant level that finds the truth, in a space of its own choice."""
+def perfect_levels(truth_to_result: Affine) -> Callable[[RunConfig], int]:
+    """A participant level that finds the truth, in a space of its own choice, and a grid."""
 
     def run(config: RunConfig) -> int:
+        if config.level == "group":
+            path = study_grid_path(config.output_dir, voxel_size=(1, 1, 1))
+            about = {"Participants": ["sub-01", "sub-02"], "Shape": [64, 48, 64], "Halvings": 4}
+            write_json(sidecar_path(path), {"UniRes": about})
+            return 0
         paths = DemoPaths(config.bids_dir.parent)
         for plan in plan_participants(config):
             for contrast in plan.contrasts:
@@ -69,7 +79,7 @@ def test_the_truth_scores_far_above_interpolation_in_any_space(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(app, "run", perfect_level(truth_to_result))
+    monkeypatch.setattr(app, "run", perfect_levels(truth_to_result))
     assert demo.run_demo(tmp_path / "out") == 0
     printed = capsys.readouterr().out
     rows = re.findall(r"^sub-(\d+) +(\w+) +(\S+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
@@ -79,13 +89,28 @@ def test_the_truth_scores_far_above_interpolation_in_any_space(
         assert float(result) > 60
     for part in ("bids", "truth", "derivatives"):
         assert str(tmp_path / "out" / part) in printed
+    for level in ("participant", "group"):
+        assert f"Running the {level} level" in printed
+    assert "All 2 participants on one grid of 64 x 48 x 64 voxels" in printed
+    assert "can be halved 4 times" in printed
 
 
-def test_a_failing_participant_level_decides_the_exit_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("failing", ["participant", "group"])
+def test_a_failing_level_decides_the_exit_code(
+    failing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(app, "run", lambda config: 65)
+    begun = []
+
+    def run(config: RunConfig) -> int:
+        begun.append(config.level)
+        return 65 if config.level == failing else 0
+
+    monkeypatch.setattr(app, "run", run)
     assert demo.run_demo(tmp_path) == 65
+    assert begun[-1] == failing
     assert "PSNR" not in capsys.readouterr().out
 
 

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bids_unires.geometry import Grid, rigid_matrix, translation
-from bids_unires.kernels.data_term import ComposedDataTerm, DataTerm, SlabDataTerm
+from bids_unires.kernels.data_term import (
+    ComposedDataTerm,
+    DataTerm,
+    SharpenedDataTerm,
+    SlabDataTerm,
+)
 from bids_unires.kernels.reference import ReferenceBackend
 from bids_unires.kernels.sampling import RIM, Sampling
 from bids_unires.kernels.warp_backend import VoxelBackend
@@ -174,3 +179,20 @@ def test_many_slabs_give_what_the_composition_gives(slice_axis: int) -> None:
     inside = (slice(2, -2),) * 3
     difference = (gradients[0] - gradients[1])[inside].abs()
     assert float(difference.max()) < 1e-4 * float(gradients[1].abs().max())
+
+
+@thorough
+@given(data=st.data())
+def test_row_sums_of_sharpened_terms_are_never_negative(
+    thick_slice_operators: OperatorStrategy, data: st.DataObject
+) -> None:
+    sampling = data.draw(thick_slice_operators)().sampling
+    scan = torch.zeros(sampling.source_shape)
+    inner = SlabDataTerm(sampling, scan, precision_with_holes(sampling.source_shape))
+    shape = sampling.target_shape
+    plain, sums = torch.zeros(shape), torch.zeros(shape)
+    inner.add_row_sums(plain)
+    term = SharpenedDataTerm(inner, (0.08, 0.125, 0.0), torch.empty((2, *shape)))
+    term.add_row_sums(sums)
+    assert float(sums.min()) >= 0
+    assert float(sums.sum()) == pytest.approx(float(plain.sum()), rel=1e-4, abs=1e-6)

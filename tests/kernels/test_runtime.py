@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -34,6 +36,46 @@ def test_the_kernel_cache_does_without_a_home(monkeypatch: pytest.MonkeyPatch, h
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", home)
     assert Path(tempfile.gettempdir()) in runtime.kernel_cache().parents
+
+
+@pytest.fixture
+def unwritable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of compiled kernels that cannot be written, beside an empty temporary folder."""
+    ahead = tmp_path / "ahead"
+    (ahead / "1.0" / "module").mkdir(parents=True)
+    (ahead / "1.0" / "module" / "kernel.o").write_bytes(b"code")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("WARP_CACHE_PATH", str(ahead))
+    # Root may write anywhere.
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != ahead and access(path, mode))
+    return ahead
+
+
+def test_kernels_compiled_ahead_are_taken_along(unwritable: Path) -> None:
+    folder = runtime.kernel_cache()
+    assert folder.parent == Path(tempfile.gettempdir())
+    assert (folder / "1.0" / "module" / "kernel.o").read_bytes() == b"code"
+    assert folder.stat().st_mode & 0o077 == 0
+    (folder / "1.0" / "module" / "kernel.o").write_bytes(b"newer")
+    assert runtime.kernel_cache() == folder
+    assert (folder / "1.0" / "module" / "kernel.o").read_bytes() == b"newer"
+    assert len(list((folder / "1.0" / "module").iterdir())) == 1
+
+
+@pytest.mark.parametrize("trap", ["link", "open to all"])
+def test_kernels_of_others_are_not_run(unwritable: Path, trap: str) -> None:
+    expected = runtime.kernel_cache()
+    shutil.rmtree(expected)
+    if trap == "link":
+        expected.symlink_to(unwritable)
+    else:
+        expected.mkdir()
+        expected.chmod(0o777)
+    folder = runtime.kernel_cache()
+    assert folder != expected
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_torch_s_number_of_threads_governs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,3 +132,16 @@ def test_poses_are_found_with_the_images() -> None:
     assert end - best < 0.1 * (worse - best)
     for scan, given in zip(fixed.contrasts[0], scans, strict=True):
         np.testing.assert_array_equal(scan.pose, given.pose)
+
+
+def test_point_samples_that_end_within_the_grid_leave_no_wild_voxels() -> None:
+    profile = SliceProfile("point", "rect")
+    scans = [[replace(scan, profile=profile)] for scan in head_stacks()]
+    found = [
+        solve(scans, HEAD, [0.05] * 3, tolerance=1e-5, max_iter=150, device="cpu", start=start)
+        for start in (None, torch.zeros(3, *HEAD.shape))
+    ]
+    first, second = (solution.history[-1].objective for solution in found)
+    assert first == pytest.approx(second, rel=2e-3)
+    for solution in found:
+        assert float(solution.images.abs().max()) < 250

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.app import THREAD_VARIABLES
+from bids_unires.resources import THREAD_VARIABLES
 
 VOXEL_MM = 5.0
 SIDE = 30

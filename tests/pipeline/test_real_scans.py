@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_unires.cli import main
+from bids_unires.config import ModelSettings
 from bids_unires.dataset.naming import sidecar_path
 from bids_unires.dataset.transforms import read_transform
 from bids_unires.geometry import apply_affine
 from bids_unires.loading import load_volume
+from bids_unires.model import super_resolve
+from bids_unires.model.placement import starting_poses
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+PITCHED_CT = DATA / "ct" / "ct_pitch_8bit.nii.gz"
 POSITIONS = DATA / "positions"
 CONTRASTS = DATA / "contrasts"
 BRIEF = ["--device", "cpu", "--skip-bids-validation", "--max-iter", "10"]
@@ -80,3 +85,40 @@ def test_two_contrasts_of_one_head_share_a_grid(tmp_path: Path) -> None:
         scan = next(CONTRASTS.rglob(f"*_{suffix}.nii.gz"))
         transform = next(out.rglob(f"*_from-{suffix}_*_xfm.txt"))
         assert correlation(brought_to(image, scan, transform), image.get_fdata()) > 0.9
+
+
+@pytest.mark.skipif(not POSITIONS.is_dir(), reason=f"no {POSITIONS}")
+def test_refined_poses_explain_every_run_better() -> None:
+    volumes = [[load_volume(path) for path in sorted(POSITIONS.rglob("*_T1w.nii.gz"))]]
+    settings = ModelSettings(voxel_size=(2.5, 2.5, 2.5), max_iter=20)
+    poses = starting_poses(volumes, settings)
+    refined, fixed = (
+        super_resolve(volumes, replace(settings, unified_rigid=move), "cpu", poses=poses)
+        for move in (True, False)
+    )
+    for after, before in zip(refined.residuals[0], fixed.residuals[0], strict=True):
+        assert after.robust_sd < before.robust_sd
+    # The scale that all runs share follows from the likelihood of all of them.
+    assert refined.scales[0][0] < fixed.scales[0][0]
+
+
+@pytest.mark.skipif(not PITCHED_CT.is_file(), reason=f"no {PITCHED_CT}")
+def test_an_oblique_ct_is_not_flipped(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    folder = raw / "sub-01" / "ct"
+    folder.mkdir(parents=True)
+    (raw / "dataset_description.json").write_text('{"Name": "CT", "BIDSVersion": "1.10.1"}')
+    (folder / "sub-01_ct.nii.gz").symlink_to(PITCHED_CT)
+    options = ["--ct", "--voxel-size", "3", *BRIEF]
+    assert main([str(raw), str(out), "participant", *options]) == 0
+    image = nib.load(next(out.rglob("*_desc-sr_ct.nii.gz")))
+    scan = folder / "sub-01_ct.nii.gz"
+    transform = next(out.rglob("*_xfm.txt"))
+    np.testing.assert_allclose(read_transform(transform), np.eye(4), atol=1e-6)
+    result, brought = image.get_fdata(), brought_to(image, scan, transform)
+    seen = np.isfinite(brought)
+    together = np.corrcoef(result[seen], brought[seen])[0, 1]
+    assert together > 0.95
+    for axis in range(3):
+        flipped = np.flip(result, axis)
+        assert np.corrcoef(flipped[seen], brought[seen])[0, 1] < together - 0.2

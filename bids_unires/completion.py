@@ -1,0 +1,205 @@
+"""Which units of work are done, so that the same command again does the rest only.
+
+When a unit has succeeded, a record of its inputs, settings and outputs is written to the logs.
+A unit is done if its record is there and still true.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from . import __version__
+from .config import RunConfig
+from .dataset.writing import write_json
+from .errors import UniResError
+
+logger = logging.getLogger("bids_unires")
+
+_SHOWN = 3
+
+
+class UnitOfWork(Protocol):
+    """What is done as a whole or not at all: one stage of a participant, or of a session."""
+
+    @property
+    def label(self) -> str:
+        """``sub-01`` or ``sub-01_ses-a``."""
+
+    @property
+    def stage(self) -> str:
+        """What is done with it; records of one stage share a folder of this name."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that results are written to, relative to that of all results."""
+
+    @property
+    def inputs(self) -> Iterable[tuple[str, Path]]:
+        """Names and paths of the files that results depend on."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What else of the data results depend on; JSON or nearly so."""
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """Everything of a configuration that results depend on, by name."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether a unit of work is done.
+
+    Parameters
+    ----------
+    done
+        Everything is there and as it would be made again.
+    reasons
+        If not: what changed since it was done; empty if it never was.
+    """
+
+    done: bool
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Reasons in one line, the first few of them."""
+        more = len(self.reasons) - _SHOWN
+        return "; ".join(self.reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def record_path(plan: UnitOfWork, config: RunConfig) -> Path:
+    """Where the record of a unit is kept."""
+    return config.output_dir / "logs" / plan.stage / f"{plan.label}.json"
+
+
+def standing(plan: UnitOfWork, config: RunConfig) -> Standing:
+    """Compare the record of a unit with what is there and what is asked for."""
+    path = record_path(plan, config)
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        reasons = tuple(_changes(record, plan, config))
+    except FileNotFoundError:
+        return Standing(False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Standing(False, (f"{path} is not readable",))
+    return Standing(not reasons, reasons)
+
+
+def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
+    """Drop the record of a unit that is about to be worked on.
+
+    Returns
+    -------
+    dict or None
+        What the unit starts from, for `complete`; None if an input cannot be read.
+    """
+    with suppress(FileNotFoundError):
+        record_path(plan, config).unlink()
+    try:
+        inputs = {name: _fingerprint(path) for name, path in plan.inputs}
+    except OSError:
+        # Whoever works with it will say what is wrong.
+        return None
+    return {
+        "Version": __version__,
+        "Settings": _settings(plan, config),
+        "Metadata": _metadata(plan),
+        "Inputs": inputs,
+    }
+
+
+def complete(
+    plan: UnitOfWork, config: RunConfig, begun: Mapping[str, Any], outputs: Sequence[Path]
+) -> None:
+    """Write the record of a unit that succeeded.
+
+    Parameters
+    ----------
+    plan, config
+        The unit, and how it was worked on.
+    begun
+        What `begin` returned.
+    outputs
+        The files that were written.
+    """
+    try:
+        written = {_below(path, config.output_dir): path.stat().st_size for path in outputs}
+        write_json(record_path(plan, config), {**begun, "Outputs": written})
+    except (OSError, UniResError) as error:
+        logger.warning("%s will be done again by the next run: %s", plan.label, error)
+
+
+def _changes(record: Mapping[str, Any], plan: UnitOfWork, config: RunConfig) -> Iterator[str]:
+    if record["Version"] != __version__:
+        yield f"version {__version__} now, {record['Version']} then"
+    before, now = record["Settings"], _settings(plan, config)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            yield f"{name} is {_said(now.get(name))} now, was {_said(before.get(name))}"
+    if record["Metadata"] != _metadata(plan):
+        yield "a sidecar of the scans changed"
+    yield from _input_changes(record["Inputs"], dict(plan.inputs))
+    for name, size in record["Outputs"].items():
+        path = config.output_dir / name
+        if not path.is_file():
+            yield f"{name} is missing"
+        elif path.stat().st_size != size:
+            yield f"{name} changed its size"
+
+
+def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterator[str]:
+    for name, path in now.items():
+        if name not in before:
+            yield f"{name} is new"
+        elif not _is_unchanged(before[name], path):
+            yield f"{name} changed"
+    for name in before:
+        if name not in now:
+            yield f"{name} is gone"
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # Reading a pipe or a device might never end.
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"Size": status.st_size, "ModifiedNs": status.st_mtime_ns, "SHA256": digest}
+
+
+def _is_unchanged(before: Mapping[str, Any], path: Path) -> bool:
+    """By size and time; where only the time differs, as in a copy, by content."""
+    status = path.stat()
+    if status.st_size != before["Size"]:
+        return False
+    if status.st_mtime_ns == before["ModifiedNs"]:
+        return True
+    return bool(_fingerprint(path)["SHA256"] == before["SHA256"])
+
+
+def _settings(plan: UnitOfWork, config: RunConfig) -> dict[str, Any]:
+    """As they read back from JSON, which has no tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(plan.settings(config))))
+    return plain
+
+
+def _metadata(plan: UnitOfWork) -> str:
+    text = json.dumps(dict(plan.metadata), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.absolute().relative_to(folder.absolute()).as_posix()

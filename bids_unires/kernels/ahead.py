@@ -1,0 +1,42 @@
+"""Compile every kernel before it is needed: ``python -m bids_unires.kernels.ahead``.
+
+Container images do so once, where they are built, into the folder that ``WARP_CACHE_PATH``
+names; a run then finds its kernels there without writing anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import warp as wp
+
+import bids_unires.kernels as package
+
+from . import runtime
+
+
+def compile_kernels(device: str = "cpu") -> Path:
+    """Compile the kernels of all modules of this package for one device.
+
+    Parameters
+    ----------
+    device
+        Warp's name of it, ``cpu`` or ``cuda:N``.
+
+    Returns
+    -------
+    Path
+        The folder that holds them now, or held them before.
+    """
+    runtime.start()
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name != __name__.rpartition(".")[2]:
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    wp.load_module(package.__name__, device=device, recursive=True)
+    return Path(str(wp.config.kernel_cache_dir))
+
+
+if __name__ == "__main__":
+    print(f"kernels for the CPU are in {compile_kernels()}")

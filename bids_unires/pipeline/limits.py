@@ -1,0 +1,31 @@
+"""What one participant may use, and what it did use."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from ..config import RunConfig
+
+_CGROUP_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_limit(config: RunConfig) -> int:
+    """Bytes a participant may use: its share of ``--mem-mb``, or of the memory there is."""
+    if config.mem_mb is not None:
+        return config.mem_mb * 2**20 // config.nprocs
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        container = int(_CGROUP_MEMORY_LIMIT.read_text("ascii"))
+    except (OSError, ValueError):
+        # No control group, or "max": nothing but the machine sets a limit.
+        container = machine
+    return min(machine, container) // config.nprocs
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

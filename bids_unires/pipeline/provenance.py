@@ -1,0 +1,107 @@
+"""What the sidecars say about how images came about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from .. import __version__
+from ..config import RunConfig
+from ..geometry import rigid_parameters
+from ..model import Reconstruction, SuperResolution
+from .acquired import AcquiredContrast, AcquiredScan
+from .limits import peak_memory
+
+
+def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
+    """Everything that all contrasts of a participant share.
+
+    Parameters
+    ----------
+    began
+        When the participant was begun, by `time.perf_counter`.
+    """
+    about: dict[str, Any] = {
+        "Version": __version__,
+        "Settings": {**asdict(config.model), **asdict(config.space)},
+        "Device": result.device,
+    }
+    if isinstance(result, SuperResolution):
+        about |= {
+            "Iterations": iterations(result),
+            "Converged": result.converged,
+            "Objective": result.objective[-1].objective,
+        }
+    return about | {
+        "RuntimeSeconds": round(time.perf_counter() - began, 2),
+        "PeakMemoryBytes": peak_memory(),
+    }
+
+
+def contrast_provenance(
+    index: int, acquired: AcquiredContrast, result: Reconstruction
+) -> dict[str, Any]:
+    """What was estimated for one contrast and each of its scans."""
+    scans = [
+        {
+            "Source": scan.scan.uri,
+            **(_fit_of_scan(index, repeat, scan, result)),
+            **_pose_of_scan(index, repeat, result),
+        }
+        for repeat, scan in enumerate(acquired.scans)
+    ]
+    regularisation = {"Lambda": result.lam[index]} if isinstance(result, SuperResolution) else {}
+    return {**regularisation, "Scans": scans}
+
+
+def iterations(result: SuperResolution) -> int:
+    """Iterations of the solver, over all groups of contrasts and weightings of repeats."""
+    return sum(after.products > before.products for before, after in pairwise(result.objective))
+
+
+def _pose_of_scan(index: int, repeat: int, result: Reconstruction) -> Mapping[str, Any]:
+    pose = result.poses[index][repeat]
+    try:
+        parameters = {"PoseParameters": rigid_parameters(pose).tolist()}
+    except ValueError:
+        # Scaled to a template: no rigid motion any more.
+        parameters = {}
+    return {"Pose": pose.tolist(), **parameters}
+
+
+def _fit_of_scan(
+    index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
+) -> Mapping[str, Any]:
+    if not isinstance(result, SuperResolution):
+        return {}
+    noise = result.noise[index][repeat]
+    profile = result.profiles[index][repeat]
+    residual = result.residuals[index][repeat]
+    return {
+        "NoiseSD": noise.noise_sd,
+        "Tau": noise.tau,
+        "Mu": noise.contrast,
+        "NoiseMethod": noise.method,
+        "ResidualScale": result.scales[index][repeat],
+        "InterleaveLogScale": result.interleaves[index][repeat],
+        "SliceProfile": {
+            "InPlane": profile.in_plane,
+            "ThroughPlane": profile.through_plane,
+            "Source": acquired.acquisition.profile_source,
+            "SliceAxis": acquired.acquisition.slice_axis,
+            "Gap": profile.gap,
+            "GapSource": acquired.acquisition.gap_source,
+        },
+        "Residual": {
+            "Mean": residual.mean,
+            "SD": residual.sd,
+            "RobustSD": residual.robust_sd,
+            "Autocorrelation": list(residual.autocorrelation),
+            "ShareBeyond4SD": residual.far_share,
+            "Voxels": residual.voxels,
+            "Deviations": list(residual.deviations),
+        },
+    }

@@ -1,0 +1,210 @@
+"""The grid that all participants share: the box of all brains, or heads, and its record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import RunConfig
+from ..dataset.metadata import SidecarError, load_object
+from ..dataset.naming import resolution_text, sidecar_path, study_grid_path
+from ..dataset.sidecar import derivative_uri
+from ..dataset.writing import write_json, write_mask
+from ..errors import UsageError
+from ..geometry import Grid
+from ..grid import box_between, network_grid, reaches, with_margin
+from .study_placing import Extent
+
+logger = logging.getLogger("bids_unires")
+
+LARGEST_SIDE = 256
+_AXES = ("x (left to right)", "y (back to front)", "z (bottom to top)")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyGrid:
+    """The shared grid.
+
+    Parameters
+    ----------
+    grid
+        Shape, and affine into the space of the study.
+    path
+        The image that defines it.
+    members
+        Labels of the participants that it holds.
+    """
+
+    grid: Grid
+    path: Path
+    members: tuple[str, ...]
+
+    def halvings(self) -> int:
+        """How often all sides can be halved without remainder."""
+        return halvings(self.grid)
+
+
+def halvings(grid: Grid) -> int:
+    """How often all sides of a grid can be halved without remainder.
+
+    Examples
+    --------
+    >>> halvings(Grid((192, 256, 48), np.eye(4)))
+    4
+    """
+    return min((side & -side).bit_length() - 1 for side in grid.shape)
+
+
+def find_grid(extents: Mapping[str, Extent], config: RunConfig) -> StudyGrid:
+    """Find the grid that holds everybody: that of an earlier run if it still does.
+
+    Parameters
+    ----------
+    extents
+        How far each participant's brain or head reaches, by label.
+    config
+        Field of view, margin, voxel size and policy.
+
+    Raises
+    ------
+    UsageError
+        If no grid that the policy allows is large enough; the message names who forces it.
+    """
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    low, high = _union(extents.values())
+    margin = config.group.grid_margin
+    before = _earlier(path, config) if config.resume else None
+    if before is not None and reaches(before, low - margin, high + margin):
+        logger.info("the grid of the earlier run still holds: %s", _described(before))
+        return StudyGrid(before, path, tuple(extents))
+    box = with_margin(box_between(low, high, config.model.voxel_size), margin)
+    grid = network_grid(box, config.group.grid_policy, config.group.grid_multiple)
+    if config.group.grid_policy != "multiple" and max(grid.shape) > LARGEST_SIDE:
+        raise UsageError(_too_large(box, grid, extents, config))
+    if before is not None:
+        logger.warning(
+            "the grid of the earlier run (%s) no longer holds, it is too small for %s: everybody "
+            "comes to a new one",
+            _described(before),
+            ", ".join(_outside(before, extents, margin)),
+        )
+    logger.info("the shared grid: %s", _described(grid))
+    return StudyGrid(grid, path, tuple(extents))
+
+
+def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> list[Path]:
+    """Write the shared grid as an image and say in its sidecar how it came about.
+
+    Parameters
+    ----------
+    study
+        The grid.
+    sources
+        Transforms of the participants into the space of the study.
+    config
+        The run's configuration.
+    """
+    grid = study.grid
+    content = {
+        "Type": "ROI",
+        "Description": (
+            "Grid that all participants share: 1 in every voxel. Smallest box that the policy "
+            f"allows and that holds every {config.space.fov} with a margin"
+        ),
+        "Sources": [derivative_uri(config.output_dir, path) for path in sources],
+        "SpatialReference": derivative_uri(config.output_dir, study.path),
+        "Resolution": resolution_text(config.model.voxel_size),
+        "UniRes": {
+            "Shape": list(grid.shape),
+            "Affine": grid.affine.tolist(),
+            "Settings": _settings(config),
+            "Participants": list(study.members),
+            "Halvings": study.halvings(),
+            "DivisibleBy": 2 ** study.halvings(),
+        },
+    }
+    inside = np.ones(grid.shape, dtype=bool)
+    return [
+        write_json(sidecar_path(study.path), content),
+        write_mask(study.path, inside, grid.affine),
+    ]
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What decides on the grid besides the participants."""
+    group = asdict(config.group)
+    return {
+        "fov": config.space.fov,
+        "template": config.space.template,
+        "align": config.space.align,
+        "voxel_size": list(config.model.voxel_size),
+        "grid_margin": group["grid_margin"],
+        "grid_policy": group["grid_policy"],
+        "grid_multiple": group["grid_multiple"],
+    }
+
+
+def _earlier(path: Path, config: RunConfig) -> Grid | None:
+    """The grid of an earlier run, if it was made with the same settings."""
+    try:
+        record = load_object(sidecar_path(path))["UniRes"]
+        if record["Settings"] != _settings(config):
+            return None
+        x, y, z = record["Shape"]
+        return Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
+    except (SidecarError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _union(extents: Iterable[Extent]) -> Extent:
+    lows, highs = zip(*extents, strict=True)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def _outside(grid: Grid, extents: Mapping[str, Extent], margin: float) -> list[str]:
+    return [
+        label
+        for label, (low, high) in extents.items()
+        if not reaches(grid, low - margin, high + margin)
+    ]
+
+
+def _too_large(box: Grid, grid: Grid, extents: Mapping[str, Extent], config: RunConfig) -> str:
+    """Say which participant forces a grid that is too large, and what to do."""
+    axis = int(np.argmax(grid.shape))
+    low, high = _union(extents.values())
+    forcing, gain = max(
+        ((label, _gain(label, extents, axis)) for label in extents), key=lambda pair: pair[1]
+    )
+    size = float(config.model.voxel_size[axis])
+    needed = np.ceil(100 * box.shape[axis] * size / LARGEST_SIDE) / 100
+    return (
+        f"the {config.space.fov}s of {len(extents)} participants reach over "
+        f"{high[axis] - low[axis]:.0f} mm along {_AXES[axis]}, which with the margin takes "
+        f"{box.shape[axis]} voxels of {size:g} mm where the grid may have {LARGEST_SIDE}; "
+        f"{forcing} forces it (without it {gain:.0f} mm less): look at its alignment and leave it "
+        f"out by --participant-label, or use --voxel-size {needed:g} or --grid-policy multiple"
+    )
+
+
+def _gain(label: str, extents: Mapping[str, Extent], axis: int) -> float:
+    """How much less in mm the others reach than all together, along one axis."""
+    low, high = _union(extents.values())
+    others = [extent for name, extent in extents.items() if name != label]
+    if not others:
+        return float(high[axis] - low[axis])
+    other_low, other_high = _union(others)
+    return float((high - low)[axis] - (other_high - other_low)[axis])
+
+
+def _described(grid: Grid) -> str:
+    return (
+        f"{' x '.join(map(str, grid.shape))} voxels of "
+        f"{resolution_text(grid.voxel_size.tolist())}, "
+        f"divisible by {2 ** halvings(grid)}"
+    )

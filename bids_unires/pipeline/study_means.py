@@ -1,0 +1,100 @@
+"""Mean images of all participants, one of each contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import RunConfig
+from ..dataset.naming import resolution_text, sidecar_path, study_image_path
+from ..dataset.sidecar import derivative_uri
+from ..dataset.writing import write_image, write_json
+from ..geometry import Grid
+from ..loading import load_volume
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """A participant's image on the grid of the study.
+
+    Parameters
+    ----------
+    contrast
+        Name of the contrast.
+    entities
+        Entities of the contrast, ``suffix`` among them.
+    path
+        The NIfTI file.
+    metadata
+        Its sidecar.
+    """
+
+    contrast: str
+    entities: Mapping[str, str]
+    path: Path
+    metadata: Mapping[str, Any]
+
+
+def write_mean(
+    images: Sequence[StudyImage], grid: Grid, reference: Path, config: RunConfig
+) -> list[Path]:
+    """Average one contrast over the participants, with one image in memory at a time.
+
+    MR has no unit, so every image first gets the mean brain intensity that the images have
+    on average. A participant counts only where its scans measured (where it is not 0).
+
+    Parameters
+    ----------
+    images
+        The images, all of one contrast and on one grid.
+    grid
+        The grid.
+    reference
+        The image that defines it.
+    config
+        The run's configuration.
+
+    Raises
+    ------
+    UniResError
+        If an image cannot be read, or the mean not be written.
+    """
+    levels = [_level(image) for image in images]
+    common = float(np.mean(levels))
+    total = np.zeros(grid.shape, dtype=np.float32)
+    count = np.zeros(grid.shape, dtype=np.uint16)
+    for image, level in zip(images, levels, strict=True):
+        values = load_volume(image.path).data
+        total += values * np.float32(common / level)
+        count += values != 0
+    first = images[0]
+    path = study_image_path(
+        config.output_dir, first.entities, desc="mean", voxel_size=config.model.voxel_size
+    )
+    content = {
+        "Description": f"Mean over {len(images)} participants and sessions, wherever they measured",
+        "Sources": [derivative_uri(config.output_dir, image.path) for image in images],
+        "SpatialReference": derivative_uri(config.output_dir, reference),
+        "Resolution": resolution_text(config.model.voxel_size),
+        "SkullStripped": any(image.metadata.get("SkullStripped") is True for image in images),
+        "UniRes": {"Participants": len(images), "MeanIntensity": common},
+    }
+    return [
+        write_json(sidecar_path(path), content),
+        write_image(path, total / np.maximum(count, 1), grid.affine),
+    ]
+
+
+def _level(image: StudyImage) -> float:
+    """Intensity that stands for an image; Hounsfield units stay as they are."""
+    if image.entities["suffix"] == "ct":
+        return 1.0
+    try:
+        level = float(image.metadata["UniRes"]["Quality"]["MeanIntensity"])
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+    return level if level > 0 else 1.0

@@ -1,0 +1,237 @@
+"""What to cite, and how to say in a paper what was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import __version__
+from ..config import ModelSettings, SpaceSettings
+from ..dataset.naming import resolution_text
+from ..dataset.writing import write_once
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A publication.
+
+    Parameters
+    ----------
+    key
+        What the text refers to it by.
+    kind
+        BibTeX's kind of entry.
+    fields
+        BibTeX's fields and their values, in the order they are written.
+    """
+
+    key: str
+    kind: str
+    fields: dict[str, str]
+
+    @property
+    def bibtex(self) -> str:
+        """The entry."""
+        lines = [f"  {name} = {{{value}}}" for name, value in self.fields.items()]
+        return "\n".join([f"@{self.kind}{{{self.key},", ",\n".join(lines), "}"])
+
+    @property
+    def text(self) -> str:
+        """Authors, year, title and where to find it, in one line."""
+        authors = self.fields["author"].replace(" and ", "; ")
+        where = self.fields.get("journal") or self.fields.get("booktitle") or "arXiv"
+        found = f"doi:{self.fields['doi']}" if "doi" in self.fields else self.fields.get("url", "")
+        return (
+            f"{authors} ({self.fields['year']}). {self.fields['title']}. {where}. {found}".strip()
+        )
+
+
+REFERENCES = {
+    "brudfors2018": Reference(
+        "brudfors2018",
+        "inproceedings",
+        {
+            "author": "Brudfors, Mikael and Balbastre, Yaël and Nachev, Parashkev and "
+            "Ashburner, John",
+            "title": "MRI Super-Resolution Using Multi-channel Total Variation",
+            "booktitle": "Medical Image Understanding and Analysis (MIUA 2018)",
+            "publisher": "Springer",
+            "pages": "217--228",
+            "year": "2018",
+            "url": "https://arxiv.org/abs/1810.03422",
+        },
+    ),
+    "brudfors2019": Reference(
+        "brudfors2019",
+        "article",
+        {
+            "author": "Brudfors, Mikael and Balbastre, Yaël and Nachev, Parashkev and "
+            "Ashburner, John",
+            "title": "A Tool for Super-Resolving Multimodal Clinical MRI",
+            "journal": "arXiv:1909.01140",
+            "year": "2019",
+            "url": "https://arxiv.org/abs/1909.01140",
+        },
+    ),
+    "chouzenoux2011": Reference(
+        "chouzenoux2011",
+        "article",
+        {
+            "author": "Chouzenoux, Emilie and Idier, Jérôme and Moussaoui, Saïd",
+            "title": "A Majorize-Minimize Strategy for Subspace Optimization Applied to Image "
+            "Restoration",
+            "journal": "IEEE Transactions on Image Processing",
+            "volume": "20",
+            "number": "6",
+            "pages": "1517--1528",
+            "year": "2011",
+            "doi": "10.1109/TIP.2010.2103083",
+        },
+    ),
+    "gorgolewski2016": Reference(
+        "gorgolewski2016",
+        "article",
+        {
+            "author": "Gorgolewski, Krzysztof J. and Auer, Tibor and Calhoun, Vince D. and others",
+            "title": "The brain imaging data structure, a format for organizing and describing "
+            "outputs of neuroimaging experiments",
+            "journal": "Scientific Data",
+            "volume": "3",
+            "pages": "160044",
+            "year": "2016",
+            "doi": "10.1038/sdata.2016.44",
+        },
+    ),
+    "lowekamp2013": Reference(
+        "lowekamp2013",
+        "article",
+        {
+            "author": "Lowekamp, Bradley C. and Chen, David T. and Ibáñez, Luis and Blezek, Daniel",
+            "title": "The Design of SimpleITK",
+            "journal": "Frontiers in Neuroinformatics",
+            "volume": "7",
+            "pages": "45",
+            "year": "2013",
+            "doi": "10.3389/fninf.2013.00045",
+        },
+    ),
+    "fonov2009": Reference(
+        "fonov2009",
+        "article",
+        {
+            "author": "Fonov, Vladimir S. and Evans, Alan C. and McKinstry, Robert C. and "
+            "Almli, C. Robert and Collins, D. Louis",
+            "title": "Unbiased nonlinear average age-appropriate brain templates from birth to "
+            "adulthood",
+            "journal": "NeuroImage",
+            "volume": "47",
+            "pages": "S102",
+            "year": "2009",
+            "doi": "10.1016/S1053-8119(09)70884-5",
+        },
+    ),
+}
+"""By key, in the order of the text."""
+
+
+def methods_text(model: ModelSettings, space: SpaceSettings) -> str:
+    """What was done, for the methods section of a paper; references as ``[@key]``.
+
+    Parameters
+    ----------
+    model, space
+        Settings of the run.
+    """
+    sentences = [
+        f"Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires "
+        f"{__version__}.",
+        *_placing(model, space),
+        *_reconstruction(model),
+    ]
+    return " ".join(sentences)
+
+
+def cited(text: str) -> tuple[Reference, ...]:
+    """The publications that a text refers to, in the order of `REFERENCES`."""
+    return tuple(reference for key, reference in REFERENCES.items() if f"@{key}" in text)
+
+
+def write_citation(output_dir: Path, model: ModelSettings, space: SpaceSettings) -> None:
+    """Write ``logs/CITATION.md`` and ``logs/CITATION.bib`` unless they are there.
+
+    Raises
+    ------
+    UniResError
+        If they cannot be written.
+    """
+    text = methods_text(model, space)
+    references = cited(text)
+    listed = "\n".join(f"- [@{each.key}] {each.text}" for each in references)
+    write_once(
+        output_dir / "logs" / "CITATION.md",
+        f"# Methods\n\n{text}\n\n# References\n\n{listed}\n",
+    )
+    write_once(
+        output_dir / "logs" / "CITATION.bib",
+        "\n\n".join(each.bibtex for each in references) + "\n",
+    )
+
+
+def _placing(model: ModelSettings, space: SpaceSettings) -> list[str]:
+    sentences = []
+    if model.coregister:
+        sentences.append(
+            "All scans of a participant were aligned rigidly to the first one by maximising "
+            "mutual information (SimpleITK [@lowekamp2013])."
+        )
+    if space.align != "none":
+        kind = "rigidly" if space.align == "rigid" else "by a similarity transform"
+        sentences.append(f"They were aligned {kind} to the template {space.template} [@fonov2009].")
+    if space.common_output:
+        sentences.append(
+            "Images of all participants lie on one grid that holds the "
+            f"{space.fov} of the template."
+        )
+    return sentences
+
+
+def _reconstruction(model: ModelSettings) -> list[str]:
+    size = (
+        "that of the finest scan"
+        if not any(model.voxel_size)
+        else resolution_text(model.voxel_size)
+    )
+    if model.method == "linear":
+        return [
+            f"They were interpolated trilinearly to a voxel size of {size}, and repeats of one "
+            "contrast averaged."
+        ]
+    prior = "a joint total-variation prior over all contrasts"
+    weight = f"(regularisation {model.reg_scale:g})"
+    if model.method == "denoise":
+        what = f"The images were denoised with {prior} {weight} at a voxel size of {size}"
+    else:
+        what = (
+            "One image of each contrast was reconstructed from all of its scans at a voxel size of "
+            f"{size}, as the maximum a posteriori estimate under a model of slice profiles and "
+            f"gaps, noise and pose of every scan, and {prior} {weight}"
+        )
+    sentences = [
+        f"{what} [@brudfors2018; @brudfors2019].",
+        "The noise of each scan was estimated from its own intensities.",
+    ]
+    if model.unified_rigid:
+        sentences.append("Rigid poses of the scans were refined within the fit.")
+    if model.interleave_correction:
+        sentences.append(
+            "A difference in intensity between odd and even slices was estimated for every scan."
+        )
+    sentences.append(
+        "The objective was minimised by a majorise-minimise memory-gradient method "
+        f"[@chouzenoux2011], to a relative tolerance of {_power(model.tolerance)}."
+    )
+    return sentences
+
+
+def _power(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")

@@ -1,0 +1,314 @@
+"""The report of one participant: figures first, then the page that shows them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from .. import __version__
+from ..dataset.naming import resolution_text
+from ..dataset.writing import remove_leftovers, write_text
+from ..volume import Volume
+from . import figures, mosaic, planes
+from .citation import cited, methods_text
+from .content import ParticipantReport, ReportedContrast
+from .motion import motion_of
+from .page import render_page, write_bytes
+
+RESIDUAL_LIMIT = 4.0
+"""Standardised residual that is shown in full colour."""
+
+_STAY = np.eye(4)
+_SHEET_QUALITY = 75
+_RESIDUAL_QUALITY = 75
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One picture of a stack that the reader flicks through.
+
+    Parameters
+    ----------
+    name
+        On the button that shows it.
+    url
+        Relative to the page.
+    colour
+        Of a mark on the button; empty for none.
+    """
+
+    name: str
+    url: str
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """Pictures of the same size in one place, one of them seen at a time.
+
+    Parameters
+    ----------
+    key
+        Identifier within the page.
+    alt
+        What the pictures show, for who cannot see them.
+    layers
+        In the order of their buttons.
+    shown
+        Index of the one that is seen first.
+    base
+        URL of a picture that lies below all of them; empty for none.
+    view
+        The planes, for their size and the letters beside them.
+    window
+        Intensities that are black and white.
+    """
+
+    key: str
+    alt: str
+    layers: tuple[Layer, ...]
+    shown: int
+    base: str
+    view: planes.View
+    window: tuple[float, float]
+
+
+def write_participant_report(content: ParticipantReport, output_dir: Path) -> tuple[Path, ...]:
+    """Write the figures of a participant, then the page, under ``output_dir``.
+
+    Parameters
+    ----------
+    content
+        What to tell.
+    output_dir
+        Root of the derivative dataset.
+
+    Returns
+    -------
+    tuple of Path
+        The files, the page last.
+
+    Raises
+    ------
+    UniResError
+        If a file cannot be written.
+    """
+    folder = _FigureFolder(output_dir, content.label)
+    box = planes.head_box([contrast.image for contrast in content.contrasts], content.grid)
+    view, brick = planes.view_of(box), planes.brick_of(box)
+    stacks = [_Stack(contrast, content, view, folder) for contrast in content.contrasts]
+    fitted = [scan for scan in content.scans if scan.fit is not None]
+    motions = [motion_of(scan.pose, content.grid) for scan in content.scans]
+    charts = {
+        "noise": fitted and figures.draw_noise(fitted),
+        "residuals": fitted and figures.draw_residuals(fitted),
+        "convergence": content.history
+        and figures.draw_convergence(content.history, content.model.tolerance),
+        "poses": len(motions) > 1 and figures.draw_motions(motions),
+    }
+    text = methods_text(content.model, content.space)
+    page = render_page(
+        "participant.html.jinja",
+        {
+            "report": content,
+            "version": __version__,
+            "resolution": resolution_text(content.grid.voxel_size.tolist()),
+            "settings": {**asdict(content.model), **asdict(content.space)},
+            "contrasts": _contrast_rows(content, stacks, output_dir),
+            "flickers": [stack.images() for stack in stacks],
+            "brick": brick,
+            "sheets": [stack.sheet(brick) for stack in stacks],
+            "registration": stacks[0].outlines(content),
+            "residual_maps": [stack.residuals() for stack in stacks if fitted],
+            "residual_limit": RESIDUAL_LIMIT,
+            "brain_window": mosaic.BRAIN_WINDOW_HU,
+            "charts": {
+                name: folder.save(name, ".svg", svg.encode("utf-8")) if svg else ""
+                for name, svg in charts.items()
+            },
+            "motions": motions,
+            "methods": text,
+            "references": cited(text),
+        },
+    )
+    return (*folder.written, write_text(output_dir / f"{content.label}.html", page))
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """A scan in the page's tables.
+
+    Parameters
+    ----------
+    number
+        Among all scans, from 1.
+    colour
+        Of the scan in all charts.
+    transform
+        URL of its transform.
+    """
+
+    number: int
+    colour: str
+    transform: str
+
+
+@dataclass(frozen=True)
+class ContrastRows:
+    """A contrast in the page's tables.
+
+    Parameters
+    ----------
+    image
+        URL of the image.
+    scans
+        One row for each of its scans.
+    """
+
+    image: str
+    scans: tuple[ScanRow, ...]
+
+
+def _contrast_rows(
+    content: ParticipantReport, stacks: Sequence[_Stack], output_dir: Path
+) -> list[ContrastRows]:
+    return [
+        ContrastRows(
+            contrast.path.relative_to(output_dir).as_posix(),
+            tuple(
+                ScanRow(
+                    stack.first + index + 1,
+                    figures.colour_of(stack.first + index),
+                    scan.transform.relative_to(output_dir).as_posix(),
+                )
+                for index, scan in enumerate(contrast.scans)
+            ),
+        )
+        for contrast, stack in zip(content.contrasts, stacks, strict=True)
+    ]
+
+
+class _FigureFolder:
+    """Files beside the page, named by participant, what they show and contrast."""
+
+    def __init__(self, output_dir: Path, label: str) -> None:
+        self._relative = PurePosixPath(label.split("_")[0], "figures")
+        self._folder = output_dir / self._relative
+        self._label = label
+        self.written: list[Path] = []
+        remove_leftovers(self._folder)
+
+    def save(self, desc: str, suffix: str, content: bytes, contrast: str = "") -> str:
+        """Write a figure; return its path relative to the page."""
+        *entities, last = contrast.split("_")
+        parts = [self._label, *entities, f"desc-{desc}", *([last] if last else ["unires"])]
+        name = "_".join(parts) + suffix
+        self.written.append(write_bytes(self._folder / name, content))
+        return (self._relative / name).as_posix()
+
+
+class _Stack:
+    """The pictures of one contrast, all in the same planes."""
+
+    def __init__(
+        self,
+        contrast: ReportedContrast,
+        content: ParticipantReport,
+        view: planes.View,
+        folder: _FigureFolder,
+    ) -> None:
+        self._contrast = contrast
+        self._folder = folder
+        self._key = f"c{content.contrasts.index(contrast)}"
+        self.first = content.scans.index(contrast.scans[0])
+        self._view = view
+        self._volume = Volume(contrast.image, content.grid.affine)
+        result = view.sample(self._volume, _STAY, 1)
+        self._window = mosaic.window_of(result)
+        self._result = self._save_grey("result", result, self._window)
+
+    def images(self) -> Flicker:
+        """Every scan as acquired, interpolated, and the result."""
+        layers, interpolated = [], []
+        several = len(self._contrast.scans) > 1
+        for index, scan in enumerate(self._contrast.scans):
+            acquired = self._view.sample(scan.volume, scan.pose, 0)
+            linear = self._view.sample(scan.volume, scan.pose, 1)
+            interpolated.append(linear)
+            # Repeats may come in units of their own.
+            window = mosaic.window_of(linear) if several else self._window
+            number = f" {self.first + index + 1}"
+            layers.append(
+                Layer(
+                    f"Scan{number} as acquired",
+                    self._save_grey(f"scan{index + 1}", acquired, window),
+                    figures.bright(figures.colour_of(self.first + index)),
+                )
+            )
+        mean = _mean_of(interpolated)
+        window = mosaic.window_of(mean) if several else self._window
+        name = "Linear, averaged" if several else "Linear"
+        layers.append(Layer(name, self._save_grey("linear", mean, window)))
+        layers.append(Layer("Result", self._result))
+        return Flicker(
+            self._key,
+            self._contrast.name,
+            tuple(layers),
+            len(layers) - 1,
+            "",
+            self._view,
+            self._window,
+        )
+
+    def sheet(self, brick: planes.Brick) -> str:
+        """The whole result, coarse, as a data URL: a script may not read files beside the page."""
+        pixels = mosaic.grey(brick.sheet(self._volume), self._window)
+        picture = mosaic.encode_webp(pixels, _SHEET_QUALITY)
+        return "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
+
+    def outlines(self, content: ParticipantReport) -> Flicker:
+        """Edges of every scan of the participant, over the result of this contrast."""
+        layers = []
+        for index, scan in enumerate(content.scans):
+            values = self._view.sample(scan.volume, scan.pose, 1)
+            colour = figures.bright(figures.colour_of(index))
+            lines = mosaic.edges(values, self._view.pixel_mm)
+            picture = mosaic.encode_lines(lines, colour)
+            url = self._folder.save(f"edges{index + 1}", ".png", picture)
+            layers.append(Layer(f"Edges of scan {index + 1}", url, colour))
+        alt = f"{self._contrast.name} with the edges of each scan"
+        return Flicker("edges", alt, tuple(layers), 0, self._result, self._view, self._window)
+
+    def residuals(self) -> Flicker:
+        """What the result leaves unexplained of every scan."""
+        layers = []
+        for index, scan in enumerate(self._contrast.scans):
+            if scan.fit is None:
+                continue
+            values = self._view.sample(scan.fit.residual_map, scan.pose, 0)
+            picture = mosaic.encode_webp(
+                mosaic.diverging(values, RESIDUAL_LIMIT), _RESIDUAL_QUALITY
+            )
+            url = self._folder.save(f"residual{index + 1}", ".webp", picture, self._contrast.name)
+            number = self.first + index + 1
+            colour = figures.bright(figures.colour_of(number - 1))
+            layers.append(Layer(f"Scan {number}", url, colour))
+        alt = f"Residuals of {self._contrast.name}"
+        return Flicker(f"{self._key}-residual", alt, tuple(layers), 0, "", self._view, self._window)
+
+    def _save_grey(self, desc: str, values: planes.Values, window: tuple[float, float]) -> str:
+        picture = mosaic.encode_webp(mosaic.grey(values, window))
+        return self._folder.save(desc, ".webp", picture, self._contrast.name)
+
+
+def _mean_of(values: Sequence[planes.Values]) -> planes.Values:
+    """Mean of what there is at each pixel; NaN where there is nothing."""
+    stacked = np.stack(values)
+    seen = np.isfinite(stacked)
+    total = np.where(seen, stacked, 0).sum(axis=0)
+    counts = seen.sum(axis=0)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(np.float32)

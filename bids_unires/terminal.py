@@ -1,0 +1,89 @@
+"""The running participants as a table that stays in place, where there is a terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .progress import RunProgress, describe_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+logger = logging.getLogger("bids_unires")
+
+_REFRESHES_PER_SECOND = 2.0
+
+
+@contextmanager
+def live_display(progress: RunProgress, wanted: bool = True) -> Iterator[bool]:
+    """Show progress on standard error while the block runs, messages above it.
+
+    Parameters
+    ----------
+    progress
+        What is shown.
+    wanted
+        Whether to show it if there is a terminal.
+
+    Yields
+    ------
+    bool
+        Whether it is shown.
+    """
+    if not wanted or sys.stderr is None or not sys.stderr.isatty():
+        yield False
+        return
+    if os.environ.get("TERM", "dumb") == "dumb":
+        yield False
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(
+        console=Console(stderr=True),
+        get_renderable=lambda: progress_table(progress),
+        refresh_per_second=_REFRESHES_PER_SECOND,
+        transient=True,
+    ):
+        # The display put itself in the place of standard error, so as not to be written into.
+        handlers = [h for h in logger.handlers if type(h) is logging.StreamHandler]
+        before = [handler.setStream(sys.stderr) for handler in handlers]
+        try:
+            yield True
+        finally:
+            for handler, stream in zip(handlers, before, strict=True):
+                if stream is not None:
+                    handler.setStream(stream)
+
+
+def progress_table(progress: RunProgress) -> Table:
+    """One row a running unit of work, and the time left for all."""
+    from rich.table import Table
+
+    left = progress.seconds_left()
+    table = Table(
+        title=f"about {describe_seconds(left)} left" if left is not None else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("participant", no_wrap=True)
+    table.add_column("phase", no_wrap=True)
+    for name in ("iteration", "objective", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    now = time.monotonic()
+    for label, state in progress.running().items():
+        table.add_row(
+            label,
+            state.phase,
+            f"{state.number} of {state.bound}" if state.bound else "",
+            f"{state.objective:.6g}" if state.number else "",
+            describe_seconds(now - state.began),
+        )
+    return table

@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# Builds the Dockerfile and the Singularity file and runs both on a small dataset, as other
+# people's machines would: read-only root, no network, an ordinary user without a home.
+# Outputs must be the same as those of a run outside.
+#
+#   check.sh WORK [docker] [singularity]       default: both
+#
+# WORK       folder for the build store and the roots, some 15 GB; best on a RAM disk, since
+#            deleting gigabytes of small files takes a disk minutes. It is kept if it was there.
+# BIN        folder of the bids_unires and python to compare with (default: .venv/bin)
+# BUILD_ARGS build arguments, NAME=VALUE (default: TORCH=cpu TEMPLATE=, which needs no server
+#            but a package index)
+#
+# For root on Debian bookworm with buildah, podman, runc and debootstrap, and for machines that
+# reach no registry: the base image is Debian's Python 3.11 under the name of the official
+# image, Apptainer comes from Debian sid and runs in a root of its own, and the configuration of
+# pip is bound into the builds.
+set -euo pipefail
+
+PROJECT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+WORK=$(realpath -m "${1:?a folder to work in}"); shift
+STEPS=${*:-docker singularity}
+BIN=$(realpath "${BIN:-$PROJECT/.venv/bin}")
+BUILD_ARGS=${BUILD_ARGS-TORCH=cpu TEMPLATE= TORCH_CPU_INDEX=https://pypi.org/simple}
+OPTIONS=(participant --voxel-size 5 --omp-nthreads 2)
+IMAGE=localhost/bids_unires:ci
+STORE=(--root "$WORK/store" --runroot "$WORK/run" --storage-driver overlay)
+MIRROR=$(awk '/^URIs:.*\/debian$/{print $2; exit}' /etc/apt/sources.list.d/debian.sources)
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+
+for tool in debootstrap jq; do
+  command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
+done
+for tool in $([[ $STEPS != *docker* ]] || echo buildah podman runc); do
+  command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
+done
+
+# Where pip of this machine finds packages: its configuration file, and folders named there.
+PIP_CONFIG=$("$BIN/python" -m pip config debug | awk '/, exists: True/{sub(",", "", $1); print $1}' | tail -1)
+mapfile -t FOLDERS < <("$BIN/python" -m pip config list | grep -oE '/[A-Za-z0-9._/-]+' \
+  | sed 's#^/*#/#; s#/simple$##' | sort -u | while read -r folder; do [ ! -d "$folder" ] || echo "$folder"; done)
+FOLDER_NAMES=${FOLDERS[*]}
+MOUNTS=("$CERTIFICATES:$CERTIFICATES:ro")
+[ -z "$PIP_CONFIG" ] || MOUNTS+=("$PIP_CONFIG:/etc/pip.conf:ro")
+for folder in "${FOLDERS[@]}"; do MOUNTS+=("$folder:$folder:ro"); done
+
+timed() {
+  local start=$SECONDS status
+  echo "== $1" >&2
+  # Part of no condition, within which a failure would not end the step.
+  set +e; (set -e; "${@:2}"); status=$?; set -e
+  echo "== $1: $((SECONDS - start)) s, exit $status" >&2
+  return "$status"
+}
+
+# The files of the checkout and new ones, none that git ignores.
+copy_project() {
+  rm -rf "$WORK/project"; mkdir -p "$WORK/project"
+  git -C "$PROJECT" ls-files -z --cached --others --exclude-standard \
+    | tar -C "$PROJECT" --null --files-from=- --ignore-failed-read -c 2>/dev/null | tar -C "$WORK/project" -x
+}
+
+make_base() {
+  debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv \
+    bookworm "$WORK/base" "$MIRROR" >"$WORK/base.log" 2>&1
+  rm -rf "$WORK"/base/dev/* "$WORK"/base/usr/lib/python3.11/EXTERNALLY-MANAGED "$WORK"/base/var/cache/apt/archives/*.deb
+  ln -sf /usr/bin/python3 "$WORK/base/usr/local/bin/python"
+  for folder in "${FOLDERS[@]}"; do mkdir -p "$WORK/base$folder"; done
+  touch "$WORK/base/etc/pip.conf"
+}
+
+run_outside() {
+  rm -rf "$WORK/data" "$WORK/out-outside"
+  (cd "$WORK/project" && "$BIN/python" -m tests.containers.dataset "$WORK/data")
+  (cd "$WORK/project" && "$BIN/python" -m bids_unires "$WORK/data" "$WORK/out-outside" "${OPTIONS[@]}")
+}
+
+# check_outputs OUT: the same as outside, and a valid BIDS dataset. Deno refuses folders in /dev.
+check_outputs() {
+  "$BIN/python" "$WORK/project/tests/containers/compare.py" "$WORK/out-outside" "$1"
+  local copy; copy=$(mktemp -d)
+  cp -r "$1/." "$copy"
+  "$BIN/bids-validator-deno" --json "$copy" >"$1.validation.json" || true
+  rm -rf "$copy"
+  jq -e '[.issues.issues[] | select(.severity == "error")] == []' "$1.validation.json" >/dev/null \
+    || { jq '.issues.issues' "$1.validation.json"; return 1; }
+  echo "$1 is valid BIDS"
+}
+
+# --- Docker ------------------------------------------------------------------
+
+build_docker() {
+  local arguments=()
+  for argument in $BUILD_ARGS; do arguments+=(--build-arg "$argument"); done
+  tar -C "$WORK/base" -c . | podman "${STORE[@]}" import -q - docker.io/library/python:3.11-slim-bookworm >/dev/null
+  buildah "${STORE[@]}" bud --isolation chroot --pull=never --format docker "${MOUNTS[@]/#/--volume=}" \
+    "${arguments[@]}" --build-arg VERSION="$(cat "$WORK/project/version")" \
+    -t "$IMAGE" "$WORK/project" >"$WORK/docker.log" 2>&1 || { tail -30 "$WORK/docker.log"; return 1; }
+  buildah "${STORE[@]}" images
+}
+
+# The image's own entry point, as a user that the image knows nothing of.
+in_docker() {
+  podman "${STORE[@]}" --runtime runc run --rm --pull=never --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 \
+    --network none --read-only --tmpfs /tmp --user 1000:1000 --unsetenv HOME "$@"
+}
+
+run_docker() {
+  rm -rf "$WORK/out-docker"; mkdir "$WORK/out-docker"; chown 1000:1000 "$WORK/out-docker"
+  in_docker "$IMAGE" --version
+  in_docker -v "$WORK/data:/data:ro" -v "$WORK/out-docker:/out" "$IMAGE" /data /out "${OPTIONS[@]}"
+  check_outputs "$WORK/out-docker"
+}
+
+# Where the kernels that the image holds are of no use, as on another kind of CPU.
+run_docker_elsewhere() {
+  rm -rf "$WORK/out-elsewhere"; mkdir -p "$WORK/out-elsewhere" "$WORK/empty"; chown 1000:1000 "$WORK/out-elsewhere"
+  in_docker -v "$WORK/data:/data:ro" -v "$WORK/out-elsewhere:/out" -v "$WORK/empty:/opt/bids_unires/kernels:ro" \
+    "$IMAGE" /data /out "${OPTIONS[@]}"
+  check_outputs "$WORK/out-elsewhere"
+}
+
+inspect_docker() {
+  in_docker -v "$PROJECT/tests/containers:/tests:ro" --entrypoint python "$IMAGE" /tests/inside.py >"$WORK/docker.packages"
+  [ "$(buildah "${STORE[@]}" inspect --type image --format '{{index .OCIv1.Config.Labels "org.opencontainers.image.version"}}' "$IMAGE")" = "$(cat "$WORK/project/version")" ]
+}
+
+# --- Singularity ---------------------------------------------------------------
+
+make_apptainer() {
+  debootstrap --variant=minbase --include=apptainer,ca-certificates sid "$WORK/apptainer" "$MIRROR" >"$WORK/apptainer.log" 2>&1
+}
+
+# apptainer, in a root of its own that sees WORK and what pip needs.
+apptainer() {
+  echo root:100000:65536 >"$WORK/subid"
+  WORK=$WORK PIP_CONFIG=$PIP_CONFIG FOLDERS="$FOLDER_NAMES" CERTIFICATES=$CERTIFICATES DIRECTORY=${DIRECTORY:-$WORK/project} \
+    unshare --mount --propagation private bash -c '
+    set -euo pipefail
+    mount --bind "$WORK/apptainer" "$WORK/apptainer"; cd "$WORK/apptainer"
+    mount --rbind /dev dev; mount -t proc proc proc; mount --rbind /sys sys; mount -t tmpfs tmpfs run
+    mkdir -p ".$WORK"; mount --bind "$WORK" ".$WORK"
+    for folder in $FOLDERS; do mkdir -p ".$folder"; mount --bind "$folder" ".$folder"; done
+    touch etc/pip.conf; [ -z "$PIP_CONFIG" ] || mount --bind "$PIP_CONFIG" etc/pip.conf
+    for file in subuid subgid; do touch "etc/$file"; mount --bind "$WORK/subid" "etc/$file"; done
+    for file in /etc/hosts /etc/resolv.conf "$CERTIFICATES"; do touch ".$file"; mount --bind "$file" ".$file"; done
+    pivot_root . mnt; umount -l /mnt; cd "$DIRECTORY"
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR="$WORK/tmp" apptainer "$@"' apptainer "$@"
+}
+
+build_singularity() {
+  local arguments=() binds=()
+  for argument in $BUILD_ARGS; do arguments+=(--build-arg "$argument"); done
+  for path in "$CERTIFICATES" /etc/pip.conf "${FOLDERS[@]}"; do binds+=(--bind "$path"); done
+  mkdir -p "$WORK/tmp"
+  sed -e 's/^Bootstrap: .*/Bootstrap: localimage/' -e "s#^From: .*#From: $WORK/base#" \
+    "$WORK/project/Singularity" >"$WORK/project/local.def"
+  apptainer build --sandbox --notest --fakeroot --force "${binds[@]}" "${arguments[@]}" \
+    "$WORK/sandbox" local.def >"$WORK/singularity.log" 2>&1 || { tail -30 "$WORK/singularity.log"; return 1; }
+  du -sh --apparent-size "$WORK/sandbox"
+}
+
+in_singularity() { apptainer "$1" --userns --containall --no-home --net --network none "${@:2}"; }
+
+run_singularity() {
+  rm -rf "$WORK/out-singularity"; mkdir "$WORK/out-singularity"
+  in_singularity run --bind "$WORK/data:/data:ro,$WORK/out-singularity:/out" \
+    "$WORK/sandbox" /data /out "${OPTIONS[@]}"
+  check_outputs "$WORK/out-singularity"
+}
+
+# The Brainlife app in a task's directory, with the real `singularity exec -e`.
+run_brainlife() {
+  local task=$WORK/task
+  rm -rf "$task"; mkdir -p "$task/programs"; cp "$PROJECT"/brainlife/* "$task"
+  cp "$WORK/data/sub-01/anat/sub-01_T1w.nii.gz" "$WORK/data/sub-01/anat/sub-01_FLAIR.nii.gz" "$task"
+  echo '{"t1w": "sub-01_T1w.nii.gz", "flair": "sub-01_FLAIR.nii.gz", "voxel_size": 5}' >"$task/config.json"
+  printf '#!/bin/bash\napptainer "$1" --userns --bind "$PWD" --pwd "$PWD" "${@:2}"\n' >"$task/programs/singularity"
+  chmod +x "$task/programs/singularity"
+  export -f apptainer; export WORK PIP_CONFIG FOLDER_NAMES CERTIFICATES
+  (cd "$task" && DIRECTORY=$task PATH=$task/programs:$PATH BIDS_UNIRES_IMAGE=$WORK/sandbox ./main)
+  jq -e '.brainlife[0].type == "success" and (.meta.images | length) == 2' "$task/product.json"
+  cmp "$task/t1w/t1.nii.gz" "$task"/derivatives/sub-01/anat/*_desc-sr_T1w.nii.gz
+}
+
+inspect_singularity() {
+  in_singularity exec --bind "$WORK/project/tests/containers:/tests:ro" "$WORK/sandbox" \
+    python /tests/inside.py >"$WORK/singularity.packages"
+  apptainer run-help "$WORK/sandbox" | grep -q 'apptainer run --containall'
+  apptainer inspect "$WORK/sandbox" | grep -q "image.version: $(cat "$WORK/project/version")"
+  [ ! -e "$WORK/docker.packages" ] || diff "$WORK/docker.packages" "$WORK/singularity.packages"
+}
+
+[ -d "$WORK" ] || trap 'rm -rf "$WORK"' EXIT
+mkdir -p "$WORK"
+copy_project
+[ -d "$WORK/base" ] || timed "stand-in for the base image" make_base
+timed "run outside" run_outside
+if [[ $STEPS = *docker* ]]; then
+  if command -v "$BIN/hadolint" >/dev/null; then timed "hadolint" "$BIN/hadolint" "$PROJECT/Dockerfile"; else echo "hadolint is not installed" >&2; fi
+  timed "build the Dockerfile" build_docker
+  timed "look into the image" inspect_docker
+  timed "run the image" run_docker
+  timed "run the image without its kernels" run_docker_elsewhere
+fi
+if [[ $STEPS = *singularity* ]]; then
+  [ -d "$WORK/apptainer" ] || timed "Apptainer" make_apptainer
+  timed "build the Singularity file" build_singularity
+  timed "look into the container" inspect_singularity
+  timed "test the container" in_singularity test "$WORK/sandbox"
+  timed "run the container" run_singularity
+  timed "run the Brainlife app" run_brainlife
+fi
+echo "containers: passed ($STEPS)"

@@ -1,0 +1,38 @@
+"""Checks what a container holds, from within it; prints its packages. Standard library first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+
+def object_files(folder: Path) -> set[str]:
+    """Names of the compiled kernels in a folder."""
+    return {path.name for path in folder.rglob("*.o")}
+
+
+def main() -> None:
+    """Fail with what is wrong, or print every package and its version."""
+    left = [tool for tool in ("cc", "gcc", "g++", "clang", "make", "git") if shutil.which(tool)]
+    assert not left, f"left inside: {left}"
+    prefix = Path(sys.prefix)
+    assert not (prefix / "bin" / "pip").exists(), "pip is left inside"
+    assert not any(Path("/root/.cache").rglob("*")) if os.access("/root", os.R_OK) else True
+    assert not os.access(prefix, os.W_OK), f"{prefix} can be written"
+
+    ahead = Path(os.environ["WARP_CACHE_PATH"])
+    before = object_files(ahead)
+    assert before, f"no kernels in {ahead}"
+    from bids_unires.kernels.ahead import compile_kernels
+
+    # Where the folder cannot be written, kernels that were missing would have to go elsewhere.
+    after = object_files(compile_kernels())
+    assert after == before, f"compiled again: {sorted(after - before)}"
+    print("\n".join(sorted(f"{item.name}=={item.version}" for item in distributions())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The Brainlife app, run as Brainlife does: config.json in the current directory, then ``main``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import pytest
+
+from tests.containers.dataset import write_small_dataset
+
+APP = Path(__file__).parents[2] / "brainlife"
+# Drops `exec -e IMAGE`, and the environment with it as -e does.
+SINGULARITY = """\
+#!/bin/bash
+[ "$1 $2" = "exec -e" ] || exit 99
+echo "$3" >>images
+shift 3
+[ "$1" = bids_unires ] || exit 98
+exec env -i PATH=/usr/bin:/bin PYTHONPATH={root} {python} -m "$@"
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+
+
+def make_task(folder: Path) -> Path:
+    """The directory of a task: the app's files, beside those of earlier tasks."""
+    task = folder / "task"
+    shutil.copytree(APP, task)
+    programs = folder / "programs"
+    programs.mkdir()
+    stand_in = programs / "singularity"
+    stand_in.write_text(SINGULARITY.format(root=APP.parent, python=sys.executable))
+    stand_in.chmod(0o755)
+    write_small_dataset(folder / "raw")
+    anat = folder / "raw" / "sub-01" / "anat"
+    for suffix, name in (("T1w", "t1"), ("FLAIR", "flair")):
+        (folder / name).mkdir()
+        shutil.copy(anat / f"sub-01_{suffix}.nii.gz", folder / name / f"{name}.nii.gz")
+    return task
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    return make_task(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task that has run on inputs by datatype."""
+    task = make_task(tmp_path_factory.mktemp("finished"))
+    done = run(task, by_datatype())
+    assert done.returncode == 0, done.stderr
+    return task
+
+
+def run(task: Path, config: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    (task / "config.json").write_text(json.dumps(config))
+    path = f"{task.parent / 'programs'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["./main"],
+        cwd=task,
+        env={**os.environ, "PATH": path, "BIDS_UNIRES_IMAGE": "some.sif"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def by_datatype(**others: Any) -> dict[str, Any]:
+    return {
+        "t1w": "../t1/t1.nii.gz",
+        "t2w": None,
+        "flair": "../flair/flair.nii.gz",
+        "voxel_size": 5,
+        "_inputs": [
+            {"id": "t1w", "meta": {"subject": "S 7", "session": "1", "SliceThickness": 12}},
+            {"id": "flair", "meta": {"subject": "S 7"}},
+        ],
+        **others,
+    }
+
+
+def test_inputs_by_datatype_become_outputs_by_datatype(finished: Path) -> None:
+    assert set((finished / "images").read_text().split()) == {"some.sif"}
+    for folder, name in (("t1w", "t1"), ("flair", "flair")):
+        image = nib.load(finished / folder / f"{name}.nii.gz")
+        assert image.header.get_zooms()[:3] == pytest.approx((5, 5, 5))
+    assert not (finished / "t2w").exists()
+    sidecar = json.loads((finished / "t1w" / "t1.json").read_text())
+    scan = sidecar["UniRes"]["Scans"][0]
+    assert scan["Source"] == "bids:raw:sub-S7/anat/sub-S7_T1w.nii.gz"
+    assert scan["SliceProfile"]["Gap"] == pytest.approx(0.2)
+
+
+def test_the_product_holds_the_key_figures(finished: Path) -> None:
+    text = (finished / "product.json").read_text()
+    product = json.loads(text)
+    assert len(text) < 4096
+    assert product["brainlife"][0]["type"] == "success"
+    sidecar = json.loads((finished / "flair" / "flair.json").read_text())["UniRes"]
+    images = {image["image"]: image for image in product["meta"]["images"]}
+    figures = images["sub-S7_FLAIR.nii.gz"]
+    assert figures["iterations"] == sidecar["Iterations"]
+    assert figures["noise_sd"] == [sidecar["Scans"][0]["NoiseSD"]]
+    assert product["meta"]["bids_unires"] == sidecar["Version"]
+
+
+def test_running_again_does_nothing_again(finished: Path) -> None:
+    image = finished / "derivatives/sub-S7/anat/sub-S7_space-individual_res-5mm_desc-sr_T1w.nii.gz"
+    before = image.stat().st_mtime_ns
+    again = run(finished, by_datatype())
+    assert again.returncode == 0
+    assert "already done" in again.stderr
+    assert image.stat().st_mtime_ns == before
+
+
+def test_repeats_are_runs_of_one_contrast(task: Path) -> None:
+    config = by_datatype(t1w=["../t1/t1.nii.gz", "../t1/t1.nii.gz"], flair=None)
+    done = run(task, config | {"max_iter": None, "reg_scale": 8})
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((task / "t1w" / "t1.json").read_text())["UniRes"]
+    assert len(settings["Scans"]) == 2
+    assert settings["Settings"]["reg_scale"] == 8
+
+
+def test_a_bids_folder_is_an_input_too(task: Path) -> None:
+    config = {"bids": "../raw", "participant_label": ["02"], "voxel_size": 5}
+    done = run(task, config)
+    assert done.returncode == 0, done.stderr
+    assert (task / "derivatives" / "sub-02").is_dir()
+    assert not (task / "derivatives" / "sub-01").exists()
+    assert (task / "t1w" / "t1.nii.gz").exists()
+
+
+def test_a_failure_fails_the_task(task: Path) -> None:
+    assert run(task, {"bids": "../nowhere"}).returncode == 66
+    assert not (task / "product.json").exists()
+
+
+def test_a_task_without_scans_says_what_to_give(task: Path) -> None:
+    done = run(task, {"_inputs": []})
+    assert done.returncode == 64
+    assert "t1w, t2w, flair or bids" in done.stderr
+
+
+def test_the_sample_configuration_has_the_keys_that_are_read(task: Path) -> None:
+    sample = json.loads((APP / "config.json.sample").read_text())
+    main = (APP / "main").read_text()
+    for key in sample:
+        assert key in main, key

@@ -1,0 +1,57 @@
+"""Methods text and references."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bids_unires.config import Method, ModelSettings, SpaceSettings
+from bids_unires.report.citation import REFERENCES, cited, methods_text, write_citation
+
+
+@pytest.mark.parametrize("method", ["super-resolution", "denoise", "linear"])
+@pytest.mark.parametrize("align", ["none", "rigid", "similarity"])
+def test_every_reference_of_the_text_is_listed(method: Method, align: str) -> None:
+    text = methods_text(ModelSettings(method=method), SpaceSettings(align=align))  # type: ignore[arg-type]
+    keys = set(re.findall(r"@(\w+)", text))
+    assert keys
+    assert keys == {reference.key for reference in cited(text)}
+    assert ("fonov2009" in keys) == (align != "none")
+    assert ("brudfors2019" in keys) == (method != "linear")
+
+
+def test_the_text_follows_the_settings() -> None:
+    plain = methods_text(ModelSettings(), SpaceSettings())
+    other = methods_text(
+        ModelSettings(
+            voxel_size=(0.8, 0.8, 1.5), unified_rigid=False, coregister=False, tolerance=1e-3
+        ),
+        SpaceSettings(),
+    )
+    assert "1 mm isotropic" in plain
+    assert "1e-4" in plain
+    assert "refined" in plain
+    assert "0.8 x 0.8 x 1.5 mm" in other
+    assert "1e-3" in other
+    assert "refined" not in other
+    assert "aligned" not in other
+
+
+def test_bibtex_is_balanced_and_starts_with_its_key() -> None:
+    for key, reference in REFERENCES.items():
+        assert reference.key == key
+        assert reference.bibtex.startswith(f"@{reference.kind}{{{key},")
+        assert reference.bibtex.count("{") == reference.bibtex.count("}")
+        assert re.search(r"doi = |url = ", reference.bibtex)
+
+
+def test_files_are_written_once(tmp_path: Path) -> None:
+    write_citation(tmp_path, ModelSettings(), SpaceSettings())
+    first = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert set(first) == {"CITATION.md", "CITATION.bib"}
+    assert "@brudfors2018" in first["CITATION.md"]
+    assert first["CITATION.bib"].count("@inproceedings") == 1
+    write_citation(tmp_path, ModelSettings(method="linear"), SpaceSettings())
+    assert {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()} == first

@@ -1,0 +1,153 @@
+"""The page of a participant and its figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from bids_unires.report import ParticipantReport, write_participant_report
+
+ReportMaker = Callable[..., ParticipantReport]
+EVIL = "\"><script>alert(1)</script>'&<img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """Tags, links and text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.urls: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self._within_code = False
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self._within_code = tag in ("script", "style")
+        self.urls += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._within_code = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._within_code:
+            self.text += data
+
+
+def written(report: ParticipantReport, tmp_path: Path) -> tuple[tuple[Path, ...], Page]:
+    files = write_participant_report(report, tmp_path / "out")
+    return files, Page(files[-1])
+
+
+def test_the_page_lies_at_the_top_and_its_figures_in_the_folder_of_the_participant(
+    make_report: ReportMaker, tmp_path: Path
+) -> None:
+    files, _ = written(make_report(label="sub-01_ses-a"), tmp_path)
+    out = tmp_path / "out"
+    assert files[-1] == out / "sub-01_ses-a.html"
+    assert all(path.parent == out / "sub-01" / "figures" for path in files[:-1])
+    assert all(path.name.startswith("sub-01_ses-a_") for path in files[:-1])
+    assert len(set(files)) == len(files)
+    assert {path for path in out.rglob("*") if path.is_file()} == set(files)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_the_page_shows_every_figure_and_nothing_from_elsewhere(
+    make_report: ReportMaker, tmp_path: Path, fitted: bool
+) -> None:
+    files, page = written(make_report(fitted=fitted), tmp_path)
+    out = tmp_path / "out"
+    shown = set()
+    for url in page.urls:
+        parts = urlsplit(url)
+        assert parts.scheme in ("", "data")
+        assert not parts.netloc
+        if not parts.scheme and "/figures/" in parts.path:
+            shown.add(out / unquote(parts.path))
+    assert shown == set(files[:-1])
+    assert sum(path.stat().st_size for path in files) < 5e6
+
+
+def test_the_page_tells_what_became_of_each_scan(make_report: ReportMaker, tmp_path: Path) -> None:
+    report = make_report()
+    _, page = written(report, tmp_path)
+    for scan in report.scans:
+        assert scan.name in page.text
+        assert scan.transform.relative_to(tmp_path / "out").as_posix() in page.urls
+    for contrast in report.contrasts:
+        assert contrast.path.relative_to(tmp_path / "out").as_posix() in page.urls
+    for told in (
+        "a word of warning",
+        "30 × 36 × 11",  # noqa: RUF001
+        "4 × 4 × 12",  # noqa: RUF001
+        "20 %",
+        "SliceThickness 9.6 mm",
+        "rice-mixture",
+        "converged",
+        "like noise",
+        "tolerance",
+        "@brudfors2018",
+    ):
+        assert told in page.text, told
+
+
+def test_without_a_fit_nothing_is_said_of_one(make_report: ReportMaker, tmp_path: Path) -> None:
+    _, page = written(make_report(fitted=False), tmp_path)
+    assert "Residuals" not in page.text
+    assert "Convergence" not in page.text
+    assert "Before and after" in page.text
+
+
+def test_text_of_others_never_becomes_markup(make_report: ReportMaker, tmp_path: Path) -> None:
+    _, innocent = written(make_report(), tmp_path)
+    name = EVIL.replace("/", "-")
+    _, page = written(make_report(dataset=EVIL, name=name), tmp_path)
+    assert page.tags == innocent.tags
+    assert [name for name, _ in page.attributes] == [name for name, _ in innocent.attributes]
+    assert EVIL in page.text
+    assert name in page.text
+
+
+def test_names_with_odd_characters_can_be_opened(make_report: ReportMaker, tmp_path: Path) -> None:
+    files, page = written(make_report(name="ce-50% été #1?_T1w"), tmp_path)
+    paths = [urlsplit(url).path for url in page.urls]
+    found = {tmp_path / "out" / unquote(path) for path in paths if "/figures/" in path}
+    assert found == set(files[:-1])
+
+
+def test_the_same_report_gives_the_same_bytes(make_report: ReportMaker, tmp_path: Path) -> None:
+    first = {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]}
+    assert {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]} == first
+
+
+def test_one_scan_is_enough(make_report: ReportMaker, tmp_path: Path) -> None:
+    report = make_report()
+    contrast = replace(report.contrasts[1], scans=report.contrasts[1].scans[:1])
+    _, page = written(replace(report, contrasts=(contrast,), warnings=(), dataset=""), tmp_path)
+    assert "1 scan of 1 contrast" in page.text
+    assert "Linear, averaged" not in page.text
+    assert "Worth a second look" not in page.text
+
+
+def test_ct_is_shown_in_the_window_for_brain(make_report: ReportMaker, tmp_path: Path) -> None:
+    report = make_report()
+    contrast = report.contrasts[1]
+    contrast = replace(contrast, name="ct", image=contrast.image - 1000)
+    _, page = written(replace(report, contrasts=(contrast,)), tmp_path)
+    assert "Window for brain, −10 to +90 HU" in page.text  # noqa: RUF001
+    assert "HU" not in written(report, tmp_path)[1].text
+
+
+def test_repeats_are_shown_each_and_averaged(make_report: ReportMaker, tmp_path: Path) -> None:
+    _, page = written(make_report(), tmp_path)
+    assert "Linear, averaged" in page.text
+    assert "Scan 2 as acquired" in page.text
+    assert "Edges of scan 3" in page.text

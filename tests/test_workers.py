@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from bids_unires.config import RunConfig
+from bids_unires.dataset.query import ParticipantPlan, plan_participants
+from bids_unires.progress import listener
+from bids_unires.workers import AlreadyDone, Failure, Workers, attempt
+
+DatasetMaker = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    label: str
+    outputs: tuple[Path, ...] = ()
+    seconds: float = 0.1
+    warnings: tuple[str, ...] = ()
+
+
+def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    return Outcome(plan.label)
+
+
+def fail(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    raise MemoryError
+
+
+def not_called(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    pytest.fail("work began")
+
+
+def report(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    listener().phase(plan.label, f"phase in {os.getpid()}")
+    return Outcome(plan.label)
+
+
+@pytest.fixture
+def config(make_dataset: DatasetMaker) -> RunConfig:
+    bids_dir = make_dataset("sub-01_ses-a_T1w", "sub-02_T1w")
+    (bids_dir.parent / "out" / "logs").mkdir(parents=True)
+    return RunConfig(bids_dir, bids_dir.parent / "out", "participant", device="cpu")
+
+
+@pytest.fixture
+def plans(config: RunConfig) -> tuple[ParticipantPlan, ...]:
+    return plan_participants(config)
+
+
+def test_work_is_done_once(plans: tuple[ParticipantPlan, ...], config: RunConfig) -> None:
+    assert attempt(succeed, plans[0], config) == Outcome("sub-01_ses-a")
+    assert attempt(not_called, plans[0], config) == AlreadyDone("sub-01_ses-a")
+    again = attempt(fail, plans[0], replace(config, resume=False))
+    assert isinstance(again, Failure)
+    # What failed is not done, even if it was before.
+    assert attempt(succeed, plans[0], config) == Outcome("sub-01_ses-a")
+
+
+def test_failed_work_leaves_no_empty_folder(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig
+) -> None:
+    kept = config.output_dir / "sub-02" / "figures"
+    kept.mkdir(parents=True)
+    for plan in plans:
+        result = attempt(fail, plan, config)
+        assert isinstance(result, Failure)
+        assert "not enough memory" in result.message
+    assert sorted(path.name for path in config.output_dir.rglob("*")) == [
+        "figures",
+        "logs",
+        "sub-02",
+    ]
+
+
+def test_an_output_in_the_way_is_noticed_before_the_work(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig
+) -> None:
+    (config.output_dir / "sub-02").write_text("a file")
+    result = attempt(not_called, plans[1], config)
+    assert isinstance(result, Failure)
+    assert result.exit_code == 73
+    assert f"{config.output_dir}/sub-02/anat cannot be written to" in result.message
+
+
+def test_a_folder_without_permission_is_noticed_before_the_work(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+
+    # Permissions on the folder itself would not keep root out.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    result = attempt(not_called, plans[1], config)
+    assert isinstance(result, Failure)
+    assert result.exit_code == 73
+    assert result.message.endswith("sub-02/anat cannot be written to: Permission denied")
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_progress_is_told_in_the_process_of_the_run(
+    plans: tuple[ParticipantPlan, ...],
+    config: RunConfig,
+    at_once: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    workers = Workers(report, config, ["cpu"], at_once)
+    assert {result.label for result in workers.results(plans)} == {"sub-01_ses-a", "sub-02"}
+    said = [message for message in caplog.messages if "phase in" in message]
+    assert sorted(message.split(":")[0] for message in said) == ["sub-01_ses-a", "sub-02"]
+    processes = {message.split()[-1] for message in said}
+    assert (str(os.getpid()) in processes) == (at_once == 1)
