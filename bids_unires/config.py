@@ -57,7 +57,7 @@ class ModelSettings:
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     reg_scale: float = 4.0
-    tolerance: float = 1e-4
+    tolerance: float = 2e-5
     max_iter: int = 100
     coregister: bool = True
     method: Method = "super-resolution"
