@@ -238,7 +238,7 @@ def _refit(
     ]
     modalities = [acquired.contrast.modality for acquired in contrasts]
     listener().phase(unit.label, "reconstruction")
-    start = torch.from_numpy(np.stack(_splines(before, unit.grid, study_pose)))
+    start = np.stack(_splines(before, unit.grid, study_pose))
 
     def report(progress: Progress) -> None:
         number = progress.products // len(contrasts)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
-import torch
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.spatial.transform import Rotation
@@ -68,7 +66,10 @@ class Case:
         ]
 
     def fit(
-        self, head_to_grid: Affine, settings: ModelSettings, start: torch.Tensor | None = None
+        self,
+        head_to_grid: Affine,
+        settings: ModelSettings,
+        start: NDArray[np.float32] | None = None,
     ) -> SuperResolution:
         return super_resolve(
             [[scan] for scan in self.scans],
@@ -103,7 +104,7 @@ def test_reconstruction_on_the_grid_beats_interpolation() -> None:
         spline(Volume(image, case.grid.affine), case.grid, own_to_study)
         for image in participant.images
     ]
-    start = torch.from_numpy(np.stack(resliced))
+    start = np.stack(resliced)
     warm = replace(SETTINGS, tolerance=WARM_TOLERANCE * SETTINGS.tolerance)
     refitted = case.fit(study, warm, start)
     gain = case.quality(list(refitted.images), study) - case.quality(resliced, study)
