@@ -26,6 +26,7 @@ from bids_unires.pipeline.study_images import WARM_TOLERANCE, spline
 from bids_unires.volume import Volume
 
 Image = NDArray[np.float32]
+Images = NDArray[np.float32]
 
 SETTINGS = ModelSettings(voxel_size=(1.0, 1.0, 1.0), unified_rigid=False)
 MOTIONS = (
