@@ -187,7 +187,8 @@ def _print(text: str) -> None:
 def _check_work_dir(config: RunConfig) -> None:
     if config.work_dir is None:
         return
-    if config.work_dir.resolve().is_relative_to(config.bids_dir.resolve()):
+    # Unlike Path.resolve, this leaves links in circles to whoever opens the folder.
+    if Path(os.path.realpath(config.work_dir)).is_relative_to(config.bids_dir.resolve()):
         raise UsageError(
             f"--work-dir {config.work_dir} lies in the dataset {config.bids_dir}, where its "
             "files would be taken for raw data: choose a place outside of it"

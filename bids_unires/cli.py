@@ -53,15 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(config)
     except UniResError as error:
-        if any(re.fullmatch(r"-v+|--verbose", argument) for argument in arguments):
-            traceback.print_exc()
+        _show_origin(arguments)
         _complain(f"error: {error}")
         return error.exit_code
+    except Exception as error:
+        _show_origin(arguments)
+        _complain(
+            f"error: {type(error).__name__}: {error}. This should not have happened: please "
+            "report it, with what -v adds to this line"
+        )
+        return UniResError.exit_code
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
     finally:
         _give_up_unwritable_streams()
+
+
+def _show_origin(arguments: Sequence[str]) -> None:
+    if any(re.fullmatch(r"-v+|--verbose", argument) for argument in arguments):
+        traceback.print_exc()
 
 
 def _complain(text: str) -> None:

@@ -317,3 +317,17 @@ def test_characters_that_the_terminal_lacks_are_described(
     cli._secure_streams()
     print("Zürich", flush=True)
     assert written.getvalue() == b"Z\\xfcrich\n"
+
+
+def test_what_nobody_foresaw_ends_in_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumble(config: RunConfig) -> int:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(app, "run", stumble)
+    assert cli.main(BASE) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search("RuntimeError: no such luck.*report it", line)
+    assert cli.main([*BASE, "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err

@@ -12,9 +12,9 @@ from ..acquisition import Acquisition, acquisition_from_sidecar
 from ..config import ModelSettings, RunConfig
 from ..dataset.scans import Contrast, ParticipantPlan, Scan
 from ..geometry import Affine, shear_angle
-from ..loading import load_volume
+from ..loading import load_labels, load_volume
 from ..model.profile import SliceProfile, profile_for_voxels
-from ..volume import Volume, reset_origin
+from ..volume import LabelVolume, Volume, reset_origin
 from .limits import memory_limit
 
 logger = logging.getLogger("bids_unires")
@@ -39,6 +39,8 @@ class AcquiredScan:
         What the sidecar says.
     profile
         The slice profile that follows.
+    labels
+        Segmentations drawn on it, in the order of ``scan.labels``, as the files place them.
     """
 
     scan: Scan
@@ -46,6 +48,7 @@ class AcquiredScan:
     shift: Affine
     acquisition: Acquisition
     profile: SliceProfile
+    labels: tuple[LabelVolume, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,9 @@ def _acquire_scan(scan: Scan, contrast: Contrast, config: RunConfig) -> Acquired
         f", axes {tilt:.1f} degrees off right angles" if tilt > _TILT_WORTH_A_WORD else "",
     )
     profile = _profile(volume, acquisition, config.model)
-    return AcquiredScan(scan, volume, shift, acquisition, profile)
+    # Read before the fit, so that a segmentation that cannot be used does not cost one.
+    labels = tuple(load_labels(label.path, memory_limit(config)) for label in scan.labels)
+    return AcquiredScan(scan, volume, shift, acquisition, profile, labels)
 
 
 def _profile(volume: Volume, acquisition: Acquisition, settings: ModelSettings) -> SliceProfile:

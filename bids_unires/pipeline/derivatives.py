@@ -31,7 +31,6 @@ from ..dataset.writing import (
     write_labels,
     write_mask,
 )
-from ..loading import load_labels
 from ..model import Reconstruction, resample_labels
 from .acquired import AcquiredContrast
 from .provenance import contrast_provenance, run_provenance
@@ -142,7 +141,7 @@ class _Writer:
         written: list[Path] = []
         for contrast, poses in zip(contrasts, self._result.poses, strict=True):
             for acquired, pose in zip(contrast.scans, poses, strict=True):
-                for label in acquired.scan.labels:
+                for label, drawn in zip(acquired.scan.labels, acquired.labels, strict=True):
                     path = label_path(
                         self._output_dir,
                         self._plan,
@@ -158,7 +157,6 @@ class _Writer:
                         voxel_size=self._voxel_size,
                         spatial_reference=self._reference,
                     )
-                    drawn = load_labels(label.path)
                     labels = resample_labels(drawn, self._result.grid, pose @ acquired.shift)
                     written.append(write_json(sidecar_path(path), content))
                     if label.lookup is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..config import RunConfig
+from ..dataset.metadata import load_object
 from ..dataset.naming import transform_path
 from ..dataset.scans import ParticipantPlan
 from ..geometry import padded
@@ -97,8 +97,7 @@ def write_report(
 
 
 def _dataset_name(bids_dir: Path) -> str:
-    description = json.loads((bids_dir / "dataset_description.json").read_text("utf-8"))
-    name = description.get("Name")
+    name = load_object(bids_dir / "dataset_description.json").get("Name")
     return name if isinstance(name, str) else bids_dir.resolve().name
 
 

@@ -118,6 +118,12 @@ def _link_in_circles(place: Place) -> Options:
     return None
 
 
+def _work_links_in_circles(place: Place) -> Options:
+    (place.root / "a").symlink_to(place.root / "b")
+    (place.root / "b").symlink_to(place.root / "a")
+    return ["-w", str(place.root / "a")]
+
+
 def _labels_are_a_file(place: Place) -> Options:
     (place.root / "labels").write_text("")
     return ["--labels", str(place.root / "labels")]
@@ -165,6 +171,12 @@ REFUSED = [
     Case("output of another program", _owned_by_another, 73, "a dataset of fMRIPrep"),
     Case("output of who knows whom", _unreadable_owner, 73, "not readable JSON"),
     Case("work folder in the input", _give("-w", "{place.raw}/w"), 64, "--work-dir .* lies in"),
+    Case(
+        "work folder links in circles",
+        _work_links_in_circles,
+        73,
+        "--work-dir .* cannot be written to",
+    ),
     Case("index in the input", _give("--bids-database-dir", "{place.raw}/i"), 64, "the index data"),
     Case("labels absent", _give("--labels", "none"), 66, "dataset of labels none does not exist"),
     Case("labels are a file", _labels_are_a_file, 66, "dataset of labels .* does not exist"),
