@@ -1,8 +1,10 @@
 # make demo    install into .venv and run on a small dataset made on the spot
 # make test    install into .venv and run the tests
 # make check   format, lint and types
+# make evaluate  simulated cases against interpolation and the plain model (about half an hour)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
+# make datalad-test   run in a dataset of DataLad, which gets an environment of its own
 # make cluster-test     run on a Slurm of one node (root, Debian's slurm-wlm)
 # make fuzz    read damaged images, sidecars and names for a minute (FUZZ_SECONDS=20 each)
 # make clean   remove .venv, caches and the demo's output
@@ -11,14 +13,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DATALAD := $(VENV)/datalad
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+EVALUATE_ARGS ?=
 FUZZ_SECONDS ?= 20
 CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench fuzz container-test cluster-test format clean
+.PHONY: help install demo test check bench evaluate fuzz container-test datalad-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -46,19 +50,34 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks bench $(BENCH_ARGS)
 
+evaluate: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
+	$(BIN)/python -m tests.evaluation evaluation $(EVALUATE_ARGS)
+
 container-test: $(STAMP)
 	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)
+
+datalad-test: $(STAMP) $(DATALAD)/.installed
+	PATH=$(abspath $(DATALAD))/bin:$$PATH $(BIN)/python -m pytest tests/containers/test_datalad.py $(PYTEST_ARGS)
+
+$(DATALAD)/.installed: requirements-datalad.lock
+	test -x $(DATALAD)/bin/python || $(PYTHON) -m venv $(DATALAD)
+	$(DATALAD)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-datalad.lock
+	@touch $@
 
 cluster-test: $(STAMP)
 	CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 fuzz: $(STAMP)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/faults/test_fuzz.py $(PYTEST_ARGS)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0
+	$(BIN)/python -m tests.faults.guided nifti $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.faults.guided sidecar $(FUZZ_SECONDS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo_out bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_out bench evaluation build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -83,6 +83,12 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
 
 
 def _run_participants(config: RunConfig, process: Process) -> int:
+    if config.reports_only:
+        raise UsageError(
+            "--reports-only is for the group level: the page of a participant is drawn from what "
+            "the fit leaves in memory, which no file keeps; to have it drawn again, process the "
+            "participant again, by --no-resume --participant-label LABEL"
+        )
     participants = select_participants(config)
     if not config.skip_bids_validation:
         validate_dataset(config, participants)

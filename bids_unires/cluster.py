@@ -6,6 +6,7 @@ Dask is imported here and nowhere else, and only when asked for.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import secrets
 import shlex
@@ -15,8 +16,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, nullcontext
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class DaskWorkers:
         self._listeners[plan.label] = listener
         future = self._client.submit(
             _attempt_on_worker,
-            *(process, plan, config, self._topic),
+            *(process, plan, config, self._topic, _folder_of_paths(config)),
             key=f"{plan.label}-{secrets.token_hex(4)}",
             pure=False,
         )
@@ -161,12 +162,31 @@ class _Events:
         self._worker.log_event(self._topic, message)
 
 
-def _attempt_on_worker(process: Process, plan: UnitOfWork, config: RunConfig, topic: str) -> Result:
+def _folder_of_paths(config: RunConfig) -> Path | None:
+    """Folder that paths of a run and of its units are relative to; None if they are absolute."""
+    paths = [getattr(config, field.name) for field in fields(config)]
+    relative = any(isinstance(path, Path) and not path.is_absolute() for path in paths)
+    return Path.cwd() if relative else None
+
+
+def _attempt_on_worker(
+    process: Process, plan: UnitOfWork, config: RunConfig, topic: str, folder: Path | None
+) -> Result:
     """Do one unit of work in the process of a Dask worker."""
     sender = Sender(_Events(topic, plan.label))  # type: ignore[arg-type]
-    with _sole, listening(sender), _messages_to(sender):
+    with _sole, listening(sender), _messages_to(sender), ExitStack() as stack:
+        if folder is not None:
+            try:
+                stack.enter_context(chdir(folder))
+            except OSError as error:
+                return _not_seen(plan.label, folder, error)
         limit_threads(threads_per_participant(config, 1))
         return attempt(partial(_on_a_device_here, process), plan, config)
+
+
+def _not_seen(label: str, folder: Path, error: OSError) -> Failure:
+    reason = f"{folder} cannot be entered on {os.uname().nodename}: {error.strerror or error}"
+    return Failure(label, f"{reason}; give folders that all workers see", UsageError.exit_code)
 
 
 def _on_a_device_here(process: Process, plan: Any, config: RunConfig) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,14 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bids_unires.boutiques import PrintDescriptor, descriptor
 from bids_unires.cli import main
+from bids_unires.demo.dataset import DemoPaths, write_dataset
+from bids_unires.demo.phantom import load_icbm152
+from bids_unires.demo.study import MOTIONS, PARTICIPANTS, PROTOCOLS
 from bids_unires.errors import UsageError
 from bids_unires.options import build_parser
+from tests.documented import ROOT, documented
 
 DatasetMaker = Any
+PAGE = "docs/running.md"
 SAMPLES = {"Number": "2", "String": "T1w", "File": "there"}
 BOSH = shutil.which("bosh", path=str(Path(sys.executable).parent)) or shutil.which("bosh")
 
@@ -149,3 +157,60 @@ def test_boutiques_validates_and_launches_it(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sub-02_T1w.nii.gz" in done.stdout
     assert "sub-01_T1w.nii.gz" not in done.stdout
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """Folder in which BIDS is the dataset of the demo: one scan of it, which takes seconds."""
+    paths = DemoPaths(tmp_path / "demo")
+    write_dataset(paths, load_icbm152(), PARTICIPANTS[:1], PROTOCOLS[:1], MOTIONS)
+    (tmp_path / "BIDS").symlink_to(paths.bids)
+    return tmp_path
+
+
+def example() -> dict[str, Any]:
+    """The invocation that the documentation shows, in code that is not a block."""
+    text = " ".join((ROOT / PAGE).read_text("utf-8").split())
+    (written,) = re.findall(r'`(\{"bids_dir".*?\})`', text)
+    return dict(json.loads(written))
+
+
+@pytest.mark.skipif(BOSH is None, reason="boutiques is not installed")
+def test_the_documented_launch(demo: Path) -> None:
+    assert BOSH is not None
+    # The same at a voxel size and with a number of iterations that take seconds.
+    few = {"voxel_size": [5], "max_iter": 3, "omp_nthreads": 1}
+    (demo / "invocation.json").write_text(json.dumps(example() | few))
+    programs = f"{Path(sys.executable).parent}:{Path(BOSH).parent}:{os.environ['PATH']}"
+    said = {}
+    for beginning in ("bids_unires --bids-exec-spec", "bosh validate", "bosh exec launch"):
+        done = subprocess.run(
+            ["bash", "-c", documented(PAGE, beginning)],
+            cwd=demo,
+            # Boutiques keeps records of launches in the home folder.
+            env={**os.environ, "PATH": programs, "HOME": str(demo)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[beginning] = done.stdout + done.stderr
+    assert "1 of 1 done" in said["bosh exec launch"]
+    name = "sub-01_space-individual_res-5mm_desc-sr_T1w.nii.gz"
+    image = nib.load(demo / "OUT" / "sub-01" / "anat" / name)
+    assert image.header.get_zooms() == pytest.approx((5, 5, 5))
+    assert np.ptp(image.get_fdata()) > 0
+
+
+@pytest.mark.skipif(BOSH is None, reason="boutiques is not installed")
+def test_a_launch_that_fails_says_why(described: dict[str, Any], tmp_path: Path) -> None:
+    program = f"{sys.executable} -m bids_unires"
+    prepared = tmp_path / "bids_unires.json"
+    prepared.write_text(json.dumps(described).replace("; bids_unires [", f"; {program} ["))
+    (tmp_path / "BIDS").mkdir()
+    (tmp_path / "invocation.json").write_text(json.dumps(example()))
+    assert BOSH is not None
+    launch = [BOSH, "exec", "launch", "--skip-data-collection", prepared, "invocation.json"]
+    done = subprocess.run(launch, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 16
+    assert "The folder is not a BIDS dataset this program can work on." in done.stdout

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,32 @@ def test_a_unit_is_done_on_a_worker(address: str, config: RunConfig) -> None:
         assert isinstance(workers.attempt(work, Unit("sub-01"), config, heard), AlreadyDone)
 
 
+def test_relative_folders_are_those_of_the_run(
+    address: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = replace(config, bids_dir=Path("in"), output_dir=Path("out"))
+    with cluster.running_workers(address) as workers:
+        result = workers.attempt(work, Unit("sub-05"), relative, Heard())
+        assert isinstance(result, Made), result
+        assert (tmp_path / "out" / "results" / "sub-05.txt").exists()
+        # The workers stand where they stood, so that the folder may go.
+        assert str(tmp_path) not in workers._client.run(os.getcwd).values()
+
+
+def test_a_folder_that_a_worker_does_not_see_is_named(
+    address: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with cluster.running_workers(address) as workers:
+        monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "elsewhere")
+        relative = replace(config, output_dir=Path("out"))
+        result = workers.attempt(work, Unit("sub-06"), relative, Heard())
+    assert isinstance(result, Failure)
+    assert result.exit_code == UsageError.exit_code
+    assert f"{tmp_path / 'elsewhere'} cannot be entered" in result.message
+
+
 def test_messages_of_a_worker_name_their_unit(
     address: str, config: RunConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,7 +146,10 @@ def test_a_unit_whose_worker_died_is_done_by_another(address: str, config: RunCo
         results = list(
             threads.map(lambda label: workers.attempt(work, Unit(label), config, Heard()), labels)
         )
-    assert [type(result) for result in results] == [Made] * 4, results
+    # A result that had not left the worker died with it: then the unit is found to be done.
+    assert {type(result) for result in results} <= {Made, AlreadyDone}, results
+    assert isinstance(results[labels.index("sub-2killed")], Made), results
+    assert {path.stem for path in (config.output_dir / "results").iterdir()} == set(labels)
     assert (config.output_dir / "sub-2killed.tried").exists()
 
 

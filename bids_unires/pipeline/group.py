@@ -15,12 +15,20 @@ import nibabel as nib
 from ..config import NO_TEMPLATE, RunConfig
 from ..dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
 from ..dataset.metadata import SidecarError, load_object
-from ..dataset.naming import STUDY_SPACE, in_space, lookup_path, sidecar_path
+from ..dataset.naming import (
+    STUDY_SPACE,
+    in_space,
+    lookup_path,
+    resolution_text,
+    sidecar_path,
+)
+from ..errors import MissingInputError
 from ..geometry import Grid
 from ..workers import Failure, Process, WorkDone
 from .cohort import Cohort, Member
 from .cohort_mean import cohort_mean
-from .group_table import first_pose, image_columns, unit_row, write_table
+from .group_reporting import has_shared_grid, write_group_page
+from .group_table import first_pose, image_columns, read_reasons, unit_row, write_table
 from .study_grid import StudyGrid, find_grid, write_grid
 from .study_images import Regridding, bring_to_grid
 from .study_means import StudyImage, write_mean
@@ -65,8 +73,7 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
         If there is no grid for all, or an output cannot be written.
     """
     if config.reports_only:
-        _write_table(cohort, (), config)
-        return GroupOutcome(tuple(member.label for member in cohort.members), ())
+        return _report_again(cohort, config)
     placed, failures = _place(cohort, config, work)
     finished: list[Member] = []
     if placed:
@@ -75,8 +82,21 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
         failures += failed
         _remove_stale_images(cohort, study, config)
         _write_means(finished, study, config)
-    _write_table(cohort, failures, config)
+    reasons = {failure.label: failure.message for failure in failures}
+    _write_reports(cohort, reasons, config)
     return GroupOutcome(tuple(member.label for member in finished), failures)
+
+
+def _report_again(cohort: Cohort, config: RunConfig) -> GroupOutcome:
+    """Write table and page from what an earlier run left, which knew why others failed."""
+    if not has_shared_grid(config):
+        size = resolution_text(config.model.voxel_size)
+        raise MissingInputError(
+            f"{config.output_dir} holds no shared grid of {size} to report on: name the voxel "
+            "size of one by --voxel-size, or run the group level without --reports-only"
+        )
+    there = _write_reports(cohort, read_reasons(config.output_dir), config)
+    return GroupOutcome(there, ())
 
 
 def _place(
@@ -172,11 +192,18 @@ def _study_images(member: Member, config: RunConfig) -> Iterator[StudyImage]:
             yield StudyImage(image.contrast, image.entities, path, metadata)
 
 
-def _write_table(cohort: Cohort, failures: Sequence[Failure], config: RunConfig) -> None:
-    reasons = {failure.label: failure.message for failure in failures}
+def _write_reports(
+    cohort: Cohort, reasons: Mapping[str, str], config: RunConfig
+) -> tuple[str, ...]:
+    """Write the table, then the page; give the labels of who has images on the grid."""
+    images = {
+        member.label: () if member.label in reasons else tuple(_study_images(member, config))
+        for member in cohort.members
+    }
     rows: list[Mapping[str, Any]] = []
     for member in cohort.members:
-        rows += _rows_of(member, cohort.contrasts, reasons.get(member.label), config)
+        reason = reasons.get(member.label) or "not started"
+        rows += _rows_of(member, images[member.label], cohort.contrasts, reason, config)
     for absentee in cohort.absentees:
         rows.append(
             {
@@ -187,15 +214,21 @@ def _write_table(cohort: Cohort, failures: Sequence[Failure], config: RunConfig)
         )
     rows.sort(key=lambda row: (row["participant_id"], row["session_id"] or ""))
     write_table(config.output_dir, rows)
+    write_group_page(cohort, images, rows, config)
+    return tuple(label for label, found in images.items() if found)
 
 
 def _rows_of(
-    member: Member, contrasts: Sequence[str], failure: str | None, config: RunConfig
+    member: Member,
+    images: Sequence[StudyImage],
+    contrasts: Sequence[str],
+    reason: str,
+    config: RunConfig,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each contrast that anybody has."""
+    """A row for each contrast that anybody has; ``reason`` is why others are not on the grid."""
     there = {image.contrast for image in member.images}
-    done = {} if failure else {image.contrast: image for image in _study_images(member, config)}
-    first = next((first_pose(image.metadata) for image in done.values()), None)
+    done = {image.contrast: image for image in images}
+    first = next((first_pose(image.metadata) for image in images), None)
     for contrast in contrasts:
         row = unit_row(member.participant, member.session, contrast)
         if contrast in done:
@@ -203,7 +236,7 @@ def _rows_of(
             row |= {"status": "done", **image_columns(image.metadata, first)}
             row["image"] = image.path.relative_to(config.output_dir).as_posix()
         elif contrast in there:
-            row |= {"status": "failed", "reason": failure or "not started"}
+            row |= {"status": "failed", "reason": reason}
         else:
             row |= {"status": "missing", "reason": "the participant has no scan of this contrast"}
             logger.info("%s has no %s", member.label, contrast)

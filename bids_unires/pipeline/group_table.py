@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "image": {"Description": "The image, relative to this file"},
 }
 
+QUALITY_COLUMNS = (
+    "noise_sd",
+    "contrast_to_noise",
+    "residual_mean",
+    "residual_sd",
+    "residual_autocorrelation",
+    "residual_far_share",
+    "sharpness",
+    "mean_intensity",
+    "displacement",
+)
+"""Columns in which a value far from all others is worth a look."""
+
 Row = Mapping[str, Any]
 
 # About the size of a brain.
@@ -146,13 +160,34 @@ def write_table(output_dir: Path, rows: Sequence[Row]) -> list[Path]:
     path = output_dir / TABLE_NAME
     lines = ["\t".join(COLUMNS)]
     lines += ["\t".join(_cell(row.get(column)) for column in COLUMNS) for row in rows]
-    dictionary = {
-        name: {"LongName": name.replace("_", " "), **about} for name, about in COLUMNS.items()
-    }
     return [
-        write_json(path.with_suffix(".json"), dictionary),
+        write_json(path.with_suffix(".json"), data_dictionary()),
         write_text(path, "\n".join(lines) + "\n"),
     ]
+
+
+def data_dictionary() -> dict[str, dict[str, Any]]:
+    """What the columns mean, in their order."""
+    return {name: {"LongName": name.replace("_", " "), **about} for name, about in COLUMNS.items()}
+
+
+def read_reasons(output_dir: Path) -> dict[str, str]:
+    """Why images failed when the table was written, by label of participant and session.
+
+    Empty if there is no table, or none that can be read.
+    """
+    try:
+        with (output_dir / TABLE_NAME).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, ValueError, csv.Error):
+        return {}
+    reasons = {}
+    for row in rows:
+        if row.get("status") == "failed":
+            unit = [row.get(name) or "" for name in ("participant_id", "session_id")]
+            label = "_".join(part for part in unit if part not in ("", NOT_AVAILABLE))
+            reasons[label] = row.get("reason") or ""
+    return reasons
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,11 @@ def write_report(
         The files, in the order of writing; none if the report could not be made, which is
         logged as a warning.
     """
-    try:
+    with may_fail(plan.label):
         write_citation(config.output_dir, config.model, config.space)
         content = ParticipantReport(
             label=plan.label,
-            dataset=_dataset_name(config.bids_dir),
+            dataset=dataset_name(config.bids_dir),
             grid=result.grid,
             contrasts=_reported(plan, config, contrasts, result, space, outputs),
             model=config.model,
@@ -86,17 +87,31 @@ def write_report(
             warnings=tuple(warnings),
         )
         return write_participant_report(content, config.output_dir)
+    return ()
+
+
+@contextmanager
+def may_fail(what: str) -> Iterator[None]:
+    """Let a report fail without failing what it is about: that is logged as a warning.
+
+    Parameters
+    ----------
+    what
+        What the report is about.
+    """
+    try:
+        yield
     except Exception as error:
         logger.warning(
             "%s: the results are complete, but the report could not be made: %s",
-            plan.label,
+            what,
             str(error) or type(error).__name__,
             exc_info=logger.isEnabledFor(logging.DEBUG),
         )
-        return ()
 
 
-def _dataset_name(bids_dir: Path) -> str:
+def dataset_name(bids_dir: Path) -> str:
+    """Name of a dataset by its description, or else of its folder."""
     name = load_object(bids_dir / "dataset_description.json").get("Name")
     return name if isinstance(name, str) else bids_dir.resolve().name
 

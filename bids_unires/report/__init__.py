@@ -2,14 +2,33 @@
 
 from .citation import write_citation
 from .content import FitHistory, ParticipantReport, ReportedContrast, ReportedScan, ScanFit
+from .group import PAGE_NAME, label_of, write_group_report
+from .group_content import (
+    GroupReport,
+    MeanPicture,
+    MemberPicture,
+    Reach,
+    SharedGrid,
+)
+from .outliers import Outlier, find_outliers
 from .participant import write_participant_report
 
 __all__ = [
+    "PAGE_NAME",
     "FitHistory",
+    "GroupReport",
+    "MeanPicture",
+    "MemberPicture",
+    "Outlier",
     "ParticipantReport",
+    "Reach",
     "ReportedContrast",
     "ReportedScan",
     "ScanFit",
+    "SharedGrid",
+    "find_outliers",
+    "label_of",
     "write_citation",
+    "write_group_report",
     "write_participant_report",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
-from ..config import ModelSettings, SpaceSettings
+from ..config import NO_TEMPLATE, ModelSettings, SpaceSettings
 from ..dataset.naming import resolution_text
 from ..dataset.writing import write_once
+from .group_content import SharedGrid
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,26 @@ def methods_text(model: ModelSettings, space: SpaceSettings) -> str:
     model, space
         Settings of the run.
     """
-    sentences = [
-        f"Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires "
-        f"{__version__}.",
-        *_placing(model, space),
-        *_reconstruction(model),
-    ]
-    return " ".join(sentences)
+    return " ".join([_origin(), *_placing(model, space), *_reconstruction(model)])
+
+
+def group_methods_text(
+    model: ModelSettings, shared: SharedGrid | None, methods: Collection[str]
+) -> str:
+    """What was done with a whole cohort; as `methods_text`.
+
+    Parameters
+    ----------
+    model
+        Settings that the participants' images were made with.
+    shared
+        The grid that they all came to, if there is one.
+    methods
+        How they came to it: ``refit``, ``reslice`` or both.
+    """
+    placed = _placing(model, SpaceSettings())
+    study = _study(shared, methods) if shared else []
+    return " ".join([_origin(), *placed, *_reconstruction(model), *study])
 
 
 def cited(text: str) -> tuple[Reference, ...]:
@@ -175,6 +191,47 @@ def write_citation(output_dir: Path, model: ModelSettings, space: SpaceSettings)
         output_dir / "logs" / "CITATION.bib",
         "\n\n".join(each.bibtex for each in references) + "\n",
     )
+
+
+def _origin() -> str:
+    return (
+        f"Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires {__version__}."
+    )
+
+
+def _study(shared: SharedGrid, methods: Collection[str]) -> list[str]:
+    stated = shared.settings
+    sentences = []
+    if stated["align"] != "none":
+        kind = "by similarity transforms" if stated["align"] == "similarity" else "rigidly"
+        to_template = stated["template"] != NO_TEMPLATE
+        reference = (
+            f"the template {stated['template']} [@fonov2009]" if to_template else "their mean"
+        )
+        sentences.append(f"All participants were aligned {kind} to {reference}.")
+    shape = " x ".join(map(str, shared.grid.shape))
+    size = resolution_text(shared.grid.voxel_size.tolist())
+    sentences.append(
+        f"They share a grid of {shape} voxels of {size}, the smallest box {_sides(stated)} that "
+        f"holds every {stated['fov']} with a margin of {stated['grid_margin']:g} mm."
+    )
+    ways = [text for way, text in _WAYS.items() if way in methods]
+    if ways:
+        sentences.append(f"Images were {' or '.join(ways)}.")
+    return sentences
+
+
+_WAYS = {
+    "refit": "reconstructed again on this grid from the scans",
+    "reslice": "interpolated once on it by cubic B-splines",
+}
+
+
+def _sides(stated: Mapping[str, Any]) -> str:
+    policy = stated["grid_policy"]
+    if policy == "multiple":
+        return f"with sides that are multiples of {stated['grid_multiple']} voxels"
+    return "with sides of 2^k voxels" if policy == "pow2" else "with sides of 2^k or 3*2^k voxels"
 
 
 def _placing(model: ModelSettings, space: SpaceSettings) -> list[str]:

@@ -98,6 +98,18 @@ def edges(values: Values, pixel_mm: float) -> NDArray[np.bool_]:
     return crossing
 
 
+def outline(values: Values) -> NDArray[np.bool_]:
+    """Rim of what is above one half, ``(H, W)``, two pixels wide: the last inside, the first out.
+
+    Parameters
+    ----------
+    values
+        Share of each pixel that a mask covers; NaN is none.
+    """
+    inside = np.nan_to_num(values) > 0.5
+    return np.asarray(ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside))
+
+
 def encode_webp(pixels: Pixels, quality: int = _QUALITY) -> bytes:
     """Grey ``(H, W)`` or coloured ``(H, W, 3)`` pixels as a small WebP file."""
     file = io.BytesIO()

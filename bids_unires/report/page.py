@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,17 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..dataset.writing import atomic_path
+
+
+class DataUrl(str):
+    """URL that is the file itself, for what a page holds within."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> DataUrl:
+        """Put a file into a URL; ``media_type`` such as ``image/webp``."""
+        return cls(f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}")
 
 
 @cache
@@ -42,13 +54,15 @@ def render_page(template: str, content: Mapping[str, Any]) -> str:
 
 
 def url_of(path: PurePosixPath | str) -> str:
-    """Relative URL of a file, whatever characters its name has.
+    """Relative URL of a file, whatever characters its name has; a `DataUrl` stays as it is.
 
     Examples
     --------
     >>> url_of("sub-01/figures/100% sure?.svg")
     'sub-01/figures/100%25%20sure%3F.svg'
     """
+    if isinstance(path, DataUrl):
+        return path
     # A colon in the first part would be taken for the end of a scheme.
     return quote(str(path), safe="/")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -16,8 +15,9 @@ from ..volume import Volume
 from . import figures, mosaic, planes
 from .citation import cited, methods_text
 from .content import ParticipantReport, ReportedContrast
+from .flicker import Flicker, Layer
 from .motion import motion_of
-from .page import render_page, write_bytes
+from .page import DataUrl, render_page, write_bytes
 
 RESIDUAL_LIMIT = 4.0
 """Standardised residual that is shown in full colour."""
@@ -25,56 +25,6 @@ RESIDUAL_LIMIT = 4.0
 _STAY = np.eye(4)
 _SHEET_QUALITY = 75
 _RESIDUAL_QUALITY = 75
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One picture of a stack that the reader flicks through.
-
-    Parameters
-    ----------
-    name
-        On the button that shows it.
-    url
-        Relative to the page.
-    colour
-        Of a mark on the button; empty for none.
-    """
-
-    name: str
-    url: str
-    colour: str = ""
-
-
-@dataclass(frozen=True)
-class Flicker:
-    """Pictures of the same size in one place, one of them seen at a time.
-
-    Parameters
-    ----------
-    key
-        Identifier within the page.
-    alt
-        What the pictures show, for who cannot see them.
-    layers
-        In the order of their buttons.
-    shown
-        Index of the one that is seen first.
-    base
-        URL of a picture that lies below all of them; empty for none.
-    view
-        The planes, for their size and the letters beside them.
-    window
-        Intensities that are black and white.
-    """
-
-    key: str
-    alt: str
-    layers: tuple[Layer, ...]
-    shown: int
-    base: str
-    view: planes.View
-    window: tuple[float, float]
 
 
 def write_participant_report(content: ParticipantReport, output_dir: Path) -> tuple[Path, ...]:
@@ -267,8 +217,7 @@ class _Stack:
     def sheet(self, brick: planes.Brick) -> str:
         """The whole result, coarse, as a data URL: a script may not read files beside the page."""
         pixels = mosaic.grey(brick.sheet(self._volume), self._window)
-        picture = mosaic.encode_webp(pixels, _SHEET_QUALITY)
-        return "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
+        return DataUrl.of(mosaic.encode_webp(pixels, _SHEET_QUALITY), "image/webp")
 
     def outlines(self, content: ParticipantReport) -> Flicker:
         """Edges of every scan of the participant, over the result of this contrast."""

@@ -18,8 +18,9 @@ from ..volume import Volume
 Values = NDArray[np.float32]
 Order = Literal[0, 1]
 
-# Pixels that three planes fill together, without what separates them.
-_WIDTH = 1080
+WIDTH = 1080
+"""Pixels that three planes fill together, without what separates them."""
+
 _SEPARATION = 10
 # Pixels to the right end of a plane, for a letter.
 _LETTER = 20
@@ -198,7 +199,7 @@ def in_hounsfield_units(values: Values) -> bool:
     return bool((values < _AIR_TO_WATER_HU).any())
 
 
-def head_box(images: Sequence[Values], grid: Grid) -> HeadBox:
+def head_box(images: Sequence[Values], grid: Grid, margin_mm: float = _MARGIN_MM) -> HeadBox:
     """Find the head in the images of a participant.
 
     Parameters
@@ -208,12 +209,14 @@ def head_box(images: Sequence[Values], grid: Grid) -> HeadBox:
         that of the first.
     grid
         Where they lie.
+    margin_mm
+        Space around the head, as far as the grid goes.
     """
     orientation = nib.orientations.io_orientation(grid.affine)
     affine = grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape)
     boxes = [_box_in(nib.orientations.apply_orientation(each, orientation)) for each in images]
     shape = np.array(nib.orientations.apply_orientation(images[0], orientation).shape)
-    margin = _MARGIN_MM / voxel_size(affine)
+    margin = margin_mm / voxel_size(affine)
     low = np.min([low for low, _, _ in boxes], axis=0) - 0.5 - margin
     high = np.max([high for _, high, _ in boxes], axis=0) + 0.5 + margin
     _, top, centre = boxes[0]
@@ -221,10 +224,27 @@ def head_box(images: Sequence[Values], grid: Grid) -> HeadBox:
     return HeadBox(affine, np.maximum(low, -0.5), np.minimum(high, shape - 0.5), np.round(centre))
 
 
-def view_of(box: HeadBox) -> View:
-    """Axial, coronal and sagittal planes through the middle of the head, its left on the left."""
+def grid_box(grid: Grid) -> HeadBox:
+    """All of a grid, its middle taken for that of the head."""
+    orientation = nib.orientations.io_orientation(grid.affine)
+    affine = grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape)
+    sides = np.empty(3)
+    sides[orientation[:, 0].astype(int)] = grid.shape
+    return HeadBox(affine, np.full(3, -0.5), sides - 0.5, np.floor((sides - 1) / 2))
+
+
+def view_of(box: HeadBox, width: int = WIDTH) -> View:
+    """Axial, coronal and sagittal planes through the middle of the head, its left on the left.
+
+    Parameters
+    ----------
+    box
+        What to show.
+    width
+        Most pixels of the three planes together, without what separates them.
+    """
     sizes, extent = voxel_size(box.affine), box.extent
-    pixel = max(_FINEST_PIXEL_MM, float(2 * extent[0] + extent[1]) / _WIDTH)
+    pixel = max(_FINEST_PIXEL_MM, float(2 * extent[0] + extent[1]) / width)
     planes = []
     for across, up, through, left, right in (
         (0, 1, 2, "L", "R"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 
 from tests.cluster.conftest import Slurm
 from tests.containers.dataset import write_small_dataset
+from tests.documented import documented
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "slurm-array.sh"
+PAGE = "docs/running.md"
 PARTICIPANTS = ("01", "02", "03")
 OPTIONS = ("--voxel-size", "5", "--skip-bids-validation")
 # Smaller than the script asks for, which this machine may not have.
@@ -79,6 +83,55 @@ def test_an_array_does_every_participant_once(slurm: Slurm, study: Path, program
     assert "sub-02 done in" in again[2]
     assert "already done" in again[3]
     assert image(study, "01").stat().st_mtime_ns == before
+
+
+def type_documented(slurm: Slurm, study: Path, commands: list[str], **environment: str) -> str:
+    """Type commands of the documentation in a study of BIDS and OUT; give the job's number."""
+    shutil.copy(SCRIPT, study)
+    line = " && ".join(commands)
+    # Of this machine's size, and the test goes on when the job has ended.
+    line = line.replace("sbatch ", f"sbatch --parsable --wait {' '.join(RESOURCES)} ")
+    done = slurm("bash", "-c", f"{line} {' '.join(OPTIONS)}", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()[0]
+
+
+def test_the_documented_array(slurm: Slurm, study: Path, program: str) -> None:
+    (study / "bids").rename(study / "BIDS")
+    rows = ["participant_id", *(f"sub-{label}" for label in PARTICIPANTS)]
+    (study / "BIDS" / "participants.tsv").write_text("\n".join(rows) + "\n")
+    (study / "participants.txt").unlink()
+    typed = [documented(PAGE, "tail -n +2"), documented(PAGE, "sbatch --array=1-$(wc")]
+    said = logs(study, type_documented(slurm, study, typed, BIDS_UNIRES=program))
+    assert len(said) == len(PARTICIPANTS)
+    for task, participant in enumerate(PARTICIPANTS, start=1):
+        assert f"sub-{participant} done in" in said[task], said[task]
+
+
+def test_the_documented_container(slurm: Slurm, study: Path, program: str) -> None:
+    (study / "bin").mkdir()
+    engine = study / "bin" / "apptainer"
+    engine.write_text(
+        "#!/bin/bash\n"
+        '[ "$*" != "${*/--nv/}" ] && echo "GPU $CUDA_VISIBLE_DEVICES"\n'
+        'until [ "$1" = bids_unires.sif ]; do shift; done; shift\n'
+        f'CUDA_VISIBLE_DEVICES= exec "{program}" "$@"\n'
+    )
+    engine.chmod(0o755)
+    stand_ins = {
+        "/scratch/BIDS": study / "bids",
+        "/scratch/OUT": study / "OUT",
+        "1-100%20": f"1-{len(PARTICIPANTS)}%20",
+    }
+    typed = [
+        documented(PAGE, "export BIDS_UNIRES="),
+        documented(PAGE, "sbatch --gres=gpu:1", stand_ins),
+    ]
+    path = f"{engine.parent}:{os.environ['PATH']}"
+    said = logs(study, type_documented(slurm, study, typed, PATH=path))
+    for task, participant in enumerate(PARTICIPANTS, start=1):
+        assert said[task].startswith("GPU 0\n")
+        assert f"sub-{participant} done in" in said[task], said[task]
 
 
 def test_a_killed_task_is_done_when_submitted_again(

@@ -22,6 +22,7 @@ from bids_unires.dataset.query import plan_participants
 from bids_unires.errors import UsageError
 from bids_unires.workers import Failure, Result
 from tests.containers.dataset import write_small_dataset
+from tests.documented import documented
 
 dask = pytest.importorskip("dask")
 
@@ -118,6 +119,30 @@ def test_the_command_runs_participants_in_jobs(config: RunConfig) -> None:
     code, said = run_command(config, *options)
     assert code == 0, said
     assert said.count("already done") == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_the_documented_command_runs_in_jobs(config: RunConfig) -> None:
+    # Of this machine's size.
+    stand_ins = {
+        "BIDS": config.bids_dir,
+        "OUT": config.output_dir,
+        "--nprocs 20": "--nprocs 2",
+        "--omp-nthreads 4": "--omp-nthreads 1",
+        "--mem-mb 8000": "--mem-mb 1500",
+    }
+    command = documented("docs/running.md", "bids_unires BIDS OUT participant --cl", stand_ins)
+    command = command.replace("bids_unires", f"{sys.executable} -m bids_unires", 1)
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --voxel-size 5 --skip-bids-validation"],
+        env={**os.environ, "DASK_JOBQUEUE__SLURM__INTERFACE": "lo"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 done" in done.stderr
+    assert list((config.output_dir / "logs" / "jobs").iterdir())
 
 
 @pytest.mark.usefixtures("here")

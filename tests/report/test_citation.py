@@ -31,7 +31,7 @@ def test_the_text_follows_the_settings() -> None:
         SpaceSettings(),
     )
     assert "1 mm isotropic" in plain
-    assert "1e-4" in plain
+    assert "2e-5" in plain
     assert "refined" in plain
     assert "0.8 x 0.8 x 1.5 mm" in other
     assert "1e-3" in other

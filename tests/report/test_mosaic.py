@@ -14,6 +14,7 @@ from bids_unires.report.mosaic import (
     edges,
     encode_lines,
     encode_webp,
+    outline,
     window_of,
 )
 
@@ -82,3 +83,14 @@ def test_lines_are_opaque_in_their_colour_and_the_rest_is_transparent() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200)])
 def test_small_pictures_have_no_edges_and_no_errors(shape: tuple[int, int]) -> None:
     assert edges(np.ones(shape, dtype=np.float32), 1.0).shape == shape
+
+
+def test_an_outline_goes_around_a_mask() -> None:
+    values = np.full((20, 20), np.nan, dtype=np.float32)
+    values[2:18, 2:18] = 0.4
+    values[5:15, 6:14] = 1
+    lines = outline(values)
+    assert lines[4:6, 6:14].all()
+    assert not lines[7:13, 8:12].any()
+    assert not lines[:4].any()
+    assert not outline(np.full((5, 5), np.nan, dtype=np.float32)).any()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from bids_unires.geometry import Grid, apply_affine, scaling, translation
-from bids_unires.report.planes import HeadBox, brick_of, head_box, view_of
+from bids_unires.report.planes import HeadBox, brick_of, grid_box, head_box, view_of
 from bids_unires.volume import Volume
 
 STAY = np.eye(4)
@@ -169,3 +171,39 @@ def test_letters_stand_at_the_ends_of_their_planes(head_grid: Grid, head_image: 
     assert [mark.letter for mark in marks] == ["L", "R", "L", "R", "P", "A"]
     assert [mark.left for mark in marks] == sorted(mark.left for mark in marks)
     assert all(0 <= mark.left < 1 for mark in marks)
+
+
+@pytest.mark.parametrize("change", [lambda v: v, lambda v: flipped(v, 1), transposed])
+def test_the_box_of_a_grid_is_all_of_it_however_it_is_stored(
+    head_grid: Grid, head_image: np.ndarray, change: Callable[[Volume], Volume]
+) -> None:
+    grid = change(Volume(head_image, head_grid.affine)).grid
+    box = grid_box(grid)
+    np.testing.assert_allclose(box.extent, np.array(head_grid.shape) * 4.0)
+    for corner in (box.low, box.high):
+        world = apply_affine(box.affine, corner)
+        outermost = (
+            apply_affine(head_grid.affine, [-0.5] * 3),
+            apply_affine(head_grid.affine, np.array(head_grid.shape) - 0.5),
+        )
+        assert any(np.allclose(world, end) for end in outermost)
+    middle = apply_affine(box.affine, box.centre)
+    centre = apply_affine(head_grid.affine, (np.array(head_grid.shape) - 1) / 2)
+    assert np.abs(middle - centre).max() <= 2.0
+
+
+def test_more_space_around_the_head_ends_with_the_grid(
+    head_grid: Grid, head_image: np.ndarray
+) -> None:
+    near, far = (head_box([head_image], head_grid, margin) for margin in (0.0, 8.0))
+    np.testing.assert_allclose(near.low - far.low, 2.0)
+    everything = head_box([head_image], head_grid, 1000.0)
+    np.testing.assert_allclose(everything.low, -0.5)
+    np.testing.assert_allclose(everything.high, np.array(head_grid.shape) - 0.5)
+
+
+def test_a_view_is_as_wide_as_asked_for(head_grid: Grid) -> None:
+    box = grid_box(head_grid)
+    separation = 2 * 10
+    assert abs(view_of(box, 200).width - separation - 200) <= 2
+    assert view_of(box, 200).pixel_mm > view_of(box).pixel_mm

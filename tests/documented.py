@@ -1,0 +1,56 @@
+"""Commands of the documentation, taken from its text, so that tests run what readers copy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/running.md")
+SHELL = frozenset({"", "sh", "bash"})
+# Blocks that begin with these show what is printed or written.
+_SHOWN = ("participant ", "OUT/")
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"(^|\s+)# .*$")
+
+
+def blocks(page: str, languages: frozenset[str]) -> list[str]:
+    """Contents of the fenced blocks of a page in some languages."""
+    text = (ROOT / page).read_text("utf-8")
+    found = [match.groups() for match in _FENCED.finditer(text)]
+    return [
+        content
+        for language, content in found
+        if language in languages and not content.startswith(_SHOWN)
+    ]
+
+
+def commands(page: str) -> list[str]:
+    """Commands of a page, one for each line that a reader would type, without comments."""
+    lines = "\n".join(blocks(page, SHELL)).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := " ".join(_COMMENT.sub("", line).split()))]
+
+
+def documented(page: str, beginning: str, stand_ins: Mapping[str, str | Path] | None = None) -> str:
+    """Give the one command of a page that begins like this.
+
+    Parameters
+    ----------
+    page
+        The page.
+    beginning
+        Enough of the command to tell it from the others.
+    stand_ins
+        Text that stands for something of the reader's, to what it is in a test.
+
+    Returns
+    -------
+    str
+        The command, for a shell.
+    """
+    (command,) = (command for command in commands(page) if command.startswith(beginning))
+    for text, here in (stand_ins or {}).items():
+        assert text in command, f"{text!r} is not in: {command}"
+        command = command.replace(text, str(here))
+    return command
