@@ -279,7 +279,9 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         help=f"space kept around every brain, or head, in mm (default: {_GROUP.grid_margin:g})",
     )
     group.add_argument(
-        "--reports-only", action="store_true", help="write the reports again, from what is there"
+        "--reports-only",
+        action="store_true",
+        help="group level: write its table and page again, from what is there",
     )
 
 

@@ -59,6 +59,7 @@ Of the group level:
   sidecar says how it came about; `space-study_*_desc-mean_*.nii.gz` are means over participants.
 - `*_from-*_to-study_mode-image_xfm.txt`: where each participant lies in the space of the study.
 - `group_unires.tsv`: a row for each image, with its quality; `group_unires.json` explains it.
+- `group_unires.html`: everybody on the common grid, and that table with its outliers marked.
 """
 
 
