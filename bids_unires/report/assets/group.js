@@ -23,8 +23,8 @@ for (const table of document.querySelectorAll("[data-sortable]")) {
 const searches = [...document.querySelectorAll("[data-filter]")];
 const markedOnly = document.querySelector("[data-marked-only]");
 const groups = {
-  tile: { all: [...document.querySelectorAll(".tile")], name: "pictures" },
-  row: { all: [...document.querySelectorAll("[data-sortable] tbody tr")], name: "rows" },
+  tile: { all: [...document.querySelectorAll(".tile")], name: "picture" },
+  row: { all: [...document.querySelectorAll("[data-sortable] tbody tr")], name: "row" },
 };
 const select = () => {
   const wanted = searches[0].value.trim().toLowerCase();
@@ -36,7 +36,8 @@ const select = () => {
     }
     const output = document.querySelector(`[data-count=${kind}]`);
     const shown = all.filter((element) => !element.hidden).length;
-    if (output) output.textContent = shown === all.length ? `${shown} ${name}` : `${shown} of ${all.length} ${name}`;
+    const noun = all.length === 1 ? name : `${name}s`;
+    if (output) output.textContent = shown === all.length ? `${shown} ${noun}` : `${shown} of ${all.length} ${noun}`;
   }
 };
 for (const search of searches) {
