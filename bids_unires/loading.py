@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import os
+import shlex
 import stat
 import warnings
 import zlib
@@ -146,9 +147,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if "annex" in Path(target).parts or ".git" in Path(target).parts:
-            raise MissingInputError(
-                f"{path} has no content here: fetch it with: datalad get {path}"
-            )
+            raise _content_elsewhere(path)
         raise MissingInputError(f"{path} is a link to {target}, which does not exist")
     try:
         status = path.stat()
@@ -161,10 +160,16 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise InputOutputError(f"{path} cannot be read: {error.strerror or error}") from error
     if content.startswith(POINTER_PREFIXES):
-        raise MissingInputError(f"{path} has no content here: fetch it with: datalad get {path}")
+        raise _content_elsewhere(path)
     if not content:
         raise BadDataError(f"{path} is empty (0 bytes): copy or convert it again")
     return content
+
+
+def _content_elsewhere(path: Path) -> MissingInputError:
+    # DataLad finds the dataset from the folder that it works in.
+    fetch = f"datalad -C {shlex.quote(str(path.parent))} get {shlex.quote(path.name)}"
+    return MissingInputError(f"{path} has no content here: fetch it with: {fetch}")
 
 
 def _check_size(needed: int, limit: int, path: Path) -> None:

@@ -291,7 +291,7 @@ def test_absent_content_says_how_to_get_it(tmp_path: Path) -> None:
     unlocked = tmp_path / "unlocked.nii.gz"
     unlocked.write_text("/annex/objects/MD5E-s41--5fd.nii.gz\n")
     for path in (locked, unlocked):
-        with pytest.raises(MissingInputError, match=f"datalad get {path}"):
+        with pytest.raises(MissingInputError, match=f"datalad -C {tmp_path} get {path.name}"):
             load_volume(path)
 
 

@@ -298,7 +298,7 @@ def _warn_of_missing_content(plans: Sequence[ParticipantPlan], bids_dir: Path) -
     if remote:
         relative = (os.path.relpath(path, bids_dir.absolute()) for path in remote)
         logger.warning(
-            "the content of %s is not here; fetch it with: datalad get -d %s %s",
+            "the content of %s is not here; fetch it with: datalad -C %s get %s",
             _count(len(remote), "image"),
             shlex.quote(str(bids_dir)),
             listing(map(shlex.quote, relative), separator=" "),

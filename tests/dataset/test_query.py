@@ -367,7 +367,7 @@ def test_files_to_fetch_are_listed_before_work_starts(
     (bids_dir / "sub-02/anat/sub-02_T1w.nii.gz").touch()
     assert len(plan(bids_dir)) == 2
     fetch, broken = (record.getMessage() for record in caplog.records)
-    assert fetch.endswith(f"datalad get -d '{bids_dir}' sub-01/anat/sub-01_T1w.nii.gz")
+    assert fetch.endswith(f"datalad -C '{bids_dir}' get sub-01/anat/sub-01_T1w.nii.gz")
     assert "sub-02_T1w.nii.gz (it is empty)" in broken
 
 
