@@ -193,8 +193,12 @@ def _print(text: str) -> None:
 def _check_work_dir(config: RunConfig) -> None:
     if config.work_dir is None:
         return
-    # Unlike Path.resolve, this leaves links in circles to whoever opens the folder.
-    if Path(os.path.realpath(config.work_dir)).is_relative_to(config.bids_dir.resolve()):
+    try:
+        there = config.work_dir.resolve()
+    # Links in circles; which of the two depends on the version of Python.
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"--work-dir {config.work_dir} cannot be written to: {error}") from error
+    if there.is_relative_to(config.bids_dir.resolve()):
         raise UsageError(
             f"--work-dir {config.work_dir} lies in the dataset {config.bids_dir}, where its "
             "files would be taken for raw data: choose a place outside of it"
