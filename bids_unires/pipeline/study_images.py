@@ -46,7 +46,7 @@ from .study_placing import member_mask_path
 logger = logging.getLogger("bids_unires")
 
 # In units of the tolerance from scratch: where the fit starts from a converged image, it is
-# past the quality of the interpolated one by then, in about half the time.
+# past the quality of the interpolated one by then, in about two thirds of the time.
 WARM_TOLERANCE = 5.0
 
 Mask = NDArray[np.bool_]
