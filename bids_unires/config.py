@@ -18,6 +18,7 @@ Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
 GroupMode: TypeAlias = Literal["auto", "refit", "reslice"]
+RegScale: TypeAlias = float | Literal["auto"]
 GridPolicy: TypeAlias = Literal["pow23", "pow2", "multiple"]
 
 
@@ -32,7 +33,8 @@ class ModelSettings:
         the finest voxel size of the scans, isotropic, and go with ``denoise`` only.
     reg_scale
         Strength of the prior, without unit; the weight of contrast c is
-        ``reg_scale * sqrt(1 / C) / mean(mu_c)`` (Brudfors et al. 2018).
+        ``reg_scale * sqrt(C) / mean(mu_c)`` (Brudfors et al. 2018, with ``sqrt(1 / C)``).
+        ``auto`` chooses the weights from the scans; see `model.strength`.
     tolerance
         The fit stops when an outer iteration lowers the objective by less than
         this fraction of it.
@@ -56,7 +58,7 @@ class ModelSettings:
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    reg_scale: float = 4.0
+    reg_scale: RegScale = "auto"
     tolerance: float = 2e-5
     max_iter: int = 100
     coregister: bool = True
@@ -67,8 +69,8 @@ class ModelSettings:
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
         self._check_voxel_size()
-        if not (math.isfinite(self.reg_scale) and self.reg_scale > 0):
-            raise UsageError(f"--reg-scale must be above 0, got {self.reg_scale}")
+        if self.reg_scale != "auto" and not _is_positive(self.reg_scale):
+            raise UsageError(f"--reg-scale must be above 0 or 'auto', got {self.reg_scale!r}")
         if not 0 < self.tolerance < 1:
             raise UsageError(f"--tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_iter < 1:
@@ -234,6 +236,10 @@ class RunConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain types only (paths as strings, tuples as lists), ready for JSON or TOML."""
         return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def _check_choice(option: str, value: str, choices: object) -> None:

@@ -163,9 +163,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--reg-scale",
         "--reg_scl",
-        type=float,
+        type=_strength,
         metavar="NUMBER",
-        help=f"strength of the prior; larger is smoother (default: {_MODEL.reg_scale:g})",
+        help="strength of the prior; larger is smoother, and auto chooses it for every contrast "
+        f"from the scans (default: {_MODEL.reg_scale})",
     )
     method = group.add_mutually_exclusive_group()
     method.add_argument(
@@ -388,6 +389,15 @@ def _suffix(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no BIDS suffix, such as T1w")
     return text
+
+
+def _strength(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number") from None
 
 
 def _device(text: str) -> str:

@@ -109,7 +109,7 @@ def test_a_run_from_the_plan_to_the_log(
     for text in ("sub-02 starts (2 of 3)", "sub-03 done", "1 warning above", "3 of 3 done"):
         assert text in printed.err
         assert text in log(three)
-    assert '"reg_scale": 4.0' in log(three)
+    assert '"reg_scale": "auto"' in log(three)
     assert (three.output_dir / "dataset_description.json").is_file()
     assert not logging.getLogger("bids_unires").handlers
 
@@ -336,7 +336,7 @@ def test_other_settings_are_work_to_do(
     assert app.run(config, succeed) == 0
     assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
     logs = sorted((config.output_dir / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
-    assert "done again: reg_scale is 2 now, was 4.0" in logs[-1].read_text("utf-8")
+    assert "done again: reg_scale is 2 now, was auto" in logs[-1].read_text("utf-8")
     assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
     assert "sub-02 was already done" in capsys.readouterr().err
     again = changed(config, model=ModelSettings(reg_scale=2), resume=False)

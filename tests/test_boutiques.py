@@ -67,7 +67,7 @@ def test_the_parser_takes_what_is_described(described: dict[str, Any]) -> None:
     for entry in described["inputs"]:
         if "command-line-flag" not in entry:
             continue
-        value = "cpu" if entry["id"] == "device" else None
+        value = {"device": "cpu", "reg_scale": "auto"}.get(entry["id"])
         line = [entry["command-line-flag"], value] if value else arguments(entry)
         assert len(parser.parse(["in", "out", "participant", *line])) == 4, line
 

@@ -67,7 +67,7 @@ def test_paths_may_be_written_in_other_ways(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model": ModelSettings(reg_scale=2.0)}, "reg_scale is 2.0 now, was 4.0"),
+        ({"model": ModelSettings(reg_scale=2.0)}, "reg_scale is 2.0 now, was auto"),
         ({"model": ModelSettings(voxel_size=(1, 1, 2))}, "voxel_size is [1, 1, 2] now, was"),
         ({"model": ModelSettings(method="linear")}, "method is linear now, was super-resolution"),
         ({"space": SpaceSettings(align="rigid")}, "align is rigid now, was none"),

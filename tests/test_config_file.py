@@ -49,7 +49,7 @@ ARGUMENTS = st.tuples(
     option("--max-iter", COUNTS),
     option("--voxel-size", SIZES, SIZES, SIZES),
     option("--tol", st.floats(1e-300, 1, exclude_max=True).map(repr)),
-    option("--reg-scale", st.floats(1e-300, 1e300).map(repr)),
+    option("--reg-scale", st.just("auto") | st.floats(1e-300, 1e300).map(repr)),
     option("--template", st.from_regex(r"[0-9A-Za-z]{1,9}", fullmatch=True).filter("none".__ne__)),
     option("--fov", st.sampled_from(["brain", "head"])),
     option("--align", st.sampled_from(["none", "rigid", "similarity"])),

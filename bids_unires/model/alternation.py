@@ -49,11 +49,14 @@ class UnifiedSolution:
     scales
         For each contrast the scale of each scan's residuals in intensity; the noise where a
         contrast has a single scan.
+    lam
+        Regularisation of each contrast in mm / intensity.
     """
 
     solution: Solution
     contrasts: tuple[tuple[Observation, ...], ...]
     scales: tuple[tuple[float, ...], ...]
+    lam: tuple[float, ...]
 
 
 def solve_unified(
@@ -121,6 +124,7 @@ def solve_unified(
         solution,
         tuple(tuple(scans) for scans in contrasts),
         tuple(tuple(own) for own in scales),
+        tuple(lam),
     )
 
 

@@ -35,6 +35,7 @@ from .placement import (
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
 from .solver import Progress
+from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
 
 logger = logging.getLogger("bids_unires")
@@ -43,6 +44,8 @@ ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 
 # The contrast between air and head spans far more in CT than that between soft tissues.
 _CT_CONTRAST_SHARE = 0.25
+# Where strengths are chosen from the scans, that of CT, which is not.
+_STRENGTH = 4.0
 _POINTS = SliceProfile("point", "point")
 
 
@@ -120,6 +123,7 @@ def super_resolve(
     poses: Sequence[Sequence[Affine]] | None = None,
     grid: Grid | None = None,
     start: NDArray[np.float32] | None = None,
+    lam: Sequence[float] | None = None,
     memory_limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuperResolution:
@@ -148,6 +152,9 @@ def super_resolve(
         its pose. Where scans reach beyond a given grid they are left out.
     start
         Images to start from, ``(C, X, Y, Z)`` on ``grid``; the scans interpolated if None.
+    lam
+        Regularisation of each contrast in mm / intensity, as an earlier fit found it; that of
+        the settings if None.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -180,13 +187,16 @@ def super_resolve(
     check_memory(working, observations, memory_limit)
     if grid is not None:
         observations = [[within(scan, working) for scan in scans] for scans in observations]
-    lam = regularisation(noise, settings, modalities, tiers(observations, working))
+    searched = [lam is None and _is_searched(settings, modality) for modality in modalities]
+    if lam is None:
+        lam = regularisation(noise, settings, modalities, tiers(observations, working))
     above_air = [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
     fitted, torch_device = _solve_with_room(
         observations,
         above_air,
         working,
         lam,
+        searched,
         settings,
         torch_device,
         None if start is None else _with_margin(start, modalities, noise, margin),
@@ -208,7 +218,7 @@ def super_resolve(
         interleaves=tuple(tuple(s.interleave for s in scans) for scans in fitted.contrasts),
         scales=fitted.scales,
         residuals=_residuals(fitted, above_air, working),
-        lam=lam,
+        lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
     )
@@ -267,6 +277,9 @@ def regularisation(
     large as for one contrast, and smooths each of them so much less. The article's
     ``sqrt(1 / G)`` in place of ``sqrt(G)`` leaves every contrast noisier than a fit alone.
 
+    Where the strength is to be found from the scans, `weight_by_noise` takes the place of
+    ``reg_scale / mean_n(mu_cn)`` as a beginning.
+
     Parameters
     ----------
     noise
@@ -287,10 +300,21 @@ def regularisation(
     gains = {contrast: math.sqrt(len(group)) for group in groups for contrast in group}
     means = [sum(scan.contrast for scan in scans) / len(scans) for scans in noise]
     share = _CT_CONTRAST_SHARE if settings.method == "super-resolution" else 1.0
+    scale = _STRENGTH if settings.reg_scale == "auto" else settings.reg_scale
     return tuple(
-        settings.reg_scale * gains[c] / (mean * (share if modality == "CT" else 1.0))
+        gains[c]
+        * (
+            weight_by_noise(noise[c])
+            if _is_searched(settings, modality)
+            else scale / (mean * (share if modality == "CT" else 1.0))
+        )
         for c, (mean, modality) in enumerate(zip(means, modalities, strict=True))
     )
+
+
+def _is_searched(settings: ModelSettings, modality: Modality) -> bool:
+    """Whether the weight is to be found; noise of CT is too coloured for that."""
+    return settings.reg_scale == "auto" and modality == "MR"
 
 
 def _solve_with_room(
@@ -298,6 +322,7 @@ def _solve_with_room(
     noise: Sequence[Sequence[NoiseEstimate]],
     grid: Grid,
     lam: Sequence[float],
+    searched: Sequence[bool],
     settings: ModelSettings,
     device: torch.device,
     start: Tensor | None,
@@ -311,6 +336,7 @@ def _solve_with_room(
             noise,
             grid,
             lam,
+            searched,
             move=settings.unified_rigid,
             tolerance=settings.tolerance,
             max_iter=settings.max_iter,

@@ -24,6 +24,7 @@ from .observation import Observation
 from .prior import edge_squares
 from .profile import NEARLY_EQUAL
 from .solver import Progress, Solution
+from .strength import least_risk
 
 logger = logging.getLogger("bids_unires")
 
@@ -56,6 +57,7 @@ def solve_in_tiers(
     noise: Sequence[Sequence[NoiseEstimate]],
     grid: Grid,
     lam: Sequence[float],
+    searched: Sequence[bool],
     *,
     move: bool,
     tolerance: float,
@@ -70,6 +72,8 @@ def solve_in_tiers(
     ----------
     contrasts, noise, grid, lam, move, tolerance, max_iter, device, start, on_progress
         As for `solve_unified`; ``max_iter`` holds for each group of `tiers`.
+    searched
+        Of which contrasts ``lam`` is only where the search for it begins, ``(C,)``.
 
     Returns
     -------
@@ -83,11 +87,17 @@ def solve_in_tiers(
     history: tuple[Progress, ...] = ()
     for group in order:
         offset = history[-1] if history else Progress(0.0, 0, 0.0)
+        own, estimates = [contrasts[c] for c in group], [noise[c] for c in group]
+        weights = least_risk(
+            *(own, estimates, grid, [lam[c] for c in group], [searched[c] for c in group]),
+            device=device,
+            guide=guide,
+        )
         part = solve_unified(
-            [contrasts[c] for c in group],
-            [noise[c] for c in group],
+            own,
+            estimates,
             grid,
-            [lam[c] for c in group],
+            weights,
             move=move,
             tolerance=tolerance,
             max_iter=max_iter,
@@ -100,7 +110,7 @@ def solve_in_tiers(
         found.append(part)
         if len(found) < len(order):
             logger.info("%d sharp of %d contrasts guide the others", len(group), len(contrasts))
-            guide = edge_squares(part.solution.images, grid, [lam[c] for c in group])
+            guide = edge_squares(part.solution.images, grid, weights)
     return _merged(order, found, history)
 
 
@@ -132,10 +142,12 @@ def _merged(
     images = torch.cat([part.solution.images for part in found])[places]
     contrasts = [scans for part in found for scans in part.contrasts]
     scales = [own for part in found for own in part.scales]
+    lam = [weight for part in found for weight in part.lam]
     converged = all(part.solution.converged for part in found)
     return replace(
         found[0],
         solution=Solution(images, history, converged),
         contrasts=tuple(contrasts[place] for place in places),
         scales=tuple(scales[place] for place in places),
+        lam=tuple(lam[place] for place in places),
     )

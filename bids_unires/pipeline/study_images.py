@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -253,10 +254,19 @@ def _refit(
         poses=poses,
         grid=unit.grid,
         start=start,
+        lam=_weights(member),
         memory_limit=memory_limit(config),
         on_progress=report,
     )
     return plan, config, contrasts, result
+
+
+def _weights(member: Member) -> list[float] | None:
+    """Weights of the prior that the participant level found; None where sidecars lack one."""
+    stated = [image.metadata.get("UniRes") for image in member.images]
+    found = [about.get("Lambda") if isinstance(about, dict) else None for about in stated]
+    usable = [float(w) for w in found if isinstance(w, int | float) and 0 < w < math.inf]
+    return usable if len(usable) == len(found) else None
 
 
 class _Writer:

@@ -91,6 +91,21 @@ REFERENCES = {
             "doi": "10.1109/TIP.2010.2103083",
         },
     ),
+    "ramani2008": Reference(
+        "ramani2008",
+        "article",
+        {
+            "author": "Ramani, Sathish and Blu, Thierry and Unser, Michael",
+            "title": "Monte-Carlo SURE: A Black-Box Optimization of Regularization Parameters for "
+            "General Denoising Algorithms",
+            "journal": "IEEE Transactions on Image Processing",
+            "volume": "17",
+            "number": "9",
+            "pages": "1540--1554",
+            "year": "2008",
+            "doi": "10.1109/TIP.2008.2001404",
+        },
+    ),
     "gorgolewski2016": Reference(
         "gorgolewski2016",
         "article",
@@ -264,7 +279,11 @@ def _reconstruction(model: ModelSettings) -> list[str]:
             "contrast averaged."
         ]
     prior = "a joint total-variation prior over all contrasts"
-    weight = f"(regularisation {model.reg_scale:g})"
+    weight = (
+        "(its weights chosen by Stein's unbiased estimate of the risk [@ramani2008])"
+        if model.reg_scale == "auto"
+        else f"(regularisation {model.reg_scale:g})"
+    )
     if model.method == "denoise":
         what = f"The images were denoised with {prior} {weight} at a voxel size of {size}"
     else:

@@ -95,6 +95,7 @@ class Study:
             noise,
             self.grid,
             regularisation(noise, SETTINGS, ["MR"] * len(scans), groups),
+            [False] * len(scans),
             move=False,
             tolerance=SETTINGS.tolerance,
             max_iter=SETTINGS.max_iter,
