@@ -37,7 +37,7 @@ from .solver import solve
 logger = logging.getLogger("bids_unires")
 
 # Weight of the prior times the standard deviation of the noise, in mm.
-_WEIGHT_TIMES_NOISE = 0.2
+_WEIGHT_TIMES_NOISE = 0.25
 # Furthest that the risk may lead away from that, in factors of two.
 _MOST_OCTAVES = 3
 # The least risk counts for so much, and the weight by the noise for the rest: the risk is that
