@@ -33,13 +33,13 @@ from .uncertainty import SEED, smoothed, standard_deviations
 
 logger = logging.getLogger("bids_unires")
 
-# A head of this fraction of the size; see `SHRINKAGE` in tests/evaluation/calibration.py for
-# what others give.
+# The head is smaller by this factor. On simulated T1w with slices of 3 to 6 mm and noise of 1 to
+# 5 %, the share of errors within two standard deviations changes by a percent between 1.75 and 2.
 SHRINKAGE = 1.75
 # Both ways to exchange all three axes, so that each axis stands in for each other one.
 _TURNS = ((1, 2, 0), (2, 0, 1))
-# Of the errors lie within two standard deviations.
-_SHARE = 0.95
+# Of the errors lie within two standard deviations, as of a normal distribution.
+_SHARE = 0.9545
 _LEAST_VOXELS = 1000
 
 
@@ -73,7 +73,7 @@ def calibrated_scales(
     Returns
     -------
     tuple of float
-        With it, 95 % of the errors inside simulated heads lie within two standard
+        With it, 95.45 % of the errors inside simulated heads lie within two standard
         deviations. 1 where there is too little head to tell, which is logged as a warning.
     """
     found: list[list[NDArray[np.float64]]] = [[] for _ in contrasts]
@@ -123,9 +123,10 @@ def _small_head(images: Tensor, grid: Grid, turn: tuple[int, int, int]) -> tuple
     sides = [max(1, round(side / SHRINKAGE)) for side in images.shape[1:]]
     small = torch.nn.functional.interpolate(soft[None], sides, mode="trilinear")[0]
     small = small.permute(0, *(1 + axis for axis in turn))
-    for axis, (side, room) in enumerate(zip(small.shape[1:], grid.shape, strict=True), start=1):
-        if side > room:
-            small = small.narrow(axis, (side - room) // 2, room)
+    for axis, room in enumerate(grid.shape, start=1):
+        surplus = small.shape[axis] - room
+        if surplus > 0:
+            small = small.narrow(axis, surplus // 2, room)
     x, y, z = small.shape[1:]
     corner = [(room - side) // 2 for room, side in zip(grid.shape, (x, y, z), strict=True)]
     return small.contiguous(), Grid((x, y, z), grid.affine @ translation(corner))
@@ -144,9 +145,7 @@ def _simulated(
     ]
 
 
-def _scanned(
-    scan: Observation, image: Tensor, grid: Grid, rng: np.random.Generator
-) -> Observation:
+def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Generator) -> Observation:
     operator = ForwardOperator(
         grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
     )
@@ -187,5 +186,6 @@ def _inside(
     threshold = np.mean([(own.background_mean + own.foreground_mean) / 2 for own in noise])
     inside = (head.cpu().numpy() > threshold) & coverage(scans, grid)
     core = np.zeros(inside.shape, dtype=bool)
-    core[tuple(slice(margin, side - margin) for side in core.shape)] = True
+    x, y, z = (slice(margin, max(side - margin, 0)) for side in inside.shape)
+    core[x, y, z] = True
     return np.asarray(inside & core)

@@ -24,17 +24,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-import numpy as np
 
 from ..geometry import Grid
 from .forward import ForwardOperator
 from .objective import Objective, weighted_data
 from .observation import Observation
-from .prior import differences_adjoint, edge_squares
+from .prior import edge_squares
 from .solver import Descent
 from .tiers import tiers
 
@@ -117,7 +116,7 @@ def standard_deviations(
         for c in group:
             sampler = Sampler(contrasts[c], grid, lam[c], images.device, (seed, c))
             begun[c] = [sampler.sample(first, k) for k in range(min(_FIRST_SAMPLES, samples))]
-            squares = sum(edge_squares(d[None], grid, [lam[c]]) for d in begun[c])
+            squares = edge_squares(torch.stack(begun[c]), grid, [lam[c]] * len(begun[c]))
             edges = edges + smoothed(squares / len(begun[c]), _NEIGHBOURHOOD)
         weights = edges.rsqrt_()
         for c in group:
@@ -205,9 +204,14 @@ class Sampler:
     def _perturbation(self, weights: Tensor, number: int) -> Tensor:
         """``sum_n A_n' tau_n^(1/2) e_n + lambda D' W^(1/2) e``."""
         noise = np.random.default_rng([*self._seed, number])
-        field = self._white(noise, (3, *self._grid.shape)).mul_(weights.sqrt())
-        sizes = self._grid.voxel_size.tolist()
-        total = differences_adjoint(field, sizes).mul_(self._lam)
+        total = torch.zeros_like(weights)
+        root_weights = weights.sqrt()
+        for axis, size in enumerate(self._grid.voxel_size.tolist()):
+            part = self._white(noise, self._grid.shape).mul_(root_weights).mul_(self._lam / size)
+            # The transpose of a forward difference, with nothing beyond the first voxel.
+            total -= part
+            upper = total.narrow(axis, 1, total.shape[axis] - 1)
+            upper += part.narrow(axis, 0, total.shape[axis] - 1)
         for operator, root in self._scans:
             total += operator.adjoint(self._white(noise, tuple(root.shape)).mul_(root))
         return total
