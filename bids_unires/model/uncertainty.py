@@ -13,7 +13,7 @@ Weights of the bound *at the solution* would say that a region the prior has mad
 to be flat. In their place are those of variational Bayes, ``W = 1 / sqrt(E[s])`` with
 ``s = sum_c lambda_c^2 |D y_c|^2``, whose mean holds the images' own edges and those of their
 deviations (Babacan, Molina & Katsaggelos 2008, "Parameter estimation in TV image restoration
-using variational distribution approximation", equation 33). A few samples tell the latter.
+using variational distribution approximation"). A few samples tell the latter.
 
 What this leaves out (the images are no posterior mean, and heads are no sample of the prior)
 is measured on simulated heads; see :mod:`.calibration`.
@@ -40,9 +40,9 @@ from .tiers import tiers
 SEED = 2018
 # The first samples, for the weights alone, take the images' edges and this (no unit).
 _FIRST_SMOOTHING = 0.05
-_FIRST_SAMPLES = 3
+_FIRST_SAMPLES = 2
 # Steps of the solver for each sample.
-_ITERATIONS = 12
+_ITERATIONS = 10
 # Eight squares of a deviation say little about its variance; those of the neighbours help.
 _NEIGHBOURHOOD = 1.0
 _REACH = 4

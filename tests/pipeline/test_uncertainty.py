@@ -20,7 +20,8 @@ from bids_unires.errors import UsageError
 from bids_unires.options import build_parser
 
 MAP = "sub-01_space-individual_res-5mm_desc-srStd_T1w.nii.gz"
-OPTIONS = "--voxel-size 5 --reg-scale 20 --max-iter 10 --device cpu --skip-bids-validation".split()
+COARSE = ["--voxel-size", "5", "--reg-scale", "20"]
+BRIEF = ["--max-iter", "10", "--device", "cpu", "--skip-bids-validation"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def finished(
 ) -> list[str]:
     folder = tmp_path_factory.mktemp("uncertainty")
     raw = make_head_dataset(folder / "raw", {"sub-01_T1w": make_head_scan(2)})
-    arguments = [str(raw), str(folder / "out"), "participant", *OPTIONS, "--uncertainty", "3"]
+    arguments = [str(raw), str(folder / "out"), "participant", *COARSE, *BRIEF]
+    arguments += ["--uncertainty", "3"]
     assert main([*arguments, "-q"]) == 0
     return arguments
 
