@@ -33,8 +33,9 @@ from .uncertainty import SEED, smoothed, standard_deviations
 
 logger = logging.getLogger("bids_unires")
 
-# The head is smaller by this factor. On simulated T1w with slices of 3 to 6 mm and noise of 1 to
-# 5 %, the share of errors within two standard deviations changes by a percent between 1.75 and 2.
+# The head is smaller by this factor. On simulated T1w with slices of 4 and 6 mm and noise of 1 and
+# 5 %, 0.4 to 0.9 percent more of the errors lie within two standard deviations with 2, and 3
+# percent more of one stack of Colin27 with 5 % noise, which is the worst.
 SHRINKAGE = 1.75
 # Both ways to exchange all three axes, so that each axis stands in for each other one.
 _TURNS = ((1, 2, 0), (2, 0, 1))
