@@ -13,6 +13,9 @@ MRI_SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR", "T2starw")
 CT_SUFFIX = "ct"
 LEVELS = ("participant", "group")
 NO_TEMPLATE = "none"
+# Of the posterior, for --uncertainty.
+DEFAULT_SAMPLES = 8
+LEAST_SAMPLES, MOST_SAMPLES = 2, 256
 
 Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
@@ -50,11 +53,14 @@ class ModelSettings:
         Refine the poses of the scans within the fit.
     interleave_correction
         Estimate, for every scan, the ratio of intensity between its odd and even slices.
+    uncertainty
+        Number of samples that a standard deviation of every voxel is estimated from; None
+        for no such map.
 
     Raises
     ------
     UsageError
-        If a value is outside its range; the message names it.
+        If a value is outside its range, or goes with another method; the message names it.
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -65,6 +71,7 @@ class ModelSettings:
     method: Method = "super-resolution"
     unified_rigid: bool = True
     interleave_correction: bool = False
+    uncertainty: int | None = None
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
@@ -75,6 +82,21 @@ class ModelSettings:
             raise UsageError(f"--tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_iter < 1:
             raise UsageError(f"--max-iter must be at least 1, got {self.max_iter}")
+        self._check_uncertainty()
+
+    def _check_uncertainty(self) -> None:
+        if self.uncertainty is None:
+            return
+        if not LEAST_SAMPLES <= self.uncertainty <= MOST_SAMPLES:
+            raise UsageError(
+                f"--uncertainty takes {LEAST_SAMPLES} to {MOST_SAMPLES} samples, "
+                f"got {self.uncertainty}"
+            )
+        if self.method == "linear":
+            raise UsageError(
+                "--uncertainty needs a model of the scans, and --linear has none: leave one of "
+                "the two out"
+            )
 
     def _check_voxel_size(self) -> None:
         if tuple(self.voxel_size) == (0, 0, 0):
@@ -221,6 +243,10 @@ class RunConfig:
             )
         if self.level == "group":
             self._check_shared_space()
+            if self.model.uncertainty is not None:
+                raise UsageError(
+                    "--uncertainty is for the participant level: the group level makes no such maps"
+                )
         if self.clean_workdir and self.work_dir is None:
             raise UsageError("--clean-workdir needs --work-dir")
 

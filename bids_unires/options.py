@@ -15,6 +15,7 @@ from typing import Any, NoReturn, get_args
 from . import __version__
 from .boutiques import PrintDescriptor
 from .config import (
+    DEFAULT_SAMPLES,
     LEVELS,
     MRI_SUFFIXES,
     Alignment,
@@ -196,6 +197,15 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--scale",
         action="store_true",
         help="correct scans whose odd and even slices differ in brightness",
+    )
+    group.add_argument(
+        "--uncertainty",
+        nargs="?",
+        const=DEFAULT_SAMPLES,
+        type=int,
+        metavar="N",
+        help="map the standard deviation of every image too, from N samples "
+        f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
     )
     group.add_argument(
         "--max-iter",

@@ -23,7 +23,7 @@ from .entities import (
 )
 from .layout import DATATYPES, LABEL_SUFFIX
 from .metadata import SidecarError, load_object
-from .naming import STUDY_SPACE, sidecar_path
+from .naming import STD, STUDY_SPACE, sidecar_path
 from .scans import Datatype, datatype_of
 
 logger = logging.getLogger("bids_unires")
@@ -235,7 +235,10 @@ def _result(
 
 
 def _is_image(file: _File) -> bool:
-    return file[0].suffix not in (LABEL_SUFFIX, "mask") and "desc" in file[0].entities
+    name = file[0]
+    desc = name.entities.get("desc", "")
+    is_map = desc.endswith(STD)
+    return name.suffix not in (LABEL_SUFFIX, "mask") and bool(desc) and not is_map
 
 
 def _image(name: FileName, path: Path, problems: list[str]) -> ResultImage:

@@ -24,7 +24,9 @@ CONTAINER_VARIABLES = {
 }
 DESCRIPTIONS = {
     "sr": "Super-resolved by maximum a posteriori reconstruction from all scans of the participant",
+    "srStd": "Standard deviation of the image with the description sr, voxel by voxel",
     "denoised": "Denoised on the grid of the scan by the same model, without super-resolution",
+    "denoisedStd": "Standard deviation of the image with the description denoised, voxel by voxel",
     "resliced": "Interpolated linearly to the grid of the participant, without a model",
     "fov": "Field of view: where at least one scan of every contrast measured",
     "brain": "The brain",
@@ -44,6 +46,9 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `sub-*/[ses-*/]anat/*_space-individual_res-*_desc-sr_*.nii.gz`: one image per contrast, all
   contrasts of a participant (and session) on one grid. Their sidecars tell from which scans, with
   which settings, and how well the image explains the scans.
+- `*_desc-srStd_*.nii.gz` (of runs with `--uncertainty`): the standard deviation of each voxel of
+  the image beside it, in its units. Where no scan of the contrast measured, it is as large as the
+  contrast between head and air: any value was possible.
 - `sub-*/[ses-*/]ct/*_ct.nii.gz`: the same of CT, in Hounsfield units.
 - `*_dseg.nii.gz`: label images that came with the scans, on the same grid.
 - `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it

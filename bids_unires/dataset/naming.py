@@ -15,6 +15,8 @@ from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan
 SPACE = "individual"
 # The shared space of the group level.
 STUDY_SPACE = "study"
+# Ends the description of a map of standard deviations: BIDS has no entity for it.
+STD = "Std"
 
 # pybids' built-in patterns for derivatives drop space, res and desc and hand back
 # the name of the raw image; these are filled in strictly or not at all.
@@ -91,7 +93,8 @@ def derivative_path(
     contrast
         Its entities are kept; those of single repeats are not.
     desc
-        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``.
+        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``; with `STD` added,
+        the map of standard deviations of that image.
     voxel_size
         Voxel size in mm along x, y and z.
     space

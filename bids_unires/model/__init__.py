@@ -11,6 +11,7 @@ from .observation import Observation
 from .profile import SliceProfile
 from .residuals import ResidualStatement
 from .solver import Progress, Solution, solve
+from .uncertainty import Uncertainty
 
 __all__ = [
     "ForwardOperator",
@@ -26,6 +27,7 @@ __all__ = [
     "SliceProfile",
     "Solution",
     "SuperResolution",
+    "Uncertainty",
     "estimate_noise",
     "interpolate",
     "resample_labels",

@@ -19,6 +19,7 @@ from ..errors import BadDataError
 from ..geometry import Affine, Grid, padded
 from ..volume import Volume
 from .alternation import UnifiedSolution
+from .calibration import calibrated_scales
 from .intensity import relative_fields
 from .interleave import interleave_scale
 from .linear import linear_images
@@ -37,6 +38,7 @@ from .residuals import ResidualStatement, residual_statement
 from .solver import Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
+from .uncertainty import Uncertainty, standard_deviations
 
 logger = logging.getLogger("bids_unires")
 
@@ -101,6 +103,8 @@ class SuperResolution(Reconstruction):
         The solver's history; the last entry holds the final value.
     converged
         Whether the tolerance was met, rather than the bound on iterations.
+    uncertainty
+        Standard deviations of the images; None unless the settings ask for them.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -111,6 +115,7 @@ class SuperResolution(Reconstruction):
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
+    uncertainty: Uncertainty | None = None
 
 
 def super_resolve(
@@ -184,7 +189,7 @@ def super_resolve(
     ]
     margin = footprint_margin(lattice, observations)
     working = padded(lattice, margin)
-    check_memory(working, observations, memory_limit)
+    check_memory(working, observations, memory_limit, sampled=settings.uncertainty is not None)
     if grid is not None:
         observations = [[within(scan, working) for scan in scans] for scans in observations]
     searched = [lam is None and _is_searched(settings, modality) for modality in modalities]
@@ -221,6 +226,7 @@ def super_resolve(
         lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
+        uncertainty=_uncertainty(fitted, above_air, working, lam, settings, margin, covered),
     )
 
 
@@ -345,7 +351,8 @@ def _solve_with_room(
             on_progress=on_progress,
         )
 
-    device = device_with_room(device, grid, observations)
+    sampled = settings.uncertainty is not None
+    device = device_with_room(device, grid, observations, sampled=sampled)
     try:
         return solve_on(device), device
     except torch.OutOfMemoryError:
@@ -509,6 +516,38 @@ def _residuals(
             fitted.contrasts, noise, fitted.solution.images, strict=True
         )
     )
+
+
+def _uncertainty(
+    fitted: UnifiedSolution,
+    noise: Sequence[Sequence[NoiseEstimate]],
+    grid: Grid,
+    lam: Sequence[float],
+    settings: ModelSettings,
+    margin: int,
+    covered: NDArray[np.bool_],
+) -> Uncertainty | None:
+    """Calibrated standard deviations, where nothing was measured as large as the contrast."""
+    samples = settings.uncertainty
+    if samples is None:
+        return None
+    images = fitted.solution.images
+    sds = standard_deviations(fitted.contrasts, grid, lam, images, samples=samples)
+    scales = calibrated_scales(
+        fitted.contrasts,
+        noise,
+        grid,
+        lam,
+        images,
+        samples=samples,
+        tolerance=settings.tolerance,
+        max_iter=settings.max_iter,
+    )
+    maps = _cropped(sds, margin)
+    for own, scale, estimates, measured in zip(maps, scales, noise, covered, strict=True):
+        own *= np.float32(scale)
+        own[~measured] = max(estimate.contrast for estimate in estimates)
+    return Uncertainty(maps, scales, samples)
 
 
 def _device_name(device: torch.device) -> str:

@@ -21,17 +21,26 @@ _BASE_MEMORY = 700 * 2**20
 _ARRAYS_PER_CONTRAST = 7
 _SHARED_ARRAYS = 6
 _ARRAYS_PER_SCAN = 6
+# The same of sampling, which comes after the solver.
+_SAMPLING_ARRAYS_PER_CONTRAST = 5
+_SAMPLING_SHARED_ARRAYS = 22
 
 
-def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: int | None) -> None:
-    """Refuse a fit that would not fit.
+def check_memory(
+    grid: Grid,
+    contrasts: Sequence[Sequence[Observation]],
+    limit: int | None,
+    *,
+    sampled: bool = False,
+) -> None:
+    """Refuse a fit that would not fit; see `memory_estimate` for ``sampled``.
 
     Raises
     ------
     BadDataError
         If the estimate in bytes is above ``limit``.
     """
-    needed = _BASE_MEMORY + memory_estimate(grid, contrasts)
+    needed = _BASE_MEMORY + memory_estimate(grid, contrasts, sampled=sampled)
     logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
     if limit is not None and needed > limit:
         raise BadDataError(
@@ -41,10 +50,23 @@ def check_memory(grid: Grid, contrasts: Sequence[Sequence[Observation]], limit: 
         )
 
 
-def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
-    """Bytes that images and scans of a fit take on the device it runs on."""
+def memory_estimate(
+    grid: Grid, contrasts: Sequence[Sequence[Observation]], *, sampled: bool = False
+) -> int:
+    """Bytes that images and scans of a fit take on the device it runs on.
+
+    Parameters
+    ----------
+    grid, contrasts
+        What is fitted.
+    sampled
+        Whether standard deviations are wanted too.
+    """
     scans = [scan for repeats in contrasts for scan in repeats]
     arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
+    if sampled:
+        sampling = _SAMPLING_ARRAYS_PER_CONTRAST * len(contrasts) + _SAMPLING_SHARED_ARRAYS
+        arrays = max(arrays, sampling)
     largest_intermediate = max(
         math.prod(intermediate_grid(grid, scan.grid, scan.profile).grid.shape) for scan in scans
     )
@@ -57,13 +79,17 @@ def memory_estimate(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> i
 
 
 def device_with_room(
-    device: torch.device, grid: Grid, contrasts: Sequence[Sequence[Observation]]
+    device: torch.device,
+    grid: Grid,
+    contrasts: Sequence[Sequence[Observation]],
+    *,
+    sampled: bool = False,
 ) -> torch.device:
     """The device, or the CPU where a GPU has too little memory free."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
-    needed = memory_estimate(grid, contrasts)
+    needed = memory_estimate(grid, contrasts, sampled=sampled)
     if needed <= free:
         return device
     logger.warning(

@@ -138,7 +138,7 @@ def solve(
     images = linear_images(contrasts, grid, torch_device) if start is None else start
     if tuple(images.shape) != objective.shape:
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
-    state = _Descent(objective, _own_copy(images, torch_device))
+    state = Descent(objective, _own_copy(images, torch_device))
     history: list[Progress] = []
     smoothing, stalled = _FIRST_SMOOTHING, 0
     for iteration in range(max_iter + 1):
@@ -161,8 +161,19 @@ def solve(
     return Solution(state.images, tuple(history), stalled == _STALLED_ITERATIONS)
 
 
-class _Descent:
-    """Images on their way down, with the gradient and the last step of every contrast."""
+class Descent:
+    """Images on their way down, with the gradient and the last step of every contrast.
+
+    With weights that stay (:meth:`weigh`) it is the method of preconditioned conjugate
+    gradients.
+
+    Parameters
+    ----------
+    objective
+        What to minimise.
+    images
+        ``(C, X, Y, Z)`` float32, contiguous, on the objective's device; moved in place.
+    """
 
     def __init__(self, objective: Objective, images: Tensor) -> None:
         self.images = images
@@ -189,6 +200,24 @@ class _Descent:
         value = self._objective.prior.majorise(self.images, smoothing, self._weights)
         self._block_weights = pyramid.halvings(self._weights, _LEVELS)
         return self._likelihood + value
+
+    def weigh(self, weights: Tensor) -> None:
+        """Take ``sum_v w_v / 2 sum_c lambda_c^2 |D y_c|^2_v`` for the prior, ``(X, Y, Z)``."""
+        self._weights.copy_(weights)
+        self._block_weights = pyramid.halvings(self._weights, _LEVELS)
+
+    def restart(self, images: Tensor, slope: Tensor) -> None:
+        """Go on from other images, with ``slope'y`` added to the terms of the data without scans.
+
+        Both ``(C, X, Y, Z)``. What the scans hold no longer counts: the data term is
+        ``y'A'Ay / 2 + slope'y``.
+        """
+        self.images.copy_(images)
+        self._gradient.copy_(slope)
+        self._step.zero_()
+        self._step_normal.zero_()
+        for c in range(self._objective.contrast_count):
+            self._objective.add_normal(c, self.images[c], self._gradient[c])
 
     def step(self) -> None:
         """Minimise the bound over two directions of every contrast."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..config import Method, RunConfig
 from ..dataset.naming import (
+    STD,
     derivative_path,
     fov_mask_path,
     label_path,
@@ -31,9 +32,9 @@ from ..dataset.writing import (
     write_labels,
     write_mask,
 )
-from ..model import Reconstruction, resample_labels
+from ..model import Reconstruction, SuperResolution, resample_labels
 from .acquired import AcquiredContrast
-from .provenance import contrast_provenance, run_provenance
+from .provenance import contrast_provenance, run_provenance, uncertainty_provenance
 
 _DESC: dict[Method, str] = {
     "super-resolution": "sr",
@@ -51,6 +52,11 @@ _DESCRIPTIONS: dict[Method, str] = {
     ),
     "linear": "Scans of the contrast aligned, interpolated trilinearly and averaged",
 }
+_STD_DESCRIPTION = (
+    "Standard deviation of the image with the same name but for the description, voxel by voxel "
+    "and in its units: about 95 % of the errors inside the head are meant to lie within two. "
+    "Where no scan of the contrast measured, the contrast between head and air"
+)
 
 
 def write_derivatives(
@@ -85,6 +91,7 @@ def write_derivatives(
         *writer.write_field_of_view(),
         *writer.write_transforms(contrasts),
         *writer.write_labels(contrasts),
+        *writer.write_standard_deviations(contrasts),
         *writer.write_images(contrasts, began),
     )
 
@@ -164,19 +171,43 @@ class _Writer:
                     written.append(write_labels(path, labels, self._result.grid.affine))
         return written
 
+    def write_standard_deviations(self, contrasts: Sequence[AcquiredContrast]) -> list[Path]:
+        result = self._result
+        if not isinstance(result, SuperResolution) or result.uncertainty is None:
+            return []
+        written = []
+        for index, acquired in enumerate(contrasts):
+            path = self._image_path(acquired, _DESC[self._config.model.method] + STD)
+            content = image_sidecar(
+                self._plan,
+                acquired.contrast,
+                description=_STD_DESCRIPTION,
+                voxel_size=self._voxel_size,
+                spatial_reference=self._reference,
+                unires=uncertainty_provenance(index, acquired, result.uncertainty),
+            )
+            written += [
+                write_json(sidecar_path(path), content),
+                write_image(path, result.uncertainty.sds[index], result.grid.affine),
+            ]
+        return written
+
+    def _image_path(self, acquired: AcquiredContrast, desc: str) -> Path:
+        return derivative_path(
+            self._output_dir,
+            self._plan,
+            acquired.contrast,
+            desc=desc,
+            voxel_size=self._voxel_size,
+            space=self._space,
+        )
+
     def write_images(self, contrasts: Sequence[AcquiredContrast], began: float) -> list[Path]:
         method = self._config.model.method
         run = run_provenance(self._config, self._result, began)
         written = []
         for index, acquired in enumerate(contrasts):
-            path = derivative_path(
-                self._output_dir,
-                self._plan,
-                acquired.contrast,
-                desc=_DESC[method],
-                voxel_size=self._voxel_size,
-                space=self._space,
-            )
+            path = self._image_path(acquired, _DESC[method])
             content = image_sidecar(
                 self._plan,
                 acquired.contrast,

@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..config import RunConfig
 from ..geometry import rigid_parameters
-from ..model import Reconstruction, SuperResolution
+from ..model import Reconstruction, SuperResolution, Uncertainty
 from .acquired import AcquiredContrast, AcquiredScan
 from .limits import peak_memory
 
@@ -55,6 +55,19 @@ def contrast_provenance(
     ]
     regularisation = {"Lambda": result.lam[index]} if isinstance(result, SuperResolution) else {}
     return {**regularisation, "Scans": scans}
+
+
+def uncertainty_provenance(
+    index: int, acquired: AcquiredContrast, uncertainty: Uncertainty
+) -> dict[str, Any]:
+    """How the standard deviations of one contrast came about."""
+    return {
+        "Version": __version__,
+        "Statistic": "standard deviation",
+        "Samples": uncertainty.samples,
+        "CalibrationScale": uncertainty.scales[index],
+        "Units": "Hounsfield units" if acquired.contrast.modality == "CT" else "those of the scans",
+    }
 
 
 def iterations(result: SuperResolution) -> int:

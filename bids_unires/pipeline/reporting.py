@@ -148,8 +148,17 @@ def _reported(
         )
         contrast = acquired.contrast
         lam = result.lam[index] if isinstance(result, SuperResolution) else None
-        reported.append(ReportedContrast(contrast.name, result.images[index], path, scans, lam))
+        sds = _standard_deviations(index, result)
+        reported.append(
+            ReportedContrast(contrast.name, result.images[index], path, scans, lam, sds)
+        )
     return tuple(reported)
+
+
+def _standard_deviations(index: int, result: Reconstruction) -> NDArray[np.float32] | None:
+    if not isinstance(result, SuperResolution) or result.uncertainty is None:
+        return None
+    return np.asarray(result.uncertainty.sds[index])
 
 
 def _fits(

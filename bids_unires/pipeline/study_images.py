@@ -224,6 +224,7 @@ def _refit(
         tolerance=min(WARM_TOLERANCE * member.model.tolerance, 0.5),
         coregister=False,
         unified_rigid=False,
+        uncertainty=None,
     )
     config = replace(config, model=model, reset_origin=False)
     contrasts = acquire(plan, config)

@@ -87,6 +87,9 @@ class ReportedContrast:
         In the order of their names.
     lam
         Weight of the prior in mm / intensity; None without a fit.
+    sds
+        Standard deviations of the image, ``(X, Y, Z)`` float32; None where they were not
+        asked for.
     """
 
     name: str
@@ -94,6 +97,7 @@ class ReportedContrast:
     path: Path
     scans: tuple[ReportedScan, ...]
     lam: float | None
+    sds: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

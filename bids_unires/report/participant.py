@@ -25,6 +25,8 @@ RESIDUAL_LIMIT = 4.0
 _STAY = np.eye(4)
 _SHEET_QUALITY = 75
 _RESIDUAL_QUALITY = 75
+# Share of the brightest shown.
+_DARKEST_OF_HEAD = 0.1
 
 
 def write_participant_report(content: ParticipantReport, output_dir: Path) -> tuple[Path, ...]:
@@ -70,6 +72,7 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
             "settings": {**asdict(content.model), **asdict(content.space)},
             "contrasts": _contrast_rows(content, stacks, output_dir),
             "flickers": [stack.images() for stack in stacks],
+            "uncertainties": [stack.uncertainty() for stack in stacks],
             "brick": brick,
             "sheets": [stack.sheet(brick) for stack in stacks],
             "registration": stacks[0].outlines(content),
@@ -179,6 +182,7 @@ class _Stack:
         self._volume = Volume(contrast.image, content.grid.affine)
         result = view.sample(self._volume, _STAY, 1)
         self._window = mosaic.window_of(result)
+        self._shown = result
         self._result = self._save_grey("result", result, self._window)
 
     def images(self) -> Flicker:
@@ -213,6 +217,26 @@ class _Stack:
             self._view,
             self._window,
         )
+
+    def uncertainty(self) -> Flicker | None:
+        """Standard deviations and the result they belong to; None where there are none."""
+        if self._contrast.sds is None:
+            return None
+        sds = self._view.sample(Volume(self._contrast.sds, self._volume.affine), _STAY, 1)
+        # Of the head, whose values would all be dark beside those of what was not measured.
+        window = mosaic.window_of(np.where(self._shown > self._threshold, sds, np.nan))
+        layers = (
+            Layer("Result", self._result),
+            Layer("Standard deviation", self._save_grey("std", sds, window)),
+        )
+        alt = f"Standard deviation of {self._contrast.name}"
+        return Flicker(f"{self._key}-std", alt, layers, 1, "", self._view, window)
+
+    @property
+    def _threshold(self) -> float:
+        """Intensity between air and head, on the pictures."""
+        low, high = self._window
+        return low + _DARKEST_OF_HEAD * (high - low)
 
     def sheet(self, brick: planes.Brick) -> str:
         """The whole result, coarse, as a data URL: a script may not read files beside the page."""

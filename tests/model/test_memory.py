@@ -8,7 +8,7 @@ import pytest
 from bids_unires.errors import BadDataError
 from bids_unires.geometry import Grid
 from bids_unires.model import Observation
-from bids_unires.model.memory import check_memory
+from bids_unires.model.memory import check_memory, memory_estimate
 
 
 def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
@@ -19,3 +19,14 @@ def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
     for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
         with pytest.raises(BadDataError, match="400 x 400 x 400"):
             check_memory(grid, contrasts, limit)
+
+
+def test_standard_deviations_may_need_more() -> None:
+    grid = Grid((400, 400, 400), np.eye(4))
+    observation = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
+    plain = memory_estimate(grid, [[observation]])
+    sampled = memory_estimate(grid, [[observation]], sampled=True)
+    assert sampled > plain
+    check_memory(grid, [[observation]], plain + 2**30)
+    with pytest.raises(BadDataError, match="400 x 400 x 400"):
+        check_memory(grid, [[observation]], plain + 2**30, sampled=True)
