@@ -48,11 +48,13 @@ class ModelSettings:
         Refine the poses of the scans within the fit.
     interleave_correction
         Estimate, for every scan, the ratio of intensity between its odd and even slices.
+    slice_motion
+        Let groups of slices of 2-D scans have poses of their own.
 
     Raises
     ------
     UsageError
-        If a value is outside its range; the message names it.
+        If a value is outside its range, or two contradict each other; the message names it.
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -63,6 +65,7 @@ class ModelSettings:
     method: Method = "super-resolution"
     unified_rigid: bool = True
     interleave_correction: bool = False
+    slice_motion: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
@@ -73,6 +76,10 @@ class ModelSettings:
             raise UsageError(f"--tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_iter < 1:
             raise UsageError(f"--max-iter must be at least 1, got {self.max_iter}")
+        if self.slice_motion and self.method != "super-resolution":
+            raise UsageError(f"--slice-motion is for super-resolution, not for {self.method}")
+        if self.slice_motion and not self.unified_rigid:
+            raise UsageError("--slice-motion refines poses and --no-unified-rigid forbids it")
 
     def _check_voxel_size(self) -> None:
         if tuple(self.voxel_size) == (0, 0, 0):

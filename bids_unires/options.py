@@ -197,6 +197,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="correct scans whose odd and even slices differ in brightness",
     )
     group.add_argument(
+        "--slice-motion",
+        action="store_true",
+        help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
+        "during a scan",
+    )
+    group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",

@@ -34,6 +34,8 @@ from .placement import (
 )
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
+from .slice_groups import SliceMotion
+from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
 from .solver import Progress
 from .tiers import solve_in_tiers, tiers
 
@@ -98,6 +100,9 @@ class SuperResolution(Reconstruction):
         The solver's history; the last entry holds the final value.
     converged
         Whether the tolerance was met, rather than the bound on iterations.
+    slice_motions
+        How the slices of every scan moved, None for those that were not taken apart; empty
+        where that was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -108,6 +113,7 @@ class SuperResolution(Reconstruction):
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
+    slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
 
 
 def super_resolve(
@@ -120,6 +126,7 @@ def super_resolve(
     poses: Sequence[Sequence[Affine]] | None = None,
     grid: Grid | None = None,
     start: NDArray[np.float32] | None = None,
+    slices: SlicePlans | None = None,
     memory_limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuperResolution:
@@ -148,6 +155,10 @@ def super_resolve(
         its pose. Where scans reach beyond a given grid they are left out.
     start
         Images to start from, ``(C, X, Y, Z)`` on ``grid``; the scans interpolated if None.
+    slices
+        For each scan the order of its slices, which ``settings.slice_motion`` then places group
+        by group; or how they moved, which is then taken as given; or None to keep it whole.
+        Without any, the settings decide: `plans_for` unless they leave scans whole.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -175,7 +186,11 @@ def super_resolve(
         _observations(*parts, interleaved=settings.interleave_correction)
         for parts in zip(volumes, modalities, noise, profiles, poses, strict=True)
     ]
+    if slices is None and settings.slice_motion:
+        slices = plans_for(observations, modalities)
     margin = footprint_margin(lattice, observations)
+    if slices is not None:
+        margin += math.ceil(LARGEST_MOTION_MM / float(min(lattice.voxel_size)))
     working = padded(lattice, margin)
     check_memory(working, observations, memory_limit)
     if grid is not None:
@@ -190,6 +205,7 @@ def super_resolve(
         settings,
         torch_device,
         None if start is None else _with_margin(start, modalities, noise, margin),
+        slices,
         on_progress,
     )
     covered = np.stack([coverage(scans, lattice) for scans in fitted.contrasts])
@@ -211,6 +227,7 @@ def super_resolve(
         lam=lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
+        slice_motions=fitted.motions,
     )
 
 
@@ -301,6 +318,7 @@ def _solve_with_room(
     settings: ModelSettings,
     device: torch.device,
     start: Tensor | None,
+    slices: SlicePlans | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
@@ -316,6 +334,7 @@ def _solve_with_room(
             max_iter=settings.max_iter,
             device=where,
             start=start,
+            slices=slices,
             on_progress=on_progress,
         )
 
@@ -474,13 +493,14 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
 def _residuals(
     fitted: UnifiedSolution, noise: Sequence[Sequence[NoiseEstimate]], grid: Grid
 ) -> tuple[tuple[ResidualStatement, ...], ...]:
+    motions = fitted.motions or [[None] * len(scans) for scans in fitted.contrasts]
     return tuple(
         tuple(
-            residual_statement(scan, own, grid, image)
-            for scan, own in zip(scans, estimates, strict=True)
+            residual_statement(scan, own, grid, image, motion)
+            for scan, own, motion in zip(scans, estimates, moved, strict=True)
         )
-        for scans, estimates, image in zip(
-            fitted.contrasts, noise, fitted.solution.images, strict=True
+        for scans, estimates, image, moved in zip(
+            fitted.contrasts, noise, fitted.solution.images, motions, strict=True
         )
     )
 

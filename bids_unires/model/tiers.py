@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from .noise import NoiseEstimate
 from .observation import Observation
 from .prior import edge_squares
 from .profile import NEARLY_EQUAL
+from .slice_motion import SlicePlans, solve_with_slice_motion
 from .solver import Progress, Solution
 
 logger = logging.getLogger("bids_unires")
@@ -62,6 +64,7 @@ def solve_in_tiers(
     max_iter: int,
     device: torch.device,
     start: Tensor | None = None,
+    slices: SlicePlans | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> UnifiedSolution:
     """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
@@ -70,6 +73,9 @@ def solve_in_tiers(
     ----------
     contrasts, noise, grid, lam, move, tolerance, max_iter, device, start, on_progress
         As for `solve_unified`; ``max_iter`` holds for each group of `tiers`.
+    slices
+        What is known of the slices of each scan, see `solve_with_slice_motion`; None where
+        scans are not taken apart.
 
     Returns
     -------
@@ -83,7 +89,12 @@ def solve_in_tiers(
     history: tuple[Progress, ...] = ()
     for group in order:
         offset = history[-1] if history else Progress(0.0, 0, 0.0)
-        part = solve_unified(
+        solver = (
+            solve_unified
+            if slices is None
+            else partial(solve_with_slice_motion, slices=[slices[c] for c in group])
+        )
+        part = solver(
             [contrasts[c] for c in group],
             [noise[c] for c in group],
             grid,
@@ -132,10 +143,12 @@ def _merged(
     images = torch.cat([part.solution.images for part in found])[places]
     contrasts = [scans for part in found for scans in part.contrasts]
     scales = [own for part in found for own in part.scales]
+    motions = [own for part in found for own in part.motions]
     converged = all(part.solution.converged for part in found)
     return replace(
         found[0],
         solution=Solution(images, history, converged),
         contrasts=tuple(contrasts[place] for place in places),
         scales=tuple(scales[place] for place in places),
+        motions=tuple(motions[place] for place in places) if motions else (),
     )
