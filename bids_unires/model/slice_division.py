@@ -32,6 +32,7 @@ def division(
     parts: int,
     slices: Sequence[Evidence],
     motions: NDArray[np.float64],
+    worthwhile: float = WORTHWHILE_MM,
 ) -> tuple[SliceOrder, tuple[Group, ...]] | None:
     """Into which groups to take a stack apart.
 
@@ -45,12 +46,14 @@ def division(
         Evidence of every slice where it lies now.
     motions
         ``(N, 6)``, where every slice lies relative to the stack; see `slice_pose`.
+    worthwhile
+        Root mean square motion (mm) of a group that is worth a pose of its own.
 
     Returns
     -------
     tuple or None
         The order, where it was not certain the one that explains most, and the groups; None
-        if there is nothing to divide, or no group would move by more than `WORTHWHILE_MM`.
+        if there is nothing to divide, or no group would move by more than ``worthwhile``.
     """
     if not order.certain:
         order = _likely_order(order, slices, motions)
@@ -58,7 +61,7 @@ def division(
     if len(groups) < 2 or min(map(len, groups)) < _FEWEST_SLICES:
         return None
     steps = most_likely_steps(*_of(groups, slices, motions))
-    return (order, groups) if reach(steps).max() > WORTHWHILE_MM else None
+    return (order, groups) if reach(steps).max() > worthwhile else None
 
 
 def _likely_order(

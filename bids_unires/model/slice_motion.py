@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Affine, Grid
+from . import slice_alone, slice_division
 from .alternation import UnifiedSolution, continued, solve_unified
 from .disagreement import reweighed
 from .linear import linear_images
@@ -27,7 +28,7 @@ from .noise import Modality, NoiseEstimate
 from .observation import Observation
 from .pose import displacement, mean_corrected, mean_pose
 from .profile import POINTS
-from .slice_division import division
+from .slice_alone import apart_is_better, believed, imitation
 from .slice_groups import Group, SliceMotion, SliceOrder, evened, joined, split, usual_order
 from .slice_pose import motions_of, refined_groups, slice_evidence
 from .solver import Progress, Solution
@@ -43,6 +44,7 @@ LARGEST_MOTION_MM = 8.0
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED_POSES_MM = 0.1
+_SETTLED_SCALES = 0.05
 # Into how many parts in time each package of slices is divided, level by level.
 _PARTS = (1, 2, 4)
 # In-plane voxels that fit into the slice spacing of what was acquired slice by slice.
@@ -154,7 +156,12 @@ class _Stack:
         tau = joined(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
         return replace(self, scan=replace(self.scan, tau=tau))
 
-    def divided(self, parts: int, grid: Grid, image: Tensor) -> _Stack:
+    def refined(self, grid: Grid, image: Tensor, sd: float) -> list[Affine]:
+        """Poses of its parts at which an image with an error of its own predicts them best."""
+        parts = [believed(part, sd) for part in self.parts]
+        return refined_groups(parts, self.scan.world_pose, grid, image)
+
+    def divided(self, parts: int, grid: Grid, image: Tensor, sd: float) -> _Stack:
         """Taken apart (further) where that is worth it, its slices where they were."""
         if self.order is None:
             return self
@@ -162,11 +169,12 @@ class _Stack:
         poses = self.poses or (self.scan.world_pose,)
         group_of = {index: place for place, group in enumerate(groups) for index in group}
         places = [group_of[index] for index in range(self.order.count)]
-        found = division(
+        found = slice_division.division(
             self.order,
             parts,
-            slice_evidence(self.scan, groups, poses, grid, image),
+            slice_evidence(believed(self.scan, sd), groups, poses, grid, image),
             motions_of(poses, self.scan.world_pose, grid)[places],
+            slice_alone.WORTHWHILE_MM if sd > 0 else slice_division.WORTHWHILE_MM,
         )
         if found is None:
             return self
@@ -214,14 +222,11 @@ class _Fit:
         for parts in _PARTS:
             before = self._stacks
             self._stacks = [
-                [
-                    stack.divided(parts, self._grid, image) if len(own) > 1 else stack
-                    for stack in own
-                ]
-                for own, image in zip(before, self._solution.images, strict=True)
+                self._divided(index, parts) for index in range(len(self._solution.images))
             ]
             if _same(before, self._stacks):
-                break
+                # Runs of slices may have moved where packages as a whole have not.
+                continue
             for _ in range(_MOST_ROUNDS):
                 moved = self._move()
                 self._reweigh()
@@ -229,6 +234,7 @@ class _Fit:
                 self.sharpen(_ITERATIONS_PER_ROUND)
                 if moved < _SETTLED_POSES_MM:
                     break
+        self._put_together()
 
     def weigh(self) -> None:
         """Let images and weights settle, the poses given."""
@@ -270,23 +276,62 @@ class _Fit:
             self._solution, fitted, tuple(tuple(own) for own in self._scales), motions
         )
 
+    def _divided(self, index: int, parts: int) -> list[_Stack]:
+        own = self._stacks[index]
+        if not self._moves(index):
+            return own
+        image, sd = self._reference(index)
+        return [stack.divided(parts, self._grid, image, sd) for stack in own]
+
+    def _moves(self, index: int) -> bool:
+        """Whether anything says where the scans of a contrast, or parts of them, lie."""
+        own = self._stacks[index]
+        if len(own) > 1:
+            return True
+        return own[0].order is not None and len(self._stacks) > 1
+
+    def _reference(self, index: int) -> tuple[Tensor, float]:
+        """Image to move the scans of a contrast to, and its own error in intensity."""
+        images, own = self._solution.images, self._stacks[index]
+        if len(own) > 1:
+            return images[index], 0.0
+        others = [image for other, image in enumerate(images) if other != index]
+        return imitation(own[0].parts, others, self._grid)
+
     def _move(self) -> float:
-        """Refine the poses of all parts of repeats; return how far (mm) any of them moved."""
+        """Refine the poses of all parts; return how far (mm) any of them moved."""
         furthest = 0.0
-        for index, image in self._repeated():
-            own = self._stacks[index]
+        for index, own in enumerate(self._stacks):
+            if not self._moves(index) or not (len(own) > 1 or own[0].groups):
+                continue
+            image, sd = self._reference(index)
             before = [part.world_pose for stack in own for part in stack.parts]
-            refined = [
-                pose
-                for stack in own
-                for pose in refined_groups(stack.parts, stack.scan.world_pose, self._grid, image)
-            ]
+            refined = [pose for stack in own for pose in stack.refined(self._grid, image, sd)]
             after = mean_corrected(before, refined)
             for old, new in zip(before, after, strict=True):
                 furthest = max(furthest, displacement(old, new, self._grid))
             poses = iter(after)
             self._stacks[index] = [stack.moved([next(poses) for _ in stack.parts]) for stack in own]
         return furthest
+
+    def _put_together(self) -> None:
+        """Leave single scans whole where that is the better explanation after all."""
+        for index, own in enumerate(self._stacks):
+            motion = own[0].motion
+            if len(own) > 1 or motion is None:
+                continue
+            better = apart_is_better(
+                own[0].scan,
+                motion,
+                self._grid,
+                self._solution.images,
+                index,
+                self._lam,
+                self._guide,
+            )
+            if not better:
+                logger.info("contrast %d: slices of its only scan stay together", index + 1)
+                self._stacks[index] = [replace(own[0], groups=(), poses=())]
 
     def _reweigh(self) -> None:
         """Give all parts of repeats the precisions that their residuals call for."""
@@ -311,9 +356,6 @@ class _Fit:
         for index, image in enumerate(self._solution.images):
             if len(self._stacks[index]) > 1:
                 yield index, image
-
-
-_SETTLED_SCALES = 0.05
 
 
 def _stacks(contrasts: Sequence[Sequence[Observation]], slices: SlicePlans) -> list[list[_Stack]]:
