@@ -140,9 +140,7 @@ def _bright(image: Tensor) -> float:
     return float(np.quantile(positive[::7], _BRIGHTEST)) if positive.size > 7 else 1.0
 
 
-def _levels(
-    values: Sequence[NDArray[np.float32]], tops: Sequence[float]
-) -> NDArray[np.float64]:
+def _levels(values: Sequence[NDArray[np.float32]], tops: Sequence[float]) -> NDArray[np.float64]:
     """Intensities ``(N,)`` of each contrast as levels, ``(C, N)``, from 0 to the brightest."""
     scaled = [own / top * (_LEVELS - 1) for own, top in zip(values, tops, strict=True)]
     return np.clip(np.stack(scaled), 0, _LEVELS - 1)

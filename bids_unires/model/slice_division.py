@@ -7,7 +7,7 @@ known for every slice, any way to group them is judged without looking at the da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray

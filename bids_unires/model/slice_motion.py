@@ -16,7 +16,6 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Affine, Grid
@@ -41,14 +40,15 @@ SlicePlans: TypeAlias = Sequence[Sequence[SliceOrder | SliceMotion | None]]
 LARGEST_MOTION_MM = 8.0
 """Slices of a scan may move as far beyond its box and still be predicted in full."""
 
+THICK = 2.0
+"""Slices this many times as far apart as voxels in their plane were acquired one by one."""
+
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED_POSES_MM = 0.1
 _SETTLED_SCALES = 0.05
 # Into how many parts in time each package of slices is divided, level by level.
 _PARTS = (1, 2, 4)
-# In-plane voxels that fit into the slice spacing of what was acquired slice by slice.
-_THICK = 2.0
 
 
 def plans_for(
@@ -381,4 +381,4 @@ def _is_thick(scan: Observation) -> bool:
         return False
     sizes = scan.grid.voxel_size
     axis = scan.profile.slice_axis(scan.grid)
-    return bool(sizes[axis] >= _THICK * np.delete(sizes, axis).max())
+    return bool(sizes[axis] >= THICK * np.delete(sizes, axis).max())
