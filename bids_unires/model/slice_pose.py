@@ -163,7 +163,7 @@ def predicted_gain(evidence: Sequence[Evidence], motions: NDArray[np.float64]) -
 def prior_precision(count: int) -> NDArray[np.float64]:
     """Second derivatives of the prior of ``count`` groups in order of time, ``(6 G, 6 G)``.
 
-    ``sum_g |q_g|^2 / (2 s^2) + sum_g |q_g+1 - q_g|^2 / (2 d^2)``, with \\|.\\| the root mean
+    ``sum_g |q_g|^2 / (2 s^2) + sum_g |q_g+1 - q_g|^2 / (2 d^2)``, with the norm the root mean
     square displacement over a ball: ``|u|^2 + 2 r^2 |w|^2 / 5``.
     """
     differences = np.diff(np.eye(count), axis=0)
