@@ -269,8 +269,9 @@ def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> Sli
     found: dict[str, object] = {}
     for image in member.images:
         unires = image.metadata.get("UniRes")
-        for scan in unires.get("Scans", []) if isinstance(unires, dict) else []:
-            found[scan["Source"]] = scan.get("SliceMotion")
+        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
+            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
+                found[scan["Source"]] = scan.get("SliceMotion")
     motions = [
         [
             motion_from_record(

@@ -26,7 +26,9 @@ TARGET = Grid((30, 28, 26), translation([-15, -14, -13]))
 POSE = rigid_matrix([0.4, -0.3, 0.2, 0.03, -0.02, 0.04])
 
 
-def stack(axis: int, spacing: float = 4.0, gap: float = 0.0, interleave: float = 0.0) -> Observation:
+def stack(
+    axis: int, spacing: float = 4.0, gap: float = 0.0, interleave: float = 0.0
+) -> Observation:
     sizes, sides = np.full(3, 1.1), np.array([22, 20, 18])
     sizes[axis], sides[axis] = spacing, 7
     affine = scaling(sizes) @ translation(-(sides - 1) / 2)
@@ -36,9 +38,7 @@ def stack(axis: int, spacing: float = 4.0, gap: float = 0.0, interleave: float =
 
 
 def image() -> torch.Tensor:
-    return torch.as_tensor(
-        np.random.default_rng(1).uniform(size=TARGET.shape).astype(np.float32)
-    )
+    return torch.as_tensor(np.random.default_rng(1).uniform(size=TARGET.shape).astype(np.float32))
 
 
 def operator(scan: Observation) -> ForwardOperator:
