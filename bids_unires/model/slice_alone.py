@@ -9,6 +9,7 @@ ratio as a new similarity measure for multimodal image registration", equation 4
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from .slice_groups import SliceMotion, split
 from .smooth_blocks import MAD_TO_SD
 from .solver import solve
 
+logger = logging.getLogger("bids_unires")
+
 # Grey levels of each of the other contrasts that are told apart, and how far (in these) the
 # means are smoothed: where few voxels have some levels, their neighbours speak for them.
 _LEVELS = 24
@@ -38,6 +41,9 @@ _VOXELS_ALIKE = 25.0
 WORTHWHILE_MM = 1.0
 """Motion worth a pose of its own, where an imitation is all that says so."""
 
+# Share of the objective. Slices that may lie anywhere are always explained a little better: by
+# 0.4 % where they had not moved, by 1.6 to 4.3 % where they had (up to 3 mm and degrees).
+_LEAST_GAIN = 0.01
 # Until objectives are known well enough to be compared.
 _ITERATIONS = 25
 
@@ -121,7 +127,13 @@ def apart_is_better(
         .objective
         for parts in (moved, [scan])
     )
-    return apart < together
+    logger.info(
+        "contrast %d: objective %.6g where its slices moved, %.6g where they stayed together",
+        index + 1,
+        apart,
+        together,
+    )
+    return apart < (1 - _LEAST_GAIN) * together
 
 
 def believed(part: Observation, sd: float) -> Observation:

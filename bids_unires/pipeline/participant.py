@@ -161,7 +161,7 @@ def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperRe
     for acquired, motions in zip(contrasts, result.slice_motions, strict=False):
         for scan, motion in zip(acquired.scans, motions, strict=True):
             if motion is None:
-                logger.info("%s: no motion between slices found", scan.scan.path.name)
+                logger.info("%s: its slices are kept together", scan.scan.path.name)
                 continue
             logger.info(
                 "%s: %d groups of slices moved by up to %.2f mm (order: %s)",
