@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from ..geometry import Grid
@@ -30,9 +30,11 @@ from .solver import solve
 logger = logging.getLogger("bids_unires")
 
 # Grey levels of each of the other contrasts that are told apart, and how far (in these) the
-# means are smoothed: where few voxels have some levels, their neighbours speak for them.
+# means are smoothed: where few voxels have some levels, their neighbours speak for them, and
+# where there are none, those further off.
 _LEVELS = 24
-_SMOOTHING = 1.0
+_SMOOTHINGS = (1.0, 4.0, 16.0)
+_FEWEST_VOXELS = 1e-3
 # With more contrasts most combinations of levels would be empty.
 _MOST_CONTRASTS = 2
 _BRIGHTEST = 0.998
@@ -80,12 +82,12 @@ def imitation(
         levels.append(_levels(predictions, tops))
     values, at = np.concatenate(measured), np.concatenate(levels, axis=1)
     table = _means(values, at)
-    residual = values - ndimage.map_coordinates(table, at, order=1, mode="nearest")
+    residual = values - _looked_up(table, at)
     head = (at > 1).any(axis=0)
     sd = MAD_TO_SD * float(np.median(np.abs(residual[head]))) if head.any() else 0.0
     flat = _levels([image.cpu().numpy().ravel() for image in others], tops)
-    image = ndimage.map_coordinates(table, flat, order=1, mode="nearest", output=np.float32)
-    return torch.as_tensor(image.reshape(grid.shape), device=others[0].device), sd
+    image = _looked_up(table, flat).reshape(grid.shape)
+    return torch.as_tensor(image, dtype=torch.float32, device=others[0].device), sd
 
 
 def apart_is_better(
@@ -165,10 +167,29 @@ def _means(values: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[
     size = _LEVELS ** len(levels)
     sums = np.bincount(cells, weights=values, minlength=size).reshape(sides)
     counts = np.bincount(cells, minlength=size).reshape(sides).astype(np.float64)
-    sums, counts = (
-        ndimage.gaussian_filter(one, _SMOOTHING, mode="nearest") for one in (sums, counts)
-    )
-    known = counts > 1e-3
-    means = np.where(known, sums / np.maximum(counts, 1e-3), 0.0)
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return np.asarray(means[tuple(nearest)])
+    means = np.zeros(sides)
+    for sd in reversed(_SMOOTHINGS):
+        near, weight = _smoothed(sums, sd), _smoothed(counts, sd)
+        means = np.where(weight > _FEWEST_VOXELS, near / np.maximum(weight, _FEWEST_VOXELS), means)
+    return means
+
+
+def _smoothed(table: NDArray[np.float64], sd: float) -> NDArray[np.float64]:
+    """Convolve with a Gaussian along every axis; beyond the border are zeros."""
+    at = np.arange(_LEVELS)
+    kernel = np.exp(-0.5 * ((at[:, None] - at) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+    for axis in range(table.ndim):
+        table = np.moveaxis(np.tensordot(kernel, table, axes=(1, axis)), 0, axis)
+    return table
+
+
+def _looked_up(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multilinear interpolation of a table at ``(C, N)``, within its sides."""
+    below = np.minimum(at.astype(np.intp), _LEVELS - 2)
+    share = at - below
+    values = np.zeros(at.shape[1])
+    for corner in product((0, 1), repeat=len(at)):
+        places = [own + step for own, step in zip(below, corner, strict=True)]
+        weights = [f if step else 1 - f for f, step in zip(share, corner, strict=True)]
+        values += np.prod(weights, axis=0) * table[tuple(places)]
+    return values
