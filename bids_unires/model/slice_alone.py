@@ -165,7 +165,7 @@ def _means(values: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[
     sides = (_LEVELS,) * len(levels)
     cells = np.ravel_multi_index(np.rint(levels).astype(np.intp), sides)
     size = _LEVELS ** len(levels)
-    sums = np.bincount(cells, weights=values, minlength=size).reshape(sides)
+    sums = np.bincount(cells, weights=values, minlength=size).reshape(sides).astype(np.float64)
     counts = np.bincount(cells, minlength=size).reshape(sides).astype(np.float64)
     means = np.zeros(sides)
     for sd in reversed(_SMOOTHINGS):
