@@ -156,7 +156,6 @@ def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool
     )
     numbers = range(3)
     gain = stacks.quality(moving, 0, numbers) - stacks.quality(plain, 0, numbers)
-    print(f"gain {gain:.2f} dB")
     assert gain > 2
     for motion, number in zip(moving.slice_motions[0], numbers, strict=True):
         assert motion is not None
@@ -189,7 +188,6 @@ def test_single_scans_of_contrasts_are_placed_by_the_others(largest: float) -> N
     for contrast in range(3):
         plain, moving = (stacks.quality(result, contrast, [contrast]) for result in results)
         gains.append(moving - plain)
-    print("gains", np.round(gains, 2))
     assert min(gains) > -0.1
     if largest:
         assert np.mean(gains) > 1
