@@ -151,7 +151,7 @@ class _Stack:
 
     def weighed(self, parts: Sequence[Observation]) -> _Stack:
         """With the precisions that its parts have."""
-        taus = [np.broadcast_to(np.float32(part.tau), part.data.shape) for part in parts]
+        taus = [np.full(part.data.shape, part.tau, dtype=np.float32) for part in parts]
         axis = self.scan.profile.slice_axis(self.scan.grid)
         tau = joined(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
         return replace(self, scan=replace(self.scan, tau=tau))
