@@ -56,11 +56,13 @@ class ModelSettings:
     uncertainty
         Number of samples that a standard deviation of every voxel is estimated from; None
         for no such map.
+    slice_motion
+        Let groups of slices of 2-D scans have poses of their own.
 
     Raises
     ------
     UsageError
-        If a value is outside its range, or goes with another method; the message names it.
+        If a value is outside its range, or two contradict each other; the message names it.
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -72,6 +74,7 @@ class ModelSettings:
     unified_rigid: bool = True
     interleave_correction: bool = False
     uncertainty: int | None = None
+    slice_motion: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
@@ -83,6 +86,10 @@ class ModelSettings:
         if self.max_iter < 1:
             raise UsageError(f"--max-iter must be at least 1, got {self.max_iter}")
         self._check_uncertainty()
+        if self.slice_motion and self.method != "super-resolution":
+            raise UsageError(f"--slice-motion is for super-resolution, not for {self.method}")
+        if self.slice_motion and not self.unified_rigid:
+            raise UsageError("--slice-motion refines poses and --no-unified-rigid forbids it")
 
     def _check_uncertainty(self) -> None:
         if self.uncertainty is None:

@@ -208,6 +208,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
     )
     group.add_argument(
+        "--slice-motion",
+        action="store_true",
+        help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
+        "during a scan",
+    )
+    group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",

@@ -219,7 +219,9 @@ def gradient_across_rows(
         slab_edge(slab, slabs, lattice.shape[0]), slab_edge(slab + 1, slabs, lattice.shape[0])
     ):
         for row in range(rows):
-            pull_line(image, lattice, u, row, samples, row * width)
+            # Between slices that a scan leaves out, nothing is measured.
+            if row % ratio < taps:
+                pull_line(image, lattice, u, row, samples, row * width)
         for k in range(slices):
             clear_row(predicted, k * width, width)
             for tap in range(taps):
@@ -233,7 +235,8 @@ def gradient_across_rows(
                 target = (k * ratio + tap) * width
                 add_scaled_row(samples, target, predicted, k * width, width, weights[tap])
         for row in range(rows):
-            push_line(gradient, lattice, u, row, samples, row * width)
+            if row % ratio < taps:
+                push_line(gradient, lattice, u, row, samples, row * width)
     cost[slab] = total
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from .noise import NoiseEstimate
 from .observation import Observation
 from .pose import displacement, refined_poses
 from .solver import Progress, Solution, solve
+
+if TYPE_CHECKING:
+    from .slice_groups import SliceMotion
 
 logger = logging.getLogger("bids_unires")
 
@@ -51,12 +55,16 @@ class UnifiedSolution:
         contrast has a single scan.
     lam
         Regularisation of each contrast in mm / intensity.
+    motions
+        For each contrast how the slices of each scan moved; None for one that was not taken
+        apart. Empty where that was not asked for.
     """
 
     solution: Solution
     contrasts: tuple[tuple[Observation, ...], ...]
     scales: tuple[tuple[float, ...], ...]
     lam: tuple[float, ...]
+    motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
 
 
 def solve_unified(
@@ -98,7 +106,7 @@ def solve_unified(
     before: tuple[Progress, ...] = ()
     rounds = _MOST_ROUNDS if any(len(scans) > 1 for scans in contrasts) else 0
     for _ in range(rounds):
-        sharpened = _continued(
+        sharpened = continued(
             before,
             on_progress,
             contrasts,
@@ -117,7 +125,7 @@ def solve_unified(
         _say_how_repeats_agree(noise, scales, moved)
         if _largest_change(previous, scales) < _SETTLED_SCALES and moved < _SETTLED_POSES_MM:
             break
-    solution = _continued(
+    solution = continued(
         before, on_progress, contrasts, grid, lam, tolerance, max_iter, images, guide
     )
     return UnifiedSolution(
@@ -162,7 +170,7 @@ def _largest_change(before: list[list[float]], after: list[list[float]]) -> floa
     return float(max(np.abs(old - new) / old for old, new in pairs))
 
 
-def _continued(
+def continued(
     before: tuple[Progress, ...],
     on_progress: Callable[[Progress], None] | None,
     contrasts: Sequence[Sequence[Observation]],

@@ -88,6 +88,7 @@ def calibrated_scales(
             noise,
             place,
             lam,
+            [False] * len(lam),
             move=False,
             tolerance=tolerance,
             max_iter=max_iter,

@@ -35,6 +35,8 @@ from .placement import (
 )
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
+from .slice_groups import SliceMotion, moved
+from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
 from .solver import Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
@@ -105,6 +107,9 @@ class SuperResolution(Reconstruction):
         Whether the tolerance was met, rather than the bound on iterations.
     uncertainty
         Standard deviations of the images; None unless the settings ask for them.
+    slice_motions
+        How the slices of every scan moved, None for those that were not taken apart; empty
+        where that was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -116,6 +121,7 @@ class SuperResolution(Reconstruction):
     objective: tuple[Progress, ...]
     converged: bool
     uncertainty: Uncertainty | None = None
+    slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
 
 
 def super_resolve(
@@ -129,6 +135,7 @@ def super_resolve(
     grid: Grid | None = None,
     start: NDArray[np.float32] | None = None,
     lam: Sequence[float] | None = None,
+    slices: SlicePlans | None = None,
     memory_limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SuperResolution:
@@ -160,6 +167,10 @@ def super_resolve(
     lam
         Regularisation of each contrast in mm / intensity, as an earlier fit found it; that of
         the settings if None.
+    slices
+        For each scan the order of its slices, which ``settings.slice_motion`` then places group
+        by group; or how they moved, which is then taken as given; or None to keep it whole.
+        Without any, the settings decide: `plans_for` unless they leave scans whole.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -187,7 +198,11 @@ def super_resolve(
         _observations(*parts, interleaved=settings.interleave_correction)
         for parts in zip(volumes, modalities, noise, profiles, poses, strict=True)
     ]
+    if slices is None and settings.slice_motion:
+        slices = plans_for(observations, modalities)
     margin = footprint_margin(lattice, observations)
+    if slices is not None:
+        margin += math.ceil(LARGEST_MOTION_MM / float(min(lattice.voxel_size)))
     working = padded(lattice, margin)
     check_memory(working, observations, memory_limit, sampled=settings.uncertainty is not None)
     if grid is not None:
@@ -205,6 +220,7 @@ def super_resolve(
         settings,
         torch_device,
         None if start is None else _with_margin(start, modalities, noise, margin),
+        slices,
         on_progress,
     )
     covered = np.stack([coverage(scans, lattice) for scans in fitted.contrasts])
@@ -226,7 +242,8 @@ def super_resolve(
         lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
-        uncertainty=_uncertainty(fitted, above_air, working, lam, settings, margin, covered),
+        uncertainty=_uncertainty(fitted, above_air, working, fitted.lam, settings, margin, covered),
+        slice_motions=fitted.motions,
     )
 
 
@@ -332,6 +349,7 @@ def _solve_with_room(
     settings: ModelSettings,
     device: torch.device,
     start: Tensor | None,
+    slices: SlicePlans | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
@@ -348,6 +366,7 @@ def _solve_with_room(
             max_iter=settings.max_iter,
             device=where,
             start=start,
+            slices=slices,
             on_progress=on_progress,
         )
 
@@ -507,15 +526,30 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
 def _residuals(
     fitted: UnifiedSolution, noise: Sequence[Sequence[NoiseEstimate]], grid: Grid
 ) -> tuple[tuple[ResidualStatement, ...], ...]:
+    motions = fitted.motions or [[None] * len(scans) for scans in fitted.contrasts]
     return tuple(
         tuple(
-            residual_statement(scan, own, grid, image)
-            for scan, own in zip(scans, estimates, strict=True)
+            residual_statement(scan, own, grid, image, motion)
+            for scan, own, motion in zip(scans, estimates, moved, strict=True)
         )
-        for scans, estimates, image in zip(
-            fitted.contrasts, noise, fitted.solution.images, strict=True
+        for scans, estimates, image, moved in zip(
+            fitted.contrasts, noise, fitted.solution.images, motions, strict=True
         )
     )
+
+
+def _apart(
+    fitted: UnifiedSolution, noise: Sequence[Sequence[NoiseEstimate]]
+) -> tuple[list[list[Observation]], list[list[NoiseEstimate]]]:
+    """Scans, those whose slices moved as one scan for each group, and the noise of each."""
+    if not fitted.motions:
+        return [list(scans) for scans in fitted.contrasts], [list(own) for own in noise]
+    parts = [
+        [(part, own) for scan, own, motion in zip(*of, strict=True) for part in moved(scan, motion)]
+        for of in zip(fitted.contrasts, noise, fitted.motions, strict=True)
+    ]
+    scans = [[part for part, _ in own] for own in parts]
+    return scans, [[estimate for _, estimate in own] for own in parts]
 
 
 def _uncertainty(
@@ -532,10 +566,11 @@ def _uncertainty(
     if samples is None:
         return None
     images = fitted.solution.images
-    sds = standard_deviations(fitted.contrasts, grid, lam, images, samples=samples)
+    scans, estimates_of = _apart(fitted, noise)
+    sds = standard_deviations(scans, grid, lam, images, samples=samples)
     scales = calibrated_scales(
-        fitted.contrasts,
-        noise,
+        scans,
+        estimates_of,
         grid,
         lam,
         images,

@@ -48,13 +48,16 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
         Slice profile of the scan. Points along an axis leave that axis undivided.
     """
     slice_axis = profile.slice_axis(source)
+    every = [profile.every if axis == slice_axis else 1 for axis in range(3)]
+    # Slices are divided as in the stack they come from, so that each is sampled just as there.
+    stack = Grid(source.shape, source.affine @ scaling(1 / np.array(every)))
     ratio, weights = [], []
-    for axis, steps in enumerate(subdivision(target, source)):
+    for axis, steps in enumerate(subdivision(target, stack)):
         shape = profile.through_plane if axis == slice_axis else profile.in_plane
         gap = profile.gap if axis == slice_axis else 0.0
         # Slices that overlap reach beyond their voxel however thin that is.
         blurred = shape not in POINTS and (steps > 1 or gap < 0)
-        ratio.append(steps if blurred else 1)
+        ratio.append(steps * every[axis] if blurred else 1)
         weights.append(profile_weights(shape, (1 - gap) * steps) if blurred else np.ones(1))
     margin = [(len(w) - 1) // 2 for w in weights]
     affine = source.affine @ scaling(1 / np.array(ratio)) @ translation([-m for m in margin])

@@ -89,7 +89,7 @@ def mean_corrected(before: Sequence[Affine], after: Sequence[Affine]) -> list[Af
         their mean.
     """
     motions = [new @ np.linalg.inv(old) for old, new in zip(before, after, strict=True)]
-    correction = np.linalg.inv(_mean_pose(motions))
+    correction = np.linalg.inv(mean_pose(motions))
     return [correction @ pose for pose in after]
 
 
@@ -97,12 +97,12 @@ def _refined_pose(scan: Observation, grid: Grid, image: Tensor) -> Affine:
     """The pose from which an image predicts a scan best, near where it lies."""
     centre = apply_affine(grid.affine, (np.array(grid.shape) - 1) / 2)
     pose = scan.world_pose
-    here = _derivatives(scan, pose, grid, image, centre)
+    here = pose_derivatives(scan, pose, grid, image, centre)
     for _ in range(_MOST_STEPS):
         step = -np.linalg.pinv(here.hessian, rcond=1e-9, hermitian=True) @ here.gradient
         for _ in range(_MOST_HALVINGS):
-            moved = _motion(step, centre) @ pose
-            there = _derivatives(scan, moved, grid, image, centre)
+            moved = motion_about(centre, step) @ pose
+            there = pose_derivatives(scan, moved, grid, image, centre)
             if there.cost < here.cost:
                 break
             step = step / 2
@@ -114,7 +114,7 @@ def _refined_pose(scan: Observation, grid: Grid, image: Tensor) -> Affine:
     return pose
 
 
-def _mean_pose(poses: Sequence[Affine]) -> Affine:
+def mean_pose(poses: Sequence[Affine]) -> Affine:
     """Karcher mean of rigid motions: where their logarithms seen from it add up to 0."""
     mean = np.asarray(poses[0], dtype=np.float64)
     for _ in range(_MEAN_STEPS):
@@ -126,9 +126,22 @@ def _mean_pose(poses: Sequence[Affine]) -> Affine:
     return mean
 
 
-def _derivatives(
+def pose_derivatives(
     scan: Observation, pose: Affine, grid: Grid, image: Tensor, centre: NDArray[np.float64]
 ) -> MotionDerivatives:
+    """How well an image predicts a scan at a pose, and how that changes with the pose.
+
+    Parameters
+    ----------
+    scan
+        The scan; the pose it has itself does not count.
+    pose
+        ``(4, 4)``, scan world mm -> world mm of the image.
+    grid, image
+        The image ``(X, Y, Z)`` float32 and where it lies.
+    centre
+        World mm that rotations leave where it is, ``(3,)``.
+    """
     operator = ForwardOperator(
         grid, scan.grid, pose=pose, profile=scan.profile, interleave=scan.interleave
     )
@@ -146,8 +159,8 @@ def _derivatives(
     )
 
 
-def _motion(step: NDArray[np.float64], centre: NDArray[np.float64]) -> Affine:
-    """Rigid motion by ``(u, w)``, a rotation vector w about ``centre`` and a translation u."""
+def motion_about(centre: NDArray[np.float64], step: NDArray[np.float64]) -> Affine:
+    """Rigid motion by ``(u, w)``, a rotation vector w (rad) about ``centre``, then u (mm)."""
     turn = np.zeros(6)
     # The Lie algebra's own order, sign and scale of the rotation.
     turn[3:] = math.sqrt(2) * np.array([-step[5], step[4], -step[3]])

@@ -45,17 +45,22 @@ class SliceProfile:
         every 5 mm, negative for overlapping slices.
     axis
         Slice axis (0, 1 or 2); None for the axis of the largest voxel size.
+    every
+        The scan has every such slice of a stack: the spacing of the stack's slices, to which
+        ``gap`` refers, is that of the scan divided by this number.
 
     Raises
     ------
     ValueError
-        If a profile is unknown, the gap is not below 1, or there is no such axis.
+        If a profile is unknown, the gap is not below 1, there is no such axis, or ``every`` is
+        not at least 1.
     """
 
     in_plane: Shape1D = "gauss"
     through_plane: Shape1D = "rect"
     gap: float = 0.0
     axis: int | None = None
+    every: int = 1
 
     def __post_init__(self) -> None:
         for name in (self.in_plane, self.through_plane):
@@ -65,6 +70,8 @@ class SliceProfile:
             raise ValueError(f"slice gap must be a fraction below 1, got {self.gap}")
         if self.axis not in (None, 0, 1, 2):
             raise ValueError(f"slice axis must be 0, 1, 2 or None, got {self.axis}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
 
     def slice_axis(self, source: Grid) -> int:
         """The slice axis of a scan on ``source``: the one given, else the one of largest voxels."""

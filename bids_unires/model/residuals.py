@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Grid
-from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .observation import Observation
+from .slice_groups import SliceMotion, predicted
 from .smooth_blocks import MAD_TO_SD
 
 # Of white noise 6 voxels in 100,000 lie beyond.
@@ -69,7 +69,11 @@ class ResidualStatement:
 
 
 def residual_statement(
-    scan: Observation, noise: NoiseEstimate, grid: Grid, image: Tensor
+    scan: Observation,
+    noise: NoiseEstimate,
+    grid: Grid,
+    image: Tensor,
+    motion: SliceMotion | None = None,
 ) -> ResidualStatement:
     """Compare a scan with what the image of its contrast predicts.
 
@@ -81,11 +85,10 @@ def residual_statement(
         Its noise, and what tells head from background.
     grid, image
         The image ``(X, Y, Z)`` float32 and where it lies.
+    motion
+        How the slices of the scan moved; None if they did not.
     """
-    operator = ForwardOperator(
-        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-    )
-    prediction = operator.forward(image).cpu().numpy()
+    prediction = predicted(scan, motion, grid, image)
     threshold = (noise.background_mean + noise.foreground_mean) / 2
     head = ((scan.data > threshold) | (prediction > threshold)) & ~scan.missing
     # What the intensity correction divided by, the noise was divided by too: a few percent.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from .noise import NoiseEstimate
 from .observation import Observation
 from .prior import edge_squares
 from .profile import NEARLY_EQUAL
+from .slice_motion import SlicePlans, solve_with_slice_motion
 from .solver import Progress, Solution
 from .strength import least_risk
 
@@ -64,6 +66,7 @@ def solve_in_tiers(
     max_iter: int,
     device: torch.device,
     start: Tensor | None = None,
+    slices: SlicePlans | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> UnifiedSolution:
     """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
@@ -74,6 +77,9 @@ def solve_in_tiers(
         As for `solve_unified`; ``max_iter`` holds for each group of `tiers`.
     searched
         Of which contrasts ``lam`` is only where the search for it begins, ``(C,)``.
+    slices
+        What is known of the slices of each scan, see `solve_with_slice_motion`; None where
+        scans are not taken apart.
 
     Returns
     -------
@@ -93,7 +99,12 @@ def solve_in_tiers(
             device=device,
             guide=guide,
         )
-        part = solve_unified(
+        solver = (
+            solve_unified
+            if slices is None
+            else partial(solve_with_slice_motion, slices=[slices[c] for c in group])
+        )
+        part = solver(
             own,
             estimates,
             grid,
@@ -143,6 +154,7 @@ def _merged(
     contrasts = [scans for part in found for scans in part.contrasts]
     scales = [own for part in found for own in part.scales]
     lam = [weight for part in found for weight in part.lam]
+    motions = [own for part in found for own in part.motions]
     converged = all(part.solution.converged for part in found)
     return replace(
         found[0],
@@ -150,4 +162,5 @@ def _merged(
         contrasts=tuple(contrasts[place] for place in places),
         scales=tuple(scales[place] for place in places),
         lam=tuple(lam[place] for place in places),
+        motions=tuple(motions[place] for place in places) if motions else (),
     )

@@ -20,6 +20,7 @@ from .limits import memory_limit
 from .placing import Placement, place
 from .provenance import iterations
 from .reporting import write_report
+from .slice_timing import largest_motion, slice_orders
 
 logger = logging.getLogger("bids_unires")
 
@@ -114,6 +115,7 @@ def _reconstruct(
         profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
         poses=placement.poses,
         grid=placement.grid,
+        slices=slice_orders(contrasts) if config.model.slice_motion else None,
         memory_limit=memory_limit(config),
         on_progress=report,
     )
@@ -135,6 +137,7 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
             iterations(result),
         )
+    _say_how_slices_moved(contrasts, result)
     for acquired, statements in zip(contrasts, result.residuals, strict=True):
         for scan, statement in zip(acquired.scans, statements, strict=True):
             logger.info(
@@ -152,6 +155,21 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
                     scan.scan.path.name,
                     "; ".join(statement.deviations),
                 )
+
+
+def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    for acquired, motions in zip(contrasts, result.slice_motions, strict=False):
+        for scan, motion in zip(acquired.scans, motions, strict=True):
+            if motion is None:
+                logger.info("%s: its slices are kept together", scan.scan.path.name)
+                continue
+            logger.info(
+                "%s: %d groups of slices moved by up to %.2f mm (order: %s)",
+                scan.scan.path.name,
+                len(motion.groups),
+                largest_motion(motion, scan.volume.grid),
+                motion.source,
+            )
 
 
 class _WarningCollector(logging.Handler):

@@ -14,6 +14,7 @@ from ..geometry import rigid_parameters
 from ..model import Reconstruction, SuperResolution, Uncertainty
 from .acquired import AcquiredContrast, AcquiredScan
 from .limits import peak_memory
+from .slice_timing import motion_record
 
 
 def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def contrast_provenance(
             "Source": scan.scan.uri,
             **(_fit_of_scan(index, repeat, scan, result)),
             **_pose_of_scan(index, repeat, result),
+            **_slices_of_scan(index, repeat, scan, result),
         }
         for repeat, scan in enumerate(acquired.scans)
     ]
@@ -83,6 +85,16 @@ def _pose_of_scan(index: int, repeat: int, result: Reconstruction) -> Mapping[st
         # Scaled to a template: no rigid motion any more.
         parameters = {}
     return {"Pose": pose.tolist(), **parameters}
+
+
+def _slices_of_scan(
+    index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
+) -> Mapping[str, Any]:
+    if not isinstance(result, SuperResolution) or not result.slice_motions:
+        return {}
+    motion = result.slice_motions[index][repeat]
+    record = None if motion is None else motion_record(motion, acquired.volume.grid)
+    return {"SliceMotion": record}
 
 
 def _fit_of_scan(

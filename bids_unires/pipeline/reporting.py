@@ -19,7 +19,8 @@ from ..dataset.metadata import load_object
 from ..dataset.naming import transform_path
 from ..dataset.scans import ParticipantPlan
 from ..geometry import padded
-from ..model import ForwardOperator, Reconstruction, SuperResolution
+from ..model import Observation, Reconstruction, SuperResolution
+from ..model.slice_groups import SliceMotion, predicted
 from ..report import (
     FitHistory,
     ParticipantReport,
@@ -143,8 +144,11 @@ def _reported(
                 scan.acquisition,
                 transform_path(config.output_dir, plan, scan.scan, space=space),
                 fit,
+                _slice_motion(result, index, repeat),
             )
-            for scan, pose, fit in zip(acquired.scans, result.poses[index], fits, strict=True)
+            for repeat, (scan, pose, fit) in enumerate(
+                zip(acquired.scans, result.poses[index], fits, strict=True)
+            )
         )
         contrast = acquired.contrast
         lam = result.lam[index] if isinstance(result, SuperResolution) else None
@@ -159,6 +163,12 @@ def _standard_deviations(index: int, result: Reconstruction) -> NDArray[np.float
     if not isinstance(result, SuperResolution) or result.uncertainty is None:
         return None
     return np.asarray(result.uncertainty.sds[index])
+
+
+def _slice_motion(result: Reconstruction, index: int, repeat: int) -> SliceMotion | None:
+    if not isinstance(result, SuperResolution) or not result.slice_motions:
+        return None
+    return result.slice_motions[index][repeat]
 
 
 def _fits(
@@ -189,15 +199,16 @@ def _residual_map(
     """Standardised residual of a scan against its image as written; NaN outside of the head."""
     noise = result.noise[index][repeat]
     margin = math.ceil(_MARGIN_MM / float(result.grid.voxel_size.min()))
-    operator = ForwardOperator(
-        padded(result.grid, margin),
-        scan.grid,
-        pose=result.poses[index][repeat],
+    placed = Observation(
+        scan.data,
+        scan.affine,
         profile=result.profiles[index][repeat],
+        pose=result.poses[index][repeat],
         interleave=result.interleaves[index][repeat],
     )
     image = torch.from_numpy(np.pad(result.images[index], margin, mode="edge"))
-    prediction = operator.forward(image).numpy()
+    motion = _slice_motion(result, index, repeat)
+    prediction = predicted(placed, motion, padded(result.grid, margin), image)
     threshold = (noise.background_mean + noise.foreground_mean) / 2
     head = (scan.data > threshold) | (prediction > threshold)
     if len(acquired.scans) > 1 and acquired.contrast.modality == "MR":

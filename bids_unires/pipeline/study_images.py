@@ -35,6 +35,7 @@ from ..errors import BadDataError
 from ..geometry import Affine, Grid
 from ..loading import load_labels, load_volume
 from ..model import Progress, SuperResolution, resample_labels, super_resolve
+from ..model.slice_motion import SlicePlans
 from ..progress import listener
 from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of
@@ -42,6 +43,7 @@ from .cohort import Member
 from .limits import memory_limit
 from .provenance import contrast_provenance, run_provenance
 from .quality import quality_of
+from .slice_timing import motion_from_record
 from .study_placing import member_mask_path
 
 logger = logging.getLogger("bids_unires")
@@ -225,6 +227,8 @@ def _refit(
         coregister=False,
         unified_rigid=False,
         uncertainty=None,
+        # Slices stay where the participant level found them.
+        slice_motion=False,
     )
     config = replace(config, model=model, reset_origin=False)
     contrasts = acquire(plan, config)
@@ -256,6 +260,7 @@ def _refit(
         grid=unit.grid,
         start=start,
         lam=_weights(member),
+        slices=_slice_motions(member, contrasts),
         memory_limit=memory_limit(config),
         on_progress=report,
     )
@@ -268,6 +273,27 @@ def _weights(member: Member) -> list[float] | None:
     found = [about.get("Lambda") if isinstance(about, dict) else None for about in stated]
     usable = [float(w) for w in found if isinstance(w, int | float) and 0 < w < math.inf]
     return usable if len(usable) == len(found) else None
+
+
+def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:
+    """How the participant level found slices to have moved; None if they did not."""
+    found: dict[str, object] = {}
+    for image in member.images:
+        unires = image.metadata.get("UniRes")
+        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
+            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
+                found[scan["Source"]] = scan.get("SliceMotion")
+    motions = [
+        [
+            motion_from_record(
+                found.get(scan.scan.uri),
+                scan.volume.grid.shape[scan.acquisition.slice_axis],
+            )
+            for scan in acquired.scans
+        ]
+        for acquired in contrasts
+    ]
+    return motions if any(motion for own in motions for motion in own) else None
 
 
 class _Writer:

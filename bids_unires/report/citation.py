@@ -298,6 +298,11 @@ def _reconstruction(model: ModelSettings) -> list[str]:
     ]
     if model.unified_rigid:
         sentences.append("Rigid poses of the scans were refined within the fit.")
+    if model.slice_motion:
+        sentences.append(
+            "Groups of slices of 2-D scans had rigid poses of their own where the head had moved "
+            "during a scan."
+        )
     if model.interleave_correction:
         sentences.append(
             "A difference in intensity between odd and even slices was estimated for every scan."

@@ -12,6 +12,7 @@ from ..acquisition import Acquisition
 from ..config import ModelSettings, SpaceSettings
 from ..geometry import Affine, Grid
 from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile
+from ..model.slice_groups import SliceMotion
 from ..volume import Volume
 
 
@@ -61,6 +62,8 @@ class ReportedScan:
         File that the pose was written to.
     fit
         What the fit found out; None where images were interpolated without one.
+    slice_motion
+        How its slices moved; None where they were kept together.
     """
 
     name: str
@@ -69,6 +72,7 @@ class ReportedScan:
     acquisition: Acquisition
     transform: Path
     fit: ScanFit | None
+    slice_motion: SliceMotion | None = None
 
 
 @dataclass(frozen=True, eq=False)

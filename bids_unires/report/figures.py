@@ -19,6 +19,7 @@ from ..model.histogram import grey_level_step, sample_voxels, square_root_histog
 from ..model.rice_mixture import RiceMixture, fit_rice_mixture
 from .content import FitHistory, ReportedScan
 from .motion import Motion
+from .slice_motion import GroupMotion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,6 +161,29 @@ def draw_motions(motions: Sequence[Motion]) -> str:
         legend = axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
         for handle in legend.get_lines():
             handle.set_color(_INK)
+        return _svg(figure)
+
+
+def draw_slice_motions(groups: Sequence[GroupMotion]) -> str:
+    """Shift of every slice of the scans whose slices moved, one chart for each scan.
+
+    Parameters
+    ----------
+    groups
+        Of all those scans, at least one.
+    """
+    scans = sorted({group.scan for group in groups})
+    with _canvas(len(scans), height=2.7) as (figure, axes):
+        for ax, scan in zip(axes, scans, strict=True):
+            ax.axhline(0, color=_FAINT, linewidth=1)
+            own = [group for group in groups if group.scan == scan]
+            slices = [index for group in own for index in group.slices]
+            for k, (marker, axis) in enumerate(zip("os^", "xyz", strict=True)):
+                shifts = [group.motion.shift[k] for group in own for _ in group.slices]
+                colour = PALETTE[k]
+                ax.plot(slices, shifts, marker, markersize=4, color=colour, label=axis)
+            ax.set(xlabel="slice", ylabel="shift (mm)", title=f"Scan {scan + 1}")
+        axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
         return _svg(figure)
 
 

@@ -18,6 +18,7 @@ from .content import ParticipantReport, ReportedContrast
 from .flicker import Flicker, Layer
 from .motion import motion_of
 from .page import DataUrl, render_page, write_bytes
+from .slice_motion import group_motions
 
 RESIDUAL_LIMIT = 4.0
 """Standardised residual that is shown in full colour."""
@@ -55,12 +56,14 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
     stacks = [_Stack(contrast, content, view, folder) for contrast in content.contrasts]
     fitted = [scan for scan in content.scans if scan.fit is not None]
     motions = [motion_of(scan.pose, content.grid) for scan in content.scans]
+    groups = group_motions(content.scans, content.grid)
     charts = {
         "noise": fitted and figures.draw_noise(fitted),
         "residuals": fitted and figures.draw_residuals(fitted),
         "convergence": content.history
         and figures.draw_convergence(content.history, content.model.tolerance),
         "poses": len(motions) > 1 and figures.draw_motions(motions),
+        "slices": groups and figures.draw_slice_motions(groups),
     }
     text = methods_text(content.model, content.space)
     page = render_page(
@@ -84,6 +87,10 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
                 for name, svg in charts.items()
             },
             "motions": motions,
+            "slice_groups": [
+                (group.scan + 1, figures.colour_of(group.scan), content.scans[group.scan], group)
+                for group in groups
+            ],
             "methods": text,
             "references": cited(text),
         },
