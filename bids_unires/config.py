@@ -48,6 +48,8 @@ class ModelSettings:
         Refine the poses of the scans within the fit.
     interleave_correction
         Estimate, for every scan, the ratio of intensity between its odd and even slices.
+    robust
+        Weigh every slice by how well all others predict it, and leave out bad ones.
 
     Raises
     ------
@@ -63,10 +65,15 @@ class ModelSettings:
     method: Method = "super-resolution"
     unified_rigid: bool = True
     interleave_correction: bool = False
+    robust: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
         self._check_voxel_size()
+        if self.robust and self.method == "linear":
+            raise UsageError(
+                "--robust weighs the slices in the fit, and --linear does not fit: drop one of them"
+            )
         if not (math.isfinite(self.reg_scale) and self.reg_scale > 0):
             raise UsageError(f"--reg-scale must be above 0, got {self.reg_scale}")
         if not 0 < self.tolerance < 1:

@@ -197,6 +197,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="correct scans whose odd and even slices differ in brightness",
     )
     group.add_argument(
+        "--robust",
+        action="store_true",
+        help="weigh every slice by how well all other slices predict it, and leave out those that "
+        "went wrong: signal lost, head moved, spikes",
+    )
+    group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",

@@ -34,6 +34,7 @@ from .placement import (
 )
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
+from .slice_weights import Factors, Verdicts, believed, weigh_slices
 from .solver import Progress
 from .tiers import solve_in_tiers, tiers
 
@@ -98,6 +99,8 @@ class SuperResolution(Reconstruction):
         The solver's history; the last entry holds the final value.
     converged
         Whether the tolerance was met, rather than the bound on iterations.
+    slices
+        How far each slice of every scan is believed; None where all are.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -108,6 +111,7 @@ class SuperResolution(Reconstruction):
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
+    slices: Verdicts | None = None
 
 
 def super_resolve(
@@ -171,17 +175,28 @@ def super_resolve(
     poses = starting_poses(volumes, settings) if poses is None else poses
     lattice = individual_space(volumes, poses, settings) if grid is None else grid
     profiles = _profiles(volumes, lattice, settings, profiles)
-    observations = [
-        _observations(*parts, interleaved=settings.interleave_correction)
-        for parts in zip(volumes, modalities, noise, profiles, poses, strict=True)
-    ]
+
+    def observed(trusted: Sequence[Sequence[Volume]]) -> list[list[Observation]]:
+        return [
+            _observations(*parts, interleaved=settings.interleave_correction)
+            for parts in zip(volumes, trusted, modalities, noise, profiles, poses, strict=True)
+        ]
+
+    observations = observed(volumes)
     margin = footprint_margin(lattice, observations)
     working = padded(lattice, margin)
     check_memory(working, observations, memory_limit)
-    if grid is not None:
-        observations = [[within(scan, working) for scan in scans] for scans in observations]
+
+    def weighted(factors: Factors | None) -> list[list[Observation]]:
+        scans = observations if factors is None else observed(believed(volumes, profiles, factors))
+        return _weighted(scans, factors, None if grid is None else working)
+
+    observations = weighted(None)
     lam = regularisation(noise, settings, modalities, tiers(observations, working))
     above_air = [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
+    slices = None
+    if settings.robust:
+        observations, slices = weigh_slices(weighted, above_air, working, lam, torch_device)
     fitted, torch_device = _solve_with_room(
         observations,
         above_air,
@@ -211,6 +226,7 @@ def super_resolve(
         lam=lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
+        slices=slices,
     )
 
 
@@ -372,6 +388,7 @@ def _profiles(
 
 def _observations(
     scans: Sequence[Volume],
+    trusted: Sequence[Volume],
     modality: Modality,
     noise: Sequence[NoiseEstimate],
     profiles: Sequence[SliceProfile],
@@ -379,7 +396,7 @@ def _observations(
     *,
     interleaved: bool,
 ) -> list[Observation]:
-    """Scans of one contrast, brought to common intensities with air at 0."""
+    """Scans of one contrast, brought to common intensities, as the trusted slices have them."""
     if modality == "CT":
         # Hounsfield units are the same in every scan, and in every slice.
         air = np.float32(_air(noise, modality))
@@ -387,7 +404,7 @@ def _observations(
             Observation(scan.data - air, scan.affine, own.tau, profile, pose, zero_is_missing=False)
             for scan, own, profile, pose in zip(scans, noise, profiles, poses, strict=True)
         ]
-    fields = relative_fields(scans, poses, noise)
+    fields = relative_fields(trusted, poses, noise)
     observations = [
         Observation(scan.data / field, scan.affine, own.tau, profile, pose)
         for scan, field, own, profile, pose in zip(
@@ -397,9 +414,23 @@ def _observations(
     if not interleaved:
         return observations
     return [
-        replace(scan, interleave=_interleave(scan, own))
-        for scan, own in zip(observations, noise, strict=True)
+        replace(scan, interleave=_interleave(replace(scan, data=slices.data / field), own))
+        for scan, slices, field, own in zip(observations, trusted, fields, noise, strict=True)
     ]
+
+
+def _weighted(
+    contrasts: Sequence[Sequence[Observation]], factors: Factors | None, grid: Grid | None
+) -> list[list[Observation]]:
+    """Scans with factors on the precision of their slices, and only what lies within a grid."""
+    if factors is not None:
+        contrasts = [
+            [replace(scan, slice_weights=own) for scan, own in zip(*each, strict=True)]
+            for each in zip(contrasts, factors, strict=True)
+        ]
+    if grid is None:
+        return [list(scans) for scans in contrasts]
+    return [[within(scan, grid) for scan in scans] for scans in contrasts]
 
 
 def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
