@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from ..geometry import Grid, inside, padded
 from .forward import ForwardOperator
 from .observation import Observation
 from .profile import NEARLY_EQUAL, Shape1D, SliceProfile
+from .slice_filling import filled
 
 # What surrounds the head in CT, in Hounsfield units.
 AIR_HU = -1000.0
@@ -54,28 +54,12 @@ def linear_images(
         air = _air(scans)
         total = torch.zeros_like(image)
         for scan in scans:
-            above_air, share = _resampled(_filled(scan), air, grid, device)
+            above_air, share = _resampled(filled(scan), air, grid, device)
             image += above_air
             total += share
         # Less than the share of one scan is the border of the data, where the image falls off.
         image.div_(total.clamp_(min=1)).add_(air)
     return images
-
-
-def _filled(scan: Observation) -> Observation:
-    """A scan with slices of weight 0 interpolated linearly from the nearest others."""
-    weights = scan.weight_of_slices
-    known = np.flatnonzero(weights)
-    if len(known) in (0, len(weights)):
-        return scan
-    slices = np.moveaxis(scan.data, scan.slice_axis, 0).copy()
-    for k in np.flatnonzero(weights == 0).tolist():
-        after = int(np.searchsorted(known, k))
-        low, high = known[max(after - 1, 0)], known[min(after, len(known) - 1)]
-        share = np.float32((k - low) / (high - low) if high > low else 0)
-        slices[k] = (1 - share) * slices[low] + share * slices[high]
-    data = np.moveaxis(slices, 0, scan.slice_axis)
-    return replace(scan, data=np.ascontiguousarray(data), slice_weights=None)
 
 
 def _air(scans: Sequence[Observation]) -> float:

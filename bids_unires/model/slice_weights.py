@@ -26,6 +26,7 @@ from .leave_out import LeftOut, left_out
 from .noise import NoiseEstimate
 from .observation import Observation
 from .profile import SliceProfile
+from .slice_filling import filled_and_weighed
 from .smooth_blocks import MAD_TO_SD
 
 logger = logging.getLogger("bids_unires")
@@ -130,7 +131,8 @@ def weigh_slices(
     Returns
     -------
     tuple
-        The scans with the weights found, and the verdict on each.
+        The scans with the weights found, their neighbours standing in for rejected slices;
+        and the verdict on each scan.
     """
     contrasts = observe(None)
     rejected: list[list[tuple[int, ...]]] = [[() for _ in scans] for scans in contrasts]
@@ -148,7 +150,11 @@ def weigh_slices(
         logger.debug("slices rejected in turn %d: %s", turn, rejected)
         if rejected == before:
             break
-    return contrasts, verdicts
+    stood_in = [
+        [filled_and_weighed(scan, _threshold(own)) for scan, own in zip(*each, strict=True)]
+        for each in zip(contrasts, noise, strict=True)
+    ]
+    return stood_in, verdicts
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +278,7 @@ def _verdict(
     settled: bool,
 ) -> SliceVerdict:
     """Judge the slices of a scan, one bad one of several neighbours at a time until settled."""
-    compared = compare(parts, (noise.background_mean + noise.foreground_mean) / 2)
+    compared = compare(parts, _threshold(noise))
     believed = np.ones(len(compared.features), dtype=bool)
     believed[list(rejected)] = False
     off = deviations(compared, believed)
@@ -280,6 +286,11 @@ def _verdict(
     if not settled:
         weights = _worst_first(weights, believed)
     return SliceVerdict(scan.slice_axis, weights, off)
+
+
+def _threshold(noise: NoiseEstimate) -> float:
+    """Intensity above which a voxel belongs to the head."""
+    return (noise.background_mean + noise.foreground_mean) / 2
 
 
 def _without_rejected(
