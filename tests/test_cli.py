@@ -86,6 +86,7 @@ def test_every_spelling_sets_its_field_and_no_other(
         ("unified_rigid", "--no-unified-rigid", "", False),
         ("unified_rigid", "--unified-rigid", "", True),
         ("interleave_correction", "--interleave-correction --scale", "", True),
+        ("robust", "--robust", "", True),
     ],
 )
 def test_model_options(field: str, spellings: str, values: str, wanted: object) -> None:

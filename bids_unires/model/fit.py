@@ -34,6 +34,7 @@ from .placement import (
 )
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
+from .slice_filling import measured_only
 from .slice_weights import Factors, Verdicts, believed, weigh_slices
 from .solver import Progress
 from .tiers import solve_in_tiers, tiers
@@ -507,7 +508,7 @@ def _residuals(
 ) -> tuple[tuple[ResidualStatement, ...], ...]:
     return tuple(
         tuple(
-            residual_statement(scan, own, grid, image)
+            residual_statement(measured_only(scan), own, grid, image)
             for scan, own in zip(scans, estimates, strict=True)
         )
         for scans, estimates, image in zip(

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ..geometry import Grid, scaling, translation
 from .forward import ForwardOperator
-from .linear import linear_images
 from .observation import Observation
 from .profile import POINTS, SliceProfile, profile_for_voxels
+from .slice_filling import filled_and_weighed
 from .solver import solve
 
 FOLDS = 3
@@ -63,6 +63,7 @@ def left_out(
     contrasts: Sequence[Sequence[Observation]],
     grid: Grid,
     lam: Sequence[float],
+    thresholds: Sequence[Sequence[float]],
     device: torch.device,
 ) -> list[list[LeftOut]]:
     """Predict every slice of every scan by images fitted without it.
@@ -76,6 +77,8 @@ def left_out(
         Grid of the wanted images; the fits take coarser voxels.
     lam
         Regularisation of each contrast in mm / intensity.
+    thresholds
+        Of each scan, the intensity above which a voxel belongs to the head.
     device
         Where to work.
     """
@@ -86,7 +89,13 @@ def left_out(
     predicted = [[np.zeros(scan.data.shape, np.float32) for scan, _ in own] for own in binned]
     for fold in range(FOLDS):
         images = solve(
-            [[_without(scan, fold) for scan, _ in scans] for scans in binned],
+            [
+                [
+                    filled_and_weighed(_without(scan, fold), own)
+                    for (scan, _), own in zip(*each, strict=True)
+                ]
+                for each in zip(binned, thresholds, strict=True)
+            ],
             coarse,
             [volume * own for own in lam],
             tolerance=_TOLERANCE,

@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from .observation import Observation
 
+REJECTED = 0.4
+"""A slice that weighs less is left out altogether: where no other stack shows the same
+place, the images would follow it however little it weighs."""
+
 _POINTS = 4
-_LEAST_WEIGHT = 1e-4
+# What stands in for a slice never weighs as much as one that was measured.
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-4, 0.2
 
 
 def filled(scan: Observation) -> Observation:
@@ -64,8 +69,16 @@ def filled_and_weighed(scan: Observation, threshold: float) -> Observation:
     ratios = [ratio for ratio in ratios if np.isfinite(ratio)]
     if not ratios:
         return scan
-    weight = max(1 / (1 + float(np.median(ratios))), _LEAST_WEIGHT)
+    weight = np.clip(1 / (1 + float(np.median(ratios))), _LEAST_WEIGHT, _MOST_WEIGHT)
     return replace(filled(scan), slice_weights=np.where(weights == 0, weight, weights))
+
+
+def measured_only(scan: Observation) -> Observation:
+    """A scan in which slices that others stand in for are missing."""
+    if scan.slice_weights is None:
+        return scan
+    weights = np.where(scan.slice_weights < REJECTED, 0.0, scan.slice_weights)
+    return replace(scan, slice_weights=weights)
 
 
 def _even_slices(scan: Observation) -> NDArray[np.float32]:
@@ -77,7 +90,7 @@ def _even_slices(scan: Observation) -> NDArray[np.float32]:
 
 def _evenness(scan: Observation) -> NDArray[np.float32]:
     sign = 1 - 2 * (np.arange(scan.data.shape[scan.slice_axis]) % 2)
-    return np.exp(scan.interleave * sign).astype(np.float32)
+    return np.asarray(np.exp(scan.interleave * sign), dtype=np.float32)
 
 
 def _interpolated(

@@ -26,17 +26,13 @@ from .leave_out import LeftOut, left_out
 from .noise import NoiseEstimate
 from .observation import Observation
 from .profile import SliceProfile
-from .slice_filling import filled_and_weighed
+from .slice_filling import REJECTED, filled_and_weighed
 from .smooth_blocks import MAD_TO_SD
 
 logger = logging.getLogger("bids_unires")
 
 DEGREES_OF_FREEDOM = 4.0
 """Of the t distribution: few enough for heavy tails."""
-
-REJECTED = 0.25
-"""A slice that weighs less is left out altogether: where no other stack shows the same
-place, the images would follow it however little it weighs."""
 
 FEATURES = ("brightness", "shift", "shift", "residual", "detail", "stripes")
 """What a slice is judged by: logarithm of its factor on the prediction; shift (mm) along both
@@ -88,6 +84,11 @@ class SliceVerdict:
         return tuple(FEATURES[int(np.abs(self.deviations[k]).argmax())] for k in self.rejected)
 
     @property
+    def lowest_kept(self) -> float:
+        """The lowest weight of all slices that were not rejected; 1 if there is none."""
+        return float(self.weights[self.weights >= REJECTED].min(initial=1.0))
+
+    @property
     def factors(self) -> NDArray[np.float64]:
         """``(K,)``, factor on the precision of each slice: its weight, or 0 where rejected."""
         return np.where(self.weights < REJECTED, 0.0, self.weights)
@@ -115,7 +116,7 @@ def weigh_slices(
     grid: Grid,
     lam: Sequence[float],
     device: torch.device,
-) -> tuple[Sequence[Sequence[Observation]], Verdicts]:
+) -> tuple[list[list[Observation]], Verdicts]:
     """Find the weights of all slices in turn with the predictions of what is left.
 
     Parameters
@@ -135,9 +136,10 @@ def weigh_slices(
         and the verdict on each scan.
     """
     contrasts = observe(None)
+    thresholds = [[_threshold(own) for own in scans] for scans in noise]
     rejected: list[list[tuple[int, ...]]] = [[() for _ in scans] for scans in contrasts]
     for turn in range(1, _MOST_PASSES + 1):
-        compared = left_out(contrasts, grid, lam, device)
+        compared = left_out(contrasts, grid, lam, thresholds, device)
         verdicts = tuple(
             tuple(
                 _verdict(scan, parts, own, before, settled=turn == _MOST_PASSES)
@@ -251,7 +253,7 @@ def deviations(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.
         scale = np.maximum(np.maximum(local, overall), _FLOORS)
         # A slice that nothing explains is bad; unless its neighbours are not explained either.
         share = min(unexplained[k], unexplained[near].max(), _MOST_UNEXPLAINED)
-        result[k] = off[k] * (1 - share) / scale
+        result[k] = off[k] * (1 - share) ** 2 / scale
     return result
 
 
@@ -303,9 +305,7 @@ def _without_rejected(
     return replace(volume, data=data)
 
 
-def _worst_first(
-    weights: NDArray[np.float64], believed: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Spare bad slices beside a worse one, which may be all that is wrong with them."""
     result = weights.copy()
     for k in np.flatnonzero((weights < REJECTED) & believed).tolist():
@@ -321,9 +321,7 @@ def _neighbours(k: int, reference: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.concatenate([below[-_NEIGHBOURS:], above[:_NEIGHBOURS]])
 
 
-def _slopes(
-    image: NDArray[np.float32], spacing: tuple[float, float]
-) -> list[NDArray[np.float32]]:
+def _slopes(image: NDArray[np.float32], spacing: tuple[float, float]) -> list[NDArray[np.float32]]:
     """Derivatives of a slice along both of its axes, per mm."""
     return [
         np.gradient(image, step, axis=axis) if image.shape[axis] > 1 else np.zeros_like(image)

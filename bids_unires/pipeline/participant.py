@@ -135,6 +135,7 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
             iterations(result),
         )
+    say_which_slices(contrasts, result)
     for acquired, statements in zip(contrasts, result.residuals, strict=True):
         for scan, statement in zip(acquired.scans, statements, strict=True):
             logger.info(
@@ -151,6 +152,27 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
                     "%s is not explained down to its noise: %s",
                     scan.scan.path.name,
                     "; ".join(statement.deviations),
+                )
+
+
+def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log the slices that a robust fit left out."""
+    if result.slices is None:
+        return
+    for acquired, verdicts in zip(contrasts, result.slices, strict=True):
+        for scan, verdict in zip(acquired.scans, verdicts, strict=True):
+            if verdict.rejected:
+                logger.warning(
+                    "%s: left out %d of %d slices, which the others contradict (counted from 0 "
+                    "along %s): %s",
+                    scan.scan.path.name,
+                    len(verdict.rejected),
+                    len(verdict.weights),
+                    "ijk"[verdict.axis],
+                    ", ".join(
+                        f"{k} ({reason})"
+                        for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
+                    ),
                 )
 
 

@@ -165,6 +165,7 @@ def _fits(
             result.scales[index][repeat],
             result.residuals[index][repeat],
             _residual_map(scan.volume, acquired, index, repeat, result),
+            None if result.slices is None else result.slices[index][repeat],
         )
         for repeat, scan in enumerate(acquired.scans)
     ]

@@ -39,6 +39,7 @@ from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .cohort import Member
 from .limits import memory_limit
+from .participant import say_which_slices
 from .provenance import contrast_provenance, run_provenance
 from .quality import quality_of
 from .study_placing import member_mask_path
@@ -256,6 +257,7 @@ def _refit(
         memory_limit=memory_limit(config),
         on_progress=report,
     )
+    say_which_slices(contrasts, result)
     return plan, config, contrasts, result
 
 
