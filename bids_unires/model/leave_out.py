@@ -19,7 +19,7 @@ from ..geometry import Grid, scaling, translation
 from .forward import ForwardOperator
 from .observation import Observation
 from .profile import POINTS, SliceProfile, profile_for_voxels
-from .slice_filling import filled_and_weighed
+from .slice_filling import stood_in
 from .solver import solve
 
 FOLDS = 3
@@ -90,11 +90,8 @@ def left_out(
     for fold in range(FOLDS):
         images = solve(
             [
-                [
-                    filled_and_weighed(_without(scan, fold), own)
-                    for (scan, _), own in zip(*each, strict=True)
-                ]
-                for each in zip(binned, thresholds, strict=True)
+                stood_in([_without(scan, fold) for scan, _ in scans], own)
+                for scans, own in zip(binned, thresholds, strict=True)
             ],
             coarse,
             [volume * own for own in lam],

@@ -7,6 +7,7 @@ the slices that are there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,16 @@ def filled_and_weighed(scan: Observation, threshold: float) -> Observation:
         return scan
     weight = np.clip(1 / (1 + float(np.median(ratios))), _LEAST_WEIGHT, _MOST_WEIGHT)
     return replace(filled(scan), slice_weights=np.where(weights == 0, weight, weights))
+
+
+def stood_in(scans: Sequence[Observation], thresholds: Sequence[float]) -> list[Observation]:
+    """Let neighbours stand in for slices of weight 0 where a contrast has a single scan.
+
+    Of repeats the others show the place, and better than an interpolation.
+    """
+    if len(scans) > 1:
+        return list(scans)
+    return [filled_and_weighed(*pair) for pair in zip(scans, thresholds, strict=True)]
 
 
 def measured_only(scan: Observation) -> Observation:

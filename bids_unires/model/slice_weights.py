@@ -26,7 +26,7 @@ from .leave_out import LeftOut, left_out
 from .noise import NoiseEstimate
 from .observation import Observation
 from .profile import SliceProfile
-from .slice_filling import REJECTED, filled_and_weighed
+from .slice_filling import REJECTED, stood_in
 from .smooth_blocks import MAD_TO_SD
 
 logger = logging.getLogger("bids_unires")
@@ -152,11 +152,7 @@ def weigh_slices(
         logger.debug("slices rejected in turn %d: %s", turn, rejected)
         if rejected == before:
             break
-    stood_in = [
-        [filled_and_weighed(scan, _threshold(own)) for scan, own in zip(*each, strict=True)]
-        for each in zip(contrasts, noise, strict=True)
-    ]
-    return stood_in, verdicts
+    return [stood_in(*each) for each in zip(contrasts, thresholds, strict=True)], verdicts
 
 
 @dataclass(frozen=True, eq=False)
