@@ -25,7 +25,8 @@ def linear_images(
 
     A scan with smaller voxels than those of the grid is averaged over each of these, so that
     nothing is folded. Between the centres and the outer faces of its outermost voxels
-    a scan keeps their values. Slices of weight 0 are filled from their neighbours.
+    a scan keeps their values. Slices of weight 0 are filled from other repeats, or
+    else from their neighbours.
 
     Parameters
     ----------
@@ -53,8 +54,9 @@ def linear_images(
     for image, scans in zip(images, contrasts, strict=True):
         air = _air(scans)
         total = torch.zeros_like(image)
-        for scan in scans:
-            above_air, share = _resampled(filled(scan), air, grid, device)
+        # Of repeats the others show the place of a slice that was left out.
+        for scan in scans if len(scans) > 1 else map(filled, scans):
+            above_air, share = _resampled(scan, air, grid, device)
             image += above_air
             total += share
         # Less than the share of one scan is the border of the data, where the image falls off.

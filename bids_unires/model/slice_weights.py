@@ -49,6 +49,7 @@ _FEWEST_VOXELS = 50
 _MOST_UNEXPLAINED = 0.9
 # A slice is compared with so many on either side, and a stack needs as many as both together.
 _NEIGHBOURS = 4
+_EXTRAPOLATED = 0.5
 # A bad slice spoils the prediction of those next to it: the worst is judged first.
 _REACH = 2
 _MOST_PASSES = 4
@@ -250,6 +251,9 @@ def deviations(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.
         # A slice that nothing explains is bad; unless its neighbours are not explained either.
         share = min(unexplained[k], unexplained[near].max(), _MOST_UNEXPLAINED)
         result[k] = off[k] * (1 - share) ** 2 / scale
+        # Trends are extrapolated to the ends of a stack, not interpolated.
+        if min(np.count_nonzero(near < k), np.count_nonzero(near > k)) < _NEIGHBOURS // 2:
+            result[k] *= _EXTRAPOLATED
     return result
 
 
