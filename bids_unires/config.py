@@ -58,6 +58,8 @@ class ModelSettings:
         for no such map.
     slice_motion
         Let groups of slices of 2-D scans have poses of their own.
+    robust
+        Weigh every slice by how well all others predict it, and leave out bad ones.
 
     Raises
     ------
@@ -75,12 +77,17 @@ class ModelSettings:
     interleave_correction: bool = False
     uncertainty: int | None = None
     slice_motion: bool = False
+    robust: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
         self._check_voxel_size()
         if self.reg_scale != "auto" and not _is_positive(self.reg_scale):
             raise UsageError(f"--reg-scale must be above 0 or 'auto', got {self.reg_scale!r}")
+        if self.robust and self.method == "linear":
+            raise UsageError(
+                "--robust weighs the slices in the fit, and --linear does not fit: drop one of them"
+            )
         if not 0 < self.tolerance < 1:
             raise UsageError(f"--tolerance must lie between 0 and 1, got {self.tolerance}")
         if self.max_iter < 1:

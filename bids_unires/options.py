@@ -214,6 +214,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "during a scan",
     )
     group.add_argument(
+        "--robust",
+        action="store_true",
+        help="weigh every slice by how well all other slices predict it, and leave out those that "
+        "went wrong: signal lost, head moved, spikes",
+    )
+    group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",

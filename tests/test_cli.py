@@ -87,6 +87,7 @@ def test_every_spelling_sets_its_field_and_no_other(
         ("unified_rigid", "--unified-rigid", "", True),
         ("interleave_correction", "--interleave-correction --scale", "", True),
         ("slice_motion", "--slice-motion", "", True),
+        ("robust", "--robust", "", True),
     ],
 )
 def test_model_options(field: str, spellings: str, values: str, wanted: object) -> None:

@@ -10,6 +10,7 @@ from .objective import Objective, ObjectiveValue
 from .observation import Observation
 from .profile import SliceProfile
 from .residuals import ResidualStatement
+from .slice_weights import SliceVerdict
 from .solver import Progress, Solution, solve
 from .uncertainty import Uncertainty
 
@@ -25,6 +26,7 @@ __all__ = [
     "Reconstruction",
     "ResidualStatement",
     "SliceProfile",
+    "SliceVerdict",
     "Solution",
     "SuperResolution",
     "Uncertainty",

@@ -21,6 +21,7 @@ from ..geometry import Grid
 from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .observation import Observation
+from .slice_filling import measured_only
 from .smooth_blocks import MAD_TO_SD
 
 # Degrees of freedom: few enough for heavy tails.
@@ -138,5 +139,7 @@ def _disagreement(
         residuals.append(prediction - np.nan_to_num(scan.data))
         # Signal that only one of the two shows is disagreement too.
         threshold = (estimate.background_mean + estimate.foreground_mean) / 2
-        heads.append(((scan.data > threshold) | (prediction > threshold)) & ~scan.missing)
+        heads.append(
+            ((scan.data > threshold) | (prediction > threshold)) & ~measured_only(scan).missing
+        )
     return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])

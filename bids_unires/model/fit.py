@@ -35,8 +35,10 @@ from .placement import (
 )
 from .profile import SliceProfile, profile_for_voxels
 from .residuals import ResidualStatement, residual_statement
+from .slice_filling import measured_only
 from .slice_groups import SliceMotion, moved
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
+from .slice_weights import Factors, Verdicts, believed, weigh_slices
 from .solver import Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
@@ -110,6 +112,8 @@ class SuperResolution(Reconstruction):
     slice_motions
         How the slices of every scan moved, None for those that were not taken apart; empty
         where that was not asked for.
+    slice_verdicts
+        How far each slice of every scan is believed; None where all are.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -122,6 +126,7 @@ class SuperResolution(Reconstruction):
     converged: bool
     uncertainty: Uncertainty | None = None
     slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
+    slice_verdicts: Verdicts | None = None
 
 
 def super_resolve(
@@ -194,10 +199,14 @@ def super_resolve(
     poses = starting_poses(volumes, settings) if poses is None else poses
     lattice = individual_space(volumes, poses, settings) if grid is None else grid
     profiles = _profiles(volumes, lattice, settings, profiles)
-    observations = [
-        _observations(*parts, interleaved=settings.interleave_correction)
-        for parts in zip(volumes, modalities, noise, profiles, poses, strict=True)
-    ]
+
+    def observed(trusted: Sequence[Sequence[Volume]]) -> list[list[Observation]]:
+        return [
+            _observations(*parts, interleaved=settings.interleave_correction)
+            for parts in zip(volumes, trusted, modalities, noise, profiles, poses, strict=True)
+        ]
+
+    observations = observed(volumes)
     if slices is None and settings.slice_motion:
         slices = plans_for(observations, modalities)
     margin = footprint_margin(lattice, observations)
@@ -205,12 +214,19 @@ def super_resolve(
         margin += math.ceil(LARGEST_MOTION_MM / float(min(lattice.voxel_size)))
     working = padded(lattice, margin)
     check_memory(working, observations, memory_limit, sampled=settings.uncertainty is not None)
-    if grid is not None:
-        observations = [[within(scan, working) for scan in scans] for scans in observations]
+
+    def weighted(factors: Factors | None) -> list[list[Observation]]:
+        scans = observations if factors is None else observed(believed(volumes, profiles, factors))
+        return _weighted(scans, factors, None if grid is None else working)
+
+    observations = weighted(None)
     searched = [lam is None and _is_searched(settings, modality) for modality in modalities]
     if lam is None:
         lam = regularisation(noise, settings, modalities, tiers(observations, working))
     above_air = [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
+    verdicts = None
+    if settings.robust:
+        observations, verdicts = weigh_slices(weighted, above_air, working, lam, torch_device)
     fitted, torch_device = _solve_with_room(
         observations,
         above_air,
@@ -244,6 +260,7 @@ def super_resolve(
         converged=fitted.solution.converged,
         uncertainty=_uncertainty(fitted, above_air, working, fitted.lam, settings, margin, covered),
         slice_motions=fitted.motions,
+        slice_verdicts=verdicts,
     )
 
 
@@ -424,6 +441,7 @@ def _profiles(
 
 def _observations(
     scans: Sequence[Volume],
+    trusted: Sequence[Volume],
     modality: Modality,
     noise: Sequence[NoiseEstimate],
     profiles: Sequence[SliceProfile],
@@ -431,7 +449,7 @@ def _observations(
     *,
     interleaved: bool,
 ) -> list[Observation]:
-    """Scans of one contrast, brought to common intensities with air at 0."""
+    """Scans of one contrast, brought to common intensities, as the trusted slices have them."""
     if modality == "CT":
         # Hounsfield units are the same in every scan, and in every slice.
         air = np.float32(_air(noise, modality))
@@ -439,7 +457,7 @@ def _observations(
             Observation(scan.data - air, scan.affine, own.tau, profile, pose, zero_is_missing=False)
             for scan, own, profile, pose in zip(scans, noise, profiles, poses, strict=True)
         ]
-    fields = relative_fields(scans, poses, noise)
+    fields = relative_fields(trusted, poses, noise)
     observations = [
         Observation(scan.data / field, scan.affine, own.tau, profile, pose)
         for scan, field, own, profile, pose in zip(
@@ -449,9 +467,23 @@ def _observations(
     if not interleaved:
         return observations
     return [
-        replace(scan, interleave=_interleave(scan, own))
-        for scan, own in zip(observations, noise, strict=True)
+        replace(scan, interleave=_interleave(replace(scan, data=slices.data / field), own))
+        for scan, slices, field, own in zip(observations, trusted, fields, noise, strict=True)
     ]
+
+
+def _weighted(
+    contrasts: Sequence[Sequence[Observation]], factors: Factors | None, grid: Grid | None
+) -> list[list[Observation]]:
+    """Scans with factors on the precision of their slices, and only what lies within a grid."""
+    if factors is not None:
+        contrasts = [
+            [replace(scan, slice_weights=own) for scan, own in zip(*each, strict=True)]
+            for each in zip(contrasts, factors, strict=True)
+        ]
+    if grid is None:
+        return [list(scans) for scans in contrasts]
+    return [[within(scan, grid) for scan in scans] for scans in contrasts]
 
 
 def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
@@ -529,7 +561,7 @@ def _residuals(
     motions = fitted.motions or [[None] * len(scans) for scans in fitted.contrasts]
     return tuple(
         tuple(
-            residual_statement(scan, own, grid, image, motion)
+            residual_statement(measured_only(scan), own, grid, image, motion)
             for scan, own, motion in zip(scans, estimates, moved, strict=True)
         )
         for scans, estimates, image, moved in zip(

@@ -33,6 +33,7 @@ _SMOOTHINGS = 3
 _PRIOR_SHARE = 0.1
 # Overlapping head, in field voxels, that a comparison needs (about 13 ml).
 _FEWEST_VOXELS = 200
+_LEAST_KNOWN = 0.5
 
 
 def relative_fields(
@@ -94,7 +95,13 @@ def _on(grid: Grid, scan_grid: Grid, scan: Volume) -> Tensor:
     """A scan's intensities averaged over the voxels of a coarser grid."""
     data = torch.as_tensor(np.nan_to_num(scan.data, posinf=0.0, neginf=0.0))
     into_scan = ForwardOperator(scan_grid, grid, profile=SliceProfile("rect", "rect"))
-    return into_scan.forward(data)
+    mean = into_scan.forward(data)
+    known = torch.as_tensor(np.isfinite(scan.data))
+    if bool(known.all()):
+        return mean
+    # Beside slices that were left out, of what there is.
+    share = into_scan.forward(known.float()) / into_scan.forward(torch.ones_like(data)).clamp(1e-6)
+    return torch.where(share > _LEAST_KNOWN, mean / share, 0.0)
 
 
 def _field_on(scan_grid: Grid, grid: Grid, logarithm: Tensor) -> NDArray[np.float32]:

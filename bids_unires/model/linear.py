@@ -12,6 +12,7 @@ from ..geometry import Grid, inside, padded
 from .forward import ForwardOperator
 from .observation import Observation
 from .profile import NEARLY_EQUAL, Shape1D, SliceProfile
+from .slice_filling import filled
 
 # What surrounds the head in CT, in Hounsfield units.
 AIR_HU = -1000.0
@@ -24,7 +25,8 @@ def linear_images(
 
     A scan with smaller voxels than those of the grid is averaged over each of these, so that
     nothing is folded. Between the centres and the outer faces of its outermost voxels
-    a scan keeps their values.
+    a scan keeps their values. Slices of weight 0 are filled from other repeats, or
+    else from their neighbours.
 
     Parameters
     ----------
@@ -52,7 +54,8 @@ def linear_images(
     for image, scans in zip(images, contrasts, strict=True):
         air = _air(scans)
         total = torch.zeros_like(image)
-        for scan in scans:
+        # Of repeats the others show the place of a slice that was left out.
+        for scan in scans if len(scans) > 1 else map(filled, scans):
             above_air, share = _resampled(scan, air, grid, device)
             image += above_air
             total += share

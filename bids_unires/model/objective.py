@@ -123,5 +123,6 @@ def weighted_data(scan: Observation, device: torch.device) -> tuple[Tensor, Tens
     """Intensities of a scan and the precision of each voxel, both 0 where it is missing."""
     data = torch.as_tensor(np.array(scan.data, dtype=np.float32), device=device)
     missing = torch.as_tensor(scan.missing, device=device)
-    tau = torch.as_tensor(scan.tau, dtype=torch.float32, device=device)
+    precision = scan.tau if scan.slice_weights is None else scan.tau * scan.slice_factor
+    tau = torch.as_tensor(precision, dtype=torch.float32, device=device)
     return torch.where(missing, 0.0, data), torch.where(missing, 0.0, tau)

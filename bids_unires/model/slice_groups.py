@@ -149,6 +149,7 @@ def part_of(scan: Observation, group: Group) -> Observation:
         data=data,
         affine=scan.affine @ translation(start) @ scaling(spacing),
         tau=tau,
+        slice_weights=None if scan.slice_weights is None else scan.slice_weights[taken],
         profile=replace(scan.profile, axis=axis, every=scan.profile.every * step),
     )
 

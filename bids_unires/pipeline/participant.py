@@ -138,6 +138,7 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
             iterations(result),
         )
     _say_how_slices_moved(contrasts, result)
+    say_which_slices(contrasts, result)
     for acquired, statements in zip(contrasts, result.residuals, strict=True):
         for scan, statement in zip(acquired.scans, statements, strict=True):
             logger.info(
@@ -170,6 +171,27 @@ def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperRe
                 largest_motion(motion, scan.volume.grid),
                 motion.source,
             )
+
+
+def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log the slices that a robust fit left out."""
+    if result.slice_verdicts is None:
+        return
+    for acquired, verdicts in zip(contrasts, result.slice_verdicts, strict=True):
+        for scan, verdict in zip(acquired.scans, verdicts, strict=True):
+            if verdict.rejected:
+                logger.warning(
+                    "%s: left out %d of %d slices, which the others contradict (counted from 0 "
+                    "along %s): %s",
+                    scan.scan.path.name,
+                    len(verdict.rejected),
+                    len(verdict.weights),
+                    "ijk"[verdict.axis],
+                    ", ".join(
+                        f"{k} ({reason})"
+                        for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
+                    ),
+                )
 
 
 class _WarningCollector(logging.Handler):

@@ -184,6 +184,7 @@ def _fits(
             result.scales[index][repeat],
             result.residuals[index][repeat],
             _residual_map(scan.volume, acquired, index, repeat, result),
+            None if result.slice_verdicts is None else result.slice_verdicts[index][repeat],
         )
         for repeat, scan in enumerate(acquired.scans)
     ]

@@ -41,6 +41,7 @@ from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .cohort import Member
 from .limits import memory_limit
+from .participant import say_which_slices
 from .provenance import contrast_provenance, run_provenance
 from .quality import quality_of
 from .slice_timing import motion_from_record
@@ -264,6 +265,7 @@ def _refit(
         memory_limit=memory_limit(config),
         on_progress=report,
     )
+    say_which_slices(contrasts, result)
     return plan, config, contrasts, result
 
 

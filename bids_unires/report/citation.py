@@ -307,6 +307,11 @@ def _reconstruction(model: ModelSettings) -> list[str]:
         sentences.append(
             "A difference in intensity between odd and even slices was estimated for every scan."
         )
+    if model.robust:
+        sentences.append(
+            "Every slice was compared with its prediction from all other slices, and weighted by a "
+            "Student-t model of the differences; slices of low weight were left out."
+        )
     sentences.append(
         "The objective was minimised by a majorise-minimise memory-gradient method "
         f"[@chouzenoux2011], to a relative tolerance of {_power(model.tolerance)}."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..acquisition import Acquisition
 from ..config import ModelSettings, SpaceSettings
 from ..geometry import Affine, Grid
-from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile
+from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile, SliceVerdict
 from ..model.slice_groups import SliceMotion
 from ..volume import Volume
 
@@ -34,6 +34,8 @@ class ScanFit:
         Statistics of what the image leaves unexplained.
     residual_map
         The standardised residual itself, on the grid of the scan; NaN outside of the head.
+    slices
+        How far each of its slices is believed; None where the fit was not robust.
     """
 
     noise: NoiseEstimate
@@ -42,6 +44,7 @@ class ScanFit:
     scale: float
     residual: ResidualStatement
     residual_map: Volume
+    slices: SliceVerdict | None = None
 
 
 @dataclass(frozen=True, eq=False)
