@@ -174,7 +174,8 @@ def _cut(scan: Observation) -> Observation:
     x, y, z = box
     tau = scan.tau[x, y, z] if isinstance(scan.tau, np.ndarray) else scan.tau
     affine = scan.affine @ translation([part.start for part in box])
-    return replace(scan, data=scan.data[x, y, z], affine=affine, tau=tau)
+    weights = None if scan.slice_weights is None else scan.slice_weights[box[scan.slice_axis]]
+    return replace(scan, data=scan.data[x, y, z], affine=affine, tau=tau, slice_weights=weights)
 
 
 def _inside(
