@@ -36,8 +36,11 @@ from .solver import solve
 
 logger = logging.getLogger("bids_unires")
 
-# Weight of the prior times the standard deviation of the noise, in mm.
-_WEIGHT_TIMES_NOISE = 0.25
+# Strength (as of `ModelSettings.reg_scale`) at a noise as large as the contrast of the head, and
+# the power of their ratio by which it grows for less: a line through the best strengths of
+# simulated heads, scans of one or several stacks and contrasts, and noise of 1 to 5 %.
+_STRENGTH_IN_NOISE = 0.046
+_POWER = -1.4
 # Furthest that the risk may lead away from that, in factors of two.
 _MOST_OCTAVES = 3
 # The least risk counts for so much, and the weight by the noise for the rest: the risk is that
@@ -76,9 +79,12 @@ def weight_by_noise(noise: Sequence[NoiseEstimate]) -> float:
     """Weight of the prior for one contrast in mm / intensity, from the noise of its scans.
 
     Denoising at a noise sd of s thresholds at a multiple of s; measured against a data term
-    of precision 1 / s^2 that is a weight in inverse proportion to s.
+    of precision 1 / s^2 that is a weight in inverse proportion to s. The best weights fall
+    somewhat faster.
     """
-    return _WEIGHT_TIMES_NOISE / math.sqrt(np.mean([scan.noise_sd**2 for scan in noise]))
+    noise_sd = math.sqrt(np.mean([scan.noise_sd**2 for scan in noise]))
+    contrast = float(np.mean([scan.contrast for scan in noise]))
+    return _STRENGTH_IN_NOISE * (noise_sd / contrast) ** _POWER / contrast
 
 
 def least_risk(

@@ -29,7 +29,12 @@ def main() -> None:
     parser.add_argument(
         "--strengths",
         action="store_true",
-        help="compare fixed strengths of the prior with the chosen one, in the middle of the head",
+        help="compare fixed strengths of the prior with the chosen one",
+    )
+    parser.add_argument(
+        "--middle",
+        action="store_true",
+        help="only a box in the middle of the head, which takes a tenth of the time",
     )
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -42,7 +47,7 @@ def main() -> None:
             continue
         examination = examine(case)
         rows += evaluate(
-            case, examination.middle(MIDDLE_SIDE) if arguments.strengths else examination, methods
+            case, examination.middle(MIDDLE_SIDE) if arguments.middle else examination, methods
         )
     (arguments.output_dir / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
     print_strengths(rows) if arguments.strengths else print_gains(rows)
