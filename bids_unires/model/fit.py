@@ -38,7 +38,7 @@ from .residuals import ResidualStatement, residual_statement
 from .slice_filling import measured_only
 from .slice_groups import SliceMotion, moved
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
-from .slice_weights import Factors, Verdicts, believed, weigh_slices
+from .slice_weights import Factors, Trusted, Verdicts, believed, weigh_slices
 from .solver import Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
@@ -200,13 +200,15 @@ def super_resolve(
     lattice = individual_space(volumes, poses, settings) if grid is None else grid
     profiles = _profiles(volumes, lattice, settings, profiles)
 
-    def observed(trusted: Sequence[Sequence[Volume]]) -> list[list[Observation]]:
+    def observed(
+        trusted: Sequence[Sequence[Volume]], noise: Sequence[Sequence[NoiseEstimate]]
+    ) -> list[list[Observation]]:
         return [
             _observations(*parts, interleaved=settings.interleave_correction)
             for parts in zip(volumes, trusted, modalities, noise, profiles, poses, strict=True)
         ]
 
-    observations = observed(volumes)
+    observations = observed(volumes, noise)
     if slices is None and settings.slice_motion:
         slices = plans_for(observations, modalities)
     margin = footprint_margin(lattice, observations)
@@ -215,27 +217,33 @@ def super_resolve(
     working = padded(lattice, margin)
     check_memory(working, observations, memory_limit, sampled=settings.uncertainty is not None)
 
-    def weighted(factors: Factors | None) -> list[list[Observation]]:
-        scans = observations if factors is None else observed(believed(volumes, profiles, factors))
-        return _weighted(scans, factors, None if grid is None else working)
-
-    observations = weighted(None)
+    bounds = None if grid is None else working
+    observations = _weighted(observations, None, bounds)
+    groups = tiers(observations, working)
     searched = [lam is None and _is_searched(settings, modality) for modality in modalities]
-    if lam is None:
-        lam = regularisation(noise, settings, modalities, tiers(observations, working))
-    above_air = [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
+
+    def weights(noise: Sequence[Sequence[NoiseEstimate]]) -> Sequence[float]:
+        return regularisation(noise, settings, modalities, groups) if lam is None else lam
+
+    def trusting(factors: Factors) -> Trusted:
+        slices = believed(volumes, profiles, factors)
+        own = _noise_anew(noise, volumes, slices, modalities)
+        scans = _weighted(observed(slices, own), factors, bounds)
+        return Trusted(slices, scans, own, _all_above_air(own, modalities))
+
+    trusted = Trusted(volumes, observations, noise, _all_above_air(noise, modalities))
     verdicts = None
     if settings.robust:
-        observations, verdicts = weigh_slices(weighted, above_air, working, lam, torch_device)
+        trusted, verdicts = weigh_slices(trusted, trusting, working, weights(noise), torch_device)
     fitted, torch_device = _solve_with_room(
-        observations,
-        above_air,
+        trusted.observations,
+        trusted.above_air,
         working,
-        lam,
+        weights(trusted.noise),
         searched,
         settings,
         torch_device,
-        None if start is None else _with_margin(start, modalities, noise, margin),
+        None if start is None else _with_margin(start, modalities, trusted.noise, margin),
         slices,
         on_progress,
     )
@@ -243,22 +251,24 @@ def super_resolve(
     images = _cropped(fitted.solution.images, margin)
     anchor = _anchor(poses[0][0], fitted.contrasts[0][0]) if grid is None else np.eye(4)
     return SuperResolution(
-        images=_finished(images, volumes, modalities, noise, covered),
+        images=_finished(images, trusted.volumes, modalities, trusted.noise, covered),
         grid=Grid(lattice.shape, anchor @ lattice.affine),
         coverage=np.asarray(covered.all(axis=0)),
         poses=tuple(
             tuple(anchor @ scan.world_pose for scan in scans) for scans in fitted.contrasts
         ),
         device=_device_name(torch_device),
-        noise=tuple(tuple(estimates) for estimates in noise),
+        noise=tuple(tuple(estimates) for estimates in trusted.noise),
         profiles=tuple(tuple(scan.profile for scan in scans) for scans in fitted.contrasts),
         interleaves=tuple(tuple(s.interleave for s in scans) for scans in fitted.contrasts),
         scales=fitted.scales,
-        residuals=_residuals(fitted, above_air, working),
+        residuals=_residuals(fitted, trusted.above_air, working),
         lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
-        uncertainty=_uncertainty(fitted, above_air, working, fitted.lam, settings, margin, covered),
+        uncertainty=_uncertainty(
+            fitted, trusted.above_air, working, fitted.lam, settings, margin, covered
+        ),
         slice_motions=fitted.motions,
         slice_verdicts=verdicts,
     )
@@ -426,6 +436,22 @@ def _noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
 
 
+def _noise_anew(
+    noise: Sequence[Sequence[NoiseEstimate]],
+    volumes: Sequence[Sequence[Volume]],
+    trusted: Sequence[Sequence[Volume]],
+    modalities: Sequence[Modality],
+) -> list[list[NoiseEstimate]]:
+    """Noise of scans, that of those which lost slices estimated from what they kept."""
+    return [
+        [
+            before if kept is volume else _noise_of(kept, modality)
+            for before, volume, kept in zip(*each, strict=True)
+        ]
+        for *each, modality in zip(noise, volumes, trusted, modalities, strict=True)
+    ]
+
+
 def _profiles(
     volumes: Sequence[Sequence[Volume]],
     grid: Grid,
@@ -511,6 +537,12 @@ def _above_air(noise: Sequence[NoiseEstimate], modality: Modality) -> list[Noise
         )
         for own in noise
     ]
+
+
+def _all_above_air(
+    noise: Sequence[Sequence[NoiseEstimate]], modalities: Sequence[Modality]
+) -> list[list[NoiseEstimate]]:
+    return [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
 
 
 def _with_margin(

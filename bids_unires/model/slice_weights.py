@@ -50,6 +50,8 @@ _MOST_UNEXPLAINED = 0.9
 # A slice is compared with so many on either side, and a stack needs as many as both together.
 _NEIGHBOURS = 4
 _EXTRAPOLATED = 0.5
+# A slice that weighs less may be bad, and others are not compared with it.
+_SUSPECT = 0.7
 # A bad slice spoils the prediction of those next to it: the worst is judged first.
 _REACH = 2
 _MOST_PASSES = 4
@@ -99,6 +101,31 @@ Verdicts = tuple[tuple[SliceVerdict, ...], ...]
 Factors = Sequence[Sequence[NDArray[np.float64]]]
 
 
+@dataclass(frozen=True, eq=False)
+class Trusted:
+    """Scans, and all that is read off them, as the slices that are believed have it.
+
+    A bad slice left in would tell on the noise, on the brightness of its scan relative to others,
+    and on the range of intensities that the images may take.
+
+    Parameters
+    ----------
+    volumes
+        For each contrast its scans, slices that were rejected missing (NaN).
+    observations
+        The scans with the weights of their slices.
+    noise
+        Noise of each scan.
+    above_air
+        The same, intensities counted from that of air.
+    """
+
+    volumes: Sequence[Sequence[Volume]]
+    observations: Sequence[Sequence[Observation]]
+    noise: Sequence[Sequence[NoiseEstimate]]
+    above_air: Sequence[Sequence[NoiseEstimate]]
+
+
 def believed(
     volumes: Sequence[Sequence[Volume]],
     profiles: Sequence[Sequence[SliceProfile]],
@@ -112,21 +139,20 @@ def believed(
 
 
 def weigh_slices(
-    observe: Callable[[Factors | None], Sequence[Sequence[Observation]]],
-    noise: Sequence[Sequence[NoiseEstimate]],
+    scans: Trusted,
+    trusting: Callable[[Factors], Trusted],
     grid: Grid,
     lam: Sequence[float],
     device: torch.device,
-) -> tuple[list[list[Observation]], Verdicts]:
+) -> tuple[Trusted, Verdicts]:
     """Find the weights of all slices in turn with the predictions of what is left.
 
     Parameters
     ----------
-    observe
-        Makes the scans of each contrast, given factors on the precision of their slices: what
-        is read off the scans themselves should not be read off rejected slices.
-    noise
-        Noise of each scan, and what tells head from air.
+    scans
+        The scans, every slice believed.
+    trusting
+        Reads them anew, given factors on the precision of their slices.
     grid, lam, device
         As for `left_out`.
 
@@ -136,24 +162,31 @@ def weigh_slices(
         The scans with the weights found, their neighbours standing in for rejected slices;
         and the verdict on each scan.
     """
-    contrasts = observe(None)
-    thresholds = [[_threshold(own) for own in scans] for scans in noise]
-    rejected: list[list[tuple[int, ...]]] = [[() for _ in scans] for scans in contrasts]
+    rejected: list[list[tuple[int, ...]]] = [[() for _ in own] for own in scans.observations]
     for turn in range(1, _MOST_PASSES + 1):
-        compared = left_out(contrasts, grid, lam, thresholds, device)
+        compared = left_out(scans.observations, grid, lam, _thresholds(scans), device)
         verdicts = tuple(
             tuple(
-                _verdict(scan, parts, own, before, settled=turn == _MOST_PASSES)
+                _verdict(
+                    *(scan, parts, own, before),
+                    alone=len(each[0]) == 1,
+                    settled=turn == _MOST_PASSES,
+                )
                 for scan, parts, own, before in zip(*each, strict=True)
             )
-            for each in zip(contrasts, compared, noise, rejected, strict=True)
+            for each in zip(scans.observations, compared, scans.above_air, rejected, strict=True)
         )
-        before, rejected = rejected, [[own.rejected for own in scans] for scans in verdicts]
-        contrasts = observe([[own.factors for own in scans] for scans in verdicts])
+        before, rejected = rejected, [[own.rejected for own in each] for each in verdicts]
+        scans = trusting([[own.factors for own in each] for each in verdicts])
         logger.debug("slices rejected in turn %d: %s", turn, rejected)
         if rejected == before:
             break
-    return [stood_in(*each) for each in zip(contrasts, thresholds, strict=True)], verdicts
+    filled = [stood_in(*each) for each in zip(scans.observations, _thresholds(scans), strict=True)]
+    return replace(scans, observations=filled), verdicts
+
+
+def _thresholds(scans: Trusted) -> list[list[float]]:
+    return [[_threshold(own) for own in each] for each in scans.above_air]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +290,23 @@ def deviations(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.
     return result
 
 
+def deviations_from_good(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`deviations`, found again without slices that are off already, and without those beside them.
+
+    Two bad slices close to each other, and what they do to the predictions of their neighbours,
+    are most of what each of them is compared with, and make it look usual. Parameters and
+    result are those of `deviations`; where too few slices would be left to compare with, these
+    are its result.
+    """
+    off = deviations(compared, believed)
+    suspect = (student_weights(off) < _SUSPECT) & believed
+    good = believed & ~(suspect | _beside(suspect))
+    usable = np.isfinite(compared.features).all(axis=1)
+    if good[usable].sum() < 2 * _NEIGHBOURS:
+        return off
+    return deviations(compared, good)
+
+
 def student_weights(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights of a multivariate t distribution, ``(nu + F) / (nu + sum of squares)``, at most 1.
 
@@ -277,13 +327,19 @@ def _verdict(
     noise: NoiseEstimate,
     rejected: Sequence[int],
     *,
+    alone: bool,
     settled: bool,
 ) -> SliceVerdict:
-    """Judge the slices of a scan, one bad one of several neighbours at a time until settled."""
+    """Judge the slices of a scan, one bad one of several neighbours at a time until settled.
+
+    Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
+    """
     compared = compare(parts, _threshold(noise))
     believed = np.ones(len(compared.features), dtype=bool)
     believed[list(rejected)] = False
-    off = deviations(compared, believed)
+    off = deviations_from_good(compared, believed)
+    if alone:
+        off[_beside(~believed)] *= _EXTRAPOLATED
     weights = student_weights(off)
     if not settled:
         weights = _worst_first(weights, believed)
@@ -303,6 +359,14 @@ def _without_rejected(
     data = volume.data.copy()
     np.moveaxis(data, profile.slice_axis(volume.grid), 0)[factors == 0] = np.nan
     return replace(volume, data=data)
+
+
+def _beside(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Slices next to at least one of those given."""
+    beside = np.zeros_like(slices)
+    beside[1:] |= slices[:-1]
+    beside[:-1] |= slices[1:]
+    return beside
 
 
 def _worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -26,9 +26,9 @@ def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[SuperResolu
 
 def found(case: Examination, result: SuperResolution) -> str:
     """Damaged slices rejected, damaged slices, and good slices rejected."""
-    assert result.slices is not None
+    assert result.slice_verdicts is not None
     hit = bad = wrong = 0
-    for done, verdicts in zip(case.damage, result.slices, strict=True):
+    for done, verdicts in zip(case.damage, result.slice_verdicts, strict=True):
         for damage, verdict in zip(done, verdicts, strict=True):
             rejected = set(verdict.rejected)
             hit += len(rejected & set(damage))
