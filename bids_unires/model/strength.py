@@ -82,9 +82,9 @@ def weight_by_noise(noise: Sequence[NoiseEstimate]) -> float:
     of precision 1 / s^2 that is a weight in inverse proportion to s. The best weights fall
     somewhat faster.
     """
-    noise_sd = math.sqrt(np.mean([scan.noise_sd**2 for scan in noise]))
+    noise_sd = float(np.sqrt(np.mean([scan.noise_sd**2 for scan in noise])))
     contrast = float(np.mean([scan.contrast for scan in noise]))
-    return _STRENGTH_IN_NOISE * (noise_sd / contrast) ** _POWER / contrast
+    return float(_STRENGTH_IN_NOISE * (noise_sd / contrast) ** _POWER / contrast)
 
 
 def least_risk(
