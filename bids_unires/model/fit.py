@@ -5,48 +5,41 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ModelSettings
-from ..errors import BadDataError
 from ..geometry import Affine, Grid, padded
 from ..volume import Volume
 from .alternation import UnifiedSolution
 from .calibration import calibrated_scales
-from .intensity import relative_fields
-from .interleave import interleave_scale
 from .linear import linear_images
 from .memory import check_memory, device_with_room
-from .noise import Modality, NoiseEstimate, estimate_noise
+from .noise import Modality, NoiseEstimate
 from .observation import Observation, usable_device
 from .placement import (
     coverage,
     footprint_margin,
     individual_space,
     starting_poses,
-    within,
 )
 from .profile import SliceProfile, profile_for_voxels
+from .readings import ScanLike, Scans, intensity_of_air, noise_of, volumes_of
 from .residuals import ResidualStatement, residual_statement
 from .slice_filling import measured_only
 from .slice_groups import SliceMotion, moved
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
-from .slice_weights import Factors, Trusted, Verdicts, believed, weigh_slices
+from .slice_weights import Verdicts, weigh_slices
 from .solver import Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
 from .uncertainty import Uncertainty, standard_deviations
 
 logger = logging.getLogger("bids_unires")
-
-ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 
 # The contrast between air and head spans far more in CT than that between soft tissues.
 _CT_CONTRAST_SHARE = 0.25
@@ -190,84 +183,69 @@ def super_resolve(
     """
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
-    volumes = _volumes(contrasts)
+    volumes = volumes_of(contrasts)
     modalities = ["MR"] * len(volumes) if modalities is None else modalities
-    noise = [
-        [_noise_of(volume, modality) for volume in scans]
-        for scans, modality in zip(volumes, modalities, strict=True)
-    ]
+    noise = noise_of(volumes, modalities)
     poses = starting_poses(volumes, settings) if poses is None else poses
     lattice = individual_space(volumes, poses, settings) if grid is None else grid
     profiles = _profiles(volumes, lattice, settings, profiles)
-
-    def observed(
-        trusted: Sequence[Sequence[Volume]], noise: Sequence[Sequence[NoiseEstimate]]
-    ) -> list[list[Observation]]:
-        return [
-            _observations(*parts, interleaved=settings.interleave_correction)
-            for parts in zip(volumes, trusted, modalities, noise, profiles, poses, strict=True)
-        ]
-
-    observations = observed(volumes, noise)
+    scans = Scans(volumes, modalities, profiles, poses, noise, settings.interleave_correction)
+    read = scans.read()
     if slices is None and settings.slice_motion:
-        slices = plans_for(observations, modalities)
-    margin = footprint_margin(lattice, observations)
+        slices = plans_for(read.observations, modalities)
+    margin = footprint_margin(lattice, read.observations)
     if slices is not None:
         margin += math.ceil(LARGEST_MOTION_MM / float(min(lattice.voxel_size)))
     working = padded(lattice, margin)
-    check_memory(working, observations, memory_limit, sampled=settings.uncertainty is not None)
-
+    check_memory(working, read.observations, memory_limit, sampled=settings.uncertainty is not None)
     bounds = None if grid is None else working
-    observations = _weighted(observations, None, bounds)
-    groups = tiers(observations, working)
-    searched = [lam is None and _is_searched(settings, modality) for modality in modalities]
+    read = read.inside(bounds)
+    groups = tiers(read.observations, working)
 
     def weights(noise: Sequence[Sequence[NoiseEstimate]]) -> Sequence[float]:
         return regularisation(noise, settings, modalities, groups) if lam is None else lam
 
-    def trusting(factors: Factors) -> Trusted:
-        slices = believed(volumes, profiles, factors)
-        own = _noise_anew(noise, volumes, slices, modalities)
-        scans = _weighted(observed(slices, own), factors, bounds)
-        return Trusted(slices, scans, own, _all_above_air(own, modalities))
-
-    trusted = Trusted(volumes, observations, noise, _all_above_air(noise, modalities))
     verdicts = None
     if settings.robust:
-        trusted, verdicts = weigh_slices(trusted, trusting, working, weights(noise), torch_device)
+        read, verdicts = weigh_slices(
+            read,
+            lambda factors: scans.read(factors).inside(bounds),
+            working,
+            weights(noise),
+            torch_device,
+        )
     fitted, torch_device = _solve_with_room(
-        trusted.observations,
-        trusted.above_air,
+        read.observations,
+        read.above_air,
         working,
-        weights(trusted.noise),
-        searched,
+        weights(read.noise),
+        # Slices out of place would be taken for a prior that is too strong.
+        [lam is None and slices is None and _is_searched(settings, m) for m in modalities],
         settings,
         torch_device,
-        None if start is None else _with_margin(start, modalities, trusted.noise, margin),
+        None if start is None else _with_margin(start, modalities, read.noise, margin),
         slices,
         on_progress,
     )
-    covered = np.stack([coverage(scans, lattice) for scans in fitted.contrasts])
+    covered = np.stack([coverage(own, lattice) for own in fitted.contrasts])
     images = _cropped(fitted.solution.images, margin)
     anchor = _anchor(poses[0][0], fitted.contrasts[0][0]) if grid is None else np.eye(4)
     return SuperResolution(
-        images=_finished(images, trusted.volumes, modalities, trusted.noise, covered),
+        images=_finished(images, read.volumes, modalities, read.noise, covered),
         grid=Grid(lattice.shape, anchor @ lattice.affine),
         coverage=np.asarray(covered.all(axis=0)),
-        poses=tuple(
-            tuple(anchor @ scan.world_pose for scan in scans) for scans in fitted.contrasts
-        ),
+        poses=tuple(tuple(anchor @ scan.world_pose for scan in own) for own in fitted.contrasts),
         device=_device_name(torch_device),
-        noise=tuple(tuple(estimates) for estimates in trusted.noise),
-        profiles=tuple(tuple(scan.profile for scan in scans) for scans in fitted.contrasts),
-        interleaves=tuple(tuple(s.interleave for s in scans) for scans in fitted.contrasts),
+        noise=tuple(tuple(estimates) for estimates in read.noise),
+        profiles=tuple(tuple(scan.profile for scan in own) for own in fitted.contrasts),
+        interleaves=tuple(tuple(s.interleave for s in own) for own in fitted.contrasts),
         scales=fitted.scales,
-        residuals=_residuals(fitted, trusted.above_air, working),
+        residuals=_residuals(fitted, read.above_air, working),
         lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
         uncertainty=_uncertainty(
-            fitted, trusted.above_air, working, fitted.lam, settings, margin, covered
+            fitted, read.above_air, working, fitted.lam, settings, margin, covered
         ),
         slice_motions=fitted.motions,
         slice_verdicts=verdicts,
@@ -289,7 +267,7 @@ def interpolate(
     """
     settings = settings or ModelSettings(method="linear")
     torch_device = usable_device(device)
-    volumes = _volumes(contrasts)
+    volumes = volumes_of(contrasts)
     modalities = ["MR"] * len(volumes) if modalities is None else modalities
     poses = starting_poses(volumes, settings) if poses is None else poses
     grid = individual_space(volumes, poses, settings) if grid is None else grid
@@ -410,48 +388,6 @@ def _solve_with_room(
     return solve_on(cpu), cpu
 
 
-def _volumes(contrasts: Sequence[Sequence[ScanLike]]) -> list[list[Volume]]:
-    volumes = [[_as_volume(scan) for scan in scans] for scans in contrasts]
-    if not volumes or not all(volumes):
-        raise ValueError("every contrast needs at least one scan, and there must be one")
-    return volumes
-
-
-def _as_volume(scan: ScanLike) -> Volume:
-    if isinstance(scan, Volume):
-        return scan
-    if isinstance(scan, Path | str):
-        # Files are read only where paths are given, so that the model runs without nibabel.
-        from ..loading import load_volume
-
-        return load_volume(scan)
-    data, affine = scan
-    return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
-
-
-def _noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
-    try:
-        return estimate_noise(volume.data, modality)
-    except BadDataError as error:
-        raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
-
-
-def _noise_anew(
-    noise: Sequence[Sequence[NoiseEstimate]],
-    volumes: Sequence[Sequence[Volume]],
-    trusted: Sequence[Sequence[Volume]],
-    modalities: Sequence[Modality],
-) -> list[list[NoiseEstimate]]:
-    """Noise of scans, that of those which lost slices estimated from what they kept."""
-    return [
-        [
-            before if kept is volume else _noise_of(kept, modality)
-            for before, volume, kept in zip(*each, strict=True)
-        ]
-        for *each, modality in zip(noise, volumes, trusted, modalities, strict=True)
-    ]
-
-
 def _profiles(
     volumes: Sequence[Sequence[Volume]],
     grid: Grid,
@@ -465,84 +401,9 @@ def _profiles(
     return [[profile_for_voxels(v.grid, grid.voxel_size) for v in scans] for scans in volumes]
 
 
-def _observations(
-    scans: Sequence[Volume],
-    trusted: Sequence[Volume],
-    modality: Modality,
-    noise: Sequence[NoiseEstimate],
-    profiles: Sequence[SliceProfile],
-    poses: Sequence[Affine],
-    *,
-    interleaved: bool,
-) -> list[Observation]:
-    """Scans of one contrast, brought to common intensities, as the trusted slices have them."""
-    if modality == "CT":
-        # Hounsfield units are the same in every scan, and in every slice.
-        air = np.float32(_air(noise, modality))
-        return [
-            Observation(scan.data - air, scan.affine, own.tau, profile, pose, zero_is_missing=False)
-            for scan, own, profile, pose in zip(scans, noise, profiles, poses, strict=True)
-        ]
-    fields = relative_fields(trusted, poses, noise)
-    observations = [
-        Observation(scan.data / field, scan.affine, own.tau, profile, pose)
-        for scan, field, own, profile, pose in zip(
-            scans, fields, noise, profiles, poses, strict=True
-        )
-    ]
-    if not interleaved:
-        return observations
-    return [
-        replace(scan, interleave=_interleave(replace(scan, data=slices.data / field), own))
-        for scan, slices, field, own in zip(observations, trusted, fields, noise, strict=True)
-    ]
-
-
-def _weighted(
-    contrasts: Sequence[Sequence[Observation]], factors: Factors | None, grid: Grid | None
-) -> list[list[Observation]]:
-    """Scans with factors on the precision of their slices, and only what lies within a grid."""
-    if factors is not None:
-        contrasts = [
-            [replace(scan, slice_weights=own) for scan, own in zip(*each, strict=True)]
-            for each in zip(contrasts, factors, strict=True)
-        ]
-    if grid is None:
-        return [list(scans) for scans in contrasts]
-    return [[within(scan, grid) for scan in scans] for scans in contrasts]
-
-
-def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
-    threshold = (noise.background_mean + noise.foreground_mean) / 2
-    return interleave_scale(scan.data, scan.profile.slice_axis(scan.grid), threshold)
-
-
-def _air(noise: Sequence[NoiseEstimate], modality: Modality) -> float:
-    """What stands for air in a contrast: the prior takes what lies beyond the grid to be 0."""
-    return min(own.background_mean for own in noise) if modality == "CT" else 0.0
-
-
 def _anchor(given: Affine, first: Observation) -> Affine:
     """Motion of scans and images together that takes the first scan back to where it was."""
     return np.asarray(given @ np.linalg.inv(first.world_pose))
-
-
-def _above_air(noise: Sequence[NoiseEstimate], modality: Modality) -> list[NoiseEstimate]:
-    air = _air(noise, modality)
-    return [
-        replace(
-            own,
-            background_mean=own.background_mean - air,
-            foreground_mean=own.foreground_mean - air,
-        )
-        for own in noise
-    ]
-
-
-def _all_above_air(
-    noise: Sequence[Sequence[NoiseEstimate]], modalities: Sequence[Modality]
-) -> list[list[NoiseEstimate]]:
-    return [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
 
 
 def _with_margin(
@@ -553,7 +414,7 @@ def _with_margin(
 ) -> Tensor:
     """Images to start from, with air at 0 and around them."""
     above_air = [
-        image - np.float32(_air(own, modality))
+        image - np.float32(intensity_of_air(own, modality))
         for image, modality, own in zip(images, modalities, noise, strict=True)
     ]
     return torch.as_tensor(np.pad(above_air, [(0, 0)] + [(margin, margin)] * 3, mode="edge"))
@@ -574,7 +435,7 @@ def _finished(
     """In the units of the scans, within their range, and as dark as air where none measured."""
     parts = zip(images, volumes, modalities, noise, covered, strict=True)
     for image, scans, modality, own, measured in parts:
-        image += np.float32(_air(own, modality))
+        image += np.float32(intensity_of_air(own, modality))
         low, high = _intensity_range(scans)
         np.clip(image, low, high, out=image)
         image[~measured] = low if modality == "CT" else 0

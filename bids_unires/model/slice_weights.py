@@ -21,11 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..geometry import Grid
-from ..volume import Volume
 from .leave_out import LeftOut, left_out
 from .noise import NoiseEstimate
 from .observation import Observation
-from .profile import SliceProfile
+from .readings import Factors, Readings
 from .slice_filling import REJECTED, stood_in
 from .smooth_blocks import MAD_TO_SD
 
@@ -98,53 +97,15 @@ class SliceVerdict:
 
 
 Verdicts = tuple[tuple[SliceVerdict, ...], ...]
-Factors = Sequence[Sequence[NDArray[np.float64]]]
-
-
-@dataclass(frozen=True, eq=False)
-class Trusted:
-    """Scans, and all that is read off them, as the slices that are believed have it.
-
-    A bad slice left in would tell on the noise, on the brightness of its scan relative to others,
-    and on the range of intensities that the images may take.
-
-    Parameters
-    ----------
-    volumes
-        For each contrast its scans, slices that were rejected missing (NaN).
-    observations
-        The scans with the weights of their slices.
-    noise
-        Noise of each scan.
-    above_air
-        The same, intensities counted from that of air.
-    """
-
-    volumes: Sequence[Sequence[Volume]]
-    observations: Sequence[Sequence[Observation]]
-    noise: Sequence[Sequence[NoiseEstimate]]
-    above_air: Sequence[Sequence[NoiseEstimate]]
-
-
-def believed(
-    volumes: Sequence[Sequence[Volume]],
-    profiles: Sequence[Sequence[SliceProfile]],
-    factors: Factors,
-) -> list[list[Volume]]:
-    """Scans without their slices of weight 0, which become missing (NaN)."""
-    return [
-        [_without_rejected(*parts) for parts in zip(*each, strict=True)]
-        for each in zip(volumes, profiles, factors, strict=True)
-    ]
 
 
 def weigh_slices(
-    scans: Trusted,
-    trusting: Callable[[Factors], Trusted],
+    scans: Readings,
+    trusting: Callable[[Factors], Readings],
     grid: Grid,
     lam: Sequence[float],
     device: torch.device,
-) -> tuple[Trusted, Verdicts]:
+) -> tuple[Readings, Verdicts]:
     """Find the weights of all slices in turn with the predictions of what is left.
 
     Parameters
@@ -185,7 +146,7 @@ def weigh_slices(
     return replace(scans, observations=filled), verdicts
 
 
-def _thresholds(scans: Trusted) -> list[list[float]]:
+def _thresholds(scans: Readings) -> list[list[float]]:
     return [[_threshold(own) for own in each] for each in scans.above_air]
 
 
@@ -349,16 +310,6 @@ def _verdict(
 def _threshold(noise: NoiseEstimate) -> float:
     """Intensity above which a voxel belongs to the head."""
     return (noise.background_mean + noise.foreground_mean) / 2
-
-
-def _without_rejected(
-    volume: Volume, profile: SliceProfile, factors: NDArray[np.float64]
-) -> Volume:
-    if factors.all():
-        return volume
-    data = volume.data.copy()
-    np.moveaxis(data, profile.slice_axis(volume.grid), 0)[factors == 0] = np.nan
-    return replace(volume, data=data)
 
 
 def _beside(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
