@@ -219,8 +219,7 @@ def super_resolve(
         read.above_air,
         working,
         weights(read.noise),
-        # Slices out of place would be taken for a prior that is too strong.
-        [lam is None and slices is None and _is_searched(settings, m) for m in modalities],
+        [lam is None and _is_searched(settings, modality) for modality in modalities],
         settings,
         torch_device,
         None if start is None else _with_margin(start, modalities, read.noise, margin),

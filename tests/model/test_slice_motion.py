@@ -22,7 +22,8 @@ from bids_unires.model.pose import mean_pose, refined_poses
 from bids_unires.model.slice_groups import Group, SliceMotion, interleaved
 from bids_unires.volume import Volume
 
-SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30)
+# One strength for all: slices out of place change the one that would be chosen.
+SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0, tolerance=1e-4, max_iter=30)
 MOVING = replace(SETTINGS, slice_motion=True)
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "transverse")
 BASES = (
