@@ -138,25 +138,32 @@ class SlabDataTerm:
 
     def __init__(self, sampling: Sampling, scan: Tensor, precision: Tensor) -> None:
         blurred = sampling.blurred_axes[0] if sampling.blurred_axes else 2
-        order = _axis_order(sampling, blurred)
         weights = sampling.weights[blurred]
         used = np.flatnonzero(weights)
         first, taps = int(used[0]), int(used[-1] - used[0]) + 1
+        order = _axis_order(sampling, blurred, taps)
         matrix = sampling.matrix.copy()
         matrix[:, 3] += first * matrix[:, blurred]
-        self._ratio = sampling.ratio[blurred]
+        ratio = sampling.ratio[blurred]
+        self._ratio = ratio
         self._weights = torch.as_tensor(weights[first : first + taps], dtype=torch.float32)
         sides = list(sampling.source_shape)
-        sides[blurred] = (sides[blurred] - 1) * self._ratio + taps
+        sides[blurred] = (sides[blurred] - 1) * ratio + taps
         depth, rows, width = (sides[axis] for axis in order)
         self._slabs = SlabInterpolation(
-            sampling.target_shape, (depth, rows, width), matrix[:, [*order, 3]]
+            sampling.target_shape,
+            (depth, rows, width),
+            matrix[:, [*order, 3]],
+            *((ratio, taps) if order[0] == blurred else (1, 1)),
         )
         self._scan = scan.permute(order).contiguous()
         self._precision = precision.permute(order).contiguous()
         if order[2] == blurred:
             self._kernel = slabs.gradient_along_rows
             self._scratch = (width, self._scan.shape[2])
+        elif order[0] == blurred:
+            self._kernel = slabs.gradient_across_slabs
+            self._scratch = (width, width)
         else:
             self._kernel = slabs.gradient_across_rows
             self._scratch = (rows * width, self._scan.shape[1] * width)
@@ -192,12 +199,16 @@ class SlabDataTerm:
         return 0.5 * float(cost.sum())
 
 
-def _axis_order(sampling: Sampling, blurred: int) -> tuple[int, int, int]:
+def _axis_order(sampling: Sampling, blurred: int, taps: int) -> tuple[int, int, int]:
     """Scan axes as (slab, row, sample): samples follow memory, so that neighbours share lines.
 
-    The profile then lies along the rows, or across them within a slab.
+    The profile lies along the rows, across them within a slab, or across slabs. The last
+    takes the rows that two slices share twice, and is worth it while they are few.
     """
+    ratio = sampling.ratio[blurred]
     steps = np.abs(sampling.matrix[:, :3]) / np.linalg.norm(sampling.matrix[:, :3], axis=0)
     sample = int(np.argmax(steps[2]))
     slab, row = sorted((a for a in range(3) if a != sample), key=lambda a: -float(steps[0, a]))
-    return (row, slab, sample) if slab == blurred else (slab, row, sample)
+    if slab == blurred and 2 * taps > 3 * ratio:
+        slab, row = row, slab
+    return slab, row, sample

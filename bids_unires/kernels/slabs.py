@@ -277,3 +277,42 @@ def gradient_along_rows(
             spread_row(predicted, 0, weights, ratio, samples, 0, slices)
             push_line(gradient, lattice, u, row, samples, 0)
     cost[slab] = total
+
+
+@wp.kernel
+def gradient_across_slabs(
+    image: wp.array(dtype=wp.float32),
+    lattice: Lattice,
+    slabs: int,
+    first_slab: int,
+    slab_stride: int,
+    weights: wp.array(dtype=wp.float32),
+    ratio: int,
+    precision: wp.array(dtype=wp.float32),
+    scan: wp.array(dtype=wp.float32),
+    measured: int,
+    samples: wp.array(dtype=wp.float32),
+    predicted: wp.array(dtype=wp.float32),
+    gradient: wp.array(dtype=wp.float32),
+    cost: wp.array(dtype=wp.float64),
+):
+    """As :func:`gradient_across_rows`, with the slice profile across the slabs."""
+    slab = first_slab + wp.tid() * slab_stride
+    rows = lattice.shape[1]
+    width = lattice.shape[2]
+    taps = weights.shape[0]
+    slices = (lattice.shape[0] - taps) // ratio + 1
+    total = wp.float64(0.0)
+    for k in range(slab_edge(slab, slabs, slices), slab_edge(slab + 1, slabs, slices)):
+        for row in range(rows):
+            clear_row(predicted, 0, width)
+            for tap in range(taps):
+                pull_line(image, lattice, k * ratio + tap, row, samples, 0)
+                add_scaled_row(predicted, 0, samples, 0, width, weights[tap])
+            at = (k * rows + row) * width
+            total += weigh_residual_row(predicted, 0, precision, scan, at, width, measured)
+            for tap in range(taps):
+                clear_row(samples, 0, width)
+                add_scaled_row(samples, 0, predicted, 0, width, weights[tap])
+                push_line(gradient, lattice, k * ratio + tap, row, samples, 0)
+    cost[slab] = total

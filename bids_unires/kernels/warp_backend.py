@@ -46,6 +46,9 @@ class SlabInterpolation:
         Sides of the intermediate grid, slab axis first.
     matrix
         ``(3, 4)`` float64, intermediate voxel (in that axis order) -> image voxel.
+    ratio, taps
+        Stride and length of the slice profile where it crosses the slabs, which then hold
+        whole slices.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class SlabInterpolation:
         image_shape: tuple[int, int, int],
         shape: tuple[int, int, int],
         matrix: NDArray[np.float64],
+        ratio: int = 1,
+        taps: int = 1,
     ) -> None:
-        self.slab_count = _slab_count(shape[0], matrix)
+        self.slab_count = _slab_count(shape[0], matrix, ratio, taps)
         self.lattice = slabs.Lattice()
         self.lattice.image_shape = wp.vec3i(*image_shape)
         self.lattice.shape = wp.vec3i(*shape)
@@ -95,12 +100,14 @@ class SlabInterpolation:
             runtime.in_threads(work, range(workers))
 
 
-def _slab_count(side: int, matrix: NDArray[np.float64]) -> int:
+def _slab_count(side: int, matrix: NDArray[np.float64], ratio: int, taps: int) -> int:
     slab, row, sample = matrix[:, 0], matrix[:, 1], matrix[:, 2]
     normal = np.cross(row, sample)
     spacing = abs(float(slab @ normal)) / float(np.linalg.norm(normal))
-    thickness = math.ceil(_REACH / spacing) + 1
-    return max(1, min(side // thickness, _MOST_SLABS))
+    apart = math.ceil(_REACH / spacing) + 1
+    slices = (side - taps) // ratio + 1
+    thickness = math.ceil((apart + taps - 1) / ratio)
+    return max(1, min(slices // thickness, _MOST_SLABS))
 
 
 class VoxelInterpolation:
