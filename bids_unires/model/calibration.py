@@ -27,7 +27,7 @@ from ..geometry import Grid, translation
 from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .observation import Observation
-from .placement import coverage, footprint_margin, within
+from .placement import coverage, footprint_margin, within, without_empty_border
 from .tiers import solve_in_tiers
 from .uncertainty import SEED, smoothed, standard_deviations
 
@@ -142,7 +142,7 @@ def _simulated(
 ) -> list[list[Observation]]:
     """Scans of another head, with the geometry and noise of the given ones."""
     return [
-        [_scanned(_cut(within(scan, grid)), image, grid, rng) for scan in scans]
+        [_scanned(without_empty_border(within(scan, grid)), image, grid, rng) for scan in scans]
         for scans, image in zip(contrasts, head, strict=True)
     ]
 
@@ -158,24 +158,6 @@ def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Genera
     data = np.where(np.isfinite(scan.data), noisy, np.float32(np.nan))
     # What the real scan holds where it is 0 is not known here to be missing.
     return replace(scan, data=data, zero_is_missing=False)
-
-
-def _cut(scan: Observation) -> Observation:
-    """A scan without the border that holds nothing but missing voxels."""
-    finite = np.isfinite(scan.data)
-    if not finite.any():
-        return scan
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        places = np.flatnonzero(finite.any(axis=others))
-        # Even slices stay even ones.
-        box.append(slice(int(places[0]) // 2 * 2, int(places[-1]) + 1))
-    x, y, z = box
-    tau = scan.tau[x, y, z] if isinstance(scan.tau, np.ndarray) else scan.tau
-    affine = scan.affine @ translation([part.start for part in box])
-    weights = None if scan.slice_weights is None else scan.slice_weights[box[scan.slice_axis]]
-    return replace(scan, data=scan.data[x, y, z], affine=affine, tau=tau, slice_weights=weights)
 
 
 def _inside(

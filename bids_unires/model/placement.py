@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import ModelSettings
-from ..geometry import Affine, Grid, inside
+from ..geometry import Affine, Grid, inside, translation
 from ..grid import enclose, in_axial_order, mean_space
 from ..kernels.runtime import thread_count
 from ..volume import Volume
@@ -152,6 +152,24 @@ def within(scan: Observation, grid: Grid) -> Observation:
     # Most profiles add up to 1 everywhere, a gauss to a little less.
     whole = footprint > _WHOLE_FOOTPRINT * float(footprint.max())
     return replace(scan, data=np.where(whole, scan.data, np.float32(np.nan)))
+
+
+def without_empty_border(scan: Observation) -> Observation:
+    """A scan without the rows and slices at its sides that hold nothing but missing voxels."""
+    finite = np.isfinite(scan.data)
+    if not finite.any():
+        return scan
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(finite.any(axis=others))
+        # Even slices stay even ones.
+        box.append(slice(int(places[0]) // 2 * 2, int(places[-1]) + 1))
+    x, y, z = box
+    tau = scan.tau[x, y, z] if isinstance(scan.tau, np.ndarray) else scan.tau
+    affine = scan.affine @ translation([part.start for part in box])
+    weights = None if scan.slice_weights is None else scan.slice_weights[box[scan.slice_axis]]
+    return replace(scan, data=scan.data[x, y, z], affine=affine, tau=tau, slice_weights=weights)
 
 
 def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:

@@ -31,7 +31,7 @@ from .forward import ForwardOperator
 from .noise import NoiseEstimate
 from .objective import weighted_data
 from .observation import Observation
-from .placement import within
+from .placement import within, without_empty_border
 from .solver import solve
 
 logger = logging.getLogger("bids_unires")
@@ -145,7 +145,8 @@ def least_risk(
 
 def _lowest(risk: Callable[[int], float]) -> float:
     """Where a risk is least: downhill in whole octaves, then by the parabola through three."""
-    at, step = 0, 1 if risk(1) < risk(0) else -1
+    # Weaker first: what lies between slices, of which the risk knows nothing, asks for more.
+    at, step = 0, -1 if risk(-1) < risk(0) else 1
     while abs(at) < _MOST_OCTAVES and risk(at + step) < risk(at):
         at += step
     if abs(at) == _MOST_OCTAVES:
@@ -193,13 +194,17 @@ def _middle(
 
 
 def _disturbed(scan: Observation, noise: NoiseEstimate, rng: np.random.Generator) -> _Disturbed:
-    span = noise.foreground_mean - noise.background_mean
-    tissue = ~scan.missing & (np.nan_to_num(scan.data) > noise.background_mean + _TISSUE * span)
     signs = rng.choice(np.array([-1, 1], dtype=np.float32), scan.data.shape)
     data = np.where(
         scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * signs
     )
-    return _Disturbed(scan, replace(scan, data=data), tissue)
+    disturbed = without_empty_border(replace(scan, data=data))
+    scan = without_empty_border(
+        replace(scan, data=np.where(scan.missing, np.float32(np.nan), scan.data))
+    )
+    span = noise.foreground_mean - noise.background_mean
+    tissue = ~scan.missing & (np.nan_to_num(scan.data) > noise.background_mean + _TISSUE * span)
+    return _Disturbed(scan, disturbed, tissue)
 
 
 def _risks(block: _Block, lam: Sequence[float]) -> NDArray[np.float64]:

@@ -82,8 +82,8 @@ def test_the_risk_is_what_the_truth_tells() -> None:
     scan = measured(truth, noise_sd)
     block = _block([[scan]], [[known(noise_sd)]], GRID, None, CPU)
     one = block.contrasts[0][0]
-    operator = ForwardOperator(block.grid, scan.grid, profile=scan.profile)
-    whole = ForwardOperator(GRID, scan.grid, profile=scan.profile).forward(truth)
+    operator = ForwardOperator(block.grid, one.scan.grid, profile=scan.profile)
+    whole = ForwardOperator(GRID, one.scan.grid, profile=scan.profile).forward(truth)
     risks, truths = [], []
     for strength in (0.01, 0.04, 0.16):
         (risk,) = _risks(block, [strength])
