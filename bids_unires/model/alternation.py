@@ -9,7 +9,7 @@ word has the solver, with everything else fixed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from .linear import linear_images
 from .noise import NoiseEstimate
 from .observation import Observation
 from .pose import displacement, refined_poses
-from .solver import Progress, Solution, solve
+from .solver import Listener, Progress, Solution, listening_after, solve
 
 if TYPE_CHECKING:
     from .slice_groups import SliceMotion
@@ -79,7 +79,7 @@ def solve_unified(
     device: torch.device,
     start: Tensor | None = None,
     guide: Tensor | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the images and, where a contrast has repeats, for their poses and weights.
 
@@ -172,7 +172,7 @@ def _largest_change(before: list[list[float]], after: list[list[float]]) -> floa
 
 def continued(
     before: tuple[Progress, ...],
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Listener | None,
     contrasts: Sequence[Sequence[Observation]],
     grid: Grid,
     lam: Sequence[float],
@@ -182,19 +182,7 @@ def continued(
     guide: Tensor | None,
 ) -> Solution:
     """Solve on from ``images``, counting time and products from where ``before`` ended."""
-    offset = before[-1] if before else Progress(0.0, 0, 0.0)
-
-    def shifted(progress: Progress) -> Progress:
-        return Progress(
-            progress.seconds + offset.seconds,
-            progress.products + offset.products,
-            progress.objective,
-        )
-
-    def report(progress: Progress) -> None:
-        if on_progress is not None:
-            on_progress(shifted(progress))
-
+    earlier = before[-1] if before else Progress(0.0, 0, 0.0)
     solution = solve(
         contrasts,
         grid,
@@ -204,7 +192,7 @@ def continued(
         device=str(images.device),
         start=images,
         guide=guide,
-        on_progress=report,
+        on_progress=listening_after(earlier, on_progress),
     )
-    history = (*before, *(shifted(progress) for progress in solution.history))
+    history = (*before, *(progress.after(earlier) for progress in solution.history))
     return replace(solution, history=history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ from .slice_filling import measured_only
 from .slice_groups import SliceMotion, moved
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
 from .slice_weights import Verdicts, weigh_slices
-from .solver import Progress
+from .solver import Listener, Progress
 from .strength import weight_by_noise
 from .tiers import solve_in_tiers, tiers
 from .uncertainty import Uncertainty, standard_deviations
@@ -135,7 +135,7 @@ def super_resolve(
     lam: Sequence[float] | None = None,
     slices: SlicePlans | None = None,
     memory_limit: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> SuperResolution:
     """Reconstruct one image for each contrast from scans of one head.
 
@@ -354,7 +354,7 @@ def _solve_with_room(
     device: torch.device,
     start: Tensor | None,
     slices: SlicePlans | None,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Listener | None,
 ) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
 

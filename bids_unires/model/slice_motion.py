@@ -10,7 +10,7 @@ nobody had asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -30,7 +30,7 @@ from .profile import POINTS
 from .slice_alone import apart_is_better, believed, imitation
 from .slice_groups import Group, SliceMotion, SliceOrder, evened, joined, split, usual_order
 from .slice_pose import motions_of, refined_groups, slice_evidence
-from .solver import Progress, Solution
+from .solver import Listener, Solution
 
 logger = logging.getLogger("bids_unires")
 
@@ -79,7 +79,7 @@ def solve_with_slice_motion(
     device: torch.device,
     start: Tensor | None = None,
     guide: Tensor | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the images and for the poses of scans and of groups of their slices.
 
@@ -198,7 +198,7 @@ class _Fit:
         lam: Sequence[float],
         tolerance: float,
         guide: Tensor | None,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Listener | None,
     ) -> None:
         self._noise = noise
         self._grid = grid

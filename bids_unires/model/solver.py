@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -66,6 +66,23 @@ class Progress(NamedTuple):
     products: int
     objective: float
 
+    def after(self, earlier: Progress) -> Progress:
+        """The same state of a solver that went on from where another one had come to."""
+        return self._replace(
+            seconds=self.seconds + earlier.seconds, products=self.products + earlier.products
+        )
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+"""Is told of every iteration."""
+
+
+def listening_after(earlier: Progress, on_progress: Listener | None) -> Listener | None:
+    """Tell the same listener of a solver that goes on from where another one had come to."""
+    if on_progress is None:
+        return None
+    return lambda progress: on_progress(progress.after(earlier))
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -96,7 +113,7 @@ def solve(
     device: str = "auto",
     start: Tensor | None = None,
     guide: Tensor | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> Solution:
     """Find the images that minimise the objective, everything else given.
 

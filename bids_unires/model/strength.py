@@ -46,7 +46,7 @@ _MOST_OCTAVES = 3
 # The least risk counts for so much, and the weight by the noise for the rest: the risk is that
 # of the scans, which say nothing of what lies between their slices.
 _TRUST = 0.5
-# The block, in voxels and as a share of the image's sides, and iterations of each fit to it.
+# The block, in voxels and as a share of the first scan's box, and iterations of each fit to it.
 _LARGEST_SIDE, _LARGEST_SHARE = 64, 0.6
 _ITERATIONS = 25
 # Never met, so that the two fits that are compared stop after the same iteration.
@@ -186,7 +186,10 @@ def _middle(
     middle = [float(np.median(index)) if index.size else 0.0 for index in np.nonzero(head)]
     into_grid = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     centre = (into_grid @ [*middle, 1.0])[:3]
-    x, y, z = (min(_LARGEST_SIDE, math.ceil(_LARGEST_SHARE * side)) for side in grid.shape)
+    # Of the scan's box, not of the grid, whose margins are wider for some fits than for others.
+    half = np.abs(into_grid[:3, :3]) @ np.array(scan.data.shape) / 2
+    extent = np.minimum(2 * half, grid.shape)
+    x, y, z = (min(_LARGEST_SIDE, math.ceil(_LARGEST_SHARE * side)) for side in extent)
     corner = np.clip(
         np.round(centre - np.array([x, y, z]) / 2), 0, np.array(grid.shape) - (x, y, z)
     )

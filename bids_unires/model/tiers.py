@@ -10,23 +10,22 @@ the others. The second objective is the joint one with the sharp images held fix
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import Grid
-from .alternation import UnifiedSolution, solve_unified
+from .alternation import UnifiedSolution
 from .noise import NoiseEstimate
 from .observation import Observation
 from .prior import edge_squares
 from .profile import NEARLY_EQUAL
-from .slice_motion import SlicePlans, solve_with_slice_motion
-from .solver import Progress, Solution
-from .strength import least_risk
+from .slice_motion import SlicePlans
+from .solver import Listener, Progress, Solution
+from .tier import Tier, solve_tier
 
 logger = logging.getLogger("bids_unires")
 
@@ -67,7 +66,7 @@ def solve_in_tiers(
     device: torch.device,
     start: Tensor | None = None,
     slices: SlicePlans | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
 
@@ -93,49 +92,37 @@ def solve_in_tiers(
     history: tuple[Progress, ...] = ()
     for group in order:
         offset = history[-1] if history else Progress(0.0, 0, 0.0)
-        own, estimates = [contrasts[c] for c in group], [noise[c] for c in group]
-        weights = least_risk(
-            *(own, estimates, grid, [lam[c] for c in group], [searched[c] for c in group]),
-            device=device,
-            guide=guide,
-        )
-        solver = (
-            solve_unified
-            if slices is None
-            else partial(solve_with_slice_motion, slices=[slices[c] for c in group])
-        )
-        part = solver(
-            own,
-            estimates,
+        tier = Tier(
+            [contrasts[c] for c in group],
+            [noise[c] for c in group],
             grid,
-            weights,
-            move=move,
-            tolerance=tolerance,
-            max_iter=max_iter,
-            device=device,
-            start=None if start is None else start[list(group)],
-            guide=guide,
-            on_progress=_after(offset, on_progress),
+            [lam[c] for c in group],
+            [searched[c] for c in group],
+            guide,
+            tolerance,
+            max_iter,
+            device,
+        )
+        part = solve_tier(
+            tier,
+            move,
+            None if start is None else start[list(group)],
+            None if slices is None else [slices[c] for c in group],
+            _after(offset, on_progress),
         )
         history += tuple(_shifted(progress, offset) for progress in part.solution.history)
         found.append(part)
         if len(found) < len(order):
             logger.info("%d sharp of %d contrasts guide the others", len(group), len(contrasts))
-            guide = edge_squares(part.solution.images, grid, weights)
+            guide = edge_squares(part.solution.images, grid, part.lam)
     return _merged(order, found, history)
 
 
 def _shifted(progress: Progress, offset: Progress) -> Progress:
-    return Progress(
-        progress.seconds + offset.seconds,
-        progress.products + offset.products,
-        progress.objective + offset.objective,
-    )
+    return progress.after(offset)._replace(objective=progress.objective + offset.objective)
 
 
-def _after(
-    offset: Progress, on_progress: Callable[[Progress], None] | None
-) -> Callable[[Progress], None] | None:
+def _after(offset: Progress, on_progress: Listener | None) -> Listener | None:
     if on_progress is None:
         return None
     return lambda progress: on_progress(_shifted(progress, offset))

@@ -1,0 +1,175 @@
+"""Contrasts that are solved for together: how strong their prior is, then their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..geometry import Grid
+from .alternation import UnifiedSolution, solve_unified
+from .noise import NoiseEstimate
+from .observation import Observation
+from .slice_groups import SliceMotion, moved
+from .slice_motion import SlicePlans, solve_with_slice_motion
+from .solver import Listener, listening_after
+from .strength import least_risk
+
+# Of the images that slices were placed with, the search for the strength needs nothing.
+_ITERATIONS_TO_PLACE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tier:
+    """What a fit of some contrasts begins with.
+
+    Parameters
+    ----------
+    contrasts
+        For each contrast its scans, at the poses to start from.
+    noise
+        Noise of each scan.
+    grid
+        Grid of the images.
+    lam
+        Regularisation of each contrast in mm / intensity.
+    searched
+        Of which contrasts ``lam`` is only where the search for it begins, ``(C,)``.
+    guide
+        As for `solve`.
+    tolerance, max_iter
+        As for `solve_unified`.
+    device
+        Where to work.
+    """
+
+    contrasts: Sequence[Sequence[Observation]]
+    noise: Sequence[Sequence[NoiseEstimate]]
+    grid: Grid
+    lam: Sequence[float]
+    searched: Sequence[bool]
+    guide: Tensor | None
+    tolerance: float
+    max_iter: int
+    device: torch.device
+
+    def strengths(self) -> tuple[float, ...]:
+        """Regularisation of each contrast, searched for where it is to be."""
+        return least_risk(
+            self.contrasts,
+            self.noise,
+            self.grid,
+            self.lam,
+            self.searched,
+            self.device,
+            self.guide,
+        )
+
+    def placed_as(self, fitted: UnifiedSolution) -> Tier:
+        """With the poses that a fit has found, and nothing else of it."""
+        contrasts = [
+            [replace(scan, pose=found.pose) for scan, found in zip(scans, own, strict=True)]
+            for scans, own in zip(self.contrasts, fitted.contrasts, strict=True)
+        ]
+        return replace(self, contrasts=contrasts)
+
+    def apart(self, motions: Sequence[Sequence[SliceMotion | None]]) -> Tier:
+        """With every group of slices that moved as a scan of its own."""
+        parts = [
+            [moved(scan, motion) for scan, motion in zip(scans, own, strict=True)]
+            for scans, own in zip(self.contrasts, motions, strict=True)
+        ]
+        noise = [
+            [estimate for estimate, groups in zip(given, own, strict=True) for _ in groups]
+            for given, own in zip(self.noise, parts, strict=True)
+        ]
+        contrasts = [[part for groups in own for part in groups] for own in parts]
+        return replace(self, contrasts=contrasts, noise=noise)
+
+
+def solve_tier(
+    tier: Tier,
+    move: bool,
+    start: Tensor | None,
+    slices: SlicePlans | None,
+    on_progress: Listener | None,
+) -> UnifiedSolution:
+    """Find the strengths of the prior, then the images and everything that goes with them.
+
+    Where slices may have moved, that is found out first, at the strengths to begin with: to
+    the risk, slices out of place are noise that no prior removes. If none moved, the scans
+    are fitted as if nobody had asked.
+
+    Parameters
+    ----------
+    tier
+        The contrasts.
+    move, start, on_progress
+        As for `solve_unified`.
+    slices
+        As for `solve_with_slice_motion`; None where scans are not taken apart.
+    """
+    if slices is None:
+        return _solve_whole(tier, tier.strengths(), move, start, on_progress)
+    if not any(tier.searched):
+        return _solve_apart(tier, tier.lam, slices, move, start, on_progress)
+    brief = replace(tier, max_iter=_ITERATIONS_TO_PLACE)
+    placed = _solve_apart(brief, tier.lam, slices, move, start, on_progress)
+    before, motions = placed.solution.history, placed.motions
+    later = listening_after(before[-1], on_progress)
+    if any(motion is not None for own in motions for motion in own):
+        still = tier.placed_as(placed)
+        lam = still.apart(motions).strengths()
+        found = _solve_apart(still, lam, motions, False, placed.solution.images, later)
+    else:
+        found = _solve_whole(tier, tier.strengths(), move, start, later)
+    history = (*before, *(progress.after(before[-1]) for progress in found.solution.history))
+    return replace(found, solution=replace(found.solution, history=history), motions=motions)
+
+
+def _solve_whole(
+    tier: Tier,
+    lam: Sequence[float],
+    move: bool,
+    start: Tensor | None,
+    on_progress: Listener | None,
+) -> UnifiedSolution:
+    return solve_unified(
+        tier.contrasts,
+        tier.noise,
+        tier.grid,
+        lam,
+        move=move,
+        tolerance=tier.tolerance,
+        max_iter=tier.max_iter,
+        device=tier.device,
+        start=start,
+        guide=tier.guide,
+        on_progress=on_progress,
+    )
+
+
+def _solve_apart(
+    tier: Tier,
+    lam: Sequence[float],
+    slices: SlicePlans,
+    move: bool,
+    start: Tensor | None,
+    on_progress: Listener | None,
+) -> UnifiedSolution:
+    return solve_with_slice_motion(
+        tier.contrasts,
+        tier.noise,
+        tier.grid,
+        lam,
+        slices=slices,
+        move=move,
+        tolerance=tier.tolerance,
+        max_iter=tier.max_iter,
+        device=tier.device,
+        start=start,
+        guide=tier.guide,
+        on_progress=on_progress,
+    )
