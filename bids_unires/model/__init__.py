@@ -2,14 +2,16 @@
 
 from ..config import ModelSettings
 from ..geometry import Grid
-from .fit import Reconstruction, SuperResolution, interpolate, super_resolve
+from .fit import super_resolve
 from .forward import ForwardOperator
+from .interpolation import interpolate
 from .labels import resample_labels
 from .noise import NoiseEstimate, estimate_noise
 from .objective import Objective, ObjectiveValue
 from .observation import Observation
 from .profile import SliceProfile
 from .residuals import ResidualStatement
+from .result import Reconstruction, SuperResolution
 from .slice_weights import SliceVerdict
 from .solver import Progress, Solution, solve
 from .uncertainty import Uncertainty

@@ -12,7 +12,7 @@ from ..geometry import Grid
 from .alternation import UnifiedSolution, solve_unified
 from .noise import NoiseEstimate
 from .observation import Observation
-from .slice_groups import SliceMotion, moved
+from .slice_groups import SliceMotion, apart
 from .slice_motion import SlicePlans, solve_with_slice_motion
 from .solver import Listener, listening_after
 from .strength import least_risk
@@ -77,15 +77,7 @@ class Tier:
 
     def apart(self, motions: Sequence[Sequence[SliceMotion | None]]) -> Tier:
         """With every group of slices that moved as a scan of its own."""
-        parts = [
-            [moved(scan, motion) for scan, motion in zip(scans, own, strict=True)]
-            for scans, own in zip(self.contrasts, motions, strict=True)
-        ]
-        noise = [
-            [estimate for estimate, groups in zip(given, own, strict=True) for _ in groups]
-            for given, own in zip(self.noise, parts, strict=True)
-        ]
-        contrasts = [[part for groups in own for part in groups] for own in parts]
+        contrasts, noise = apart(self.contrasts, self.noise, motions)
         return replace(self, contrasts=contrasts, noise=noise)
 
 

@@ -19,9 +19,9 @@ from tests.containers.dataset import write_small_dataset
 distributed = pytest.importorskip("distributed")
 
 PARTICIPANTS = tuple(f"{number:02}" for number in range(1, 11))
-# Half a minute a participant on one core, so that what is done once (starting, planning, the
-# workers' imports) counts little.
-OPTIONS = ("--voxel-size", "1.6", "--omp-nthreads", "1", "--skip-bids-validation")
+# Long enough a participant that what is done once (starting, planning, the workers' imports)
+# counts little.
+OPTIONS = ("--voxel-size", "2", "--omp-nthreads", "1", "--skip-bids-validation")
 MOST_OF_ONE_WORKER = 0.6
 # Others' use of two cores that leaves a measurement alone.
 MOST_OF_OTHERS = 0.05

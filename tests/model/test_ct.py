@@ -23,10 +23,10 @@ from bids_unires.geometry import (
 )
 from bids_unires.loading import load_volume
 from bids_unires.model import Observation, SuperResolution, super_resolve
-from bids_unires.model.fit import ScanLike
 from bids_unires.model.linear import linear_images
 from bids_unires.model.noise import Modality
 from bids_unires.model.observation import usable_device
+from bids_unires.model.readings import ScanLike
 from bids_unires.volume import Volume, reset_origin
 
 VOXEL_MM, SLICE_MM = 2.5, 5.0

@@ -25,12 +25,8 @@ from bids_unires.geometry import (
     scaling,
     translation,
 )
-from bids_unires.model import NoiseEstimate, SliceProfile, fit, super_resolve
-from bids_unires.model.fit import (
-    SuperResolution,
-    interpolate,
-    regularisation,
-)
+from bids_unires.model import SliceProfile, SuperResolution, fit, super_resolve
+from bids_unires.model.regularisation import regularisation
 from bids_unires.model.tiers import solve_in_tiers
 from bids_unires.volume import Volume
 
@@ -316,25 +312,6 @@ def test_a_constant_scan_is_refused() -> None:
         super_resolve([[(np.full((20, 20, 20), 7.0), np.eye(4))]], device="cpu")
 
 
-def test_regularisation_is_shared_between_contrasts() -> None:
-    estimates = [NoiseEstimate(1.0, 0.0, mean, "rice-mixture") for mean in (100.0, 300.0, 50.0)]
-    contrasts = [estimates[:2], estimates[2:]]
-    settings = ModelSettings(reg_scale=4.0)
-    first, second = regularisation(contrasts, settings, ["MR", "MR"], [[1], [0]])
-    assert first == pytest.approx(4 / 200)
-    assert second == pytest.approx(4 / 50)
-    shared = regularisation(contrasts, settings, ["MR", "MR"], [[0, 1]])
-    assert shared == pytest.approx([np.sqrt(2) * first, np.sqrt(2) * second])
-    # Between air and bone lies far more than between soft tissues, which matter in CT.
-    assert regularisation(contrasts, settings, ["MR", "CT"], [[0], [1]])[1] == pytest.approx(
-        4 * second
-    )
-    denoising = replace(settings, method="denoise")
-    assert regularisation(contrasts, denoising, ["MR", "CT"], [[0], [1]])[1] == pytest.approx(
-        second
-    )
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_gpu_finds_the_same_images() -> None:
     volume = scan(slice_grid(2))
@@ -381,18 +358,6 @@ def test_denoising_scans_on_different_grids_takes_the_finest_side() -> None:
     settings = replace(BRIEF, voxel_size=(0, 0, 0), method="denoise")
     result = super_resolve([[scan(slice_grid(2))], [scan(slice_grid(0))]], settings, "cpu")
     np.testing.assert_allclose(result.grid.voxel_size, VOXEL_MM, atol=1e-6)
-
-
-def test_interpolation_passes_through_the_scan() -> None:
-    volume = scan(slice_grid(2))
-    result = interpolate([[volume]], replace(FIXED, method="linear"), "cpu")
-    at = apply_affine(
-        np.linalg.inv(volume.affine) @ result.grid.affine,
-        np.indices(result.grid.shape).reshape(3, -1).T,
-    )
-    expected = ndimage.map_coordinates(volume.data, at.T, order=1, mode="nearest")
-    inner = ((at >= 0) & (at <= np.array(volume.grid.shape) - 1)).all(axis=1)
-    np.testing.assert_allclose(result.images[0].ravel()[inner], expected[inner], atol=0.02)
 
 
 def test_uneven_slices_are_evened_out() -> None:

@@ -13,10 +13,11 @@ from bids_unires.config import ModelSettings
 from bids_unires.demo.scanner import Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import psnr
 from bids_unires.geometry import Affine, Grid, padded, translation
-from bids_unires.model.fit import footprint_margin, regularisation
 from bids_unires.model.noise import NoiseEstimate, estimate_noise
 from bids_unires.model.observation import Observation
+from bids_unires.model.placement import footprint_margin
 from bids_unires.model.profile import profile_for_voxels
+from bids_unires.model.regularisation import regularisation
 from bids_unires.model.solver import Progress, solve
 from bids_unires.model.tiers import solve_in_tiers, tiers
 from bids_unires.volume import Volume
