@@ -1,9 +1,10 @@
 """Rigid coregistration of scans of one head, alignment to a template, and masks."""
 
-from .masks import brain_mask_from_template, head_mask
+from .masks import head_mask
 from .rigid import RigidAlignment, align_rigid, coregister
 from .template import DEFAULT_TEMPLATE, Template, load_template, template_grid
 from .template_alignment import TemplateAlignment, align_to_template
+from .template_brain import brain_mask_from_template
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -1,18 +1,12 @@
-"""Where the head and the brain lie in an image."""
+"""Where the head lies in an image."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import Affine, Grid, voxel_size
-
-if TYPE_CHECKING:
-    from .template import Template
-    from .template_alignment import TemplateAlignment
+from ..geometry import Affine, voxel_size
 
 Mask = NDArray[np.bool_]
 
@@ -62,32 +56,6 @@ def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
     bright = _without_specks(shown > _tissue_threshold(shown), sizes)
     head = _largest(_filled(_closed(bright, sizes)))
     return _enlarged(_largest(_opened(head, sizes)), factors, image.shape)
-
-
-def brain_mask_from_template(grid: Grid, alignment: TemplateAlignment, template: Template) -> Mask:
-    """The template's brain, mapped back onto a participant's image.
-
-    Parameters
-    ----------
-    grid
-        The image's grid.
-    alignment
-        From the image's world to the template's.
-    template
-        Gives the brain.
-
-    Returns
-    -------
-    ndarray
-        Bool, of the shape of ``grid``: voxels more than half inside the brain by trilinear
-        interpolation.
-    """
-    brain = template.brain
-    into_brain = np.linalg.inv(brain.affine) @ alignment.matrix @ grid.affine
-    share = ndimage.affine_transform(
-        brain.data, into_brain, output_shape=grid.shape, order=1, mode="constant", cval=0.0
-    )
-    return np.asarray(share > 0.5)
 
 
 def _block_means(

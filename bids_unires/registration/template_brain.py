@@ -1,0 +1,39 @@
+"""Where the brain lies in an image, as the template has it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..geometry import Grid
+from .template import Template
+from .template_alignment import TemplateAlignment
+
+
+def brain_mask_from_template(
+    grid: Grid, alignment: TemplateAlignment, template: Template
+) -> NDArray[np.bool_]:
+    """The template's brain, mapped back onto a participant's image.
+
+    Parameters
+    ----------
+    grid
+        The image's grid.
+    alignment
+        From the image's world to the template's.
+    template
+        Gives the brain.
+
+    Returns
+    -------
+    ndarray
+        Bool, of the shape of ``grid``: voxels more than half inside the brain by trilinear
+        interpolation.
+    """
+    brain = template.brain
+    into_brain = np.linalg.inv(brain.affine) @ alignment.matrix @ grid.affine
+    share = ndimage.affine_transform(
+        brain.data, into_brain, output_shape=grid.shape, order=1, mode="constant", cval=0.0
+    )
+    return np.asarray(share > 0.5)
