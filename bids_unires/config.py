@@ -95,6 +95,11 @@ class ModelSettings:
         self._check_uncertainty()
         if self.slice_motion and self.method != "super-resolution":
             raise UsageError(f"--slice-motion is for super-resolution, not for {self.method}")
+        if self.slice_motion and self.robust:
+            raise UsageError(
+                "--robust judges slices where their stack lies, and --slice-motion moves them: "
+                "drop one of them"
+            )
         if self.slice_motion and not self.unified_rigid:
             raise UsageError("--slice-motion refines poses and --no-unified-rigid forbids it")
 

@@ -196,10 +196,11 @@ def motion_derivatives(
         leaves a voxel out.
     voxels
         About how many scan voxels to look at, in rows spread evenly over the scan; None for
-        all. The sums are of those looked at.
+        all. Those looked at stand for all: the sums are scaled up by their share.
     """
     stride = _row_stride(scan.shape, voxels)
-    rows = -(-scan.shape[0] * scan.shape[1] // stride)
+    all_rows = scan.shape[0] * scan.shape[1]
+    rows = -(-all_rows // stride)
     sums = torch.zeros((rows, _SUMS), dtype=torch.float64, device=image.device)
     device = wp.device_from_torch(image.device)
     weights = [
@@ -227,7 +228,7 @@ def motion_derivatives(
         runtime.split_among_threads(rows, launch)
     else:
         launch(0, rows)
-    total = sums.sum(dim=0).cpu().numpy()
+    total = sums.sum(dim=0).cpu().numpy() * (all_rows / rows)
     return MotionDerivatives(0.5 * float(total[42]), total[36:42], total[:36].reshape(6, 6))
 
 

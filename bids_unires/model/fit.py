@@ -26,14 +26,14 @@ from .placement import (
     starting_poses,
 )
 from .profile import SliceProfile, profile_for_voxels
-from .readings import Readings, ScanLike, Scans, intensity_of_air, noise_of, volumes_of
+from .readings import Factors, Readings, ScanLike, Scans, intensity_of_air, noise_of, volumes_of
 from .regularisation import is_searched, regularisation
 from .residuals import ResidualStatement, residual_statement
 from .result import SuperResolution
 from .slice_filling import measured_only
 from .slice_groups import apart
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
-from .slice_weights import Verdicts, weigh_slices
+from .slice_weights import Verdicts, weigh_slices, weighed_as
 from .solver import Listener
 from .tiers import solve_in_tiers, tiers
 from .uncertainty import Uncertainty, standard_deviations
@@ -55,6 +55,7 @@ def super_resolve(
     start: NDArray[np.float32] | None = None,
     lam: Sequence[float] | None = None,
     slices: SlicePlans | None = None,
+    verdicts: Verdicts | None = None,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
 ) -> SuperResolution:
@@ -90,6 +91,9 @@ def super_resolve(
         For each scan the order of its slices, which ``settings.slice_motion`` then places group
         by group; or how they moved, which is then taken as given; or None to keep it whole.
         Without any, the settings decide: `plans_for` unless they leave scans whole.
+    verdicts
+        How far the slices of each scan are believed, as an earlier fit found it; judged here if
+        None and the settings are robust.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -124,15 +128,13 @@ def super_resolve(
     def weights(noise: Sequence[Sequence[NoiseEstimate]]) -> Sequence[float]:
         return regularisation(noise, settings, modalities, groups) if lam is None else lam
 
-    verdicts = None
-    if settings.robust:
-        read, verdicts = weigh_slices(
-            read,
-            lambda factors: scans.read(factors).inside(bounds),
-            working,
-            weights(noise),
-            torch_device,
-        )
+    def trusting(factors: Factors) -> Readings:
+        return scans.read(factors).inside(bounds)
+
+    if verdicts is not None:
+        read = weighed_as(trusting, verdicts)
+    elif settings.robust:
+        read, verdicts = weigh_slices(read, trusting, working, weights(noise), torch_device)
     fitted, torch_device = _solve_with_room(
         read.observations,
         read.above_air,

@@ -28,7 +28,16 @@ from .observation import Observation
 from .pose import displacement, mean_corrected, mean_pose
 from .profile import POINTS
 from .slice_alone import apart_is_better, believed, imitation
-from .slice_groups import Group, SliceMotion, SliceOrder, evened, joined, split, usual_order
+from .slice_groups import (
+    Group,
+    SliceMotion,
+    SliceOrder,
+    evened,
+    joined,
+    slice_factors,
+    split,
+    usual_order,
+)
 from .slice_pose import motions_of, refined_groups, slice_evidence
 from .solver import Listener, Solution
 
@@ -265,10 +274,7 @@ class _Fit:
     def result(self, contrasts: Sequence[Sequence[Observation]]) -> UnifiedSolution:
         """What was found, about the scans as they were given."""
         fitted = tuple(
-            tuple(
-                replace(scan, pose=stack.scan.pose, tau=stack.scan.tau)
-                for scan, stack in zip(scans, own, strict=True)
-            )
+            tuple(_as_given(scan, stack.scan) for scan, stack in zip(scans, own, strict=True))
             for scans, own in zip(contrasts, self._stacks, strict=True)
         )
         motions = tuple(tuple(stack.motion for stack in own) for own in self._stacks)
@@ -368,6 +374,14 @@ def _stack(scan: Observation, plan: SliceOrder | SliceMotion | None) -> _Stack:
     if isinstance(plan, SliceMotion):
         return _Stack(scan, None, plan.groups, plan.poses(scan.world_pose), plan.source)
     return _Stack(scan, plan)
+
+
+def _as_given(scan: Observation, evened_out: Observation) -> Observation:
+    """A scan at the pose and with the precision found once its slices were evened out."""
+    tau = evened_out.tau
+    if scan.interleave:
+        tau = np.asarray(tau / slice_factors(scan) ** 2, dtype=np.float32)
+    return replace(scan, pose=evened_out.pose, tau=tau)
 
 
 def _same(before: list[list[_Stack]], after: list[list[_Stack]]) -> bool:

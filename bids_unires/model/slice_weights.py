@@ -142,8 +142,26 @@ def weigh_slices(
         logger.debug("slices rejected in turn %d: %s", turn, rejected)
         if rejected == before:
             break
+    return _filled(scans), verdicts
+
+
+def weighed_as(trusting: Callable[[Factors], Readings], verdicts: Verdicts) -> Readings:
+    """The scans with weights of slices that were found before.
+
+    Parameters
+    ----------
+    trusting
+        Reads the scans, given factors on the precision of their slices.
+    verdicts
+        On each scan.
+    """
+    return _filled(trusting([[own.factors for own in each] for each in verdicts]))
+
+
+def _filled(scans: Readings) -> Readings:
+    """With neighbours standing in for rejected slices."""
     filled = [stood_in(*each) for each in zip(scans.observations, _thresholds(scans), strict=True)]
-    return replace(scans, observations=filled), verdicts
+    return replace(scans, observations=filled)
 
 
 def _thresholds(scans: Readings) -> list[list[float]]:

@@ -8,15 +8,14 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from .. import __version__
 from ..config import RunConfig
 from ..geometry import rigid_parameters
-from ..model import Reconstruction, SliceVerdict, SuperResolution, Uncertainty
+from ..model import Reconstruction, SuperResolution, Uncertainty
 from .acquired import AcquiredContrast, AcquiredScan
 from .limits import peak_memory
 from .slice_timing import motion_record
+from .slice_verdicts import verdict_record
 
 
 def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
@@ -131,16 +130,9 @@ def _fit_of_scan(
             "Voxels": residual.voxels,
             "Deviations": list(residual.deviations),
         },
-        **({} if result.slice_verdicts is None else _slices(result.slice_verdicts[index][repeat])),
-    }
-
-
-def _slices(verdict: SliceVerdict) -> Mapping[str, Any]:
-    """Slices are counted from 0 along the slice axis."""
-    return {
-        "RejectedSlices": [
-            {"Slice": k, "Reason": reason}
-            for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
-        ],
-        "SliceWeights": np.round(verdict.weights, 4).tolist(),
+        **(
+            {}
+            if result.slice_verdicts is None
+            else verdict_record(result.slice_verdicts[index][repeat])
+        ),
     }

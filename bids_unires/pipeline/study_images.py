@@ -36,6 +36,7 @@ from ..geometry import Affine, Grid
 from ..loading import load_labels, load_volume
 from ..model import Progress, SuperResolution, resample_labels, super_resolve
 from ..model.slice_motion import SlicePlans
+from ..model.slice_weights import Verdicts
 from ..progress import listener
 from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of
@@ -45,6 +46,7 @@ from .participant import say_which_slices
 from .provenance import contrast_provenance, run_provenance
 from .quality import quality_of
 from .slice_timing import motion_from_record
+from .slice_verdicts import verdict_from_record
 from .study_placing import member_mask_path
 
 logger = logging.getLogger("bids_unires")
@@ -262,6 +264,7 @@ def _refit(
         start=start,
         lam=_weights(member),
         slices=_slice_motions(member, contrasts),
+        verdicts=_slice_verdicts(member, contrasts),
         memory_limit=memory_limit(config),
         on_progress=report,
     )
@@ -279,16 +282,11 @@ def _weights(member: Member) -> list[float] | None:
 
 def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:
     """How the participant level found slices to have moved; None if they did not."""
-    found: dict[str, object] = {}
-    for image in member.images:
-        unires = image.metadata.get("UniRes")
-        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
-            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
-                found[scan["Source"]] = scan.get("SliceMotion")
+    records = _scan_records(member)
     motions = [
         [
             motion_from_record(
-                found.get(scan.scan.uri),
+                records.get(scan.scan.uri, {}).get("SliceMotion"),
                 scan.volume.grid.shape[scan.acquisition.slice_axis],
             )
             for scan in acquired.scans
@@ -296,6 +294,34 @@ def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> Sli
         for acquired in contrasts
     ]
     return motions if any(motion for own in motions for motion in own) else None
+
+
+def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Verdicts | None:
+    """How far the participant level believed the slices of each scan; None if it did not ask."""
+    records = _scan_records(member)
+    verdicts = []
+    for acquired in contrasts:
+        own = []
+        for scan in acquired.scans:
+            axis = scan.acquisition.slice_axis
+            count = scan.volume.grid.shape[axis]
+            found = verdict_from_record(records.get(scan.scan.uri), axis, count)
+            if found is None:
+                return None
+            own.append(found)
+        verdicts.append(tuple(own))
+    return tuple(verdicts)
+
+
+def _scan_records(member: Member) -> dict[str, Mapping[str, Any]]:
+    """What the participant level's sidecars say of each scan, by its URI."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for image in member.images:
+        unires = image.metadata.get("UniRes")
+        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
+            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
+                found[scan["Source"]] = scan
+    return found
 
 
 class _Writer:

@@ -111,10 +111,10 @@ def test_some_rows_stand_for_all() -> None:
     scan, precision = case(2)
     every = compiled(PROFILES[0], 2, scan, precision)
     some = compiled(PROFILES[0], 2, scan, precision, voxels=scan.numel() // 3)
-    share = some.cost / every.cost
-    # A third of the rows, or a little less so that they spread over the planes.
-    assert 0.12 < share < 0.4
-    np.testing.assert_allclose(np.diag(some.hessian) / share, np.diag(every.hessian), rtol=0.35)
+    # Of the rows less than a third are looked at; sums are on the scale of all of them.
+    assert some.cost == pytest.approx(every.cost, rel=0.35)
+    assert some.cost != every.cost
+    np.testing.assert_allclose(np.diag(some.hessian), np.diag(every.hessian), rtol=0.35)
 
 
 def test_the_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

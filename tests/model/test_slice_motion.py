@@ -18,8 +18,11 @@ from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.errors import UsageError
 from bids_unires.geometry import Affine, Grid, scaling, translation
 from bids_unires.model import Observation, SliceProfile, SuperResolution, super_resolve
+from bids_unires.model.noise import NoiseEstimate
 from bids_unires.model.pose import mean_pose, refined_poses
+from bids_unires.model.profile import profile_for_voxels
 from bids_unires.model.slice_groups import Group, SliceMotion, interleaved
+from bids_unires.model.slice_motion import solve_with_slice_motion
 from bids_unires.volume import Volume
 
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30)
@@ -213,7 +216,35 @@ def test_a_known_motion_is_taken_as_it_is() -> None:
     assert stacks.quality(given, 0, range(3)) > stacks.quality(whole, 0, range(3)) + 2
 
 
-@pytest.mark.parametrize("wrong", [{"method": "denoise"}, {"unified_rigid": False}])
+def test_precisions_are_those_of_the_scans_as_given() -> None:
+    stacks = moved_stacks([0, 0, 0], 2, 0.0, seed=8)
+    grid = Grid((36, 40, 36), middle(head().grid).affine @ scaling([2, 2, 2]))
+    scans = [
+        Observation(
+            scan.data, scan.affine, 0.01, profile_for_voxels(scan.grid, (2, 2, 2)), pose, sign * 0.1
+        )
+        for scan, pose, sign in zip(stacks.scans[:2], start(), (1, -1), strict=False)
+    ]
+    noise = [[NoiseEstimate(10.0, 0.0, 500.0, "rice-mixture")] for _ in scans]
+    fitted = solve_with_slice_motion(
+        [[scan] for scan in scans],
+        noise,
+        grid,
+        [0.01, 0.01],
+        slices=[[None], [None]],
+        move=False,
+        tolerance=1e-4,
+        max_iter=1,
+        device=torch.device("cpu"),
+    )
+    for scan, (found,) in zip(scans, fitted.contrasts, strict=True):
+        assert found.interleave == scan.interleave
+        np.testing.assert_allclose(found.tau, 0.01, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "denoise"}, {"unified_rigid": False}, {"robust": True}]
+)
 def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--slice-motion"):
         ModelSettings(slice_motion=True, **wrong)  # type: ignore[arg-type]
