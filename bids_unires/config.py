@@ -42,7 +42,8 @@ class ModelSettings:
         The fit stops when an outer iteration lowers the objective by less than
         this fraction of it.
     max_iter
-        Upper bound on outer iterations.
+        Upper bound on the solver's iterations, counted once poses and weights of repeats have
+        settled, and for each of the groups of contrasts that are solved for one after the other.
     coregister
         Align all scans rigidly to the first one before the fit.
     method

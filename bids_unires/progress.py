@@ -295,10 +295,9 @@ class ProgressLog:
         left = self._progress.seconds_left()
         logger.log(
             self._level,
-            "%s: iteration %d of at most %d, objective %.6g%s",
+            "%s: iteration %d, objective %.6g%s",
             label,
             number,
-            bound,
             objective,
             f", about {describe_seconds(left)} left for the run" if left is not None else "",
         )

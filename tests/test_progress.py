@@ -156,5 +156,5 @@ def test_the_log_is_sparse(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
     assert len(caplog.messages) == 1 + 40 // SECONDS_BETWEEN_MESSAGES
     assert caplog.messages[0] == "sub-01: fit"
     assert caplog.messages[-1] == (
-        "sub-01: iteration 40 of at most 100, objective 1234.5, about 60 s left for the run"
+        "sub-01: iteration 40, objective 1234.5, about 60 s left for the run"
     )
