@@ -223,7 +223,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--max-iter",
         type=int,
         metavar="N",
-        help=f"most iterations of the solver, counted once poses and weights of repeats have settled (default: {_MODEL.max_iter})",
+        help="most iterations of the solver, once poses and weights of repeats have settled "
+        f"(default: {_MODEL.max_iter})",
     )
     group.add_argument(
         "--tolerance",

@@ -168,7 +168,7 @@ def _inside(
     margin: int,
 ) -> NDArray[np.bool_]:
     """Voxels of the head that were measured, away from the rim."""
-    threshold = np.mean([(own.background_mean + own.foreground_mean) / 2 for own in noise])
+    threshold = np.mean([own.halfway for own in noise])
     inside = (head.cpu().numpy() > threshold) & coverage(scans, grid)
     core = np.zeros(inside.shape, dtype=bool)
     x, y, z = (slice(margin, max(side - margin, 0)) for side in inside.shape)

@@ -138,7 +138,7 @@ def _disagreement(
         prediction = operator.forward(image).cpu().numpy()
         residuals.append(prediction - np.nan_to_num(scan.data))
         # Signal that only one of the two shows is disagreement too.
-        threshold = (estimate.background_mean + estimate.foreground_mean) / 2
+        threshold = estimate.halfway
         heads.append(
             ((scan.data > threshold) | (prediction > threshold)) & ~measured_only(scan).missing
         )

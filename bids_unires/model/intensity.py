@@ -66,7 +66,7 @@ def relative_fields(
     placed = [Grid(s.grid.shape, pose @ s.affine) for s, pose in zip(scans, poses, strict=True)]
     grid = enclose(mean_space(placed, [_FIELD_VOXEL_MM] * 3), placed)
     intensities = torch.stack([_on(grid, g, s) for g, s in zip(placed, scans, strict=True)])
-    thresholds = [(e.background_mean + e.foreground_mean) / 2 for e in noise]
+    thresholds = [e.halfway for e in noise]
     heads = _eroded(intensities > torch.tensor(thresholds).reshape(-1, 1, 1, 1))
     shared = heads & (heads.sum(dim=0) > 1)
     if min(int(seen.sum()) for seen in shared) < _FEWEST_VOXELS:

@@ -71,6 +71,11 @@ class NoiseEstimate:
         """Distance between mean foreground and mean background."""
         return abs(self.foreground_mean - self.background_mean)
 
+    @property
+    def halfway(self) -> float:
+        """Intensity halfway from air to the head, above which a voxel belongs to the head."""
+        return (self.background_mean + self.foreground_mean) / 2
+
 
 def estimate_noise(data: NDArray[np.float32], modality: Modality = "MR") -> NoiseEstimate:
     """Noise level and contrast of a scan.

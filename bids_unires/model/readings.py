@@ -225,7 +225,7 @@ def _observations(
 
 
 def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
-    threshold = (noise.background_mean + noise.foreground_mean) / 2
+    threshold = noise.halfway
     return interleave_scale(scan.data, scan.profile.slice_axis(scan.grid), threshold)
 
 

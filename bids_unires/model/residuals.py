@@ -89,7 +89,7 @@ def residual_statement(
         How the slices of the scan moved; None if they did not.
     """
     prediction = predicted(scan, motion, grid, image)
-    threshold = (noise.background_mean + noise.foreground_mean) / 2
+    threshold = noise.halfway
     head = ((scan.data > threshold) | (prediction > threshold)) & ~scan.missing
     # What the intensity correction divided by, the noise was divided by too: a few percent.
     standardised = (np.nan_to_num(scan.data) - prediction) / np.float32(noise.noise_sd)

@@ -165,7 +165,7 @@ def _filled(scans: Readings) -> Readings:
 
 
 def _thresholds(scans: Readings) -> list[list[float]]:
-    return [[_threshold(own) for own in each] for each in scans.above_air]
+    return [[own.halfway for own in each] for each in scans.above_air]
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +313,7 @@ def _verdict(
 
     Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
     """
-    compared = compare(parts, _threshold(noise))
+    compared = compare(parts, noise.halfway)
     believed = np.ones(len(compared.features), dtype=bool)
     believed[list(rejected)] = False
     off = deviations_from_good(compared, believed)
@@ -323,11 +323,6 @@ def _verdict(
     if not settled:
         weights = _worst_first(weights, believed)
     return SliceVerdict(scan.slice_axis, weights, off)
-
-
-def _threshold(noise: NoiseEstimate) -> float:
-    """Intensity above which a voxel belongs to the head."""
-    return (noise.background_mean + noise.foreground_mean) / 2
 
 
 def _beside(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -182,7 +182,7 @@ def _middle(
     scan: Observation, noise: NoiseEstimate, grid: Grid
 ) -> tuple[tuple[int, ...], tuple[int, int, int]]:
     """First voxel and sides of the block around the middle of the head."""
-    head = np.nan_to_num(scan.data) > (noise.background_mean + noise.foreground_mean) / 2
+    head = np.nan_to_num(scan.data) > noise.halfway
     middle = [float(np.median(index)) if index.size else 0.0 for index in np.nonzero(head)]
     into_grid = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     centre = (into_grid @ [*middle, 1.0])[:3]

@@ -210,7 +210,7 @@ def _residual_map(
     image = torch.from_numpy(np.pad(result.images[index], margin, mode="edge"))
     motion = _slice_motion(result, index, repeat)
     prediction = predicted(placed, motion, padded(result.grid, margin), image)
-    threshold = (noise.background_mean + noise.foreground_mean) / 2
+    threshold = noise.halfway
     head = (scan.data > threshold) | (prediction > threshold)
     if len(acquired.scans) > 1 and acquired.contrast.modality == "MR":
         # Repeats differ by a smooth factor, which the fit takes out of them.
