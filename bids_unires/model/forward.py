@@ -21,6 +21,7 @@ from ..kernels.reference import ReferenceBackend
 from ..kernels.sampling import Sampling
 from ..kernels.sharpening import Coefficients, sharpen
 from ..kernels.warp_backend import VoxelBackend, WarpBackend
+from .interleave import even_and_odd
 from .profile import POINTS, SliceProfile, profile_weights, subdivision
 
 BackendName = Literal["auto", "reference", "warp", "warp-voxels"]
@@ -216,8 +217,8 @@ class ForwardOperator:
         """Factors exp(+-s) of even and odd slices, broadcastable over the scan."""
         sides = [1, 1, 1]
         sides[self.slice_axis] = count = self.source.shape[self.slice_axis]
-        sign = 1 - 2 * (torch.arange(count, dtype=like.dtype, device=like.device) % 2)
-        return torch.exp(self._interleave * sign).reshape(sides)
+        factors = even_and_odd(self._interleave, count).reshape(sides)
+        return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
 
     def _sharpening(self) -> Coefficients:
         """Mean blur of interpolation along each axis of the image, of axes sampled at points."""

@@ -16,6 +16,17 @@ _FEWEST_VOXELS = 50
 _FEWEST_SLICES = 6
 
 
+def even_and_odd(log_scale: float, count: int) -> NDArray[np.float64]:
+    """Factors of slices 0, 1, ..., ``(K,)``: exp(+-log_scale), + for the even ones.
+
+    Examples
+    --------
+    >>> even_and_odd(0.0, 3).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    return np.asarray(np.exp(log_scale * (1 - 2 * (np.arange(count) % 2))))
+
+
 def interleave_scale(data: NDArray[np.float32], slice_axis: int, threshold: float) -> float:
     """Logarithm s of the factor of even slices (0, 2, ...); odd ones have ``exp(-s)``.
 

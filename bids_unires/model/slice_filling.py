@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .interleave import even_and_odd
 from .observation import Observation
 
 REJECTED = 0.4
@@ -35,9 +36,10 @@ def filled(scan: Observation) -> Observation:
     if len(known) in (0, len(weights)):
         return scan
     slices = _even_slices(scan)
+    factors = even_and_odd(scan.interleave, len(slices)).astype(np.float32)
     data = np.moveaxis(scan.data, scan.slice_axis, 0).copy()
     for k in np.flatnonzero(weights == 0).tolist():
-        data[k] = _interpolated(slices, k, known)[0] * _evenness(scan)[k]
+        data[k] = _interpolated(slices, k, known)[0] * factors[k]
     if scan.zero_is_missing:
         # Intensities are magnitudes: a cubic may swing below 0, they cannot.
         data = np.where(weights[:, None, None] == 0, np.abs(data), data)
@@ -96,12 +98,8 @@ def _even_slices(scan: Observation) -> NDArray[np.float32]:
     """Slices first, without the factor of even and odd ones; NaN where missing."""
     data = np.where(replace(scan, slice_weights=None).missing, np.float32(np.nan), scan.data)
     slices = np.moveaxis(data, scan.slice_axis, 0)
-    return np.asarray(slices / _evenness(scan)[:, None, None], dtype=np.float32)
-
-
-def _evenness(scan: Observation) -> NDArray[np.float32]:
-    sign = 1 - 2 * (np.arange(scan.data.shape[scan.slice_axis]) % 2)
-    return np.asarray(np.exp(scan.interleave * sign), dtype=np.float32)
+    factors = even_and_odd(scan.interleave, len(slices))
+    return np.asarray(slices / factors[:, None, None], dtype=np.float32)
 
 
 def _interpolated(

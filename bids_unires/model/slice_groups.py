@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..geometry import Affine, Grid, scaling, translation
 from .forward import ForwardOperator
+from .interleave import even_and_odd
 from .noise import NoiseEstimate
 from .observation import Observation
 
@@ -172,9 +173,8 @@ def slice_factors(scan: Observation) -> NDArray[np.float32]:
     """Factors of even and odd slices, broadcastable over the scan."""
     axis = scan.profile.slice_axis(scan.grid)
     sides = [1, 1, 1]
-    sides[axis] = scan.data.shape[axis]
-    sign = 1 - 2 * (np.arange(sides[axis]) % 2)
-    return np.asarray(np.exp(scan.interleave * sign).reshape(sides), dtype=np.float32)
+    sides[axis] = count = scan.data.shape[axis]
+    return even_and_odd(scan.interleave, count).reshape(sides).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from ..dataset.sidecar import derivative_uri
 from ..dataset.transforms import write_transform
 from ..dataset.writing import write_json, write_mask
 from ..errors import BadDataError, MissingInputError
-from ..geometry import Affine, apply_affine, scaling, translation
+from ..geometry import Affine
 from ..grid import mask_extent
 from ..kernels.runtime import thread_count
 from ..loading import load_volume
@@ -38,6 +38,7 @@ from ..registration import (
     brain_mask_from_template,
     head_mask,
     load_template,
+    without_scale,
 )
 from ..volume import Volume
 from .cohort import Member
@@ -200,21 +201,13 @@ def _pose(image: Volume, unit: Placing) -> _Pose:
     similar = align_to_template(image, template, kind="similarity", threads=thread_count())
     matrix = similar.matrix
     if unit.align == "rigid":
-        matrix = _without_scale(similar, template)
+        matrix = without_scale(similar.matrix, similar.scale, template)
     return _Pose(matrix, similar.matrix)
 
 
 @lru_cache(maxsize=1)
 def _template(name: str) -> Template:
     return load_template(name)
-
-
-def _without_scale(similar: TemplateAlignment, template: Template) -> Affine:
-    """The rigid motion that turns alike and agrees in the middle of the template's brain."""
-    brain = template.brain
-    middle = apply_affine(brain.affine, np.argwhere(brain.data > 0)).mean(axis=0)
-    unscale = translation(middle) @ scaling([1 / similar.scale] * 3) @ translation(-middle)
-    return np.asarray(unscale @ similar.matrix)
 
 
 def _masks(image: Volume, pose: _Pose, unit: Placing) -> dict[FieldOfView, Mask]:

@@ -3,7 +3,7 @@
 from .masks import head_mask
 from .rigid import RigidAlignment, align_rigid, coregister
 from .template import DEFAULT_TEMPLATE, Template, load_template, template_grid
-from .template_alignment import TemplateAlignment, align_to_template
+from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "head_mask",
     "load_template",
     "template_grid",
+    "without_scale",
 ]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import BadDataError
 from ..geometry import Affine, apply_affine, scaling, translation
@@ -107,7 +106,7 @@ def align_to_template(
             f"its size times {scale:.2f}; is it a head? Otherwise use --align none"
         )
     if kind == "rigid":
-        matrix = _without_scale(matrix, scale, _centre(template.brain))
+        matrix = without_scale(matrix, scale, template)
         scale = 1.0
     return TemplateAlignment(np.round(matrix, POSE_DIGITS), kind, scale, best.information)
 
@@ -147,12 +146,19 @@ def _better(brain: Candidate, head: Candidate, fixed: Pyramid, moving: Pyramid) 
     )
 
 
-def _without_scale(matrix: Affine, scale: float, fixed_point: NDArray[np.float64]) -> Affine:
-    """The rigid motion that turns alike and agrees at one point of the template ``(3,)``."""
-    unscale = translation(fixed_point) @ scaling([1 / scale] * 3) @ translation(-fixed_point)
+def without_scale(matrix: Affine, scale: float, template: Template) -> Affine:
+    """The rigid motion that turns like a similarity and agrees in the middle of the brain.
+
+    Parameters
+    ----------
+    matrix
+        ``(4, 4)``, world of an image -> world of the template, mm.
+    scale
+        Its scale.
+    template
+        Gives the brain.
+    """
+    brain = template.brain
+    middle = apply_affine(brain.affine, np.argwhere(brain.data > 0)).mean(axis=0)
+    unscale = translation(middle) @ scaling([1 / scale] * 3) @ translation(-middle)
     return np.asarray(unscale @ matrix)
-
-
-def _centre(mask: Volume) -> NDArray[np.float64]:
-    """Centre of a mask in world mm, ``(3,)``."""
-    return np.asarray(apply_affine(mask.affine, np.argwhere(mask.data > 0)).mean(axis=0))
