@@ -108,11 +108,9 @@ def test_reconstruction_on_the_grid_is_sharper_than_interpolation_and_as_close()
     study[:3, 3] = [3.3, 2.2, 1.7]
     participant = case.fit(own, SETTINGS)
     own_to_study = study @ np.linalg.inv(own)
-    resliced = [
-        spline(Volume(image, case.grid.affine), case.grid, own_to_study)
-        for image in participant.images
-    ]
-    start = np.stack(resliced)
+    volumes = [Volume(image, case.grid.affine) for image in participant.images]
+    resliced = [spline(volume, case.grid, own_to_study) for volume in volumes]
+    start = np.stack([spline(volume, case.grid, own_to_study, degree=1) for volume in volumes])
     warm = replace(SETTINGS, tolerance=WARM_TOLERANCE * SETTINGS.tolerance)
     refitted = case.fit(study, warm, start, participant.lam)
     gain = case.quality(list(refitted.images), study) - case.quality(resliced, study)
