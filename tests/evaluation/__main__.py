@@ -128,7 +128,7 @@ def plot(rows: Sequence[Row], path: Path, methods: Iterable[str] = METHODS) -> N
     keys = ("PSNR", "SSIM", "GMS", "Dice")
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = plt.subplots(
-        1, len(keys), figsize=(16, 1.5 + 0.3 * len(cases)), sharey=True, layout="constrained"
+        1, len(keys), figsize=(13, 1.5 + 0.25 * len(cases)), sharey=True, layout="constrained"
     )
     for axis, key in zip(axes, keys, strict=True):
         for method in methods:
@@ -138,7 +138,7 @@ def plot(rows: Sequence[Row], path: Path, methods: Iterable[str] = METHODS) -> N
         axis.grid(alpha=0.3)
     axes[0].set_yticks(range(len(cases)), cases)
     axes[0].invert_yaxis()
-    axes[-1].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8)
     figure.savefig(path, dpi=100)
 
 
