@@ -23,6 +23,7 @@ from .placement import (
     coverage,
     footprint_margin,
     individual_space,
+    measured,
     starting_poses,
 )
 from .profile import SliceProfile, profile_for_voxels
@@ -219,10 +220,11 @@ def _result(
 ) -> SuperResolution:
     """What was found, without the margin and with everything moved by ``anchor``."""
     covered = np.stack([coverage(own, lattice) for own in fitted.contrasts])
+    seen = np.stack([measured(own, lattice) for own in fitted.contrasts])
     images = _cropped(fitted.solution.images, margin)
     working = padded(lattice, margin)
     return SuperResolution(
-        images=_finished(images, read.volumes, modalities, read.noise, covered),
+        images=_finished(images, read.volumes, modalities, read.noise, seen),
         grid=Grid(lattice.shape, anchor @ lattice.affine),
         coverage=np.asarray(covered.all(axis=0)),
         poses=tuple(tuple(anchor @ scan.world_pose for scan in own) for own in fitted.contrasts),
@@ -235,7 +237,7 @@ def _result(
         lam=fitted.lam,
         objective=fitted.solution.history,
         converged=fitted.solution.converged,
-        uncertainty=_uncertainty(fitted, read.above_air, working, settings, margin, covered),
+        uncertainty=_uncertainty(fitted, read.above_air, working, settings, margin, seen),
         slice_motions=fitted.motions,
         slice_verdicts=verdicts,
     )
@@ -283,15 +285,15 @@ def _finished(
     volumes: Sequence[Sequence[Volume]],
     modalities: Sequence[Modality],
     noise: Sequence[Sequence[NoiseEstimate]],
-    covered: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """In the units of the scans, within their range, and as dark as air where none measured."""
-    parts = zip(images, volumes, modalities, noise, covered, strict=True)
-    for image, scans, modality, own, measured in parts:
+    parts = zip(images, volumes, modalities, noise, seen, strict=True)
+    for image, scans, modality, own, here in parts:
         image += np.float32(intensity_of_air(own, modality))
         low, high = _intensity_range(scans)
         np.clip(image, low, high, out=image)
-        image[~measured] = low if modality == "CT" else 0
+        image[~here] = low if modality == "CT" else 0
     return images
 
 
@@ -322,7 +324,7 @@ def _uncertainty(
     grid: Grid,
     settings: ModelSettings,
     margin: int,
-    covered: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
 ) -> Uncertainty | None:
     """Calibrated standard deviations, where nothing was measured as large as the contrast."""
     samples = settings.uncertainty
@@ -342,7 +344,7 @@ def _uncertainty(
         max_iter=settings.max_iter,
     )
     maps = _cropped(sds, margin)
-    for own, scale, estimates, measured in zip(maps, scales, noise, covered, strict=True):
+    for own, scale, estimates, here in zip(maps, scales, noise, seen, strict=True):
         own *= np.float32(scale)
-        own[~measured] = max(estimate.contrast for estimate in estimates)
+        own[~here] = max(estimate.contrast for estimate in estimates)
     return Uncertainty(maps, scales, samples)

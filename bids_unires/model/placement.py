@@ -178,3 +178,38 @@ def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     for scan in contrast:
         reached |= inside(grid, Grid(scan.grid.shape, scan.world_pose @ scan.affine))
     return reached
+
+
+def measured(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
+    """Voxels of ``grid`` that at least one scan of a contrast measured, or almost.
+
+    Where a scan is missing but its neighbouring voxels are not, the images bridge the hole.
+    What lies deeper in a masked region was not seen by anybody.
+    """
+    seen = np.zeros(grid.shape, dtype=bool)
+    for scan in contrast:
+        box = Grid(scan.grid.shape, scan.world_pose @ scan.affine)
+        here = inside(grid, box)
+        beside = _beside_measured(scan)
+        if not beside.all():
+            here &= _nearest(beside, box, grid)
+        seen |= here
+    return seen
+
+
+def _beside_measured(scan: Observation) -> NDArray[np.bool_]:
+    """Voxels of a scan that were measured, or one of whose 26 neighbours was."""
+    known = torch.as_tensor(~scan.missing, dtype=torch.float32)
+    grown = torch.nn.functional.max_pool3d(known[None], kernel_size=3, stride=1, padding=1)
+    return np.asarray(grown[0].numpy() > 0)
+
+
+def _nearest(mask: NDArray[np.bool_], box: Grid, grid: Grid) -> NDArray[np.bool_]:
+    """Values of a mask on ``box`` at the voxels of ``grid``; beyond it those at its faces."""
+    into_box = (np.linalg.inv(box.affine) @ grid.affine).astype(np.float32)
+    x, y, z = np.ogrid[tuple(slice(0, side) for side in grid.shape)]
+    at = np.zeros(grid.shape, dtype=np.int64)
+    for (a, b, c, offset), side in zip(into_box[:3], box.shape, strict=True):
+        index = (a * x.astype(np.float32) + b * y + offset) + c * z.astype(np.float32)
+        at = at * side + np.clip(np.rint(index), 0, side - 1).astype(np.int64)
+    return np.asarray(mask.ravel()[at])

@@ -27,11 +27,12 @@ class Reconstruction:
     ----------
     images
         ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
-        of them measured it is 0, or in CT the darkest value of the scans.
+        of them measured it is 0, or in CT the darkest value of the scans. Holes are bridged as
+        far as the neighbours of the voxels that were measured.
     grid
         Where they lie.
     coverage
-        ``(X, Y, Z)`` bool: voxels that at least one scan of every contrast measured.
+        ``(X, Y, Z)`` bool: voxels within the field of view of at least one scan of every contrast.
     poses
         ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
         were given.

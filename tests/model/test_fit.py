@@ -255,6 +255,23 @@ def test_missing_voxels_leave_no_trace(missing: float) -> None:
     assert np.median(difference) < 0.5
 
 
+def test_a_masked_scan_stays_masked() -> None:
+    volume = scan(slice_grid(2))
+    distance = np.linalg.norm(
+        (apply_affine(volume.affine, np.moveaxis(np.indices(volume.grid.shape), 0, -1)) / VOXEL_MM)
+        / HEAD[0][1],
+        axis=-1,
+    )
+    brain = np.where(distance < 0.8, volume.data, 0)
+    result = super_resolve([[Volume(brain, volume.affine)]], BRIEF, "cpu")
+    voxels = np.moveaxis(np.indices(result.grid.shape), 0, -1)
+    at = np.linalg.norm(apply_affine(result.grid.affine, voxels) / VOXEL_MM / HEAD[0][1], axis=-1)
+    assert (result.images[0][at > 1.5] == 0).all()
+    assert (result.images[0][at < 0.7] > 0).all()
+    # A field of view is not a mask.
+    assert result.coverage[at > 1.2].any()
+
+
 def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     volume = scan(slice_grid(2))
     with pytest.raises(BadDataError, match=r"needs about \d+\.\d GiB of memory and 0.1 GiB may"):

@@ -12,6 +12,7 @@ from bids_unires.model.placement import (
     coverage,
     footprint_margin,
     individual_space,
+    measured,
     on_one_grid,
     unmoved,
     within,
@@ -93,3 +94,29 @@ def test_what_any_scan_saw_is_covered(pose: np.ndarray | None) -> None:
     expected[13:22] = True
     # Outer faces 2 mm before the first and behind the last slice centre, borders included.
     assert reached[5, 5].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_deep_in_a_masked_region_nothing_was_measured(
+    order: tuple[int, int, int], flipped: bool
+) -> None:
+    data = np.ones((20, 22, 12), np.float32)
+    data[:10] = 0
+    data[15, 11, 6] = 0
+    affine = translation([3.0, -2.0, 5.0]) @ scaling([2, 2, 4])
+    if flipped:
+        data = data[::-1]
+        affine = affine @ translation([19, 0, 0]) @ np.diag([-1.0, 1, 1, 1])
+    exchange = np.eye(4)
+    exchange[:3, :3] = np.eye(3)[:, list(order)]
+    scan = Observation(np.ascontiguousarray(data.transpose(order)), affine @ exchange)
+    grid = Grid((24, 26, 28), translation([1.0, -4.0, 3.0]) @ scaling([2, 2, 2]))
+    x = (apply_affine(grid.affine, np.moveaxis(np.indices(grid.shape), 0, -1))[..., 0] - 3) / 2
+    seen = measured([scan], grid)
+    # One voxel beside those that were measured is bridged, and so is a hole of one voxel.
+    np.testing.assert_array_equal(seen, coverage([scan], grid) & (x > 8.5))
+    whole = Observation(
+        np.ones((20, 22, 12), np.float32), translation([3, -2, 5]) @ np.diag([2.0, 2, 4, 1])
+    )
+    np.testing.assert_array_equal(measured([scan, whole], grid), coverage([whole], grid))
