@@ -17,6 +17,7 @@ NO_TEMPLATE = "none"
 DEFAULT_SAMPLES = 8
 LEAST_SAMPLES, MOST_SAMPLES = 2, 256
 
+Modality: TypeAlias = Literal["MR", "CT"]
 Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
