@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -173,7 +173,8 @@ def _begun(config: RunConfig, folders: Sequence[Path], units: int) -> Iterator[_
         )
         logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
         logger.debug("settings: %s", json.dumps(config.as_dict()))
-        yield _Begun(config, devices, at_once, elsewhere)
+        # What participants at once share, such as memory, is shared by no more than there are.
+        yield _Begun(replace(config, nprocs=max(1, at_once)), devices, at_once, elsewhere)
 
 
 def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:

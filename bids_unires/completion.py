@@ -1,7 +1,9 @@
 """Which units of work are done, so that the same command again does the rest only.
 
 When a unit has succeeded, a record of its inputs, settings and outputs is written to the logs.
-A unit is done if its record is there and still true.
+A unit is done if its record is there and still true. While it is worked on again, the record
+says what earlier runs made of it, so that the files that no longer belong to it can be removed
+at the end.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from . import __version__
 from .config import RunConfig
 from .dataset.writing import write_json
 from .errors import UniResError
+from .superseded import Results, read_results, remove_superseded
 
 logger = logging.getLogger("bids_unires")
 
@@ -85,6 +88,8 @@ def standing(plan: UnitOfWork, config: RunConfig) -> Standing:
     path = record_path(plan, config)
     try:
         record = json.loads(path.read_text("utf-8"))
+        if "Begun" in record:
+            return Standing(False)
         reasons = tuple(_changes(record, plan, config))
     except FileNotFoundError:
         return Standing(False)
@@ -94,15 +99,25 @@ def standing(plan: UnitOfWork, config: RunConfig) -> Standing:
 
 
 def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
-    """Drop the record of a unit that is about to be worked on.
+    """Take down that a unit is about to be worked on, which undoes that it was done.
 
     Returns
     -------
     dict or None
         What the unit starts from, for `complete`; None if an input cannot be read.
+
+    Raises
+    ------
+    UniResError
+        If the record cannot be written.
     """
-    with suppress(FileNotFoundError):
-        record_path(plan, config).unlink()
+    path = record_path(plan, config)
+    earlier = [results.entry for results in read_results(path)]
+    if earlier:
+        write_json(path, {"Version": __version__, "Begun": True, "Earlier": earlier})
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
     try:
         inputs = {name: _fingerprint(path) for name, path in plan.inputs}
     except OSError:
@@ -113,13 +128,14 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
         "Settings": _settings(plan, config),
         "Metadata": _metadata(plan),
         "Inputs": inputs,
+        "Earlier": earlier,
     }
 
 
 def complete(
     plan: UnitOfWork, config: RunConfig, begun: Mapping[str, Any], outputs: Sequence[Path]
 ) -> None:
-    """Write the record of a unit that succeeded.
+    """Write the record of a unit that succeeded, and remove what it replaces.
 
     Parameters
     ----------
@@ -132,7 +148,15 @@ def complete(
     """
     try:
         written = {_below(path, config.output_dir): path.stat().st_size for path in outputs}
-        write_json(record_path(plan, config), {**begun, "Outputs": written})
+        record = {**begun, "Outputs": written}
+        # Before the record is final: whoever kills this leaves one that still knows the files.
+        earlier = remove_superseded(
+            [Results.of_entry(entry) for entry in begun["Earlier"]],
+            Results.of_record(record),
+            config.output_dir,
+        )
+        record["Earlier"] = [results.entry for results in earlier]
+        write_json(record_path(plan, config), record)
     except (OSError, UniResError) as error:
         logger.warning("%s will be done again by the next run: %s", plan.label, error)
 

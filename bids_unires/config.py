@@ -17,6 +17,7 @@ NO_TEMPLATE = "none"
 DEFAULT_SAMPLES = 8
 LEAST_SAMPLES, MOST_SAMPLES = 2, 256
 
+Modality: TypeAlias = Literal["MR", "CT"]
 Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
@@ -142,7 +143,7 @@ class SpaceSettings:
     ----------
     common_output
         Put the images of every participant on one grid, the box of the template, with
-        sides that a network can halve again and again.
+        sides that a network can halve again and again. Needs an alignment and a voxel size.
     fov
         What the common grid has to hold.
     template
@@ -249,7 +250,6 @@ class RunConfig:
     dry_run: bool = False
     resume: bool = True
     reports_only: bool = False
-    clean_workdir: bool = False
     stop_on_first_crash: bool = False
     verbosity: int = 0
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -267,8 +267,20 @@ class RunConfig:
                 raise UsageError(
                     "--uncertainty is for the participant level: the group level makes no such maps"
                 )
-        if self.clean_workdir and self.work_dir is None:
-            raise UsageError("--clean-workdir needs --work-dir")
+        if self.level == "participant" and self.space.common_output:
+            self._check_common_grid()
+
+    def _check_common_grid(self) -> None:
+        if self.space.align == "none":
+            raise UsageError(
+                "--common-output is a box of the template, and with --align none nobody is aligned "
+                "to it: use --align rigid or similarity, or leave --common-output out"
+            )
+        if self.model.voxel_size == (0, 0, 0):
+            raise UsageError(
+                "--common-output needs one voxel size for everybody, and --denoise takes that of "
+                "the scans: name one by --voxel-size"
+            )
 
     def _check_shared_space(self) -> None:
         if self.model.voxel_size == (0, 0, 0):

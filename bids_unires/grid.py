@@ -340,31 +340,6 @@ def network_grid(box: Grid, policy: GridPolicy, multiple: int = 32) -> Grid:
     return _grown(box, (x, y, z))
 
 
-def network_shape(shape: Shape, maximum: int = 256) -> Shape:
-    """Round every side up to the next ``2^k`` or ``3 * 2^k``, for encoder-decoder networks.
-
-    Parameters
-    ----------
-    shape
-        Number of voxels along each axis, at least 1.
-    maximum
-        Sides never grow beyond this; a longer side is cut to it.
-
-    Raises
-    ------
-    ValueError
-        If a side is below 1.
-
-    Examples
-    --------
-    >>> network_shape((151, 181, 33))
-    (192, 192, 48)
-    """
-    if min(shape) < 1:
-        raise ValueError(f"a box needs sides of at least one voxel, got {shape}")
-    return _as_shape(np.array([min(_friendly_side(side), maximum) for side in shape]))
-
-
 def _friendly_side(side: int) -> int:
     power = _power_of_two(side)
     three_quarters = 3 * power // 4

@@ -242,7 +242,7 @@ def _add_space(group: argparse._ArgumentGroup) -> None:
         "--common_output",
         action="store_true",
         help="put every participant on the same grid, the box of the template with sides of "
-        "2^k or 3*2^k voxels; implies --align rigid unless that is given",
+        "2^k or 3*2^k voxels; implies --align rigid unless --align similarity is given",
     )
     group.add_argument(
         "--fov",

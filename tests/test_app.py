@@ -28,6 +28,7 @@ from bids_unires.errors import (
     OutputError,
     UsageError,
 )
+from bids_unires.pipeline.limits import memory_limit
 from bids_unires.resources import Gpus
 
 DatasetMaker = Callable[..., Path]
@@ -49,6 +50,13 @@ def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
     )
     logging.getLogger("bids_unires").info("work is done")
     return Outcome(plan.label, (path,), 0.1, ("look at the left edge",))
+
+
+def note_memory(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    path = config.output_dir / plan.folder / "done.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(memory_limit(config) // 2**20))
+    return Outcome(plan.label, (path,))
 
 
 def fail_for_02(plan: ParticipantPlan, config: RunConfig) -> Outcome:
@@ -271,6 +279,28 @@ def test_participants_share_the_gpus(
     assert app.run(changed(three, device=device, nprocs=nprocs), succeed) == 0
     assert sorted(marks(three, 2)) == used
     assert said in log(three)
+
+
+@pytest.mark.parametrize(
+    ("nprocs", "labels", "mem_mb", "each"),
+    [
+        (16, ("01",), 900, ["900"]),
+        (16, ("01", "02"), 900, ["450"] * 2),
+        (2, ("01", "02", "03"), 900, ["450"] * 3),
+        (1, ("01", "02", "03"), 900, ["900"] * 3),
+        (16, ("01",), None, None),
+    ],
+)
+def test_memory_is_shared_by_the_participants_at_once(
+    three: RunConfig, nprocs: int, labels: tuple[str, ...], mem_mb: int | None, each: list[str]
+) -> None:
+    config = changed(three, nprocs=nprocs, participant_label=labels, mem_mb=mem_mb, device="cpu")
+    assert app.run(config, note_memory) == 0
+    everything = [str(memory_limit(changed(config, nprocs=1)) // 2**20)]
+    assert sorted(marks(three, 0)) == (each or everything)
+    # What is written down is what was asked for.
+    (file,) = (three.output_dir / "logs").glob("*.toml")
+    assert parse_arguments(["--config-file", str(file)]) == config
 
 
 def test_without_a_gpu_the_log_says_why_the_cpu(

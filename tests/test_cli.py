@@ -118,13 +118,27 @@ def test_denoising_and_voxel_size_zero_imply_each_other(
     [
         ("--common-output", SpaceSettings(common_output=True, align="rigid")),
         ("--common_output --fov head", SpaceSettings(True, "head", align="rigid")),
-        ("--common-output --align none", SpaceSettings(common_output=True, align="none")),
+        ("--common-output --align similarity", SpaceSettings(True, align="similarity")),
         ("--align similarity", SpaceSettings(align="similarity")),
         ("--template MNI152Lin --align rigid", SpaceSettings(template="MNI152Lin", align="rigid")),
     ],
 )
 def test_space_options(options: str, wanted: SpaceSettings) -> None:
     assert cli.parse_arguments([*BASE, *options.split()]).space == wanted
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--common-output --align none",
+        "--common-output --denoise",
+        "--common-output --voxel-size 0",
+        "--common-output --denoise --voxel-size 0 --align similarity",
+    ],
+)
+def test_a_common_grid_needs_an_alignment_and_a_voxel_size(options: str) -> None:
+    with pytest.raises(UsageError, match="--common-output"):
+        cli.parse_arguments([*BASE, *options.split()])
 
 
 def test_group_options() -> None:

@@ -48,7 +48,19 @@ CONFIG = RunConfig(Path("in"), Path("out"), "participant")
             {"level": "group", "model": ModelSettings((0, 0, 0), method="denoise")},
             "--voxel-size 0 .* group level",
         ),
-        (CONFIG, {"clean_workdir": True}, "needs --work-dir"),
+        (
+            CONFIG,
+            {"space": SpaceSettings(common_output=True)},
+            "--common-output .* --align none .* use --align rigid",
+        ),
+        (
+            CONFIG,
+            {
+                "model": ModelSettings((0, 0, 0), method="denoise"),
+                "space": SpaceSettings(common_output=True, align="rigid"),
+            },
+            "--common-output needs one voxel size .* --denoise .* --voxel-size",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(settings: Any, changes: dict[str, Any], message: str) -> None:
@@ -60,7 +72,11 @@ def test_what_can_be_is_taken() -> None:
     assert ModelSettings(voxel_size=(0, 0, 0), method="denoise").voxel_size == (0, 0, 0)
     for_all = SpaceSettings(template="none", align="rigid", fov="head")
     assert replace(CONFIG, level="group", space=for_all)
-    assert replace(CONFIG, clean_workdir=True, work_dir=Path("w"))
+    boxed = SpaceSettings(common_output=True, align="similarity")
+    assert replace(CONFIG, space=boxed)
+    assert replace(CONFIG, space=boxed, model=ModelSettings((2, 2, 2), method="denoise"))
+    # The group level has a grid of its own; a configuration file may serve both levels.
+    assert replace(CONFIG, level="group", space=SpaceSettings(common_output=True))
 
 
 def test_a_configuration_stays_as_it_is() -> None:

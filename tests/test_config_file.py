@@ -54,8 +54,10 @@ ARGUMENTS = st.tuples(
     option("--fov", st.sampled_from(["brain", "head"])),
     option("--align", st.sampled_from(["none", "rigid", "similarity"])),
     st.sampled_from([[], ["--denoise"], ["--linear"], ["-v"], ["-qq"], ["--no-unified-rigid"]]),
-    st.sampled_from([[], ["--ct"], ["--res-origin"], ["--scale"], ["--common-output"]]),
+    st.sampled_from([[], ["--ct"], ["--res-origin"], ["--scale"]]),
     st.sampled_from([[], ["--dry-run"], ["--no-resume"], ["--stop-on-first-crash"]]),
+    # Last, since it has to overrule sizes and alignments that it cannot go with.
+    st.sampled_from([[], ["--common-output", "--align", "rigid", "--voxel-size", "2"]]),
 ).map(lambda parts: [argument for part in parts for argument in part])
 
 

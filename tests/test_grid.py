@@ -18,7 +18,6 @@ from bids_unires.grid import (
     mask_box,
     mean_space,
     network_grid,
-    network_shape,
     with_margin,
 )
 
@@ -130,19 +129,16 @@ def test_enclosing_a_scan_in_its_own_lattice_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("case", REFERENCE["ceil_pow"], ids=lambda case: str(case["dim"]))
-def test_network_shape_is_the_reference_s(case: dict) -> None:
-    assert network_shape(tuple(case["dim"]), case["max"]) == tuple(case["out"])
+def test_sides_for_networks_are_the_reference_s(case: dict) -> None:
+    assert max(case["out"]) <= case["max"]
+    assert network_grid(Grid(tuple(case["dim"]), np.eye(4)), "pow23").shape == tuple(case["out"])
 
 
 @given(st.integers(1, 256))
 def test_network_side_is_the_next_friendly_number(side: int) -> None:
     friendly = sorted({2**k for k in range(9)} | {3 * 2**k for k in range(7)})
-    assert network_shape((side, 1, 1))[0] == next(n for n in friendly if n >= side)
-
-
-def test_network_shape_is_bounded() -> None:
-    assert network_shape((300, 257, 10)) == (256, 256, 12)
-    assert network_shape((200, 60, 10), maximum=128) == (128, 64, 12)
+    box = Grid((side, 1, 1), np.eye(4))
+    assert network_grid(box, "pow23").shape[0] == next(n for n in friendly if n >= side)
 
 
 def outer_faces(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -254,8 +250,6 @@ def test_nothing_to_hold_is_refused() -> None:
         mean_space([], (1, 1, 1))
     with pytest.raises(ValueError, match="no scan"):
         enclose(Grid((4, 4, 4), np.eye(4)), [])
-    with pytest.raises(ValueError, match="at least one voxel"):
-        network_shape((4, 0, 4))
 
 
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))

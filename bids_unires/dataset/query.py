@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import MRI_SUFFIXES, RunConfig
+from ..config import RunConfig
 from ..errors import InvalidDatasetError, NothingSelectedError
 from .content import awaits_download, unavailable
 from .entities import (
@@ -26,7 +26,7 @@ from .filters import modality_queries
 from .labels import attach_labels
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
-from .scans import Contrast, LabelImage, ParticipantPlan, Scan, datatype_of
+from .scans import Contrast, LabelImage, ParticipantPlan, Scan, contrast_order, datatype_of
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
@@ -272,17 +272,9 @@ def _group(scans: Sequence[Scan]) -> tuple[ParticipantPlan, ...]:
             Contrast(name, contrast_entities(repeats[0].entities), tuple(repeats))
             for name, repeats in units[participant, session].items()
         )
-        ordered = tuple(sorted(contrasts, key=_contrast_order))
-        plans.append(ParticipantPlan(participant, session, ordered))
+        ordered = sorted(contrasts, key=lambda contrast: contrast_order(contrast.entities))
+        plans.append(ParticipantPlan(participant, session, tuple(ordered)))
     return tuple(plans)
-
-
-def _contrast_order(contrast: Contrast) -> tuple[bool, int, str, int, list[tuple[int, int, str]]]:
-    """T1w, T2w, PDw, FLAIR, T2starw, other MRI by alphabet, CT; the plainest name first."""
-    suffix = contrast.entities["suffix"]
-    rank = MRI_SUFFIXES.index(suffix) if suffix in MRI_SUFFIXES else len(MRI_SUFFIXES)
-    plainness = len(contrast.entities), natural_key(contrast.name)
-    return contrast.modality == "CT", rank, suffix, *plainness
 
 
 def _warn_of_missing_content(plans: Sequence[ParticipantPlan], bids_dir: Path) -> None:

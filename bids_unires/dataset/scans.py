@@ -7,16 +7,41 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import CT_SUFFIX, RunConfig
+from ..config import CT_SUFFIX, MRI_SUFFIXES, Modality, RunConfig
+from .entities import contrast_name, natural_key
 
 Datatype = Literal["anat", "ct"]
-Modality = Literal["MR", "CT"]
 
 
 def datatype_of(suffix: str) -> Datatype:
     """Folder that images with a suffix lie in."""
     # In no BIDS schema yet; the folder has the name of the suffix.
     return "ct" if suffix == CT_SUFFIX else "anat"
+
+
+def contrast_order(
+    entities: Mapping[str, str],
+) -> tuple[bool, int, str, int, list[tuple[int, int, str]]]:
+    """Sort key of contrasts: T1w, T2w, PDw, FLAIR, T2starw, other MRI by alphabet, then CT.
+
+    Of one suffix the plainest name comes first. The first contrast holds the reference of the
+    coregistration.
+
+    Parameters
+    ----------
+    entities
+        Those of the contrast, ``suffix`` among them.
+
+    Examples
+    --------
+    >>> contrasts = [{"suffix": "ct"}, {"ceagent": "gad", "suffix": "T1w"}, {"suffix": "T1w"}]
+    >>> [contrast_name(entities) for entities in sorted(contrasts, key=contrast_order)]
+    ['T1w', 'ce-gad_T1w', 'ct']
+    """
+    suffix = entities["suffix"]
+    rank = MRI_SUFFIXES.index(suffix) if suffix in MRI_SUFFIXES else len(MRI_SUFFIXES)
+    plainness = len(entities), natural_key(contrast_name(entities))
+    return suffix == CT_SUFFIX, rank, suffix, *plainness
 
 
 @dataclass(frozen=True)

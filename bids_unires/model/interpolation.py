@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..config import ModelSettings
+from ..config import Modality, ModelSettings
 from ..geometry import Affine, Grid
 from .linear import linear_images
-from .noise import Modality
 from .observation import Observation, device_name, usable_device
 from .placement import coverage, individual_space, starting_poses
 from .readings import ScanLike, volumes_of

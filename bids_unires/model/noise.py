@@ -17,13 +17,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import Modality as Modality
 from ..errors import BadDataError
 from .histogram import grey_level_step, sample_voxels, square_root_histogram
 from .hounsfield import head_densities
 from .rice_mixture import fit_rice_mixture
 from .smooth_blocks import high_pass_noise
 
-Modality = Literal["MR", "CT"]
 NoiseMethod = Literal["rice-mixture", "gaussian-mixture", "high-pass-mad"]
 
 # A mixture may exceed the noise of smooth tissue by this factor before it is taken to

@@ -6,7 +6,7 @@ Brudfors et al. 2018 (arXiv 1810.03422), section 2.3:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -40,13 +40,32 @@ def differences(image: Tensor, voxel_size: Sequence[float]) -> Tensor:
     )
 
 
-def differences_adjoint(field: Tensor, voxel_size: Sequence[float]) -> Tensor:
-    """D': transpose of :func:`differences`, ``(3, X, Y, Z)`` to ``(X, Y, Z)``."""
-    parts = [
-        -torch.diff(part, dim=axis, prepend=torch.zeros_like(part.narrow(axis, 0, 1))) / size
-        for axis, (part, size) in enumerate(zip(field, voxel_size, strict=True))
-    ]
-    return torch.stack(parts).sum(dim=0)
+def differences_adjoint(field: Iterable[Tensor], voxel_size: Sequence[float]) -> Tensor:
+    """D': transpose of :func:`differences`, ``(X, Y, Z)``.
+
+    Parameters
+    ----------
+    field
+        Its parts along the three axes, ``(X, Y, Z)`` each, taken one after the other, so that
+        they need not be there all at once.
+    voxel_size
+        mm along each axis.
+
+    Raises
+    ------
+    ValueError
+        If there is not one part for each axis.
+    """
+    total: Tensor | None = None
+    for axis, (part, size) in enumerate(zip(field, voxel_size, strict=True)):
+        if total is None:
+            total = torch.zeros_like(part)
+        inner = part.shape[axis] - 1
+        total.sub_(part, alpha=1 / size)
+        total.narrow(axis, 1, inner).add_(part.narrow(axis, 0, inner), alpha=1 / size)
+    if total is None:
+        raise ValueError("a field of differences has a part for each axis, not none")
+    return total
 
 
 def edge_squares(images: Tensor, grid: Grid, lam: ArrayLike) -> Tensor:

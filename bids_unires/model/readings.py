@@ -10,12 +10,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..config import Modality
 from ..errors import BadDataError
 from ..geometry import Affine, Grid
 from ..volume import Volume
 from .intensity import relative_fields
 from .interleave import interleave_scale
-from .noise import Modality, NoiseEstimate, estimate_noise
+from .noise import NoiseEstimate, estimate_noise
 from .observation import Observation
 from .placement import within
 from .profile import SliceProfile

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..config import ModelSettings
-from .noise import Modality, NoiseEstimate
+from ..config import Modality, ModelSettings
+from .noise import NoiseEstimate
 from .strength import weight_by_noise
 
 # The contrast between air and head spans far more in CT than that between soft tissues.

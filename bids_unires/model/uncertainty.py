@@ -33,7 +33,7 @@ from ..geometry import Grid
 from .forward import ForwardOperator
 from .objective import Objective, weighted_data
 from .observation import Observation
-from .prior import edge_squares
+from .prior import differences_adjoint, edge_squares
 from .solver import Descent
 from .tiers import tiers
 
@@ -204,14 +204,11 @@ class Sampler:
     def _perturbation(self, weights: Tensor, number: int) -> Tensor:
         """``sum_n A_n' tau_n^(1/2) e_n + lambda D' W^(1/2) e``."""
         noise = np.random.default_rng([*self._seed, number])
-        total = torch.zeros_like(weights)
-        root_weights = weights.sqrt()
-        for axis, size in enumerate(self._grid.voxel_size.tolist()):
-            part = self._white(noise, self._grid.shape).mul_(root_weights).mul_(self._lam / size)
-            # The transpose of a forward difference, with nothing beyond the first voxel.
-            total -= part
-            upper = total.narrow(axis, 1, total.shape[axis] - 1)
-            upper += part.narrow(axis, 0, total.shape[axis] - 1)
+        root_weights = weights.sqrt().mul_(self._lam)
+        sizes = self._grid.voxel_size.tolist()
+        # One axis at a time: three white fields at once would be most of the memory.
+        field = (self._white(noise, self._grid.shape).mul_(root_weights) for _ in sizes)
+        total = differences_adjoint(field, sizes)
         for operator, root in self._scans:
             total += operator.adjoint(self._white(noise, tuple(root.shape)).mul_(root))
         return total

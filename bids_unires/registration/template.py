@@ -10,10 +10,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from typing import Literal
 
 import numpy as np
 
+from ..config import FieldOfView
 from ..errors import BadDataError, InputOutputError, MissingInputError, UsageError
 from ..geometry import Grid
 from ..grid import mask_box, network_grid
@@ -27,8 +27,6 @@ logger = logging.getLogger("bids_unires")
 DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 LARGEST_SIDE = 256
 PACKAGED_SOURCE = "packaged ICBM152 2009 head, 2 mm"
-
-FieldOfView = Literal["brain", "head"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_unires.config import ModelSettings
+from bids_unires.config import Modality, ModelSettings
 from bids_unires.geometry import (
     Grid,
     apply_affine,
@@ -24,7 +24,6 @@ from bids_unires.geometry import (
 from bids_unires.loading import load_volume
 from bids_unires.model import Observation, SuperResolution, super_resolve
 from bids_unires.model.linear import linear_images
-from bids_unires.model.noise import Modality
 from bids_unires.model.observation import usable_device
 from bids_unires.model.readings import ScanLike
 from bids_unires.volume import Volume, reset_origin

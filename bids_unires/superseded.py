@@ -1,0 +1,204 @@
+"""Files of earlier runs that the results of a later one replace under other names.
+
+What a run writes again it overwrites. What it does not write any more (an image of a contrast
+that is no longer selected, a map that was not asked for, the transform of a scan that is gone)
+would stay beside the new results, under names that say that it belongs to them: ``individual``
+is the space of whatever scan was the reference.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .config import ModelSettings
+from .dataset.entities import IMAGE_EXTENSIONS, FileName, parse_name
+from .dataset.layout import LABEL_SUFFIX
+from .dataset.naming import STD
+
+logger = logging.getLogger("bids_unires")
+
+_MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run made of a unit of work.
+
+    Parameters
+    ----------
+    inputs
+        Checksums of the files that it was made of, by name.
+    settings
+        What the results depend on, as in the record of the unit.
+    outputs
+        Names of the files, relative to the folder of all results.
+    """
+
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Results:
+        """Take the results out of the record of a unit that was done.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError
+            If it is no such record.
+        """
+        inputs = {name: str(about["SHA256"]) for name, about in record["Inputs"].items()}
+        return cls(inputs, dict(record["Settings"]), tuple(map(str, record["Outputs"])))
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> Results:
+        """Turn back what `entry` gave.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError, ValueError
+            If it is nothing of the kind.
+        """
+        outputs = tuple(map(str, entry["Outputs"]))
+        return cls(dict(entry["Inputs"]), dict(entry["Settings"]), outputs)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The same in the types of JSON."""
+        return {
+            "Inputs": dict(self.inputs),
+            "Settings": dict(self.settings),
+            "Outputs": list(self.outputs),
+        }
+
+    @cached_property
+    def grids(self) -> frozenset[tuple[str, str]]:
+        """Labels of space and resolution of the images."""
+        return frozenset(
+            (name.entities["space"], name.entities["res"])
+            for name in self._images()
+            if {"space", "res"} <= name.entities.keys()
+        )
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """How the images were made: ``sr``, ``denoised``, ``resliced``."""
+        return frozenset(
+            name.entities["desc"].removesuffix(STD)
+            for name in self._images()
+            if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
+        )
+
+    def _images(self) -> Iterator[FileName]:
+        for output in self.outputs:
+            with suppress(ValueError):
+                name = parse_name(PurePosixPath(output).name)
+                if name.extension in IMAGE_EXTENSIONS:
+                    yield name
+
+    def gives_way_to(self, new: Results) -> bool:
+        """Whether these results cannot stand beside newer ones.
+
+        Those on another grid can; so can those that another method made of the same scans in
+        the same place, such as ``resliced`` beside ``sr``, to be compared.
+        """
+        if self.grids.isdisjoint(new.grids):
+            return False
+        is_other_method = bool(self.kinds) and self.kinds.isdisjoint(new.kinds)
+        return not (is_other_method and self._lies_like(new))
+
+    def _lies_like(self, other: Results) -> bool:
+        return self.inputs == other.inputs and _placement(self.settings) == _placement(
+            other.settings
+        )
+
+
+def read_results(record: Path) -> tuple[Results, ...]:
+    """Read from the record of a unit what earlier runs made of it and left there.
+
+    Returns
+    -------
+    tuple of Results
+        The latest first; none if there is no record, or none that can be read.
+    """
+    try:
+        content = json.loads(record.read_text("utf-8"))
+        latest = (Results.of_record(content),) if "Outputs" in content else ()
+        return (*latest, *map(Results.of_entry, content.get("Earlier", ())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+
+
+def remove_superseded(
+    earlier: Sequence[Results], new: Results, output_dir: Path
+) -> tuple[Results, ...]:
+    """Remove the files of those earlier results that give way to new ones.
+
+    Parameters
+    ----------
+    earlier
+        What is known of earlier runs on the unit.
+    new
+        What was just made of it; its files stay.
+    output_dir
+        Folder of all results.
+
+    Returns
+    -------
+    tuple of Results
+        The earlier results that are still there: files of theirs stay, also where others
+        that gave way had them too.
+    """
+    staying = [results for results in earlier if not results.gives_way_to(new)]
+    needed = {*new.outputs}.union(*(results.outputs for results in staying))
+    removed = 0
+    for results in earlier:
+        if results in staying:
+            continue
+        replaced = [name for name in results.outputs if name not in needed]
+        removed += sum(_remove(name, output_dir) for name in replaced)
+        if left := tuple(name for name in replaced if os.path.lexists(output_dir / name)):
+            staying.append(replace(results, outputs=left))
+    if removed:
+        logger.info("%d files of an earlier run removed, which this one replaces", removed)
+    return tuple(
+        results
+        for results in staying
+        if any(os.path.lexists(output_dir / name) for name in results.outputs)
+    )
+
+
+def _placement(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that decide where images lie, whatever makes them; their names tell the rest."""
+    return {name: value for name, value in settings.items() if name not in _MODEL_SETTINGS}
+
+
+def _remove(name: str, output_dir: Path) -> bool:
+    """Remove a file, and its folder with the last one; whether it was there and is gone."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return False
+    path = output_dir / relative
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        logger.warning(
+            "%s is of an earlier run, belongs to no result any more and cannot be removed (%s): "
+            "remove it before the group level is run",
+            path,
+            error.strerror or error,
+        )
+        return False
+    with suppress(OSError):
+        path.parent.rmdir()
+    return True
