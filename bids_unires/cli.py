@@ -140,10 +140,12 @@ def _run_config(given: Mapping[str, Any]) -> RunConfig:
             f"the analysis level {given['level']!r} is unknown; "
             f"this version has: {', '.join(LEVELS)}"
         )
+    if given["level"] == "group":
+        _refuse_settings_of_the_fit(given)
     composed = {
         "participant_label": tuple(dict.fromkeys(given.get("participant_label", ()))),
         "session_label": tuple(dict.fromkeys(given.get("session_label", ()))),
-        "modalities": _modalities(given.get("modalities", MRI_SUFFIXES), given.get("ct", False)),
+        "modalities": _modalities(given),
         "verbosity": given.get("verbose", 0) - given.get("quiet", 0),
         "model": ModelSettings(**_fields(ModelSettings, {**given, **_method(given)})),
         "space": SpaceSettings(**_fields(SpaceSettings, {**_alignment(given), **given})),
@@ -160,10 +162,38 @@ def _fields(
     return {field.name: given[field.name] for field in fields(settings) if field.name in given}
 
 
-def _modalities(suffixes: Sequence[str], ct: bool) -> tuple[str, ...]:
-    """Suffixes in BIDS' own spelling, whatever the case they were typed in."""
+def _refuse_settings_of_the_fit(given: Mapping[str, Any]) -> None:
+    """At the group level they are those that each participant was fitted with."""
+    options = [
+        _spelled(field.name, given[field.name])
+        for field in fields(ModelSettings)
+        if field.name in given and field.name != "voxel_size"
+    ]
+    if options:
+        only = len(options) == 1
+        raise UsageError(
+            f"{', '.join(options)} {'is' if only else 'are'} for the participant level: the group "
+            "level fits with the settings that each participant was reconstructed with, so leave "
+            f"{'it' if only else 'them'} out, or run the participant level again"
+        )
+
+
+def _spelled(name: str, value: Any) -> str:
+    if name == "method":
+        return f"--{value}"
+    return ("--no-" if value is False else "--") + name.replace("_", "-")
+
+
+def _modalities(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Suffixes in BIDS' own spelling, whatever the case they were typed in.
+
+    Unless some are named, the group level takes what the participant level made.
+    """
+    if given["level"] == "group" and "modalities" not in given:
+        return ()
+    suffixes: Sequence[str] = given.get("modalities", MRI_SUFFIXES)
     spelling = {suffix.lower(): suffix for suffix in (*MRI_SUFFIXES, CT_SUFFIX)}
-    chosen = [*suffixes, CT_SUFFIX] if ct else suffixes
+    chosen = [*suffixes, CT_SUFFIX] if given.get("ct", False) else suffixes
     return tuple(dict.fromkeys(spelling.get(suffix.lower(), suffix) for suffix in chosen))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .config import RunConfig
+from .config import ModelSettings, RunConfig
 from .errors import MissingInputError, UsageError
 from .options import Parser
 
@@ -93,16 +93,14 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         for name, value in vars(config).items()
         if name not in ("model", "space", "group", "verbosity")
     }
-    fields |= asdict(config.model) | asdict(config.space)
     if config.level == "group":
         group = asdict(config.group)
-        fields |= {"group_mode": group.pop("mode")} | group
-    method = fields.pop("method")
-    # Not on the command line.
-    del fields["coregister"]
+        # How to fit is the participant level's to say.
+        fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
+    else:
+        fields |= _model_options(config.model)
+    fields |= asdict(config.space)
     fields |= {
-        "denoise": method == "denoise",
-        "linear": method == "linear",
         "verbose": max(config.verbosity, 0) or None,
         "quiet": max(-config.verbosity, 0) or None,
     }
@@ -111,6 +109,14 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         for name, value in fields.items()
         if name in _SWITCHES or not (value is None or value is False or value in ((), ""))
     }
+
+
+def _model_options(model: ModelSettings) -> dict[str, Any]:
+    fields = asdict(model)
+    method = fields.pop("method")
+    # Not on the command line.
+    del fields["coregister"]
+    return fields | {"denoise": method == "denoise", "linear": method == "linear"}
 
 
 def _load(path: Path) -> dict[str, Any]:

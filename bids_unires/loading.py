@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from .errors import BadDataError, InputOutputError, MissingInputError
-from .geometry import Affine, Shape, apply_affine, corners, shear_angle, voxel_size
+from .geometry import Affine, Grid, Shape, apply_affine, corners, shear_angle, voxel_size
 from .volume import LabelVolume, Volume
 
 logger = logging.getLogger("bids_unires")
@@ -125,6 +125,17 @@ def load_labels(path: Path | str, memory_limit: int | None = None) -> LabelVolum
     path = Path(path)
     image, affine = _load(path, memory_limit)
     return LabelVolume(_checked_labels(_stored_values(image, path), path), affine, path)
+
+
+def grid_of(path: Path) -> Grid | None:
+    """Grid of a three-dimensional image by its header alone; None if that cannot be read."""
+    try:
+        with LoggingOutputSuppressor():
+            image = nib.Nifti1Image.from_filename(path)
+        x, y, z = image.shape
+        return Grid((x, y, z), image.affine)
+    except (OSError, ValueError, EOFError, zlib.error, ImageFileError, HeaderDataError):
+        return None
 
 
 def _load(path: Path, memory_limit: int | None) -> tuple[nib.Nifti1Pair, Affine]:

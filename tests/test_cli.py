@@ -163,6 +163,38 @@ def test_the_group_level_aligns(options: str, wanted: SpaceSettings) -> None:
     assert cli.parse_arguments(["in", "out", "group", *options.split()]).space == wanted
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--reg-scale auto", "--reg-scale is for the participant level"),
+        ("--max-iter 3 --tolerance 1e-3", "--tolerance, --max-iter are for the participant level"),
+        ("--robust --slice-motion", "--slice-motion, --robust are"),
+        ("--no-unified-rigid", "--no-unified-rigid is"),
+        ("--interleave-correction --uncertainty", "--interleave-correction, --uncertainty are"),
+        ("--linear", "--linear is"),
+    ],
+)
+def test_settings_of_the_fit_are_refused_at_the_group_level(options: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        cli.parse_arguments(["in", "out", "group", *options.split()])
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("", ()),
+        ("--ct", ()),
+        ("-m t1w", ("T1w",)),
+        ("-m FLAIR --ct", ("FLAIR", "ct")),
+        (f"-m {' '.join(MRI_SUFFIXES)}", MRI_SUFFIXES),
+    ],
+)
+def test_the_group_level_takes_all_contrasts_unless_told(
+    options: str, wanted: tuple[str, ...]
+) -> None:
+    assert cli.parse_arguments(["in", "out", "group", *options.split()]).modalities == wanted
+
+
 def test_folders_and_options_come_in_any_order() -> None:
     wanted = cli.parse_arguments([*BASE, "--dry-run", "--max-iter", "3"])
     for argv in (

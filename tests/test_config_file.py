@@ -77,6 +77,26 @@ def test_a_file_repeats_the_run_that_wrote_it(arguments: list[str]) -> None:
         assert cli.parse_arguments(["--config-file", str(path)]) == with_absolute_paths(config)
 
 
+GROUP_ARGUMENTS = st.tuples(
+    labelled("--participant-label", LABELS),
+    labelled("-m", st.lists(st.sampled_from(["t1w", "FLAIR", "ct"]), min_size=1)),
+    option("--voxel-size", SIZES, SIZES, SIZES),
+    option("--group-mode", st.sampled_from(["auto", "refit", "reslice"])),
+    option("--grid-margin", st.floats(0, 100).map(repr)),
+    st.sampled_from([[], ["--template", "none"], ["--align", "none"], ["--no-resume"]]),
+).map(lambda parts: [argument for part in parts for argument in part])
+
+
+@settings(deadline=None)
+@given(arguments=GROUP_ARGUMENTS)
+def test_a_file_repeats_the_group_level_that_wrote_it(arguments: list[str]) -> None:
+    config = cli.parse_arguments(["in", "out", "group", *arguments])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.toml"
+        write_options(path, config)
+        assert cli.parse_arguments(["--config-file", str(path)]) == with_absolute_paths(config)
+
+
 def parse(path: Path, text: str, *arguments: str) -> RunConfig:
     path.write_text(text, "utf-8")
     return cli.parse_arguments([*BASE, "--config-file", str(path), *arguments])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..errors import (
     NothingSelectedError,
     UsageError,
 )
+from ..loading import grid_of
 
 logger = logging.getLogger("bids_unires")
 
@@ -39,8 +40,12 @@ class Member:
         Labels without ``sub-`` and ``ses-``.
     result
         What the participant level wrote, on one grid.
+    known
+        All images of it that can be used, one of each contrast; the first is aligned.
     images
-        The images of it that take part, one of each contrast; the first is aligned.
+        Those of them that take part.
+    refused
+        Why other images cannot be used, by contrast.
     plan
         The scans these were made of, if all of them are there.
     obstacle
@@ -50,7 +55,9 @@ class Member:
     participant: str
     session: str | None
     result: ParticipantResult
+    known: tuple[ResultImage, ...]
     images: tuple[ResultImage, ...]
+    refused: Mapping[str, str]
     plan: ParticipantPlan | None
     obstacle: str
 
@@ -58,6 +65,11 @@ class Member:
     def label(self) -> str:
         """``sub-01``, or ``sub-01_ses-a``."""
         return self.result.label
+
+    @property
+    def aligned(self) -> ResultImage:
+        """The image that is aligned for all of them, whichever take part."""
+        return self.known[0]
 
     @property
     def shared_datatype(self) -> Datatype:
@@ -68,13 +80,13 @@ class Member:
     def folders(self) -> tuple[Path, ...]:
         """Folders of its results, relative to that of all results."""
         unit = Path(*self.label.split("_"))
-        names = {self.shared_datatype, *(image.path.parent.name for image in self.images)}
+        names = {self.shared_datatype, *(image.path.parent.name for image in self.known)}
         return tuple(unit / name for name in sorted(names))
 
     @property
     def model(self) -> ModelSettings:
         """Settings that the images were made with, as far as their sidecars know."""
-        return _model_settings(self.images[0].metadata)
+        return _model_settings(self.known[0].metadata)
 
 
 @dataclass(frozen=True)
@@ -101,16 +113,21 @@ class Absentee:
 
 @dataclass(frozen=True)
 class Cohort:
-    """All participants of a group level, with and without images."""
+    """All participants of a group level.
+
+    Parameters
+    ----------
+    members
+        Those of this run, with images.
+    absentees
+        Those of this run, without.
+    others
+        Those with images that this run leaves as they are.
+    """
 
     members: tuple[Member, ...]
     absentees: tuple[Absentee, ...]
-
-    @property
-    def contrasts(self) -> tuple[str, ...]:
-        """Names of all contrasts that anybody has."""
-        images = sorted((i for m in self.members for i in m.images), key=_contrast_order)
-        return tuple(dict.fromkeys(image.contrast for image in images))
+    others: tuple[Member, ...] = ()
 
 
 def find_cohort(config: RunConfig) -> Cohort:
@@ -137,29 +154,49 @@ def find_cohort(config: RunConfig) -> Cohort:
     for result in selected:
         units[result.label].append(result)
     chosen = {label: _choose(results, config) for label, results in units.items()}
-    with_images = {label: result for label, result in chosen.items() if result.images}
-    if not with_images:
+    everyone = {
+        label: _member(result, plans.get(label), config, _left_behind(result))
+        for label, result in chosen.items()
+        if result.images
+    }
+    members = [member for member in everyone.values() if member.images]
+    if not members:
         raise NothingSelectedError(
-            f"no image in {config.output_dir} fits the labels given; there are images of "
-            f"{listing(dict.fromkeys(result.label for result in found if result.images))}"
+            f"no image in {config.output_dir} fits the labels and modalities given; there are "
+            f"images of {listing(dict.fromkeys(result.label for result in found if result.images))}"
+            + "".join(f"; {label}: {_absence(member)}" for label, member in [*everyone.items()][:3])
         )
-    _refuse_mixed_voxels(with_images)
-    absentees = [
-        Absentee(result.participant, result.session, listing(result.problems, separator="; "))
-        for result in chosen.values()
-        if not result.images
-    ] + [
-        Absentee(plan.participant, plan.session, "the participant level left no image of it")
-        for plan in plans.values()
-        if plan.label not in chosen
-    ]
+    _refuse_mixed_voxels(members)
+    absentees = (
+        [
+            Absentee(result.participant, result.session, listing(result.problems, separator="; "))
+            for result in chosen.values()
+            if not result.images
+        ]
+        + [
+            Absentee(member.participant, member.session, _absence(member))
+            for member in everyone.values()
+            if not member.images
+        ]
+        + [
+            Absentee(plan.participant, plan.session, "the participant level left no image of it")
+            for plan in plans.values()
+            if plan.label not in chosen
+        ]
+    )
     for absentee in absentees:
         logger.warning("%s takes no part: %s", absentee.label, absentee.reason)
-    members = (
-        _member(result, plans.get(label), config.output_dir)
-        for label, result in with_images.items()
-    )
-    return Cohort(tuple(members), tuple(absentees))
+    for member in members:
+        for contrast, reason in member.refused.items():
+            logger.warning("%s: its %s takes no part: %s", member.label, contrast, reason)
+    outside = [member for member in everyone.values() if member.known and not member.images]
+    outside += _unselected(found, config)
+    return Cohort(tuple(members), tuple(absentees), tuple(outside))
+
+
+def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:
+    """Names of the contrasts of images, in the order of a plan."""
+    return tuple(dict.fromkeys(i.contrast for i in sorted(images, key=_contrast_order)))
 
 
 def describe_cohort(cohort: Cohort) -> str:
@@ -178,10 +215,28 @@ def _is_selected(result: ParticipantResult, config: RunConfig) -> bool:
     )
 
 
+def _unselected(found: Sequence[ParticipantResult], config: RunConfig) -> Iterator[Member]:
+    """Who has images and was not asked for; of several results the one that suits best."""
+    units: dict[str, list[ParticipantResult]] = defaultdict(list)
+    for result in found:
+        if result.images and not _is_selected(result, config):
+            units[result.label].append(result)
+    for results in units.values():
+        # Nothing is made of their images, whatever happened to these since.
+        yield _member(_fitting(results, config)[0], None, config, refused={})
+
+
+def _absence(member: Member) -> str:
+    """Why none of the images that somebody has takes part."""
+    contrasts = listing([image.contrast for image in member.known])
+    asked = [f"of the modalities asked for it has none, but {contrasts}"] if member.known else []
+    return "; ".join([*member.refused.values(), *asked])
+
+
 def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str, ParticipantPlan]:
     """Scans of all participants, also of those contrasts that are not asked for by default."""
     suffixes = (image.entities["suffix"] for result in results for image in result.images)
-    modalities = tuple(dict.fromkeys([*config.modalities, *suffixes]))
+    modalities = tuple(dict.fromkeys([*(config.modalities or MRI_SUFFIXES), *suffixes]))
     try:
         plans = plan_participants(replace(config, modalities=modalities))
     except (NothingSelectedError, InvalidDatasetError) as error:
@@ -193,7 +248,21 @@ def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str,
 
 
 def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> ParticipantResult:
-    """Of one participant's results those on the grid that suits best.
+    """Of one participant's results those on the grid that suits best."""
+    fitting = _fitting(results, config)
+    if len(fitting) > 1:
+        sizes = " and ".join(result.res for result in fitting)
+        raise UsageError(
+            f"{fitting[0].label} has images with voxels of {sizes}, none of "
+            f"{resolution_label(config.model.voxel_size)}: name one of these sizes by --voxel-size"
+        )
+    return fitting[0]
+
+
+def _fitting(
+    results: Sequence[ParticipantResult], config: RunConfig
+) -> Sequence[ParticipantResult]:
+    """Results in the space that suits best, and of the voxel size that is wanted, if there.
 
     Images that are where the study wants them need no further alignment.
     """
@@ -202,22 +271,15 @@ def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> Particip
     space = next((name for name in (aligned, SPACE) if name in spaces), spaces[0])
     in_space = [result for result in results if result.space == space]
     wanted = resolution_label(config.model.voxel_size)
-    fitting = [result for result in in_space if result.res == wanted] or in_space
-    if len(fitting) > 1:
-        sizes = " and ".join(result.res for result in fitting)
-        raise UsageError(
-            f"{fitting[0].label} has images with voxels of {sizes}, none of {wanted}: name one of "
-            "these sizes by --voxel-size"
-        )
-    return fitting[0]
+    return [result for result in in_space if result.res == wanted] or in_space
 
 
-def _refuse_mixed_voxels(results: Mapping[str, ParticipantResult]) -> None:
+def _refuse_mixed_voxels(members: Sequence[Member]) -> None:
     first: dict[str, str] = {}
-    for label, result in results.items():
+    for member in members:
         # Denoised images have the voxels of their scans, which differ.
-        if any(image.desc != "denoised" for image in result.images):
-            first.setdefault(result.res, label)
+        if any(image.desc != "denoised" for image in member.result.images):
+            first.setdefault(member.result.res, member.label)
     if len(first) > 1:
         sizes = ", ".join(f"{res} ({label})" for res, label in first.items())
         raise UsageError(
@@ -226,16 +288,45 @@ def _refuse_mixed_voxels(results: Mapping[str, ParticipantResult]) -> None:
         )
 
 
-def _member(result: ParticipantResult, plan: ParticipantPlan | None, output_dir: Path) -> Member:
+def _member(
+    result: ParticipantResult,
+    plan: ParticipantPlan | None,
+    config: RunConfig,
+    refused: Mapping[Path, str],
+) -> Member:
     kind = next(kind for kind in _KINDS if any(image.desc == kind for image in result.images))
+    found = sorted((image for image in result.images if image.desc == kind), key=_contrast_order)
+    known = tuple(image for image in found if image.path not in refused)
+    reasons = {image.contrast: refused[image.path] for image in found if image.path in refused}
     images = tuple(
-        sorted((image for image in result.images if image.desc == kind), key=_contrast_order)
+        image
+        for image in known
+        if not config.modalities or image.entities["suffix"] in config.modalities
     )
+    own, obstacle = None, ""
     try:
-        own = _scans_of(images, plan, result, output_dir)
+        own = _scans_of(images, plan, result, config.output_dir)
     except ValueError as error:
-        return Member(result.participant, result.session, result, images, None, str(error))
-    return Member(result.participant, result.session, result, images, own, "")
+        obstacle = str(error)
+    return Member(result.participant, result.session, result, known, images, reasons, own, obstacle)
+
+
+def _left_behind(result: ParticipantResult) -> dict[Path, str]:
+    """Images that lie in another world than the field of view, by path, and what to do.
+
+    Each run of the participant level has a grid, and a place of the head, of its own. What
+    cannot be read is said by whoever works with it.
+    """
+    current = grid_of(result.fov_mask) if result.fov_mask is not None else None
+    if current is None or result.fov_mask is None:
+        return {}
+    mask = result.fov_mask.name
+    return {
+        image.path: f"{image.path.name} lies on another grid than {mask}, an earlier run with "
+        "other scans or settings left it: run the participant level on it again, or remove it"
+        for image in result.images
+        if (grid := grid_of(image.path)) is not None and grid != current
+    }
 
 
 def _scans_of(
@@ -245,7 +336,7 @@ def _scans_of(
     output_dir: Path,
 ) -> ParticipantPlan:
     """The scans that images were made of; a `ValueError` says why they cannot be used."""
-    if images[0].desc != "sr":
+    if not images or images[0].desc != "sr":
         raise ValueError("its images are not super-resolved")
     if plan is None:
         raise ValueError("its scans are not in the dataset")

@@ -42,12 +42,21 @@ ROUNDS = 2
 _BRIGHT_PERCENTILE = 98.0
 
 
-def cohort_mean(cohort: Cohort, config: RunConfig) -> Path:
+def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
     """Find the mean image of a cohort, or the one that an earlier run left.
 
     Everybody is aligned to the first participant, then to the mean, and each time the poses
     are corrected so that they are the identity on average: the mean lies, and looks, as no
     single participant does. One image at a time is in memory.
+
+    Parameters
+    ----------
+    cohort
+        Whose mean it is.
+    config
+        The run's configuration.
+    stays
+        Whether the mean of an earlier run is kept, which others are aligned to.
 
     Returns
     -------
@@ -65,14 +74,11 @@ def cohort_mean(cohort: Cohort, config: RunConfig) -> Path:
     Joshi et al., *Unbiased diffeomorphic atlas construction for computational anatomy*, 2004
     (the idea, here for rigid motions).
     """
+    if stays and (before := _earlier_mean(cohort, config)):
+        logger.info("everybody is aligned to the mean of the earlier run: %s", before.name)
+        return before
     images = _images_of_one_contrast(cohort)
-    first = next(iter(images.values()))
-    path = study_image_path(
-        config.output_dir, first.entities, desc="cohort", voxel_size=(MEAN_MM,) * 3
-    )
-    if config.resume and path.is_file():
-        logger.info("everybody is aligned to the mean of the earlier run: %s", path.name)
-        return path
+    path = _mean_path(next(iter(images.values())), config)
     readable = _readable(images)
     reference = readable[next(iter(readable))]
     poses: dict[str, Affine] = {}
@@ -91,9 +97,26 @@ def cohort_mean(cohort: Cohort, config: RunConfig) -> Path:
     return write_image(path, reference.data, reference.affine)
 
 
+def _mean_path(image: ResultImage, config: RunConfig) -> Path:
+    return study_image_path(
+        config.output_dir, image.entities, desc="cohort", voxel_size=(MEAN_MM,) * 3
+    )
+
+
+def _earlier_mean(cohort: Cohort, config: RunConfig) -> Path | None:
+    """The mean that is there, of whichever contrast was the most frequent then."""
+    firsts = [member.aligned for member in (*cohort.members, *cohort.others)]
+    frequency = Counter(image.contrast for image in firsts)
+    for image in sorted(firsts, key=lambda image: -frequency[image.contrast]):
+        path = _mean_path(image, config)
+        if path.is_file():
+            return path
+    return None
+
+
 def _images_of_one_contrast(cohort: Cohort) -> dict[str, ResultImage]:
     """The image that is aligned of everybody in whom it has the most frequent contrast."""
-    firsts = {member.label: member.images[0] for member in cohort.members}
+    firsts = {member.label: member.aligned for member in cohort.members}
     frequent, _ = Counter(image.contrast for image in firsts.values()).most_common(1)[0]
     return {label: image for label, image in firsts.items() if image.contrast == frequent}
 

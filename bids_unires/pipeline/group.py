@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import nibabel as nib
-
 from ..config import NO_TEMPLATE, RunConfig
-from ..dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
-from ..dataset.metadata import SidecarError, load_object
-from ..dataset.naming import (
-    STUDY_SPACE,
-    in_space,
-    lookup_path,
-    resolution_text,
-    sidecar_path,
-)
+from ..dataset.entities import natural_key
+from ..dataset.naming import resolution_text
 from ..errors import MissingInputError
-from ..geometry import Grid
 from ..workers import Failure, Process, WorkDone
-from .cohort import Cohort, Member
+from .cohort import Cohort, Member, in_order
 from .cohort_mean import cohort_mean
 from .group_reporting import has_shared_grid, write_group_page
-from .group_table import first_pose, image_columns, read_reasons, unit_row, write_table
-from .study_grid import StudyGrid, find_grid, write_grid
+from .group_table import (
+    first_pose,
+    image_columns,
+    read_reasons,
+    read_rows,
+    unit_row,
+    write_table,
+)
+from .study_grid import Frame, StudyGrid, find_grid, read_frame, write_grid
 from .study_images import Regridding, bring_to_grid
 from .study_means import StudyImage, write_mean
+from .study_members import (
+    earlier_extents,
+    images_on_grid,
+    labels_in_study,
+    outdated_contrasts,
+    outdated_labels,
+    redo_command,
+    remove_leftovers_of,
+)
 from .study_placing import Extent, Placing, extent_in_study, place_in_study, study_transform_path
 
 logger = logging.getLogger("bids_unires")
@@ -58,6 +63,9 @@ class GroupOutcome:
 def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
     """Bring all participants to one grid, and say how they are.
 
+    Those outside this run, whom earlier runs brought to it, keep what they have: the grid
+    holds them too, and grid, means, table and page tell of them as of those of this run.
+
     Parameters
     ----------
     cohort
@@ -74,16 +82,22 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
     """
     if config.reports_only:
         return _report_again(cohort, config)
-    placed, failures = _place(cohort, config, work)
+    others = _extents_of_others(cohort, config)
+    placed, failures = _place(cohort, config, work, anybody_else=bool(others))
     finished: list[Member] = []
     if placed:
-        study = _find_study(placed, config)
+        study = _find_study(placed, others, config)
+        frame = Frame(study.grid, config.space.align, config.space.template)
+        _write_grid(study, [*placed, *_already_there(cohort, frame, config)], config)
         finished, failed = _regrid(placed, study, config, work)
         failures += failed
-        _remove_stale_images(cohort, study, config)
-        _write_means(finished, study, config)
-    reasons = {failure.label: failure.message for failure in failures}
-    _write_reports(cohort, reasons, config)
+        remove_leftovers_of(finished, frame, config)
+    roll = _call_roll(cohort, {each.label: each.message for each in failures}, config)
+    if placed:
+        _write_grid(study, [each for each in roll.members if roll.images[each.label]], config)
+        _write_means(roll, study, config)
+    _write_reports(roll, cohort, config)
+    _name_outdated(config)
     return GroupOutcome(tuple(member.label for member in finished), failures)
 
 
@@ -95,18 +109,26 @@ def _report_again(cohort: Cohort, config: RunConfig) -> GroupOutcome:
             f"{config.output_dir} holds no shared grid of {size} to report on: name the voxel "
             "size of one by --voxel-size, or run the group level without --reports-only"
         )
-    there = _write_reports(cohort, read_reasons(config.output_dir), config)
+    roll = _call_roll(cohort, read_reasons(config.output_dir), config)
+    _write_reports(roll, cohort, config)
+    there = tuple(member.label for member in cohort.members if roll.images[member.label])
     return GroupOutcome(there, ())
 
 
+def _extents_of_others(cohort: Cohort, config: RunConfig) -> dict[str, Extent]:
+    """What the grid has to hold besides this run's members: who earlier runs brought to one."""
+    labels = labels_in_study(config) - {member.label for member in cohort.members}
+    return earlier_extents(labels, config.space.align, config.space.template, config)
+
+
 def _place(
-    cohort: Cohort, config: RunConfig, work: Work
+    cohort: Cohort, config: RunConfig, work: Work, *, anybody_else: bool
 ) -> tuple[tuple[Member, ...], tuple[Failure, ...]]:
     """Align everybody; give those that were, and why the others were not."""
     space = config.space
     mean = None
     if space.align != "none" and space.template == NO_TEMPLATE:
-        mean = cohort_mean(cohort, config)
+        mean = cohort_mean(cohort, config, stays=config.resume or anybody_else)
     units = [
         Placing(member, space.align, space.template, mean, space.fov) for member in cohort.members
     ]
@@ -115,15 +137,27 @@ def _place(
     return placed, result.failures
 
 
-def _find_study(members: Sequence[Member], config: RunConfig) -> StudyGrid:
+def _find_study(
+    members: Sequence[Member], others: Mapping[str, Extent], config: RunConfig
+) -> StudyGrid:
     extents: dict[str, Extent] = {
         member.label: extent_in_study(config.output_dir, member, config.space.fov)
         for member in members
     }
-    study = find_grid(extents, config)
+    return find_grid(extents, config, others)
+
+
+def _already_there(cohort: Cohort, frame: Frame, config: RunConfig) -> list[Member]:
+    """Those outside this run whose images lie on the grid."""
+    images = images_on_grid(cohort.others, frame, config)
+    return [member for member in cohort.others if images[member.label]]
+
+
+def _write_grid(study: StudyGrid, members: Sequence[Member], config: RunConfig) -> None:
+    members = sorted(members, key=lambda member: natural_key(member.label))
     transforms = [study_transform_path(config.output_dir, member) for member in members]
-    write_grid(study, transforms, config)
-    return study
+    labels = tuple(member.label for member in members)
+    write_grid(replace(study, members=labels), transforms, config)
 
 
 def _regrid(
@@ -143,101 +177,143 @@ def _regrid(
     return [member for member in members if member.label in result.done], result.failures
 
 
-def _remove_stale_images(cohort: Cohort, study: StudyGrid, config: RunConfig) -> None:
-    """Remove images that an earlier run left on a grid that is no longer the shared one."""
-    resolution = re.search("_res-[^_]+_", study.path.name)
-    stale = [
-        path
-        for path in sorted(config.output_dir.glob(f"sub-*/**/*_space-{STUDY_SPACE}_*.nii.gz"))
-        if resolution is not None and resolution[0] in path.name and not _lies_on(path, study.grid)
-    ]
-    for path in stale:
-        for companion in (path, sidecar_path(path), lookup_path(path)):
-            companion.unlink(missing_ok=True)
-    if stale:
-        logger.warning(
-            "%d images of an earlier run were removed, they lie on another grid: %s",
-            len(stale),
-            ", ".join(dict.fromkeys(path.name.split("_")[0] for path in stale)),
-        )
+@dataclass(frozen=True)
+class _Roll:
+    """All whom the study knows, by this run and by earlier ones.
+
+    Parameters
+    ----------
+    members
+        They, in natural order.
+    images
+        Their images on the shared grid, by label; those of who failed do not count.
+    reasons
+        Why others failed, by label.
+    present
+        Labels of those of this run.
+    """
+
+    members: tuple[Member, ...]
+    images: Mapping[str, tuple[StudyImage, ...]]
+    reasons: Mapping[str, str]
+    present: frozenset[str]
+
+    @cached_property
+    def contrasts(self) -> tuple[str, ...]:
+        """Names of the contrasts that took part in this run, or are on the grid."""
+        done = {image.contrast for found in self.images.values() for image in found}
+        taking_part = [
+            image
+            for member in self.members
+            for image in member.known
+            if image.contrast in done or (member.label in self.present and image in member.images)
+        ]
+        refused = [
+            contrast
+            for member in self.members
+            if member.label in self.present
+            for contrast in member.refused
+        ]
+        return tuple(dict.fromkeys([*in_order(taking_part), *refused]))
 
 
-def _lies_on(path: Path, grid: Grid) -> bool:
-    try:
-        image = nib.Nifti1Image.from_filename(path)
-        x, y, z = image.shape
-        return Grid((x, y, z), image.affine) == grid
-    except (OSError, ValueError, nib.filebasedimages.ImageFileError):
-        return False
+def _call_roll(cohort: Cohort, reasons: Mapping[str, str], config: RunConfig) -> _Roll:
+    """See who is on the grid; ``reasons`` says why members of this run failed."""
+    present = frozenset(member.label for member in cohort.members)
+    before = {
+        label: reason
+        for label, reason in read_reasons(config.output_dir).items()
+        if label not in present
+    }
+    known = labels_in_study(config) | before.keys()
+    outside = [member for member in cohort.others if member.label in known]
+    members = sorted([*cohort.members, *outside], key=lambda member: natural_key(member.label))
+    images = images_on_grid(members, read_frame(config), config)
+    reasons = {**before, **reasons}
+    images |= {label: () for label in images if label in reasons}
+    return _Roll(tuple(members), images, reasons, present)
 
 
-def _write_means(members: Sequence[Member], study: StudyGrid, config: RunConfig) -> None:
+def _write_means(roll: _Roll, study: StudyGrid, config: RunConfig) -> None:
     contrasts: dict[str, list[StudyImage]] = defaultdict(list)
-    for member in members:
-        for image in _study_images(member, config):
+    for found in roll.images.values():
+        for image in found:
             contrasts[image.contrast].append(image)
     for images in contrasts.values():
         write_mean(images, study.grid, study.path, config)
 
 
-def _study_images(member: Member, config: RunConfig) -> Iterator[StudyImage]:
-    """Images of a participant on the shared grid, as far as they are there."""
-    for image in member.images:
-        path = in_space(image.path, space=STUDY_SPACE, voxel_size=config.model.voxel_size)
-        try:
-            metadata = load_object(sidecar_path(path), MAX_RESULT_SIDECAR_BYTES)
-        except SidecarError:
-            continue
-        if path.is_file():
-            yield StudyImage(image.contrast, image.entities, path, metadata)
-
-
-def _write_reports(
-    cohort: Cohort, reasons: Mapping[str, str], config: RunConfig
-) -> tuple[str, ...]:
-    """Write the table, then the page; give the labels of who has images on the grid."""
-    images = {
-        member.label: () if member.label in reasons else tuple(_study_images(member, config))
-        for member in cohort.members
-    }
+def _write_reports(roll: _Roll, cohort: Cohort, config: RunConfig) -> None:
+    """Write the table, then the page."""
     rows: list[Mapping[str, Any]] = []
-    for member in cohort.members:
-        reason = reasons.get(member.label) or "not started"
-        rows += _rows_of(member, images[member.label], cohort.contrasts, reason, config)
+    for member in roll.members:
+        rows += _rows_of(member, roll, config)
+    told = {member.label for member in roll.members}
     for absentee in cohort.absentees:
-        rows.append(
-            {
-                **unit_row(absentee.participant, absentee.session, None),
-                "status": "missing",
-                "reason": absentee.reason,
-            }
-        )
+        if absentee.label not in told:
+            rows.append(
+                {
+                    **unit_row(absentee.participant, absentee.session, None),
+                    "status": "missing",
+                    "reason": absentee.reason,
+                }
+            )
+    if config.participant_label or config.session_label:
+        # Of those without images who were not asked for, only the table knows.
+        told |= {absentee.label for absentee in cohort.absentees}
+        told |= {member.label for member in cohort.others}
+        rows += [
+            row
+            for label, row in read_rows(config.output_dir)
+            if label not in told and row["status"] == "missing"
+        ]
     rows.sort(key=lambda row: (row["participant_id"], row["session_id"] or ""))
     write_table(config.output_dir, rows)
-    write_group_page(cohort, images, rows, config)
-    return tuple(label for label, found in images.items() if found)
+    everybody = replace(cohort, members=roll.members)
+    write_group_page(everybody, roll.images, rows, config)
 
 
-def _rows_of(
-    member: Member,
-    images: Sequence[StudyImage],
-    contrasts: Sequence[str],
-    reason: str,
-    config: RunConfig,
-) -> Iterator[dict[str, Any]]:
-    """A row for each contrast that anybody has; ``reason`` is why others are not on the grid."""
-    there = {image.contrast for image in member.images}
+def _rows_of(member: Member, roll: _Roll, config: RunConfig) -> Iterator[dict[str, Any]]:
+    """A row for each contrast that anybody has."""
+    images = roll.images[member.label]
     done = {image.contrast: image for image in images}
     first = next((first_pose(image.metadata) for image in images), None)
-    for contrast in contrasts:
+    for contrast in roll.contrasts:
         row = unit_row(member.participant, member.session, contrast)
         if contrast in done:
             image = done[contrast]
             row |= {"status": "done", **image_columns(image.metadata, first)}
             row["image"] = image.path.relative_to(config.output_dir).as_posix()
-        elif contrast in there:
-            row |= {"status": "failed", "reason": reason}
         else:
-            row |= {"status": "missing", "reason": "the participant has no scan of this contrast"}
-            logger.info("%s has no %s", member.label, contrast)
+            status, reason = _absence(member, contrast, roll, config)
+            row |= {"status": status, "reason": reason}
         yield row
+
+
+def _absence(member: Member, contrast: str, roll: _Roll, config: RunConfig) -> tuple[str, str]:
+    """Why somebody has no image of a contrast on the grid: status and reason."""
+    if contrast in member.refused:
+        return "failed", member.refused[contrast]
+    if contrast not in {image.contrast for image in member.known}:
+        logger.info("%s has no %s", member.label, contrast)
+        return "missing", "the participant has no scan of this contrast"
+    if member.label in roll.reasons:
+        return "failed", roll.reasons[member.label]
+    if contrast in outdated_contrasts(member, roll.images[member.label], config):
+        return "outdated", "it lies on a former grid, or in another space: redo the participant"
+    if member.label in roll.present and contrast in {image.contrast for image in member.images}:
+        return "failed", "not started"
+    return "missing", "no run has brought it to the grid yet"
+
+
+def _name_outdated(config: RunConfig) -> None:
+    """Say whose images are kept although they do not lie on the grid any more, and what to do."""
+    frame = read_frame(config)
+    labels = outdated_labels(frame, config) if frame is not None else ()
+    if labels:
+        logger.warning(
+            "images of %s lie on a former grid, or in another space; they are kept, and left out "
+            "of the means, until they are done again by: %s",
+            ", ".join(labels),
+            redo_command(labels, config),
+        )

@@ -32,7 +32,7 @@ from ..report import (
     label_of,
     write_group_report,
 )
-from .cohort import Cohort, Member
+from .cohort import Cohort, Member, in_order
 from .group_table import QUALITY_COLUMNS, data_dictionary
 from .reporting import dataset_name, may_fail
 from .study_means import StudyImage
@@ -182,7 +182,7 @@ def _means(
     cohort: Cohort, images: Sequence[StudyImage], config: RunConfig
 ) -> Iterator[MeanPicture]:
     contrasts = {image.contrast: image.entities for image in images}
-    for contrast in cohort.contrasts:
+    for contrast in in_order(i for member in cohort.members for i in member.known):
         if contrast not in contrasts:
             continue
         path = study_image_path(

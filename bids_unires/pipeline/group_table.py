@@ -23,8 +23,11 @@ COLUMNS: Mapping[str, Mapping[str, Any]] = {
         "Description": "What became of the image at the group level",
         "Levels": {
             "done": "It is on the shared grid",
-            "missing": "The participant level left no image of this contrast",
+            "missing": "The participant level left no image of this contrast, or no run has "
+            "brought it to the grid",
             "failed": "The group level could not use it; see reason",
+            "outdated": "It lies on a former grid, or in another space, until the group level is "
+            "run on the participant again",
         },
     },
     "reason": {"Description": "Why an image is missing or failed"},
@@ -172,22 +175,39 @@ def data_dictionary() -> dict[str, dict[str, Any]]:
 
 
 def read_reasons(output_dir: Path) -> dict[str, str]:
-    """Why images failed when the table was written, by label of participant and session.
+    """Why participants failed when the table was written, by label, session included.
 
-    Empty if there is no table, or none that can be read.
+    Who has an image that did not fail is not among them. Empty if there is no table, or none
+    that can be read.
+    """
+    rows = read_rows(output_dir)
+    usable = {label for label, row in rows if row.get("status") in ("done", "outdated")}
+    return {
+        label: row.get("reason") or ""
+        for label, row in rows
+        if row.get("status") == "failed" and label not in usable
+    }
+
+
+def read_rows(output_dir: Path) -> list[tuple[str, dict[str, str | None]]]:
+    """Rows of the table as they were written, with the label of participant and session each.
+
+    ``None`` stands for what is not available. Empty if there is no table, or none that can
+    be read.
     """
     try:
         with (output_dir / TABLE_NAME).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (OSError, ValueError, csv.Error):
-        return {}
-    reasons = {}
+        return []
+    found = []
     for row in rows:
-        if row.get("status") == "failed":
-            unit = [row.get(name) or "" for name in ("participant_id", "session_id")]
-            label = "_".join(part for part in unit if part not in ("", NOT_AVAILABLE))
-            reasons[label] = row.get("reason") or ""
-    return reasons
+        known = {
+            name: None if row.get(name) == NOT_AVAILABLE else row.get(name) for name in COLUMNS
+        }
+        unit = [known["participant_id"], known["session_id"]]
+        found.append(("_".join(part for part in unit if part), known))
+    return found
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import RunConfig
 from ..dataset.metadata import SidecarError, load_object
-from ..dataset.naming import resolution_text, sidecar_path, study_grid_path
+from ..dataset.naming import STUDY_SPACE, resolution_text, sidecar_path, study_grid_path
 from ..dataset.sidecar import derivative_uri
 from ..dataset.writing import write_json, write_mask
 from ..errors import UsageError
@@ -37,7 +37,7 @@ class StudyGrid:
     path
         The image that defines it.
     members
-        Labels of the participants that it holds.
+        Labels of the participants whose images come to it, or are on it.
     """
 
     grid: Grid
@@ -60,13 +60,18 @@ def halvings(grid: Grid) -> int:
     return min((side & -side).bit_length() - 1 for side in grid.shape)
 
 
-def find_grid(extents: Mapping[str, Extent], config: RunConfig) -> StudyGrid:
+def find_grid(
+    extents: Mapping[str, Extent], config: RunConfig, others: Mapping[str, Extent] | None = None
+) -> StudyGrid:
     """Find the grid that holds everybody: that of an earlier run if it still does.
 
     Parameters
     ----------
     extents
         How far each participant's brain or head reaches, by label.
+    others
+        The same of those whom this run leaves as they are. With any, the grid of an earlier
+        run stays where it can even if ``config.resume`` is off.
     config
         Field of view, margin, voxel size and policy.
 
@@ -76,25 +81,27 @@ def find_grid(extents: Mapping[str, Extent], config: RunConfig) -> StudyGrid:
         If no grid that the policy allows is large enough; the message names who forces it.
     """
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    run, others = extents, others or {}
+    extents = {**others, **run}
     low, high = _union(extents.values())
     margin = config.group.grid_margin
-    before = _earlier(path, config) if config.resume else None
+    before = _earlier(path, config) if config.resume or others else None
     if before is not None and reaches(before, low - margin, high + margin):
         logger.info("the grid of the earlier run still holds: %s", _described(before))
-        return StudyGrid(before, path, tuple(extents))
+        return StudyGrid(before, path, tuple(run))
     box = with_margin(box_between(low, high, config.model.voxel_size), margin)
     grid = network_grid(box, config.group.grid_policy, config.group.grid_multiple)
     if config.group.grid_policy != "multiple" and max(grid.shape) > LARGEST_SIDE:
-        raise UsageError(_too_large(box, grid, extents, config))
+        raise UsageError(_too_large(box, grid, extents, others, config))
     if before is not None:
         logger.warning(
-            "the grid of the earlier run (%s) no longer holds, it is too small for %s: everybody "
-            "comes to a new one",
+            "the grid of the earlier run (%s) no longer holds, it is too small for %s: a larger "
+            "one takes its place",
             _described(before),
             ", ".join(_outside(before, extents, margin)),
         )
     logger.info("the shared grid: %s", _described(grid))
-    return StudyGrid(grid, path, tuple(extents))
+    return StudyGrid(grid, path, tuple(run))
 
 
 def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> list[Path]:
@@ -135,6 +142,38 @@ def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> 
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The shared grid that is there, and the space that it is in.
+
+    Parameters
+    ----------
+    grid
+        Shape, and affine into the space of the study.
+    align, template
+        How that space came about.
+    """
+
+    grid: Grid
+    align: str
+    template: str
+
+
+def read_frame(config: RunConfig) -> Frame | None:
+    """Read back the shared grid of the wanted voxel size, whatever it was made with."""
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    try:
+        record = load_object(sidecar_path(path))["UniRes"]
+        return Frame(_grid(record), record["Settings"]["align"], record["Settings"]["template"])
+    except (SidecarError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _grid(record: Mapping[str, Any]) -> Grid:
+    x, y, z = record["Shape"]
+    return Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What decides on the grid besides the participants."""
     group = asdict(config.group)
@@ -155,8 +194,7 @@ def _earlier(path: Path, config: RunConfig) -> Grid | None:
         record = load_object(sidecar_path(path))["UniRes"]
         if record["Settings"] != _settings(config):
             return None
-        x, y, z = record["Shape"]
-        return Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
+        return _grid(record)
     except (SidecarError, KeyError, TypeError, ValueError):
         return None
 
@@ -174,7 +212,13 @@ def _outside(grid: Grid, extents: Mapping[str, Extent], margin: float) -> list[s
     ]
 
 
-def _too_large(box: Grid, grid: Grid, extents: Mapping[str, Extent], config: RunConfig) -> str:
+def _too_large(
+    box: Grid,
+    grid: Grid,
+    extents: Mapping[str, Extent],
+    others: Mapping[str, Extent],
+    config: RunConfig,
+) -> str:
     """Say which participant forces a grid that is too large, and what to do."""
     axis = int(np.argmax(grid.shape))
     low, high = _union(extents.values())
@@ -182,13 +226,18 @@ def _too_large(box: Grid, grid: Grid, extents: Mapping[str, Extent], config: Run
         ((label, _gain(label, extents, axis)) for label in extents), key=lambda pair: pair[1]
     )
     size = float(config.model.voxel_size[axis])
+    leave_out = (
+        f"by removing its *_space-{STUDY_SPACE}_* files"
+        if forcing in others
+        else "by --participant-label"
+    )
     needed = np.ceil(100 * box.shape[axis] * size / LARGEST_SIDE) / 100
     return (
         f"the {config.space.fov}s of {len(extents)} participants reach over "
         f"{high[axis] - low[axis]:.0f} mm along {_AXES[axis]}, which with the margin takes "
         f"{box.shape[axis]} voxels of {size:g} mm where the grid may have {LARGEST_SIDE}; "
         f"{forcing} forces it (without it {gain:.0f} mm less): look at its alignment and leave it "
-        f"out by --participant-label, or use --voxel-size {needed:g} or --grid-policy multiple"
+        f"out {leave_out}, or use --voxel-size {needed:g} or --grid-policy multiple"
     )
 
 

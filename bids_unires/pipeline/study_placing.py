@@ -89,7 +89,7 @@ class Placing:
     @property
     def inputs(self) -> tuple[tuple[str, Path], ...]:
         """What decides on the alignment: the image that is aligned, and to what."""
-        image = self.member.images[0].path
+        image = self.member.aligned.path
         mean = ((self.mean.name, self.mean),) if self.mean is not None else ()
         return ((image.name, image), *mean)
 
@@ -141,7 +141,7 @@ def place_in_study(unit: Placing, config: RunConfig) -> PlacingOutcome:
     began = time.perf_counter()
     tell = listener()
     tell.phase(unit.label, "alignment to the study")
-    image = load_volume(unit.member.images[0].path)
+    image = load_volume(unit.member.aligned.path)
     pose = _pose(image, unit)
     tell.phase(unit.label, "masks")
     masks = _masks(image, pose, unit)
@@ -231,7 +231,7 @@ def _write_mask(
     member: Member, name: FieldOfView, mask: Mask, affine: Affine, output_dir: Path
 ) -> list[Path]:
     path = member_mask_path(output_dir, member, name)
-    source = member.images[0]
+    source = member.aligned
     content = {
         "Type": "Brain" if name == "brain" else "ROI",
         "Description": (
@@ -262,7 +262,7 @@ def _write_transform(
     }
     content = {
         "Description": f"Transform of the images of {unit.label} into the space of the study",
-        "Sources": [derivative_uri(output_dir, unit.member.images[0].path)],
+        "Sources": [derivative_uri(output_dir, unit.member.aligned.path)],
         "UniRes": {
             "Align": unit.align,
             "Template": unit.template,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from bids_unires.cli import main
 from bids_unires.resources import THREAD_VARIABLES
+from tests.pipeline.study import COARSE, GROUP, OFFSETS, Study
 
 VOXEL_MM = 5.0
 SIDE = 30
@@ -93,3 +96,54 @@ def threads_as_before() -> Iterator[None]:
             patch.setenv(variable, "1")
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def participants(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_head_scan: Callable[..., nib.Nifti1Image],
+    make_head_dataset: Callable[..., Path],
+) -> Study:
+    """The participant level: two contrasts and labels, two sessions, and one failure."""
+    root = tmp_path_factory.mktemp("study")
+    scans = {
+        "sub-01_T1w": make_head_scan(2, seed=1),
+        "sub-01_FLAIR": make_head_scan(0, seed=2, gain=2.0),
+        "sub-02_ses-a_T1w": make_head_scan(2, OFFSETS["a"], seed=3),
+        "sub-02_ses-b_T1w": make_head_scan(1, OFFSETS["b"], seed=4, gain=3.0),
+        "sub-03_T1w": make_head_scan(2, seed=5),
+    }
+    raw = make_head_dataset(root / "raw", scans)
+    damaged = raw / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    labels = root / "labels"
+    folder = labels / "sub-01" / "anat"
+    folder.mkdir(parents=True)
+    (labels / "dataset_description.json").write_text(
+        json.dumps({"Name": "Labels", "BIDSVersion": "1.10.1", "DatasetType": "derivative"})
+    )
+    scan = scans["sub-01_T1w"]
+    drawn = (scan.get_fdata() > 100).astype(np.uint8) * 3
+    nib.Nifti1Image(drawn, scan.affine).to_filename(folder / "sub-01_seg-core_dseg.nii.gz")
+    (folder / "sub-01_seg-core_dseg.json").write_text(
+        json.dumps({"SpatialReference": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"})
+    )
+    argv = [str(raw), str(root / "out"), "participant", *COARSE, "--labels", str(labels)]
+    assert main(argv) == 65
+    return Study(raw, root / "out")
+
+
+@pytest.fixture(scope="module")
+def finished(participants: Study) -> Study:
+    """Everybody aligned to the mean of the cohort, and reconstructed on the shared grid."""
+    assert participants.group(*GROUP) == 0
+    return participants
+
+
+@pytest.fixture
+def study(participants: Study, tmp_path: Path) -> Study:
+    """A copy of what the participant level left, to be changed by a test."""
+    out = tmp_path / "out"
+    left_out = shutil.ignore_patterns("*space-study*", "*_to-study_*", "group*")
+    shutil.copytree(participants.out, out, ignore=left_out)
+    return Study(participants.raw, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.cli import main
 from bids_unires.dataset.transforms import read_transform
 from bids_unires.geometry import apply_affine, corners
+from tests.pipeline.study import GROUP, IN_PLACE, OFFSETS, RESLICED, Study, load, sidecar
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
-
-COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "40"]
-GROUP = ["--voxel-size", "5", "--device", "cpu", "--template", "none"]
-IN_PLACE = ["--voxel-size", "5", "--device", "cpu", "--align", "none", "--fov", "head"]
-OFFSETS = {"a": (6.0, -4.0, 3.0), "b": (-5.0, 3.0, -6.0)}
-
-
-@dataclass(frozen=True)
-class Study:
-    """A dataset, and what the levels made of it."""
-
-    raw: Path
-    out: Path
-
-    def group(self, *options: str) -> int:
-        return main([str(self.raw), str(self.out), "group", *options])
-
-    def rows(self) -> list[dict[str, str]]:
-        with (self.out / "group_unires.tsv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file, delimiter="\t"))
-
-    def images(self, pattern: str = "*_space-study_*.nii.gz") -> list[Path]:
-        return sorted(self.out.glob(f"sub-*/**/{pattern}"))
-
-    def grid_record(self) -> dict[str, Any]:
-        (path,) = self.out.glob("space-study_*_desc-grid_mask.json")
-        return dict(json.loads(path.read_text())["UniRes"])
-
-
-def load(path: Path) -> nib.Nifti1Image:
-    return nib.Nifti1Image.from_filename(path)
-
-
-def sidecar(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text()))
 
 
 def validator_errors(folder: Path) -> list[Any]:
@@ -69,57 +32,6 @@ def validator_errors(folder: Path) -> list[Any]:
     )
     issues = json.loads(done.stdout)["issues"]["issues"]
     return [issue for issue in issues if issue["severity"] == "error"]
-
-
-@pytest.fixture(scope="module")
-def participants(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_head_scan: ScanMaker,
-    make_head_dataset: DatasetMaker,
-) -> Study:
-    """The participant level: two contrasts and labels, two sessions, and one failure."""
-    root = tmp_path_factory.mktemp("study")
-    scans = {
-        "sub-01_T1w": make_head_scan(2, seed=1),
-        "sub-01_FLAIR": make_head_scan(0, seed=2, gain=2.0),
-        "sub-02_ses-a_T1w": make_head_scan(2, OFFSETS["a"], seed=3),
-        "sub-02_ses-b_T1w": make_head_scan(1, OFFSETS["b"], seed=4, gain=3.0),
-        "sub-03_T1w": make_head_scan(2, seed=5),
-    }
-    raw = make_head_dataset(root / "raw", scans)
-    damaged = raw / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:2000])
-    labels = root / "labels"
-    folder = labels / "sub-01" / "anat"
-    folder.mkdir(parents=True)
-    (labels / "dataset_description.json").write_text(
-        json.dumps({"Name": "Labels", "BIDSVersion": "1.10.1", "DatasetType": "derivative"})
-    )
-    scan = scans["sub-01_T1w"]
-    drawn = (scan.get_fdata() > 100).astype(np.uint8) * 3
-    nib.Nifti1Image(drawn, scan.affine).to_filename(folder / "sub-01_seg-core_dseg.nii.gz")
-    (folder / "sub-01_seg-core_dseg.json").write_text(
-        json.dumps({"SpatialReference": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"})
-    )
-    argv = [str(raw), str(root / "out"), "participant", *COARSE, "--labels", str(labels)]
-    assert main(argv) == 65
-    return Study(raw, root / "out")
-
-
-@pytest.fixture(scope="module")
-def finished(participants: Study) -> Study:
-    """Everybody aligned to the mean of the cohort, and reconstructed on the shared grid."""
-    assert participants.group(*GROUP) == 0
-    return participants
-
-
-@pytest.fixture
-def study(participants: Study, tmp_path: Path) -> Study:
-    """A copy of what the participant level left, to be changed by a test."""
-    out = tmp_path / "out"
-    left_out = shutil.ignore_patterns("*space-study*", "*_to-study_*", "group*")
-    shutil.copytree(participants.out, out, ignore=left_out)
-    return Study(participants.raw, out)
 
 
 def test_everybody_is_on_one_grid_that_can_be_halved(finished: Study) -> None:
@@ -315,13 +227,16 @@ def test_a_grid_that_grows_takes_everybody_along(
     assert {load(path).shape for path in study.images()} == {tuple(large)}
 
 
-def test_images_on_a_former_grid_are_removed(
+def test_images_on_a_former_grid_that_nothing_replaces_are_removed(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert study.group(*IN_PLACE, "--grid-margin", "20") == 0
-    assert study.group(*IN_PLACE, "--participant-label", "02") == 0
-    assert "sub-01" in capsys.readouterr().err.split("were removed")[1]
-    assert {path.name[:6] for path in study.images()} == {"sub-02"}
+    assert study.group(*RESLICED, "--grid-margin", "20") == 0
+    for path in (study.out / "sub-01").rglob("*_space-individual_*_FLAIR.*"):
+        path.unlink()
+    assert study.group(*RESLICED) == 0
+    assert "sub-01_space-study_res-5mm_desc-sr_FLAIR" in capsys.readouterr().err.split("removed")[1]
+    assert not study.images("*_space-study_*_FLAIR.nii.gz")
+    assert {path.name[:6] for path in study.images()} == {"sub-01", "sub-02"}
 
 
 def test_reslicing_interpolates_and_says_so(study: Study) -> None:

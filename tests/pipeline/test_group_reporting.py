@@ -85,7 +85,8 @@ def write_member(out: Path, number: int) -> StudyImage:
     reach = 40.0 + number
     extent = {"brain": [[-reach] * 3, [reach] * 3]}
     transform = folder / f"{label}_from-individual_to-study_mode-image_xfm.json"
-    write_json(transform, {"UniRes": {"Extent": extent}})
+    placed = {"Align": "none", "Template": "MNI152NLin2009cAsym"}
+    write_json(transform, {"UniRes": {**placed, "Extent": extent}})
     return StudyImage("T1w", {"suffix": "T1w"}, image, sidecar_of(number))
 
 

@@ -14,6 +14,7 @@ from bids_unires.pipeline.group_table import (
     first_pose,
     image_columns,
     read_reasons,
+    read_rows,
     unit_row,
     write_table,
 )
@@ -80,9 +81,14 @@ def test_reasons_of_failures_read_back(tmp_path: Path) -> None:
         {**unit_row("01", None, "T1w"), "status": "done"},
         {**unit_row("02", "a", "T1w"), "status": "failed", "reason": 'it is "broken"\tand blank'},
         {**unit_row("03", None, None), "status": "missing", "reason": "no image"},
+        {**unit_row("04", None, "T1w"), "status": "done"},
+        {**unit_row("04", None, "FLAIR"), "status": "failed", "reason": "of another run"},
     ]
     write_table(tmp_path, rows)
     assert read_reasons(tmp_path) == {"sub-02_ses-a": 'it is "broken" and blank'}
+    labels = [label for label, _ in read_rows(tmp_path)]
+    assert labels == ["sub-01", "sub-02_ses-a", "sub-03", "sub-04", "sub-04"]
+    assert read_rows(tmp_path)[2][1]["contrast"] is None
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"participant_id\nsub-01\n"])

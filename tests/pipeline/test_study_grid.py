@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,32 @@ def test_who_forces_a_grid_beyond_the_limit_is_named(tmp_path: Path) -> None:
     larger = RunConfig(**{**vars(larger), "model": ModelSettings(voxel_size=(advised,) * 3)})
     assert max(find_grid(people, larger).grid.shape) == 256
     assert find_grid(people, config(tmp_path, grid_policy="multiple")).grid.shape[2] == 272
+
+
+def test_the_grid_holds_those_outside_the_run(tmp_path: Path) -> None:
+    first, second = ({label: extent} for label, extent in PEOPLE.items())
+    alone = find_grid(first, config(tmp_path, grid_policy="multiple", grid_multiple=1))
+    both = find_grid(first, config(tmp_path, grid_policy="multiple", grid_multiple=1), second)
+    assert both.members == alone.members == ("sub-01",)
+    for low, high in PEOPLE.values():
+        assert reaches(both.grid, low - 5, high + 5)
+    assert both.grid != alone.grid
+
+
+def test_a_grid_that_holds_others_stays_even_without_resuming(tmp_path: Path) -> None:
+    first, second = ({label: extent} for label, extent in PEOPLE.items())
+    settings = replace(config(tmp_path, grid_policy="multiple", grid_multiple=1), resume=False)
+    far = {"sub-03": (np.array([-60.0, -80.0, -50.0]), np.array([60.0, 140.0, 70.0]))}
+    made = find_grid({**PEOPLE, **far}, settings)
+    write_grid(made, [], settings)
+    assert find_grid(first, settings, second).grid == made.grid
+    assert find_grid(PEOPLE, settings).grid != made.grid
+
+
+def test_who_forces_too_large_a_grid_from_outside_the_run_is_to_be_removed(tmp_path: Path) -> None:
+    far = {"sub-03": (np.array([-60.0, -80.0, -50.0]), np.array([60.0, 70.0, 480.0]))}
+    with pytest.raises(UsageError, match=r"sub-03 forces it .*removing its \*_space-study_\*"):
+        find_grid(PEOPLE, config(tmp_path), far)
 
 
 @pytest.mark.parametrize(
