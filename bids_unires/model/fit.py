@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import ModelSettings
+from ..config import Modality, ModelSettings
 from ..geometry import Affine, Grid, padded
 from ..volume import Volume
 from .alternation import UnifiedSolution
 from .calibration import calibrated_scales
 from .memory import check_memory, device_with_room
-from .noise import Modality, NoiseEstimate
+from .noise import NoiseEstimate
 from .observation import Observation, device_name, usable_device
 from .placement import (
     coverage,

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Modality as Modality
+from ..config import Modality
 from ..errors import BadDataError
 from .histogram import grey_level_step, sample_voxels, square_root_histogram
 from .hounsfield import head_densities

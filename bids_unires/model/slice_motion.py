@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import Modality
 from ..geometry import Affine, Grid
 from . import slice_alone, slice_division
 from .alternation import UnifiedSolution, continued, solve_unified
 from .disagreement import reweighed
 from .linear import linear_images
-from .noise import Modality, NoiseEstimate
+from .noise import NoiseEstimate
 from .observation import Observation
 from .pose import displacement, mean_corrected, mean_pose
 from .profile import POINTS

@@ -12,10 +12,10 @@ from typing import Any
 from ..config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ..dataset.content import unavailable
 from ..dataset.derivatives import ParticipantResult, ResultImage, find_results
-from ..dataset.entities import listing, natural_key
+from ..dataset.entities import listing
 from ..dataset.naming import SPACE, aligned_space, resolution_label, transform_path
 from ..dataset.query import plan_participants
-from ..dataset.scans import Contrast, Datatype, ParticipantPlan, Scan
+from ..dataset.scans import Contrast, Datatype, ParticipantPlan, Scan, contrast_order
 from ..errors import (
     InvalidDatasetError,
     MissingInputError,
@@ -196,7 +196,11 @@ def find_cohort(config: RunConfig) -> Cohort:
 
 def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:
     """Names of the contrasts of images, in the order of a plan."""
-    return tuple(dict.fromkeys(i.contrast for i in sorted(images, key=_contrast_order)))
+    return tuple(
+        dict.fromkeys(
+            i.contrast for i in sorted(images, key=lambda image: contrast_order(image.entities))
+        )
+    )
 
 
 def describe_cohort(cohort: Cohort) -> str:
@@ -295,7 +299,10 @@ def _member(
     refused: Mapping[Path, str],
 ) -> Member:
     kind = next(kind for kind in _KINDS if any(image.desc == kind for image in result.images))
-    found = sorted((image for image in result.images if image.desc == kind), key=_contrast_order)
+    found = sorted(
+        (image for image in result.images if image.desc == kind),
+        key=lambda image: contrast_order(image.entities),
+    )
     known = tuple(image for image in found if image.path not in refused)
     reasons = {image.contrast: refused[image.path] for image in found if image.path in refused}
     images = tuple(
@@ -383,10 +390,3 @@ def _model_settings(metadata: Mapping[str, Any]) -> ModelSettings:
         return ModelSettings(**known)
     except (UsageError, TypeError, ValueError):
         return ModelSettings()
-
-
-def _contrast_order(image: ResultImage) -> tuple[bool, int, int, list[tuple[int, int, str]]]:
-    """The order of contrasts in a plan: T1w first, CT last, the plainest name first."""
-    suffix = image.entities["suffix"]
-    rank = MRI_SUFFIXES.index(suffix) if suffix in MRI_SUFFIXES else len(MRI_SUFFIXES)
-    return suffix == "ct", rank, len(image.entities), natural_key(image.contrast)
