@@ -112,7 +112,9 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
         If the record cannot be written.
     """
     path = record_path(plan, config)
-    earlier = [results.entry for results in read_results(path)]
+    # The group level, where a run may be on some contrasts only, removes what nothing replaces.
+    former = read_results(path) if plan.stage == "participant" else []
+    earlier = [results.entry for results in former]
     if earlier:
         write_json(path, {"Version": __version__, "Begun": True, "Earlier": earlier})
     else:
