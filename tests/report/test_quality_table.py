@@ -41,7 +41,7 @@ def test_columns_without_a_value_are_not_shown_and_reasons_come_last() -> None:
     assert not about["participant_id"].is_numeric
     assert about["residual_far_share"].unit == "%"
     assert "4 standard deviations" in about["residual_far_share"].description
-    assert set(about["status"].levels) == {"done", "missing", "failed"}
+    assert set(about["status"].levels) == {"done", "outdated", "missing", "failed"}
 
 
 def test_numbers_are_rounded_as_people_read_them() -> None:
