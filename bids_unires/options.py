@@ -211,7 +211,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--slice-motion",
         action="store_true",
         help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
-        "during a scan",
+        "during a scan; not together with --robust",
     )
     group.add_argument(
         "--robust",

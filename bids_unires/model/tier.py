@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -103,60 +104,36 @@ def solve_tier(
     slices
         As for `solve_with_slice_motion`; None where scans are not taken apart.
     """
-    if slices is None:
-        return _solve_whole(tier, tier.strengths(), move, start, on_progress)
-    if not any(tier.searched):
-        return _solve_apart(tier, tier.lam, slices, move, start, on_progress)
+    if slices is None or not any(tier.searched):
+        return _solve(tier, tier.strengths(), slices, move, start, on_progress)
     brief = replace(tier, max_iter=_ITERATIONS_TO_PLACE)
-    placed = _solve_apart(brief, tier.lam, slices, move, start, on_progress)
+    placed = _solve(brief, tier.lam, slices, move, start, on_progress)
     before, motions = placed.solution.history, placed.motions
     later = listening_after(before[-1], on_progress)
     if any(motion is not None for own in motions for motion in own):
         still = tier.placed_as(placed)
         lam = still.apart(motions).strengths()
-        found = _solve_apart(still, lam, motions, False, placed.solution.images, later)
+        found = _solve(still, lam, motions, False, placed.solution.images, later)
     else:
-        found = _solve_whole(tier, tier.strengths(), move, start, later)
+        found = _solve(tier, tier.strengths(), None, move, start, later)
     history = (*before, *(progress.after(before[-1]) for progress in found.solution.history))
     return replace(found, solution=replace(found.solution, history=history), motions=motions)
 
 
-def _solve_whole(
+def _solve(
     tier: Tier,
     lam: Sequence[float],
+    slices: SlicePlans | None,
     move: bool,
     start: Tensor | None,
     on_progress: Listener | None,
 ) -> UnifiedSolution:
-    return solve_unified(
+    solver = solve_unified if slices is None else partial(solve_with_slice_motion, slices=slices)
+    return solver(
         tier.contrasts,
         tier.noise,
         tier.grid,
         lam,
-        move=move,
-        tolerance=tier.tolerance,
-        max_iter=tier.max_iter,
-        device=tier.device,
-        start=start,
-        guide=tier.guide,
-        on_progress=on_progress,
-    )
-
-
-def _solve_apart(
-    tier: Tier,
-    lam: Sequence[float],
-    slices: SlicePlans,
-    move: bool,
-    start: Tensor | None,
-    on_progress: Listener | None,
-) -> UnifiedSolution:
-    return solve_with_slice_motion(
-        tier.contrasts,
-        tier.noise,
-        tier.grid,
-        lam,
-        slices=slices,
         move=move,
         tolerance=tier.tolerance,
         max_iter=tier.max_iter,
