@@ -62,6 +62,9 @@ class ModelSettings:
         Let groups of slices of 2-D scans have poses of their own.
     robust
         Weigh every slice by how well all others predict it, and leave out bad ones.
+    learned_detail
+        Where a contrast has a single scan of thick slices, learn from its planes what lies
+        within them.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class ModelSettings:
     uncertainty: int | None = None
     slice_motion: bool = False
     robust: bool = False
+    learned_detail: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)

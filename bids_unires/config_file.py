@@ -21,7 +21,7 @@ from .options import Parser
 _NOT_IN_A_FILE = ("help", "version", "config-file", "bids-exec-spec")
 _POSITIONAL = ("bids_dir", "output_dir", "level")
 # Options that are on unless switched off.
-_SWITCHES = ("unified_rigid", "resume")
+_SWITCHES = ("unified_rigid", "learned_detail", "resume")
 
 
 def read_options(path: Path, parser: Parser) -> dict[str, Any]:

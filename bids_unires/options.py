@@ -193,6 +193,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         f"(default: {_yes_or_no(_MODEL.unified_rigid)})",
     )
     group.add_argument(
+        "--learned-detail",
+        action=argparse.BooleanOptionalAction,
+        help="where a contrast of MRI has one scan of thick slices, learn from the detail in their "
+        f"planes what lies within them (default: {_yes_or_no(_MODEL.learned_detail)})",
+    )
+    group.add_argument(
         "--interleave-correction",
         "--scale",
         action="store_true",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from .disagreement import reweighed
+from .learned_detail import Details, beside
 from .linear import linear_images
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -58,6 +59,8 @@ class UnifiedSolution:
     motions
         For each contrast how the slices of each scan moved; None for one that was not taken
         apart. Empty where that was not asked for.
+    details
+        For each contrast what was learned of what lies within its slices; may be empty.
     """
 
     solution: Solution
@@ -65,6 +68,7 @@ class UnifiedSolution:
     scales: tuple[tuple[float, ...], ...]
     lam: tuple[float, ...]
     motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
+    details: Details = ()
 
 
 def solve_unified(
@@ -79,6 +83,7 @@ def solve_unified(
     device: torch.device,
     start: Tensor | None = None,
     guide: Tensor | None = None,
+    details: Details = (),
     on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the images and, where a contrast has repeats, for their poses and weights.
@@ -93,6 +98,8 @@ def solve_unified(
         Whether poses are refined.
     grid, lam, tolerance, max_iter, start, guide, on_progress
         As for `solve`; ``max_iter`` bounds the iterations of the last turn.
+    details
+        For each contrast what was learned of what lies within its slices; may be empty.
     device
         Where to work.
 
@@ -109,7 +116,7 @@ def solve_unified(
         sharpened = continued(
             before,
             on_progress,
-            contrasts,
+            beside(contrasts, details),
             grid,
             lam,
             tolerance,
@@ -126,13 +133,22 @@ def solve_unified(
         if _largest_change(previous, scales) < _SETTLED_SCALES and moved < _SETTLED_POSES_MM:
             break
     solution = continued(
-        before, on_progress, contrasts, grid, lam, tolerance, max_iter, images, guide
+        before,
+        on_progress,
+        beside(contrasts, details),
+        grid,
+        lam,
+        tolerance,
+        max_iter,
+        images,
+        guide,
     )
     return UnifiedSolution(
         solution,
         tuple(tuple(scans) for scans in contrasts),
         tuple(tuple(own) for own in scales),
         tuple(lam),
+        details=tuple(details),
     )
 
 

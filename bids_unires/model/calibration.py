@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..geometry import Grid, translation
 from .forward import ForwardOperator
+from .learned_detail import beside, learned_details
 from .noise import NoiseEstimate
 from .observation import Observation
 from .placement import coverage, footprint_margin, within, without_empty_border
@@ -52,6 +53,7 @@ def calibrated_scales(
     images: Tensor,
     *,
     samples: int,
+    learned: Sequence[bool] = (),
     tolerance: float,
     max_iter: int,
     seed: int = SEED,
@@ -66,6 +68,8 @@ def calibrated_scales(
         What tells head from air, for each of them.
     grid, lam, images, samples
         As for `standard_deviations`.
+    learned
+        Of which contrasts detail was learned, and so is that of their simulated scans.
     tolerance, max_iter
         Of the fit, which the fits to simulated scans share.
     seed
@@ -83,6 +87,11 @@ def calibrated_scales(
         scans = _simulated(contrasts, head, place, np.random.default_rng([seed, number]))
         if any(scan.missing.all() for own in scans for scan in own):
             continue
+        details = (
+            learned_details(scans, noise, float(min(place.voxel_size)), learned, images.device)
+            if any(learned)
+            else ()
+        )
         fitted = solve_in_tiers(
             scans,
             noise,
@@ -93,9 +102,15 @@ def calibrated_scales(
             tolerance=tolerance,
             max_iter=max_iter,
             device=images.device,
+            details=details,
         )
         sds = standard_deviations(
-            scans, place, lam, fitted.solution.images, samples=samples, seed=seed + number
+            beside(scans, details),
+            place,
+            lam,
+            fitted.solution.images,
+            samples=samples,
+            seed=seed + number,
         )
         errors = (fitted.solution.images - head).abs_().div_(sds)
         margin = footprint_margin(place, scans)

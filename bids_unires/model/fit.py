@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from ..geometry import Affine, Grid, padded
 from ..volume import Volume
 from .alternation import UnifiedSolution
 from .calibration import calibrated_scales
+from .learned_detail import (
+    Details,
+    DetailStatement,
+    beside,
+    learned_details,
+    recalled,
+    thin_voxels,
+)
 from .memory import check_memory, device_with_room
 from .noise import NoiseEstimate
 from .observation import Observation, device_name, usable_device
@@ -25,6 +34,7 @@ from .placement import (
     individual_space,
     measured,
     starting_poses,
+    within,
 )
 from .profile import SliceProfile, profile_for_voxels
 from .readings import Factors, Readings, ScanLike, Scans, intensity_of_air, noise_of, volumes_of
@@ -57,6 +67,7 @@ def super_resolve(
     lam: Sequence[float] | None = None,
     slices: SlicePlans | None = None,
     verdicts: Verdicts | None = None,
+    details: Sequence[DetailStatement | None] | None = None,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
 ) -> SuperResolution:
@@ -95,6 +106,9 @@ def super_resolve(
     verdicts
         How far the slices of each scan are believed, as an earlier fit found it; judged here if
         None and the settings are robust.
+    details
+        How good the detail is that an earlier fit learned for each contrast, whose images
+        ``start`` then stands for it; learned here if None and the settings ask for it.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -121,7 +135,13 @@ def super_resolve(
         slices = plans_for(read.observations, modalities)
     margin = _margin(lattice, read.observations, slices)
     working = padded(lattice, margin)
-    check_memory(working, read.observations, memory_limit, sampled=settings.uncertainty is not None)
+    check_memory(
+        working,
+        read.observations,
+        memory_limit,
+        sampled=settings.uncertainty is not None,
+        thin_voxels=_thin_voxels(read, modalities, settings, lattice),
+    )
     bounds = None if grid is None else working
     read = read.inside(bounds)
     groups = tiers(read.observations, working)
@@ -136,6 +156,14 @@ def super_resolve(
         read = weighed_as(trusting, verdicts)
     elif settings.robust:
         read, verdicts = weigh_slices(read, trusting, working, weights(noise), torch_device)
+    if start is not None:
+        start = _above_air(start, modalities, read.noise)
+    if details is not None and start is not None:
+        learned = _recalled(details, start, lattice)
+    else:
+        # What lies beyond a given grid can be learned from, too.
+        whole = scans.read() if verdicts is None else weighed_as(scans.read, verdicts)
+        learned = _learned(whole, modalities, settings, lattice, bounds, torch_device)
     fitted, torch_device = _solve_with_room(
         read.observations,
         read.above_air,
@@ -144,8 +172,9 @@ def super_resolve(
         [lam is None and is_searched(settings, modality) for modality in modalities],
         settings,
         torch_device,
-        None if start is None else _with_margin(start, modalities, read.noise, margin),
+        None if start is None else _with_margin(start, margin),
         slices,
+        learned,
         on_progress,
     )
     anchor = _anchor(poses[0][0], fitted.contrasts[0][0]) if grid is None else np.eye(4)
@@ -174,6 +203,7 @@ def _solve_with_room(
     device: torch.device,
     start: Tensor | None,
     slices: SlicePlans | None,
+    details: Details,
     on_progress: Listener | None,
 ) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
@@ -191,11 +221,12 @@ def _solve_with_room(
             device=where,
             start=start,
             slices=slices,
+            details=details,
             on_progress=on_progress,
         )
 
     sampled = settings.uncertainty is not None
-    device = device_with_room(device, grid, observations, sampled=sampled)
+    device = device_with_room(device, grid, beside(observations, details), sampled=sampled)
     try:
         return solve_on(device), device
     except torch.OutOfMemoryError:
@@ -240,6 +271,7 @@ def _result(
         uncertainty=_uncertainty(fitted, read.above_air, working, settings, margin, seen),
         slice_motions=fitted.motions,
         slice_verdicts=verdicts,
+        details=tuple(None if own is None else own.statement for own in fitted.details),
     )
 
 
@@ -261,18 +293,69 @@ def _anchor(given: Affine, first: Observation) -> Affine:
     return np.asarray(given @ np.linalg.inv(first.world_pose))
 
 
-def _with_margin(
+def _thin_voxels(
+    read: Readings, modalities: Sequence[Modality], settings: ModelSettings, grid: Grid
+) -> int:
+    """How many voxels of detail `_learned` may find."""
+    finest = float(min(grid.voxel_size))
+    learns = _learns(modalities, settings)
+    return sum(
+        thin_voxels(scans[0], finest)
+        for scans, is_learned in zip(read.observations, learns, strict=True)
+        if is_learned and len(scans) == 1
+    )
+
+
+def _learned(
+    read: Readings,
+    modalities: Sequence[Modality],
+    settings: ModelSettings,
+    grid: Grid,
+    bounds: Grid | None,
+    device: torch.device,
+) -> Details:
+    found = learned_details(
+        read.observations,
+        read.above_air,
+        float(min(grid.voxel_size)),
+        _learns(modalities, settings),
+        device,
+    )
+    if bounds is None:
+        return found
+    return tuple(
+        None if detail is None else replace(detail, scan=within(detail.scan, bounds))
+        for detail in found
+    )
+
+
+def _learns(modalities: Sequence[Modality], settings: ModelSettings) -> list[bool]:
+    """Of which contrasts detail is learned; noise of CT is too coloured for that."""
+    wanted = settings.learned_detail and settings.method == "super-resolution"
+    return [wanted and modality == "MR" for modality in modalities]
+
+
+def _recalled(
+    details: Sequence[DetailStatement | None], start: NDArray[np.float32], grid: Grid
+) -> Details:
+    return tuple(
+        None if statement is None else recalled(image, grid, statement)
+        for image, statement in zip(start, details, strict=True)
+    )
+
+
+def _above_air(
     images: NDArray[np.float32],
     modalities: Sequence[Modality],
     noise: Sequence[Sequence[NoiseEstimate]],
-    margin: int,
-) -> Tensor:
-    """Images to start from, with air at 0 and around them."""
-    above_air = [
-        image - np.float32(intensity_of_air(own, modality))
-        for image, modality, own in zip(images, modalities, noise, strict=True)
-    ]
-    return torch.as_tensor(np.pad(above_air, [(0, 0)] + [(margin, margin)] * 3, mode="edge"))
+) -> NDArray[np.float32]:
+    """Images with air at 0."""
+    air = [intensity_of_air(*pair) for pair in zip(noise, modalities, strict=True)]
+    return images - np.asarray(air, dtype=np.float32)[:, None, None, None]
+
+
+def _with_margin(images: NDArray[np.float32], margin: int) -> Tensor:
+    return torch.as_tensor(np.pad(images, [(0, 0)] + [(margin, margin)] * 3, mode="edge"))
 
 
 def _cropped(images: Tensor, margin: int) -> NDArray[np.float32]:
@@ -332,7 +415,8 @@ def _uncertainty(
         return None
     images, lam = fitted.solution.images, fitted.lam
     scans, estimates_of = apart(fitted.contrasts, noise, fitted.motions)
-    sds = standard_deviations(scans, grid, lam, images, samples=samples)
+    seen_and_learned = beside(scans, fitted.details)
+    sds = standard_deviations(seen_and_learned, grid, lam, images, samples=samples)
     scales = calibrated_scales(
         scans,
         estimates_of,
@@ -340,6 +424,7 @@ def _uncertainty(
         lam,
         images,
         samples=samples,
+        learned=[detail is not None for detail in fitted.details],
         tolerance=settings.tolerance,
         max_iter=settings.max_iter,
     )

@@ -32,15 +32,18 @@ def check_memory(
     limit: int | None,
     *,
     sampled: bool = False,
+    thin_voxels: int = 0,
 ) -> None:
-    """Refuse a fit that would not fit; see `memory_estimate` for ``sampled``.
+    """Refuse a fit that would not fit; see `memory_estimate` for what it takes.
 
     Raises
     ------
     BadDataError
         If the estimate in bytes is above ``limit``.
     """
-    needed = _BASE_MEMORY + memory_estimate(grid, contrasts, sampled=sampled)
+    needed = _BASE_MEMORY + memory_estimate(
+        grid, contrasts, sampled=sampled, thin_voxels=thin_voxels
+    )
     logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
     if limit is not None and needed > limit:
         raise BadDataError(
@@ -51,7 +54,11 @@ def check_memory(
 
 
 def memory_estimate(
-    grid: Grid, contrasts: Sequence[Sequence[Observation]], *, sampled: bool = False
+    grid: Grid,
+    contrasts: Sequence[Sequence[Observation]],
+    *,
+    sampled: bool = False,
+    thin_voxels: int = 0,
 ) -> int:
     """Bytes that images and scans of a fit take on the device it runs on.
 
@@ -61,6 +68,8 @@ def memory_estimate(
         What is fitted.
     sampled
         Whether standard deviations are wanted too.
+    thin_voxels
+        Of the detail that is still to be learned of the scans.
     """
     scans = [scan for repeats in contrasts for scan in repeats]
     arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
@@ -72,7 +81,7 @@ def memory_estimate(
     )
     values = (
         arrays * math.prod(grid.shape)
-        + _ARRAYS_PER_SCAN * sum(math.prod(scan.grid.shape) for scan in scans)
+        + _ARRAYS_PER_SCAN * (sum(math.prod(scan.grid.shape) for scan in scans) + thin_voxels)
         + 2 * largest_intermediate
     )
     return 4 * values

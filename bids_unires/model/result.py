@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Affine, Grid
+from .learned_detail import DetailStatement
 from .noise import NoiseEstimate
 from .profile import SliceProfile
 from .residuals import ResidualStatement
@@ -77,6 +78,9 @@ class SuperResolution(Reconstruction):
         where that was not asked for.
     slice_verdicts
         How far each slice of every scan is believed; None where all are.
+    details
+        For each contrast how good what was learned of the inside of its slices is, None where
+        nothing was; empty where that was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -90,3 +94,4 @@ class SuperResolution(Reconstruction):
     uncertainty: Uncertainty | None = None
     slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
     slice_verdicts: Verdicts | None = None
+    details: tuple[DetailStatement | None, ...] = ()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from .alternation import UnifiedSolution, solve_unified
+from .learned_detail import Details
 from .noise import NoiseEstimate
 from .observation import Observation
 from .slice_groups import SliceMotion, apart
@@ -40,6 +41,8 @@ class Tier:
         Of which contrasts ``lam`` is only where the search for it begins, ``(C,)``.
     guide
         As for `solve`.
+    details
+        As for `solve_unified`; scans that are taken apart have none.
     tolerance, max_iter
         As for `solve_unified`.
     device
@@ -52,6 +55,7 @@ class Tier:
     lam: Sequence[float]
     searched: Sequence[bool]
     guide: Tensor | None
+    details: Details
     tolerance: float
     max_iter: int
     device: torch.device
@@ -128,7 +132,10 @@ def _solve(
     start: Tensor | None,
     on_progress: Listener | None,
 ) -> UnifiedSolution:
-    solver = solve_unified if slices is None else partial(solve_with_slice_motion, slices=slices)
+    if slices is None:
+        solver = partial(solve_unified, details=tier.details)
+    else:
+        solver = partial(solve_with_slice_motion, slices=slices)
     return solver(
         tier.contrasts,
         tier.noise,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from .alternation import UnifiedSolution
+from .learned_detail import Details
 from .noise import NoiseEstimate
 from .observation import Observation
 from .prior import edge_squares
@@ -66,6 +67,7 @@ def solve_in_tiers(
     device: torch.device,
     start: Tensor | None = None,
     slices: SlicePlans | None = None,
+    details: Details = (),
     on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
@@ -79,6 +81,9 @@ def solve_in_tiers(
     slices
         What is known of the slices of each scan, see `solve_with_slice_motion`; None where
         scans are not taken apart.
+    details
+        For each contrast what was learned of what lies within its slices; may be empty. Of no
+        use together with ``slices``.
 
     Returns
     -------
@@ -99,6 +104,7 @@ def solve_in_tiers(
             [lam[c] for c in group],
             [searched[c] for c in group],
             guide,
+            [details[c] for c in group] if details else (),
             tolerance,
             max_iter,
             device,
@@ -142,6 +148,7 @@ def _merged(
     scales = [own for part in found for own in part.scales]
     lam = [weight for part in found for weight in part.lam]
     motions = [own for part in found for own in part.motions]
+    details = [own for part in found for own in part.details]
     converged = all(part.solution.converged for part in found)
     return replace(
         found[0],
@@ -150,4 +157,5 @@ def _merged(
         scales=tuple(scales[place] for place in places),
         lam=tuple(lam[place] for place in places),
         motions=tuple(motions[place] for place in places) if motions else (),
+        details=tuple(details[place] for place in places) if details else (),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from .. import __version__
 from ..config import RunConfig
 from ..geometry import rigid_parameters
 from ..model import Reconstruction, SuperResolution, Uncertainty
+from ..model.learned_detail import DetailStatement
 from .acquired import AcquiredContrast, AcquiredScan
 from .limits import peak_memory
 from .slice_timing import motion_record
@@ -56,8 +58,31 @@ def contrast_provenance(
         }
         for repeat, scan in enumerate(acquired.scans)
     ]
-    regularisation = {"Lambda": result.lam[index]} if isinstance(result, SuperResolution) else {}
-    return {**regularisation, "Scans": scans}
+    return {**_prior_of_contrast(index, result), "Scans": scans}
+
+
+def _prior_of_contrast(index: int, result: Reconstruction) -> Mapping[str, Any]:
+    if not isinstance(result, SuperResolution):
+        return {}
+    detail = result.details[index] if result.details else None
+    return {
+        "Lambda": result.lam[index],
+        "LearnedDetail": None
+        if detail is None
+        else {"ErrorSD": detail.error_sd, "ExplainedShare": detail.explained},
+    }
+
+
+def detail_from_record(record: object) -> DetailStatement | None:
+    """What a sidecar says under ``LearnedDetail``; None where that is nothing usable."""
+    if not isinstance(record, Mapping):
+        return None
+    error_sd, explained = record.get("ErrorSD"), record.get("ExplainedShare")
+    if not (isinstance(error_sd, int | float) and isinstance(explained, int | float)):
+        return None
+    if not (0 < error_sd < math.inf and explained <= 1):
+        return None
+    return DetailStatement(float(error_sd), float(explained))
 
 
 def uncertainty_provenance(

@@ -35,6 +35,7 @@ from ..errors import BadDataError
 from ..geometry import Affine, Grid
 from ..loading import load_labels, load_volume
 from ..model import Progress, SuperResolution, resample_labels, super_resolve
+from ..model.learned_detail import DetailStatement
 from ..model.slice_motion import SlicePlans
 from ..model.slice_weights import Verdicts
 from ..progress import listener
@@ -43,7 +44,7 @@ from .acquired import AcquiredContrast, acquire, volumes_of
 from .cohort import Member
 from .limits import memory_limit
 from .participant import say_which_slices
-from .provenance import contrast_provenance, run_provenance
+from .provenance import contrast_provenance, detail_from_record, run_provenance
 from .quality import quality_of
 from .slice_timing import motion_from_record
 from .slice_verdicts import verdict_from_record
@@ -249,8 +250,11 @@ def _refit(
     ]
     modalities = [acquired.contrast.modality for acquired in contrasts]
     listener().phase(unit.label, "reconstruction")
-    # A fit that begins with a cubic spline takes as many iterations to the same quality.
-    start = np.stack(_splines(before, unit.grid, study_pose, degree=1))
+    details = _details(member)
+    # A fit that begins with a cubic spline takes as many iterations to the same quality, unless
+    # it has to believe what it begins with.
+    degree = 3 if any(details or ()) else 1
+    start = np.stack(_splines(before, unit.grid, study_pose, degree))
 
     def report(progress: Progress) -> None:
         number = progress.products // len(contrasts)
@@ -268,6 +272,7 @@ def _refit(
         lam=_weights(member),
         slices=_slice_motions(member, contrasts),
         verdicts=_slice_verdicts(member, contrasts),
+        details=details,
         memory_limit=memory_limit(config),
         on_progress=report,
     )
@@ -281,6 +286,14 @@ def _weights(member: Member) -> list[float] | None:
     found = [about.get("Lambda") if isinstance(about, dict) else None for about in stated]
     usable = [float(w) for w in found if isinstance(w, int | float) and 0 < w < math.inf]
     return usable if len(usable) == len(found) else None
+
+
+def _details(member: Member) -> list[DetailStatement | None] | None:
+    """What the participant level learned for each contrast; None where sidecars do not say."""
+    stated = [image.metadata.get("UniRes") for image in member.images]
+    if not all(isinstance(about, dict) and "LearnedDetail" in about for about in stated):
+        return None
+    return [detail_from_record(about["LearnedDetail"]) for about in stated if about]
 
 
 def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:

@@ -106,6 +106,22 @@ REFERENCES = {
             "doi": "10.1109/TIP.2008.2001404",
         },
     ),
+    "zhao2021": Reference(
+        "zhao2021",
+        "article",
+        {
+            "author": "Zhao, Can and Dewey, Blake E. and Pham, Dzung L. and Calabresi, Peter A. "
+            "and Reich, Daniel S. and Prince, Jerry L.",
+            "title": "SMORE: A Self-Supervised Anti-Aliasing and Super-Resolution Algorithm for "
+            "MRI Using Deep Learning",
+            "journal": "IEEE Transactions on Medical Imaging",
+            "volume": "40",
+            "number": "3",
+            "pages": "805--817",
+            "year": "2021",
+            "doi": "10.1109/TMI.2020.3037187",
+        },
+    ),
     "gorgolewski2016": Reference(
         "gorgolewski2016",
         "article",
@@ -296,6 +312,13 @@ def _reconstruction(model: ModelSettings) -> list[str]:
         f"{what} [@brudfors2018; @brudfors2019].",
         "The noise of each scan was estimated from its own intensities.",
     ]
+    if model.learned_detail and model.method == "super-resolution":
+        sentences.append(
+            "Where a contrast had a single scan of thick slices and no other scan had its planes "
+            "across them, what lies within the slices was predicted by a regression learned from "
+            "the planes of the scan itself, in the manner of [@zhao2021], and entered the fit with "
+            "the precision it had in these planes."
+        )
     if model.unified_rigid:
         sentences.append("Rigid poses of the scans were refined within the fit.")
     if model.slice_motion:

@@ -46,14 +46,18 @@ def interpolated(examination: Examination, order: int) -> Made:
 
 
 def fitted(
-    examination: Examination, profile: Callable[[Volume, float], SliceProfile], reg_scale: RegScale
+    examination: Examination,
+    profile: Callable[[Volume, float], SliceProfile],
+    reg_scale: RegScale,
+    *,
+    learned_detail: bool = True,
 ) -> Made:
     """Fit the model with a slice profile for each scan, which knows of its gap."""
     began = time.perf_counter()
     grid = examination.truths[0].grid
     result = super_resolve(
         examination.scans,
-        replace(SETTINGS, reg_scale=reg_scale),
+        replace(SETTINGS, reg_scale=reg_scale, learned_detail=learned_detail),
         "cpu",
         profiles=[
             [profile(scan, gap) for scan, gap in zip(scans, gaps, strict=True)]
@@ -84,7 +88,12 @@ METHODS: Mapping[str, Method] = {
     "nearest": lambda examination: interpolated(examination, 0),
     "linear": lambda examination: interpolated(examination, 1),
     "cubic": lambda examination: interpolated(examination, 3),
-    "plain model": lambda examination: fitted(examination, plain_profile, PLAIN_STRENGTH),
+    "plain model": lambda examination: fitted(
+        examination, plain_profile, PLAIN_STRENGTH, learned_detail=False
+    ),
+    "without detail": lambda examination: fitted(
+        examination, default_profile, SETTINGS.reg_scale, learned_detail=False
+    ),
     "defaults": lambda examination: fitted(examination, default_profile, SETTINGS.reg_scale),
 }
 """What a result is compared with: interpolation, and the model of the articles."""
