@@ -1,0 +1,238 @@
+"""What lies within thick slices is learned from the detail in their planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_unires.geometry import Affine, Grid, rigid_matrix, scaling, translation
+from bids_unires.model import Observation, plane_network
+from bids_unires.model.learned_detail import (
+    LearnedDetail,
+    beside,
+    learned_detail,
+    learned_details,
+    recalled,
+    sees_into,
+    thin_voxels,
+)
+from bids_unires.model.noise import NoiseEstimate
+from bids_unires.model.profile import SliceProfile
+
+CPU = torch.device("cpu")
+SIDE, RATIO = 72, 4
+NOISE_SD = 1.0
+NOISE = NoiseEstimate(NOISE_SD, 0.0, 100.0, "rice-mixture")
+RECT = SliceProfile("point", "rect", axis=2)
+# As the head is cut into slices: away from its outermost ones.
+INNER = (slice(12, -12),) * 3
+
+
+def head() -> NDArray[np.float32]:
+    """A ball of two tissues whose borders fold alike in all directions, in air."""
+    rng = np.random.default_rng(1)
+    folds = ndimage.gaussian_filter(rng.standard_normal((SIDE,) * 3), 2.5)
+    tissue = np.where(folds > 0, 120.0, 80.0) + 200 * np.clip(folds, -0.05, 0.05)
+    at = np.moveaxis(np.indices((SIDE,) * 3), 0, -1) - (SIDE - 1) / 2
+    inside = np.linalg.norm(at, axis=-1) < 0.47 * SIDE
+    return ndimage.gaussian_filter(np.where(inside, tissue, 0), 0.6).astype(np.float32)
+
+
+def sliced(axis: int = 2, thickness: int = RATIO, affine: Affine | None = None) -> Observation:
+    """The head in slices of this many voxels every four, with noise."""
+    truth = np.moveaxis(head(), axis, 0)
+    skipped = (RATIO - thickness) // 2
+    blocks = truth.reshape(SIDE // RATIO, RATIO, SIDE, SIDE)
+    thick = np.moveaxis(blocks[:, skipped : skipped + thickness].mean(axis=1), 0, axis)
+    noise = np.random.default_rng(2).normal(scale=NOISE_SD, size=thick.shape)
+    steps = np.where(np.arange(3) == axis, RATIO, 1)
+    own = (np.eye(4) if affine is None else affine) @ translation((steps - 1) / 2) @ scaling(steps)
+    return Observation(
+        (thick + noise).astype(np.float32),
+        own,
+        1 / NOISE_SD**2,
+        SliceProfile("point", "rect", gap=1 - thickness / RATIO, axis=axis),
+    )
+
+
+def learned(scan: Observation, voxel_size: float = 1.0) -> LearnedDetail:
+    detail = learned_detail(scan, NOISE, voxel_size)
+    assert detail is not None
+    return detail
+
+
+def error(detail: LearnedDetail) -> float:
+    return float(np.sqrt(np.mean((detail.scan.data - head())[INNER] ** 2)))
+
+
+def error_of_cubic(scan: Observation) -> float:
+    axis = scan.slice_axis
+    places = np.indices((SIDE,) * 3).astype(float)
+    places[axis] = (places[axis] - (RATIO - 1) / 2) / RATIO
+    cubic = ndimage.map_coordinates(scan.data, places, order=3, mode="nearest")
+    return float(np.sqrt(np.mean((cubic - head())[INNER] ** 2)))
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn for a moment only, where it does not matter how well."""
+    monkeypatch.setattr(plane_network, "_STEPS", 60)
+
+
+@pytest.fixture(scope="module")
+def axial() -> LearnedDetail:
+    return learned(sliced())
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: int) -> None:
+    scan = sliced(axis)
+    assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
+
+
+@pytest.mark.usefixtures("brief")
+def test_it_lies_where_the_scan_lies() -> None:
+    turned = rigid_matrix([3.0, -2.0, 5.0, 0.2, -0.1, 0.3]) @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    scan = replace(sliced(affine=turned), pose=rigid_matrix([1.0, 0.0, 0.0, 0.0, 0.1, 0.0]))
+    detail = learned(scan).scan
+    assert detail.grid == Grid((SIDE,) * 3, turned)
+    np.testing.assert_array_equal(detail.world_pose, scan.world_pose)
+
+
+def test_it_says_how_far_off_it_is(axial: LearnedDetail) -> None:
+    off = axial.scan.data - head()
+    assert isinstance(axial.scan.tau, np.ndarray)
+    # Half of the precision is believed.
+    share = float(np.mean(2 * axial.scan.tau[INNER] * off[INNER] ** 2))
+    assert 0.5 < share < 2
+    assert axial.statement.error_sd == pytest.approx(error(axial), rel=0.3)
+    assert 0.3 < axial.statement.explained < 1
+
+
+@pytest.mark.usefixtures("brief")
+def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
+    scan = sliced()
+    scan.data[30:40, 30:40, 8] = np.nan
+    detail = learned(scan).scan
+    assert isinstance(detail.tau, np.ndarray)
+    assert not detail.tau[:8, :8].any()
+    assert not detail.tau[30:40, 30:40, 8 * RATIO : 9 * RATIO].any()
+    # Nor of what would have to be told from there.
+    assert not detail.tau[35, 35, 9 * RATIO]
+    assert detail.tau[50, 50, 8 * RATIO]
+    assert np.isfinite(detail.tau).all()
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_doubted_slice_is_doubted_within() -> None:
+    weights = np.ones(SIDE // RATIO)
+    weights[8] = 0.25
+    trusted, doubted = (
+        learned(replace(sliced(), slice_weights=own)).scan.tau for own in (None, weights)
+    )
+    assert isinstance(trusted, np.ndarray)
+    assert isinstance(doubted, np.ndarray)
+    here = slice(8 * RATIO, 9 * RATIO)
+    np.testing.assert_allclose(doubted[..., here], trusted[..., here] / 4, rtol=1e-5)
+
+
+def test_even_slices_may_be_brighter(axial: LearnedDetail) -> None:
+    scan = sliced()
+    factors = np.exp(0.1 * (-1.0) ** np.arange(SIDE // RATIO)).astype(np.float32)
+    uneven = replace(scan, data=scan.data * factors, interleave=0.1)
+    assert error(learned(uneven)) < 1.05 * error(axial)
+
+
+def test_a_gap_is_worth_knowing() -> None:
+    scan = sliced(thickness=2)
+    ignorant = replace(scan, profile=replace(scan.profile, gap=0.0))
+    assert error(learned(scan)) < 0.97 * error(learned(ignorant))
+
+
+@pytest.mark.usefixtures("brief")
+def test_small_voxels_in_the_plane_are_averaged_first() -> None:
+    fine = sliced()
+    assert learned(fine, 2.0).scan.grid == Grid(
+        (SIDE // 2,) * 3, translation([0.5, 0.5, 0.5]) @ scaling([2, 2, 2])
+    )
+
+
+@pytest.mark.usefixtures("brief")
+def test_how_many_voxels_it_has_is_known_before(axial: LearnedDetail) -> None:
+    assert thin_voxels(sliced(), 1.0) == axial.scan.data.size
+    assert thin_voxels(sliced(), 2.0) == learned(sliced(), 2.0).scan.data.size
+    assert thin_voxels(sliced(), 4.0) == 0
+
+
+def test_there_may_be_nothing_to_learn() -> None:
+    scan = sliced()
+    assert learned_detail(scan, NOISE, 4.0) is None
+    few = np.ascontiguousarray(scan.data[:14, :14])
+    assert learned_detail(replace(scan, data=few), NOISE, 1.0) is None
+    nobody = replace(scan, data=np.zeros_like(scan.data))
+    assert learned_detail(nobody, NOISE, 1.0) is None
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads", "brief")
+def test_the_number_of_threads_changes_nothing() -> None:
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        (detail,) = learned_details([[sliced()]], [[NOISE]], 1.0, [True], CPU)
+        assert torch.get_num_threads() == count
+        assert detail is not None
+        found.append(detail.scan.data)
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.usefixtures("brief")
+def test_only_where_nothing_else_sees_into_the_slices() -> None:
+    axial, coronal, tilted = sliced(2), sliced(1), sliced(2)
+    tilted = replace(tilted, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
+
+    def which(*contrasts: list[Observation], wanted: bool = True) -> list[bool]:
+        details = learned_details(
+            contrasts,
+            [[NOISE] * len(scans) for scans in contrasts],
+            1.0,
+            [wanted] * len(contrasts),
+            CPU,
+        )
+        return [detail is not None for detail in details]
+
+    assert which([axial], [tilted]) == [True, True]
+    assert which([axial], [coronal]) == [False, False]
+    assert which([axial, axial]) == [False]
+    assert which([axial], wanted=False) == [False]
+
+
+def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
+    sharp = Observation(head(), np.eye(4))
+    assert sees_into(sharp, sliced())
+    assert not sees_into(sliced(), sharp)
+
+
+def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
+    scan = sliced()
+    assert beside([[scan], [scan]], [axial, None]) == [[scan, axial.scan], [scan]]
+    assert beside([[scan]], ()) == [[scan]]
+
+
+def test_what_was_learned_is_recalled_from_the_image(axial: LearnedDetail) -> None:
+    again = recalled(head(), Grid((SIDE,) * 3, np.eye(4)), axial.statement)
+    assert again.statement == axial.statement
+    assert again.scan.tau == pytest.approx(0.5 / axial.statement.error_sd**2)
+    assert not again.scan.missing.any()

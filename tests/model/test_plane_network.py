@@ -1,0 +1,77 @@
+"""A small network learns what finer voxels are from patches, and how far off it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bids_unires.model import plane_network
+from bids_unires.model.plane_network import PlaneNetwork, train
+
+SIDE = 9
+NOISE_SD = 0.02
+
+
+def pairs(count: int, seed: int, noise_sd: float = NOISE_SD) -> tuple[Tensor, Tensor]:
+    """Patches across an edge somewhere within their middle voxel, and the halves of that voxel."""
+    chance = torch.Generator().manual_seed(seed)
+    edge = torch.rand((count, 1), generator=chance)
+    step = torch.randn((count, 1), generator=chance)
+    level = 10 * torch.randn((count, 1), generator=chance)
+    places = torch.arange(SIDE) - SIDE // 2
+    # Shares of each voxel that lie beyond the edge.
+    patches = level + step * ((places + 1 - edge).clamp(0, 1))
+    halves = level + step * torch.cat(
+        [(2 * (0.5 - edge)).clamp(0, 1), (2 * (1 - edge)).clamp(0, 1)], dim=1
+    )
+    noise = noise_sd * torch.randn(patches.shape, generator=chance)
+    return patches + noise, halves
+
+
+@pytest.fixture(scope="module")
+def network() -> PlaneNetwork:
+    return train(*pairs(50_000, 1), NOISE_SD, torch.Generator().manual_seed(2))
+
+
+def test_it_finds_what_no_linear_map_can(network: PlaneNetwork) -> None:
+    patches, halves = pairs(5_000, 3)
+    middle = patches[:, SIDE // 2, None]
+    linear = torch.linalg.lstsq(patches - middle, halves - middle).solution
+    best_linear = ((patches - middle) @ linear - (halves - middle)).square().mean()
+    assert (network.predict(patches)[0] - halves).square().mean() < best_linear / 4
+
+
+def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
+    patches, halves = pairs(5_000, 4)
+    found, variance = network.predict(patches)
+    errors = (found - halves).square()
+    assert float(errors.mean()) == pytest.approx(network.error_sd**2, rel=0.25)
+    assert float(errors.mean() / variance.mean()) == pytest.approx(1, abs=0.25)
+    explained = 1 - float(errors.mean() / (halves - patches[:, SIDE // 2, None]).square().mean())
+    assert explained == pytest.approx(network.explained, abs=0.02)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 50.0), (0.01, -3.0)])
+def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float) -> None:
+    patches, halves = pairs(50_000, 1)
+    other = train(
+        factor * patches + offset,
+        factor * halves + offset,
+        factor * NOISE_SD,
+        torch.Generator().manual_seed(2),
+    )
+    fresh, _ = pairs(2_000, 5)
+    found, variance = network.predict(fresh)
+    moved, its_variance = other.predict(factor * fresh + offset)
+    off = (moved - (factor * found + offset)).square().mean().sqrt()
+    # Rounding is amplified on the way, but never beyond what the network gets wrong anyhow.
+    assert float(off) < 0.5 * factor * network.error_sd
+    assert float(its_variance.mean() / variance.mean()) == pytest.approx(factor**2, rel=0.1)
+
+
+def test_the_same_chance_gives_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane_network, "_STEPS", 100)
+    few = pairs(3_000, 1)
+    first, second = (train(*few, NOISE_SD, torch.Generator().manual_seed(6)) for _ in range(2))
+    assert torch.equal(first.predict(few[0])[0], second.predict(few[0])[0])
