@@ -107,8 +107,9 @@ def super_resolve(
         How far the slices of each scan are believed, as an earlier fit found it; judged here if
         None and the settings are robust.
     details
-        How good the detail is that an earlier fit learned for each contrast, whose images
-        ``start`` then stands for it; learned here if None and the settings ask for it.
+        How good the detail is that an earlier fit of the same scans learned for each contrast.
+        ``start`` then holds the images of that fit, interpolated, and is believed in the place of
+        detail, for every contrast. If None, detail is learned where the settings ask for it.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused.
     on_progress
@@ -159,7 +160,7 @@ def super_resolve(
     if start is not None:
         start = _above_air(start, modalities, read.noise)
     if details is not None and start is not None:
-        learned = _recalled(details, start, lattice)
+        learned = _recalled(details, start, lattice, read.above_air)
     else:
         # What lies beyond a given grid can be learned from, too.
         whole = scans.read() if verdicts is None else weighed_as(scans.read, verdicts)
@@ -336,11 +337,14 @@ def _learns(modalities: Sequence[Modality], settings: ModelSettings) -> list[boo
 
 
 def _recalled(
-    details: Sequence[DetailStatement | None], start: NDArray[np.float32], grid: Grid
+    details: Sequence[DetailStatement | None],
+    start: NDArray[np.float32],
+    grid: Grid,
+    noise: Sequence[Sequence[NoiseEstimate]],
 ) -> Details:
     return tuple(
-        None if statement is None else recalled(image, grid, statement)
-        for image, statement in zip(start, details, strict=True)
+        recalled(image, grid, own, statement)
+        for image, own, statement in zip(start, noise, details, strict=True)
     )
 
 

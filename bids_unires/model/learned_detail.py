@@ -45,6 +45,9 @@ _MOST_UNLIKE = 1.5
 _HEAD = 0.25
 # Neighbouring errors of the network are alike, so that together they tell less than each alone.
 _TRUST = 0.5
+# What was found before, and interpolated since, is believed within so many times the noise. With
+# 2 and 8, images on a study's grid are 0.01 and 0.02 dB further from the truth.
+_RECALLED_NOISE = 4.0
 _SEED = 2016
 _POINTS = SliceProfile("point", "point")
 
@@ -74,11 +77,11 @@ class LearnedDetail:
     scan
         The scan with thin slices, and a precision for each voxel; 0 in air.
     statement
-        How good that is.
+        How good that is; None where nothing was learned and it only recalls an earlier fit.
     """
 
     scan: Observation
-    statement: DetailStatement
+    statement: DetailStatement | None
 
 
 Details = Sequence[LearnedDetail | None]
@@ -118,7 +121,7 @@ def learned_details(
     # What a thread sets, threads that begin later inherit.
     torch.set_num_threads(threads)
     for number, detail in enumerate(found, start=1):
-        if detail is not None:
+        if detail is not None and detail.statement is not None:
             share = 100 * detail.statement.explained
             logger.info(
                 "contrast %d: within its planes, %.0f %% of the detail that slices as thick as its "
@@ -199,19 +202,27 @@ def sees_into(other: Observation, scan: Observation) -> bool:
     return float(np.linalg.norm(along)) <= slice_spacing(scan.affine, axis) / 2
 
 
-def recalled(image: NDArray[np.float32], grid: Grid, statement: DetailStatement) -> LearnedDetail:
-    """What an earlier fit made of a scan and of its detail, in the place of that detail.
+def recalled(
+    image: NDArray[np.float32],
+    grid: Grid,
+    noise: Sequence[NoiseEstimate],
+    statement: DetailStatement | None,
+) -> LearnedDetail:
+    """What an earlier fit made of the scans of a contrast, in the place of their detail.
 
     Parameters
     ----------
     image
-        ``(X, Y, Z)``: its image, on ``grid``.
+        ``(X, Y, Z)``: that fit's image, interpolated on ``grid``.
     grid
         Where the image lies.
+    noise
+        Of each scan.
     statement
-        How good the detail is that it was made with.
+        How good the detail is that the image was made with; None if it was made without.
     """
-    precision = _TRUST / statement.error_sd**2
+    variance = np.mean([own.noise_sd**2 for own in noise])
+    precision = float(1 / (_RECALLED_NOISE**2 * variance))
     scan = Observation(image, grid.affine, precision, _POINTS, zero_is_missing=False)
     return LearnedDetail(scan, statement)
 

@@ -174,8 +174,8 @@ def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:
     return RegriddingOutcome(unit.label, outputs, time.perf_counter() - began, tuple(warnings))
 
 
-def spline(volume: Volume, grid: Grid, pose: Affine, degree: int = 3) -> Image:
-    """Interpolate an image with a B-spline, within the range of the image.
+def spline(volume: Volume, grid: Grid, pose: Affine) -> Image:
+    """Interpolate an image with a cubic B-spline, within the range of the image.
 
     Parameters
     ----------
@@ -186,8 +186,6 @@ def spline(volume: Volume, grid: Grid, pose: Affine, degree: int = 3) -> Image:
         Where to.
     pose
         ``(4, 4)``, world mm of the image -> of the grid.
-    degree
-        Of the spline, 1 for trilinear interpolation.
 
     Returns
     -------
@@ -201,17 +199,17 @@ def spline(volume: Volume, grid: Grid, pose: Affine, degree: int = 3) -> Image:
         into_image,
         output_shape=grid.shape,
         output=np.float32,
-        order=degree,
+        order=3,
         mode="constant",
         cval=min(low, 0.0),
     )
     return np.asarray(np.clip(values, low, high, out=values))
 
 
-def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine, degree: int = 3) -> list[Image]:
+def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine) -> list[Image]:
     """Interpolate all at once: the interpolation holds no lock."""
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        return list(threads.map(lambda volume: spline(volume, grid, pose, degree), volumes))
+        return list(threads.map(lambda volume: spline(volume, grid, pose), volumes))
 
 
 def _refit(
@@ -250,11 +248,7 @@ def _refit(
     ]
     modalities = [acquired.contrast.modality for acquired in contrasts]
     listener().phase(unit.label, "reconstruction")
-    details = _details(member)
-    # A fit that begins with a cubic spline takes as many iterations to the same quality, unless
-    # it has to believe what it begins with.
-    degree = 3 if any(details or ()) else 1
-    start = np.stack(_splines(before, unit.grid, study_pose, degree))
+    start = np.stack(_splines(before, unit.grid, study_pose))
 
     def report(progress: Progress) -> None:
         number = progress.products // len(contrasts)
@@ -272,7 +266,7 @@ def _refit(
         lam=_weights(member),
         slices=_slice_motions(member, contrasts),
         verdicts=_slice_verdicts(member, contrasts),
-        details=details,
+        details=_details(member),
         memory_limit=memory_limit(config),
         on_progress=report,
     )
@@ -288,12 +282,13 @@ def _weights(member: Member) -> list[float] | None:
     return usable if len(usable) == len(found) else None
 
 
-def _details(member: Member) -> list[DetailStatement | None] | None:
-    """What the participant level learned for each contrast; None where sidecars do not say."""
+def _details(member: Member) -> list[DetailStatement | None]:
+    """How good what the participant level learned for each contrast is."""
     stated = [image.metadata.get("UniRes") for image in member.images]
-    if not all(isinstance(about, dict) and "LearnedDetail" in about for about in stated):
-        return None
-    return [detail_from_record(about["LearnedDetail"]) for about in stated if about]
+    return [
+        detail_from_record(about.get("LearnedDetail")) if isinstance(about, dict) else None
+        for about in stated
+    ]
 
 
 def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:

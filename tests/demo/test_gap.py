@@ -26,9 +26,7 @@ PLANES: tuple[Plane, ...] = ("transverse", "sagittal", "coronal")
     [(PLANES[:1], 0.005, 0.1), (PLANES[:1], 0.015, 0.1), (PLANES, 0.015, 0.8)],
     ids=["one stack", "one stack with more noise", "three stacks"],
 )
-def test_reading_the_gap_gains(
-    planes: tuple[Plane, ...], noise: float, least_gain: float
-) -> None:
+def test_reading_the_gap_gains(planes: tuple[Plane, ...], noise: float, least_gain: float) -> None:
     anatomy = build_anatomy(load_icbm152(), PARTICIPANTS[0])
     protocol = replace(PROTOCOLS[1], slice_thickness=4.0, slice_spacing=5.0, noise=noise)
     image = anatomy.image(protocol.intensities, protocol.texture_gain).astype(np.float32)
