@@ -179,7 +179,7 @@ def learned_detail(
     patches = torch.cat([patches for patches, _ in pairs])
     finer = torch.cat([finer for _, finer in pairs])
     network = train(patches, finer, planes.noise_sd, chance)
-    statement = DetailStatement(network.error_sd, network.explained)
+    statement = DetailStatement(network.error_sd * planes.unit, network.explained)
     return LearnedDetail(_divided(scan, planes, network), statement)
 
 
@@ -242,6 +242,8 @@ class _Planes:
 
     Parameters
     ----------
+    unit
+        Contrast of the head in the units of the scan. All that follows is in units of it.
     data
         ``(K, M, N)``, NaN where nothing was measured.
     head
@@ -257,9 +259,10 @@ class _Planes:
     reach
         Voxels of a slice beyond its own share of the spacing, to each side.
     noise_sd
-        In intensity.
+        Of ``data``.
     """
 
+    unit: float
     data: Tensor
     head: Tensor
     known: Tensor
@@ -294,11 +297,12 @@ def _planes(
     data = np.where(np.isfinite(scan.data), scan.data, np.float32(np.nan))
     slices = np.moveaxis(data, scan.slice_axis, 0)
     factors = even_and_odd(scan.interleave, len(slices)).astype(np.float32)
-    planes = _averaged(slices / factors[:, None, None], first, second).to(device)
+    planes = _averaged(slices / (noise.contrast * factors[:, None, None]), first, second).to(device)
     known = np.moveaxis(~missing * scan.slice_factor, scan.slice_axis, 0)
-    head = planes > noise.background_mean + _HEAD * (noise.foreground_mean - noise.background_mean)
+    head = planes > noise.background_mean / noise.contrast + _HEAD
     profile, reach = _slice_profile(scan.profile, ratio)
     return _Planes(
+        noise.contrast,
         planes,
         torch.nn.functional.max_pool2d(head.float()[:, None], 5, 1, 2)[:, 0] > 0,
         _averaged(known, first, second).to(device),
@@ -306,7 +310,7 @@ def _planes(
         ratio,
         profile.to(device),
         reach,
-        noise.noise_sd / math.sqrt(first * second),
+        noise.noise_sd / (noise.contrast * math.sqrt(first * second)),
     )
 
 
@@ -394,7 +398,8 @@ def _divided(scan: Observation, planes: _Planes, network: PlaneNetwork) -> Obser
         data[k][:, row, column] = mean
         trusted = 2 * _TRUST / (variance + its_variance).T
         precision[k][:, row, column] = torch.where(mean.isfinite(), trusted, 0)
-    precision *= planes.known[:, None]
+    data *= planes.unit
+    precision *= planes.known[:, None] / planes.unit**2
     axis = scan.slice_axis
     fine = _thin_affine(scan, planes)
     shape = (slices * planes.ratio, rows, columns)
