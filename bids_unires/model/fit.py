@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from .learned_detail import (
     beside,
     learned_details,
     recalled,
-    thin_voxels,
+    thin_voxel_count,
 )
 from .memory import check_memory, device_with_room
 from .noise import NoiseEstimate
@@ -136,12 +136,13 @@ def super_resolve(
         slices = plans_for(read.observations, modalities)
     margin = _margin(lattice, read.observations, slices)
     working = padded(lattice, margin)
+    thin_voxels = _thin_voxels(read, modalities, settings, lattice)
     check_memory(
         working,
         read.observations,
         memory_limit,
         sampled=settings.uncertainty is not None,
-        thin_voxels=_thin_voxels(read, modalities, settings, lattice),
+        thin_voxels=thin_voxels,
     )
     bounds = None if grid is None else working
     read = read.inside(bounds)
@@ -159,12 +160,14 @@ def super_resolve(
         read, verdicts = weigh_slices(read, trusting, working, weights(noise), torch_device)
     if start is not None:
         start = _above_air(start, modalities, read.noise)
-    if details is not None and start is not None:
-        learned = _recalled(details, start, lattice, read.above_air)
-    else:
+
+    def learn(where: torch.device) -> Details:
+        if details is not None and start is not None:
+            return _recalled(details, start, lattice, read.above_air)
         # What lies beyond a given grid can be learned from, too.
         whole = scans.read() if verdicts is None else weighed_as(scans.read, verdicts)
-        learned = _learned(whole, modalities, settings, lattice, bounds, torch_device)
+        return _learned(whole, modalities, settings, lattice, bounds, where)
+
     fitted, torch_device = _solve_with_room(
         read.observations,
         read.above_air,
@@ -175,7 +178,8 @@ def super_resolve(
         torch_device,
         None if start is None else _with_margin(start, margin),
         slices,
-        learned,
+        learn,
+        thin_voxels,
         on_progress,
     )
     anchor = _anchor(poses[0][0], fitted.contrasts[0][0]) if grid is None else np.eye(4)
@@ -204,7 +208,8 @@ def _solve_with_room(
     device: torch.device,
     start: Tensor | None,
     slices: SlicePlans | None,
-    details: Details,
+    learn: Callable[[torch.device], Details],
+    thin_voxels: int,
     on_progress: Listener | None,
 ) -> tuple[UnifiedSolution, torch.device]:
     """Solve on the device, or on the CPU where a GPU has too little memory; say where it was."""
@@ -222,12 +227,12 @@ def _solve_with_room(
             device=where,
             start=start,
             slices=slices,
-            details=details,
+            details=learn(where),
             on_progress=on_progress,
         )
 
     sampled = settings.uncertainty is not None
-    device = device_with_room(device, grid, beside(observations, details), sampled=sampled)
+    device = device_with_room(device, grid, observations, sampled=sampled, thin_voxels=thin_voxels)
     try:
         return solve_on(device), device
     except torch.OutOfMemoryError:
@@ -301,7 +306,7 @@ def _thin_voxels(
     finest = float(min(grid.voxel_size))
     learns = _learns(modalities, settings)
     return sum(
-        thin_voxels(scans[0], finest)
+        thin_voxel_count(scans[0], finest)
         for scans, is_learned in zip(read.observations, learns, strict=True)
         if is_learned and len(scans) == 1
     )

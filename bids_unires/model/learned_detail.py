@@ -43,8 +43,9 @@ _LEAST_RATIO = 2
 _MOST_UNLIKE = 1.5
 # Share of the way from air to head above which, or beside which, a voxel counts.
 _HEAD = 0.25
-# Neighbouring errors of the network are alike, so that together they tell less than each alone.
-_TRUST = 0.5
+# Neighbouring errors of the network are alike, so that together they tell less than each alone;
+# and far less than what another scan of the contrast's slices measured within them.
+TRUST, TRUST_IF_SEEN = 0.5, 0.03
 # What was found before, and interpolated since, is believed within so many times the noise. With
 # 2 and 8, images on a study's grid are 0.01 and 0.02 dB further from the truth.
 _RECALLED_NOISE = 4.0
@@ -95,10 +96,10 @@ def learned_details(
     wanted: Sequence[bool],
     device: torch.device,
 ) -> tuple[LearnedDetail | None, ...]:
-    """`learned_detail` of each wanted contrast whose slices nothing else sees into.
+    """`learned_detail` of each wanted contrast that has a single scan.
 
-    Repeats, and contrasts of which another one has its planes across the slices, are left as
-    they are: what was measured, if only in another contrast, tells more than what was learned.
+    Repeats are left as they are: they show each other what lies within their slices. Where
+    another contrast has its planes across the slices, which shows edges, detail counts less.
 
     Notes
     -----
@@ -110,10 +111,12 @@ def learned_details(
     def learn(
         scans: Sequence[Observation], estimates: Sequence[NoiseEstimate], is_wanted: bool
     ) -> LearnedDetail | None:
-        others = [scan for scan in everything if scan is not scans[0]]
-        if not is_wanted or len(scans) > 1 or any(sees_into(scan, scans[0]) for scan in others):
+        if not is_wanted or len(scans) > 1:
             return None
-        return learned_detail(scans[0], estimates[0], voxel_size, device)
+        others = (scan for scan in everything if scan is not scans[0])
+        seen = any(sees_into(scan, scans[0]) for scan in others)
+        trust = TRUST_IF_SEEN if seen else TRUST
+        return learned_detail(scans[0], estimates[0], voxel_size, trust, device)
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -148,6 +151,7 @@ def learned_detail(
     scan: Observation,
     noise: NoiseEstimate,
     voxel_size: float,
+    trust: float = TRUST,
     device: torch.device | None = None,
 ) -> LearnedDetail | None:
     """A scan with its slices divided into thin ones, as its own planes suggest.
@@ -160,6 +164,8 @@ def learned_detail(
         Of that scan.
     voxel_size
         Of the wanted images in mm. Smaller voxels in the plane are averaged first.
+    trust
+        Share of the precision that the network had in the planes which the outcome gets.
     device
         Where to learn; None for the CPU.
 
@@ -180,7 +186,7 @@ def learned_detail(
     finer = torch.cat([finer for _, finer in pairs])
     network = train(patches, finer, planes.noise_sd, chance)
     statement = DetailStatement(network.error_sd * planes.unit, network.explained)
-    return LearnedDetail(_divided(scan, planes, network), statement)
+    return LearnedDetail(_divided(scan, planes, network, trust), statement)
 
 
 def sees_into(other: Observation, scan: Observation) -> bool:
@@ -227,7 +233,7 @@ def recalled(
     return LearnedDetail(scan, statement)
 
 
-def thin_voxels(scan: Observation, voxel_size: float) -> int:
+def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
     """How many voxels `learned_detail` of a scan would have."""
     divided = _division(scan, voxel_size)
     if divided is None:
@@ -383,20 +389,23 @@ def _patches(thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor) -> Te
     return thick[rows[:, :, None], columns[:, None, :], across[:, None, None]]
 
 
-def _divided(scan: Observation, planes: _Planes, network: PlaneNetwork) -> Observation:
+def _divided(
+    scan: Observation, planes: _Planes, network: PlaneNetwork, trust: float
+) -> Observation:
     """The scan's slices divided: in both planes across them, and the mean of the two."""
     slices, rows, columns = planes.data.shape
     data = planes.data[:, None].repeat(1, planes.ratio, 1, 1)
     precision = torch.zeros_like(data)
     turned = planes.data.movedim(2, 1)
-    for k in range(slices):
+    # What the outermost slices hold depends on what lies beyond them, which was not seen.
+    for k in range(1, slices - 1):
         row, column = planes.head[k].nonzero().T
         here = torch.full_like(row, k)
         found, variance = network.predict(_patches(planes.data, here, row, column).flatten(1))
         other, its_variance = network.predict(_patches(turned, here, column, row).flatten(1))
         mean = (found + other).T / 2
         data[k][:, row, column] = mean
-        trusted = 2 * _TRUST / (variance + its_variance).T
+        trusted = 2 * trust / (variance + its_variance).T
         precision[k][:, row, column] = torch.where(mean.isfinite(), trusted, 0)
     data *= planes.unit
     precision *= planes.known[:, None] / planes.unit**2

@@ -93,12 +93,13 @@ def device_with_room(
     contrasts: Sequence[Sequence[Observation]],
     *,
     sampled: bool = False,
+    thin_voxels: int = 0,
 ) -> torch.device:
     """The device, or the CPU where a GPU has too little memory free."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
-    needed = memory_estimate(grid, contrasts, sampled=sampled)
+    needed = memory_estimate(grid, contrasts, sampled=sampled, thin_voxels=thin_voxels)
     if needed <= free:
         return device
     logger.warning(

@@ -14,13 +14,15 @@ from scipy import ndimage
 from bids_unires.geometry import Affine, Grid, rigid_matrix, scaling, translation
 from bids_unires.model import Observation, plane_network
 from bids_unires.model.learned_detail import (
+    TRUST,
+    TRUST_IF_SEEN,
     LearnedDetail,
     beside,
     learned_detail,
     learned_details,
     recalled,
     sees_into,
-    thin_voxels,
+    thin_voxel_count,
 )
 from bids_unires.model.noise import NoiseEstimate
 from bids_unires.model.profile import SliceProfile
@@ -166,9 +168,9 @@ def test_small_voxels_in_the_plane_are_averaged_first() -> None:
 
 @pytest.mark.usefixtures("brief")
 def test_how_many_voxels_it_has_is_known_before(axial: LearnedDetail) -> None:
-    assert thin_voxels(sliced(), 1.0) == axial.scan.data.size
-    assert thin_voxels(sliced(), 2.0) == learned(sliced(), 2.0).scan.data.size
-    assert thin_voxels(sliced(), 4.0) == 0
+    assert thin_voxel_count(sliced(), 1.0) == axial.scan.data.size
+    assert thin_voxel_count(sliced(), 2.0) == learned(sliced(), 2.0).scan.data.size
+    assert thin_voxel_count(sliced(), 4.0) == 0
 
 
 def test_there_may_be_nothing_to_learn() -> None:
@@ -200,24 +202,26 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_only_where_nothing_else_sees_into_the_slices() -> None:
+def test_what_others_see_within_slices_counts_more() -> None:
     axial, coronal, tilted = sliced(2), sliced(1), sliced(2)
     tilted = replace(tilted, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
 
-    def which(*contrasts: list[Observation], wanted: bool = True) -> list[bool]:
-        details = learned_details(
-            contrasts,
-            [[NOISE] * len(scans) for scans in contrasts],
-            1.0,
-            [wanted] * len(contrasts),
-            CPU,
-        )
-        return [detail is not None for detail in details]
+    def precision(*contrasts: list[Observation]) -> float:
+        noise = [[NOISE] * len(scans) for scans in contrasts]
+        detail, *_ = learned_details(contrasts, noise, 1.0, [True] * len(contrasts), CPU)
+        assert detail is not None
+        return float(np.mean(detail.scan.tau))
 
-    assert which([axial], [tilted]) == [True, True]
-    assert which([axial], [coronal]) == [False, False]
-    assert which([axial, axial]) == [False]
-    assert which([axial], wanted=False) == [False]
+    alone = precision([axial])
+    assert precision([axial], [tilted]) == pytest.approx(alone, rel=1e-5)
+    seen = alone * TRUST_IF_SEEN / TRUST
+    assert precision([axial], [coronal]) == pytest.approx(seen, rel=1e-5)
+
+
+def test_repeats_and_what_is_not_wanted_are_left_alone() -> None:
+    scan = sliced()
+    assert learned_details([[scan, scan]], [[NOISE, NOISE]], 1.0, [True], CPU) == (None,)
+    assert learned_details([[scan]], [[NOISE]], 1.0, [False], CPU) == (None,)
 
 
 def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
