@@ -29,6 +29,7 @@ from ..geometry import Affine, Grid, scaling, slice_spacing, translation
 from .interleave import even_and_odd
 from .noise import NoiseEstimate
 from .observation import Observation
+from .placement import without_empty_border
 from .plane_network import PlaneNetwork, train
 from .profile import SliceProfile
 
@@ -46,6 +47,9 @@ _HEAD = 0.25
 # Neighbouring errors of the network are alike, so that together they tell less than each alone;
 # and far less than what another scan of the contrast's slices measured within them.
 TRUST, TRUST_IF_SEEN = 0.5, 0.03
+# Steps of learning: a step costs 3 ms. With 300 in place of 1000, a fifth more of the errors stay,
+# which is of no consequence to what counts little.
+_STEPS, _STEPS_IF_SEEN = 1000, 300
 # What was found before, and interpolated since, is believed within so many times the noise. With
 # 2 and 8, images on a study's grid are 0.01 and 0.02 dB further from the truth.
 _RECALLED_NOISE = 4.0
@@ -116,7 +120,8 @@ def learned_details(
         others = (scan for scan in everything if scan is not scans[0])
         seen = any(sees_into(scan, scans[0]) for scan in others)
         trust = TRUST_IF_SEEN if seen else TRUST
-        return learned_detail(scans[0], estimates[0], voxel_size, trust, device)
+        detail = learned_detail(scans[0], estimates[0], voxel_size, trust, device)
+        return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -184,7 +189,8 @@ def learned_detail(
         return None
     patches = torch.cat([patches for patches, _ in pairs])
     finer = torch.cat([finer for _, finer in pairs])
-    network = train(patches, finer, planes.noise_sd, chance)
+    steps = _STEPS if trust == TRUST else _STEPS_IF_SEEN
+    network = train(patches, finer, planes.noise_sd, steps, chance)
     statement = DetailStatement(network.error_sd * planes.unit, network.explained)
     return LearnedDetail(_divided(scan, planes, network, trust), statement)
 
@@ -420,6 +426,12 @@ def _divided(
         scan.pose,
         zero_is_missing=False,
     )
+
+
+def _without_air(scan: Observation) -> Observation:
+    """Only the box that something is known of."""
+    data = np.where(np.asarray(scan.tau) > 0, scan.data, np.float32(np.nan))
+    return without_empty_border(replace(scan, data=data))
 
 
 def _thin_affine(scan: Observation, planes: _Planes) -> Affine:

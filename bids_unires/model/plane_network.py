@@ -17,7 +17,6 @@ from torch import Tensor
 
 _HIDDEN = 96
 _BATCH = 1024
-_STEPS = 1000
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
 # Of the pairs are kept to find out how far off predictions are.
@@ -74,7 +73,9 @@ class PlaneNetwork:
         return middle + contrast * found, constant + slope * contrast.square()
 
 
-def train(patches: Tensor, finer: Tensor, noise_sd: float, chance: torch.Generator) -> PlaneNetwork:
+def train(
+    patches: Tensor, finer: Tensor, noise_sd: float, steps: int, chance: torch.Generator
+) -> PlaneNetwork:
     """Learn from pairs.
 
     Parameters
@@ -85,6 +86,8 @@ def train(patches: Tensor, finer: Tensor, noise_sd: float, chance: torch.Generat
         ``(N, R)``: what the middle voxel of each patch consists of.
     noise_sd
         Of the patches.
+    steps
+        Of the optimiser.
     chance
         Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
         gives the same network, for the same number of threads.
@@ -102,8 +105,8 @@ def train(patches: Tensor, finer: Tensor, noise_sd: float, chance: torch.Generat
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
-    for batch in _batches(used, chance):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    for batch in _batches(used, steps, chance):
         error = _network(scaled[batch], shortcut, weights, biases) - wanted[batch]
         optimizer.zero_grad(set_to_none=True)
         (error.square() * importance[batch]).mean().backward()  # type: ignore[no-untyped-call]
@@ -161,8 +164,8 @@ def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tenso
     return shortcut
 
 
-def _batches(pairs: Tensor, chance: torch.Generator) -> Iterator[Tensor]:
-    for _ in range(_STEPS):
+def _batches(pairs: Tensor, steps: int, chance: torch.Generator) -> Iterator[Tensor]:
+    for _ in range(steps):
         yield pairs[torch.randint(len(pairs), (_BATCH,), generator=chance).to(pairs.device)]
 
 

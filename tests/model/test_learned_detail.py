@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_unires.geometry import Affine, Grid, rigid_matrix, scaling, translation
-from bids_unires.model import Observation, plane_network
+from bids_unires.model import Observation
+from bids_unires.model import learned_detail as details
 from bids_unires.model.learned_detail import (
     TRUST,
     TRUST_IF_SEEN,
@@ -84,7 +85,8 @@ def error_of_cubic(scan: Observation) -> float:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
-    monkeypatch.setattr(plane_network, "_STEPS", 60)
+    for name in ("_STEPS", "_STEPS_IF_SEEN"):
+        monkeypatch.setattr(details, name, 60)
 
 
 @pytest.fixture(scope="module")
