@@ -57,7 +57,7 @@ _SEED = 2016
 _POINTS = SliceProfile("point", "point")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class DetailStatement:
     """How good the detail within a scan's slices is, where it could be compared with the truth.
 

@@ -1,0 +1,30 @@
+"""What sidecars say of learned detail is read again as it was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from bids_unires.model.learned_detail import DetailStatement
+from bids_unires.pipeline.provenance import detail_from_record
+
+
+def test_a_statement_is_read_from_its_record() -> None:
+    record = {"ErrorSD": 12.5, "ExplainedShare": 0.8}
+    assert detail_from_record(record) == DetailStatement(12.5, 0.8)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        "0.8",
+        {},
+        {"ErrorSD": 12.5},
+        {"ErrorSD": 0, "ExplainedShare": 0.8},
+        {"ErrorSD": float("nan"), "ExplainedShare": 0.8},
+        {"ErrorSD": 12.5, "ExplainedShare": 1.2},
+        {"ErrorSD": "much", "ExplainedShare": 0.8},
+    ],
+)
+def test_what_is_no_statement_is_none(record: object) -> None:
+    assert detail_from_record(record) is None
