@@ -25,7 +25,7 @@ from .learned_detail import (
     recalled,
     thin_voxel_count,
 )
-from .memory import check_memory, device_with_room
+from .memory import check_memory, device_with_room, has_room_to_learn
 from .noise import NoiseEstimate
 from .observation import Observation, device_name, usable_device
 from .placement import (
@@ -137,13 +137,12 @@ def super_resolve(
     margin = _margin(lattice, read.observations, slices)
     working = padded(lattice, margin)
     thin_voxels = _thin_voxels(read, modalities, settings, lattice)
-    check_memory(
-        working,
-        read.observations,
-        memory_limit,
-        sampled=settings.uncertainty is not None,
-        thin_voxels=thin_voxels,
-    )
+    sampled = settings.uncertainty is not None
+    if not has_room_to_learn(
+        working, read.observations, memory_limit, sampled=sampled, thin_voxels=thin_voxels
+    ):
+        settings, thin_voxels = replace(settings, learned_detail=False), 0
+    check_memory(working, read.observations, memory_limit, sampled=sampled, thin_voxels=thin_voxels)
     bounds = None if grid is None else working
     read = read.inside(bounds)
     groups = tiers(read.observations, working)

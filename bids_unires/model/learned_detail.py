@@ -39,6 +39,7 @@ logger = logging.getLogger("bids_unires")
 _SLICES, _ALONG = 2, 4
 _PAIRS = 250_000
 _FEWEST_PAIRS = 5_000
+_FEWEST_SLICES = 3
 _LEAST_RATIO = 2
 # In-plane voxels of more unlike sides say little of each other's axis.
 _MOST_UNLIKE = 1.5
@@ -181,7 +182,7 @@ def learned_detail(
         voxels are wide, or too little head.
     """
     planes = _planes(scan, noise, voxel_size, device or torch.device("cpu"))
-    if planes is None:
+    if planes is None or len(planes.data) < _FEWEST_SLICES:
         return None
     chance = torch.Generator().manual_seed(_SEED)
     pairs = list(_pairs(planes, chance))

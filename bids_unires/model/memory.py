@@ -41,9 +41,7 @@ def check_memory(
     BadDataError
         If the estimate in bytes is above ``limit``.
     """
-    needed = _BASE_MEMORY + memory_estimate(
-        grid, contrasts, sampled=sampled, thin_voxels=thin_voxels
-    )
+    needed = _needed(grid, contrasts, sampled, thin_voxels)
     logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
     if limit is not None and needed > limit:
         raise BadDataError(
@@ -51,6 +49,35 @@ def check_memory(
             f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
             "used: choose a larger voxel size, or give more memory"
         )
+
+
+def has_room_to_learn(
+    grid: Grid,
+    contrasts: Sequence[Sequence[Observation]],
+    limit: int | None,
+    *,
+    sampled: bool,
+    thin_voxels: int,
+) -> bool:
+    """Whether detail can be learned within ``limit`` bytes; a warning where it cannot."""
+    needed = _needed(grid, contrasts, sampled, thin_voxels)
+    if limit is None or needed <= limit or not thin_voxels:
+        return True
+    logger.warning(
+        "with detail that is learned within slices the fit would need about %.1f GiB of memory and "
+        "%.1f GiB may be used: it does without",
+        needed / 2**30,
+        limit / 2**30,
+    )
+    return False
+
+
+def _needed(
+    grid: Grid, contrasts: Sequence[Sequence[Observation]], sampled: bool, thin_voxels: int
+) -> int:
+    """Bytes that the process needs with a fit on the CPU."""
+    estimate = memory_estimate(grid, contrasts, sampled=sampled, thin_voxels=thin_voxels)
+    return _BASE_MEMORY + estimate
 
 
 def memory_estimate(

@@ -283,6 +283,31 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
 
 
+def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    volume = scan(slice_grid(2))
+    learned = super_resolve([[volume]], BRIEF, "cpu")
+    assert learned.details[0] is not None
+    without = super_resolve([[volume]], BRIEF, "cpu", memory_limit=_room_without_detail(volume))
+    assert without.details == (None,)
+    assert "it does without" in caplog.text
+    plain = super_resolve([[volume]], replace(BRIEF, learned_detail=False), "cpu")
+    np.testing.assert_array_equal(without.images, plain.images)
+
+
+def _room_without_detail(volume: Volume) -> int:
+    """The least memory, to a MiB, with which a fit of the volume is not refused."""
+    settings = replace(BRIEF, max_iter=1, learned_detail=False)
+    low, high = 2**20, 2**32
+    while high - low > 2**18:
+        middle = (low + high) // 2
+        try:
+            super_resolve([[volume]], settings, "cpu", memory_limit=middle)
+            high = middle
+        except BadDataError:
+            low = middle
+    return high
+
+
 def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
