@@ -100,10 +100,12 @@ METHODS: Mapping[str, Method] = {
 
 STRENGTHS: Mapping[str, Method] = {
     **{
-        f"{scale:g}": lambda examination, scale=scale: fitted(examination, default_profile, scale)
+        f"{scale:g}": lambda examination, scale=scale: fitted(
+            examination, default_profile, scale, learned_detail=False
+        )
         for scale in FIXED_STRENGTHS
     },
-    "auto": lambda examination: fitted(examination, default_profile, "auto"),
+    "auto": METHODS["without detail"],
 }
 """The same model at fixed strengths of the prior, and at that chosen from the scans."""
 
