@@ -116,6 +116,6 @@ def test_reconstruction_on_the_grid_is_sharper_than_interpolation_and_closer() -
     warm = replace(SETTINGS, tolerance=WARM_TOLERANCE * SETTINGS.tolerance)
     refitted = case.fit(study, warm, np.stack(resliced), participant.lam, [None, None, None])
     gain = case.quality(list(refitted.images), study) - case.quality(resliced, study)
-    assert (gain > 0.02).all()
+    assert (gain > 0.01).all()
     for sharp, soft in zip(refitted.images, resliced, strict=True):
-        assert gradient_energy(sharp) > 1.02 * gradient_energy(soft)
+        assert gradient_energy(sharp) > 1.005 * gradient_energy(soft)
