@@ -85,6 +85,8 @@ def test_every_spelling_sets_its_field_and_no_other(
         ("method", "--linear", "", "linear"),
         ("unified_rigid", "--no-unified-rigid", "", False),
         ("unified_rigid", "--unified-rigid", "", True),
+        ("learned_detail", "--no-learned-detail", "", False),
+        ("learned_detail", "--learned-detail", "", True),
         ("interleave_correction", "--interleave-correction --scale", "", True),
         ("slice_motion", "--slice-motion", "", True),
         ("robust", "--robust", "", True),
