@@ -63,8 +63,8 @@ class ModelSettings:
     robust
         Weigh every slice by how well all others predict it, and leave out bad ones.
     learned_detail
-        Where a contrast has a single scan of thick slices, learn from its planes what lies
-        within them.
+        Where a contrast has a single scan of thick slices, learn from its planes, and from
+        other contrasts, what lies within them.
 
     Raises
     ------

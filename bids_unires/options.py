@@ -196,7 +196,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--learned-detail",
         action=argparse.BooleanOptionalAction,
         help="where a contrast of MRI has one scan of thick slices, learn from the detail in their "
-        f"planes what lies within them (default: {_yes_or_no(_MODEL.learned_detail)})",
+        "planes, and from other contrasts, what lies within them "
+        f"(default: {_yes_or_no(_MODEL.learned_detail)})",
     )
     group.add_argument(
         "--interleave-correction",

@@ -8,6 +8,10 @@ resonance images"; Zhao et al. 2021, "SMORE: a self-supervised anti-aliasing and
 super-resolution algorithm for MRI using deep learning"). It learns from one scan alone, anew for
 every scan, and nothing from anybody else.
 
+Where another contrast was scanned with its own planes across the slices, it shows what lies within
+them, in other shades. Along the planes' own axes it does so, too, beside the truth: so the network
+learns in passing what the one contrast says of the other in this very head.
+
 To the fit the outcome is one more scan of the contrast, with thin slices, believed as far as the
 network was right where the truth was known. What was measured has the last word.
 """
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -25,32 +29,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import Affine, Grid, scaling, slice_spacing, translation
-from .interleave import even_and_odd
+from ..geometry import Grid, slice_spacing
+from .linear import resampled
 from .noise import NoiseEstimate
 from .observation import Observation
 from .placement import without_empty_border
-from .plane_network import PlaneNetwork, train
+from .plane_network import Pairs, PlaneNetwork, train
 from .profile import SliceProfile
+from .slice_planes import SlicePlanes, divided_by, patches_at, slice_planes
 
 logger = logging.getLogger("bids_unires")
 
-# Voxels to each side of a patch's middle: across the slices, and along them.
-_SLICES, _ALONG = 2, 4
 _PAIRS = 250_000
 _FEWEST_PAIRS = 5_000
 _FEWEST_SLICES = 3
-_LEAST_RATIO = 2
-# In-plane voxels of more unlike sides say little of each other's axis.
-_MOST_UNLIKE = 1.5
-# Share of the way from air to head above which, or beside which, a voxel counts.
-_HEAD = 0.25
 # Neighbouring errors of the network are alike, so that together they tell less than each alone;
-# and far less than what another scan of the contrast's slices measured within them.
+# and far less than edges that another contrast shows to the prior but not to the network.
 TRUST, TRUST_IF_SEEN = 0.5, 0.03
 # Steps of learning: a step costs 3 ms. With 300 in place of 1000, a fifth more of the errors stay,
 # which is of no consequence to what counts little.
 _STEPS, _STEPS_IF_SEEN = 1000, 300
+# Of a share of the head that no other contrast shows, less is not worth learning for.
+_MOST_UNSEEN = 0.01
+# Of a thin voxel, at least this share has to have been measured by whatever shows it.
+_MEASURED = 0.99
 # What was found before, and interpolated since, is believed within so many times the noise. With
 # 3 and 4, images on a study's grid are 0.01 and 0.04 dB further from the truth.
 _RECALLED_NOISE = 2.0
@@ -68,10 +70,29 @@ class DetailStatement:
         Root mean square of its errors within the scan's planes, in intensity.
     explained
         Share of the detail's variance that was found, at most 1.
+    shown
+        Whether another contrast was looked at, too, since it shows what lies within the slices.
     """
 
     error_sd: float
     explained: float
+    shown: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A scan of another contrast, which may show what lies within slices.
+
+    Attributes
+    ----------
+    scan
+        At its place beside the slices.
+    noise
+        Of that scan.
+    """
+
+    scan: Observation
+    noise: NoiseEstimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,25 +124,26 @@ def learned_details(
 ) -> tuple[LearnedDetail | None, ...]:
     """`learned_detail` of each wanted contrast that has a single scan.
 
-    Repeats are left as they are: they show each other what lies within their slices. Where
-    another contrast has its planes across the slices, which shows edges, detail counts less.
+    Repeats are left as they are: they show each other what lies within their slices.
 
     Notes
     -----
     On the CPU every contrast has one thread to itself: the matrices are too small to be shared,
     and the outcome does not depend on how many threads there are.
     """
-    everything = [scan for scans in contrasts for scan in scans]
+    everything = [
+        Witness(scan, estimate)
+        for scans, estimates in zip(contrasts, noise, strict=True)
+        for scan, estimate in zip(scans, estimates, strict=True)
+    ]
 
     def learn(
         scans: Sequence[Observation], estimates: Sequence[NoiseEstimate], is_wanted: bool
     ) -> LearnedDetail | None:
         if not is_wanted or len(scans) > 1:
             return None
-        others = (scan for scan in everything if scan is not scans[0])
-        seen = any(sees_into(scan, scans[0]) for scan in others)
-        trust = TRUST_IF_SEEN if seen else TRUST
-        detail = learned_detail(scans[0], estimates[0], voxel_size, trust, device)
+        others = [other for other in everything if other.scan is not scans[0]]
+        detail = learned_detail(scans[0], estimates[0], voxel_size, others, device)
         return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
     threads = torch.get_num_threads()
@@ -133,9 +155,10 @@ def learned_details(
         if detail is not None and detail.statement is not None:
             share = 100 * detail.statement.explained
             logger.info(
-                "contrast %d: within its planes, %.0f %% of the detail that slices as thick as its "
-                "own take away could be found again",
+                "contrast %d: within its planes%s, %.0f %% of the detail that slices as thick as "
+                "its own take away could be found again",
                 number,
+                " and with another contrast" if detail.statement.shown else "",
                 share,
             )
     return found
@@ -157,7 +180,7 @@ def learned_detail(
     scan: Observation,
     noise: NoiseEstimate,
     voxel_size: float,
-    trust: float = TRUST,
+    others: Sequence[Witness] = (),
     device: torch.device | None = None,
 ) -> LearnedDetail | None:
     """A scan with its slices divided into thin ones, as its own planes suggest.
@@ -170,8 +193,8 @@ def learned_detail(
         Of that scan.
     voxel_size
         Of the wanted images in mm. Smaller voxels in the plane are averaged first.
-    trust
-        Share of the precision that the network had in the planes which the outcome gets.
+    others
+        Scans of other contrasts.
     device
         Where to learn; None for the CPU.
 
@@ -181,19 +204,32 @@ def learned_detail(
         None where there is nothing to learn: slices less than about twice as thick as their
         voxels are wide, or too little head.
     """
-    planes = _planes(scan, noise, voxel_size, device or torch.device("cpu"))
+    planes = slice_planes(scan, noise, voxel_size, device or torch.device("cpu"))
     if planes is None or len(planes.data) < _FEWEST_SLICES:
         return None
+    witnesses = _witnesses(scan, planes, others)
+    seen = any(sees_into(other.scan, scan) for other in others)
+    steps, trust = (_STEPS_IF_SEEN, TRUST_IF_SEEN) if seen and not witnesses else (_STEPS, TRUST)
     chance = torch.Generator().manual_seed(_SEED)
-    pairs = list(_pairs(planes, chance))
-    if sum(len(patches) for patches, _ in pairs) < _FEWEST_PAIRS:
+    finding = _Finding(planes)
+    networks = []
+    for witness, axes in witnesses.items():
+        shown = _shown(witness, scan, planes)
+        network = _network(planes, axes, shown, steps, chance)
+        if network is not None:
+            networks.append(network)
+            finding.add(network, axes, shown, finding.head)
+    unseen = finding.unseen()
+    if not networks or float(unseen.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
+        network = _network(planes, (1, 2), None, steps, chance)
+        if network is not None:
+            networks.append(network)
+            finding.add(network, (1, 2), None, unseen)
+    if not networks:
         return None
-    patches = torch.cat([patches for patches, _ in pairs])
-    finer = torch.cat([finer for _, finer in pairs])
-    steps = _STEPS if trust == TRUST else _STEPS_IF_SEEN
-    network = train(patches, finer, planes.noise_sd, steps, chance)
-    statement = DetailStatement(network.error_sd * planes.unit, network.explained)
-    return LearnedDetail(_divided(scan, planes, network, trust), statement)
+    return LearnedDetail(
+        finding.scan(scan, trust), _statement(networks, planes.unit, bool(witnesses))
+    )
 
 
 def sees_into(other: Observation, scan: Observation) -> bool:
@@ -207,12 +243,32 @@ def sees_into(other: Observation, scan: Observation) -> bool:
     >>> sees_into(coronal, axial), sees_into(axial, axial)
     (True, False)
     """
-    axis = scan.slice_axis
+    return _is_fine(other, scan, scan.slice_axis)
+
+
+def shows_like(other: Observation, scan: Observation, axis: int) -> bool:
+    """Whether one may learn along an in-plane axis of a scan what another shows of its slices.
+
+    It has to show as much across the slices as along that axis of theirs.
+
+    Examples
+    --------
+    >>> data = np.ones((2, 2, 2), dtype=np.float32)
+    >>> axial = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]))
+    >>> coronal = Observation(data, np.diag([1.0, 4.0, 1.0, 1.0]))
+    >>> shows_like(coronal, axial, 0), shows_like(coronal, axial, 1)
+    (True, False)
+    """
+    return sees_into(other, scan) and _is_fine(other, scan, axis)
+
+
+def _is_fine(other: Observation, scan: Observation, axis: int) -> bool:
+    """Whether voxels are at most half as long across an axis of a scan as its slices lie apart."""
     columns = (scan.world_pose @ scan.affine)[:3, :3]
     first, second = (columns[:, plane] for plane in range(3) if plane != axis)
     normal = np.cross(first, second)
     along = normal @ (other.world_pose @ other.affine)[:3, :3] / np.linalg.norm(normal)
-    return float(np.linalg.norm(along)) <= slice_spacing(scan.affine, axis) / 2
+    return float(np.linalg.norm(along)) <= slice_spacing(scan.affine, scan.slice_axis) / 2
 
 
 def recalled(
@@ -242,191 +298,65 @@ def recalled(
 
 def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
     """How many voxels `learned_detail` of a scan would have."""
-    divided = _division(scan, voxel_size)
+    divided = divided_by(scan, voxel_size)
     if divided is None:
         return 0
     first, second, ratio = divided
     return math.prod(scan.data.shape) * ratio // (first * second)
 
 
-@dataclass(frozen=True, eq=False)
-class _Planes:
-    """A scan, slices first, with voxels in the plane of about the wanted size.
+def _witnesses(
+    scan: Observation, planes: SlicePlanes, others: Sequence[Witness]
+) -> dict[Witness, tuple[int, ...]]:
+    """Who shows what lies within the slices, and along which axes of the planes that is learned.
 
-    Parameters
-    ----------
-    unit
-        Contrast of the head in the units of the scan. All that follows is in units of it.
-    data
-        ``(K, M, N)``, NaN where nothing was measured.
-    head
-        ``(K, M, N)`` bool, with what is next to it in the plane.
-    known
-        ``(K, M, N)`` float: 1 where it was measured, less where a slice is doubted.
-    averaged
-        How many voxels of the scan were averaged along each of the two in-plane axes.
-    ratio
-        How many of these voxels are as long as the slices are apart.
-    slice_profile
-        ``(ratio + 2 * reach,)``: how much each voxel adds to a slice around its place.
-    reach
-        Voxels of a slice beyond its own share of the spacing, to each side.
-    noise_sd
-        Of ``data``.
+    Of several the one with the shortest voxels. What slices show along one axis says
+    what they would across, along the axis that remains in both.
     """
-
-    unit: float
-    data: Tensor
-    head: Tensor
-    known: Tensor
-    averaged: tuple[int, int]
-    ratio: int
-    slice_profile: Tensor
-    reach: int
-    noise_sd: float
+    in_plane = [axis for axis in range(3) if axis != scan.slice_axis]
+    found: dict[Witness, tuple[int, ...]] = {}
+    for number, axis in enumerate(in_plane, start=1):
+        usable = [other for other in others if shows_like(other.scan, scan, axis)]
+        if usable:
+            best = min(usable, key=lambda other: max(other.scan.grid.voxel_size))
+            found[best] = (*found.get(best, ()), number)
+    return found
 
 
-def _division(scan: Observation, voxel_size: float) -> tuple[int, int, int] | None:
-    """How many voxels to average along each in-plane axis, and how many slices to make of one."""
-    sizes = scan.grid.voxel_size
-    sides = [float(sizes[other]) for other in range(3) if other != scan.slice_axis]
-    first, second = (max(1, round(voxel_size / side)) for side in sides)
-    sides = [sides[0] * first, sides[1] * second]
-    ratio = round(slice_spacing(scan.affine, scan.slice_axis) / math.sqrt(sides[0] * sides[1]))
-    if ratio < _LEAST_RATIO or max(sides) > _MOST_UNLIKE * min(sides):
+def _shown(witness: Witness, scan: Observation, planes: SlicePlanes) -> Tensor:
+    """``(K * ratio, M, N)`` in units of its contrast, NaN where nothing was measured."""
+    slices, *sides = planes.data.shape
+    sides.insert(planes.slice_axis, slices * planes.ratio)
+    thin = Grid((sides[0], sides[1], sides[2]), scan.world_pose @ planes.thin_affine)
+    values, share = resampled(witness.scan, 0.0, thin, planes.data.device)
+    values = values.div_(witness.noise.contrast).masked_fill_(share < _MEASURED, torch.nan)
+    return values.movedim(planes.slice_axis, 0)
+
+
+def _network(
+    planes: SlicePlanes,
+    axes: Sequence[int],
+    shown: Tensor | None,
+    steps: int,
+    chance: torch.Generator,
+) -> PlaneNetwork | None:
+    """What planes averaged along these axes teach; None where that is too little."""
+    as_slices = None if shown is None else planes.as_slices(shown)
+    parts = [
+        pairs
+        for axis in axes
+        for pairs in planes.pairs(axis, as_slices, _PAIRS // len(axes), chance)
+    ]
+    if sum(len(pairs.patches) for pairs in parts) < _FEWEST_PAIRS:
         return None
-    return first, second, ratio
+    together = Pairs(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return train(together, planes.noise_sd, steps, chance)
 
 
-def _planes(
-    scan: Observation, noise: NoiseEstimate, voxel_size: float, device: torch.device
-) -> _Planes | None:
-    division = _division(scan, voxel_size)
-    if division is None:
-        return None
-    first, second, ratio = division
-    missing = scan.missing
-    # What was not measured is not known to be dark; a mask's zeros are what the scan shows.
-    data = np.where(np.isfinite(scan.data), scan.data, np.float32(np.nan))
-    slices = np.moveaxis(data, scan.slice_axis, 0)
-    factors = even_and_odd(scan.interleave, len(slices)).astype(np.float32)
-    planes = _averaged(slices / (noise.contrast * factors[:, None, None]), first, second).to(device)
-    known = np.moveaxis(~missing * scan.slice_factor, scan.slice_axis, 0)
-    head = planes > noise.background_mean / noise.contrast + _HEAD
-    profile, reach = _slice_profile(scan.profile, ratio)
-    return _Planes(
-        noise.contrast,
-        planes,
-        torch.nn.functional.max_pool2d(head.float()[:, None], 5, 1, 2)[:, 0] > 0,
-        _averaged(known, first, second).to(device),
-        (first, second),
-        ratio,
-        profile.to(device),
-        reach,
-        noise.noise_sd / (noise.contrast * math.sqrt(first * second)),
-    )
-
-
-def _averaged(slices: NDArray[np.floating], first: int, second: int) -> Tensor:
-    """Means over blocks of so many voxels of each slice; what is over at the end is left out."""
-    planes = torch.from_numpy(np.ascontiguousarray(slices, dtype=np.float32))
-    return torch.nn.functional.avg_pool2d(planes[:, None], (first, second))[:, 0]
-
-
-def _slice_profile(profile: SliceProfile, ratio: int) -> tuple[Tensor, int]:
-    """How much of a slice each of the voxels around its place makes up, and its reach."""
-    width = ratio * (1 - profile.gap) / profile.every
-    reach = max(0, math.ceil((width - ratio) / 2))
-    faces = np.arange(-reach, ratio + reach + 1) - ratio / 2
-    overlap = np.minimum(faces[1:], width / 2) - np.maximum(faces[:-1], -width / 2)
-    shares = np.clip(overlap, 0, None)
-    return torch.from_numpy((shares / shares.sum()).astype(np.float32)), reach
-
-
-def _pairs(planes: _Planes, chance: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Patches of planes that were averaged along one of their axes, and what was there before."""
-    each = _PAIRS // (2 * planes.ratio)
-    for axis in (1, 2):
-        lines = planes.data.movedim(axis, 0)
-        head = planes.head.movedim(axis, 0)
-        for offset in range(planes.ratio):
-            found = _pairs_from(lines[offset:], head[offset:], planes, each, chance)
-            if found is not None:
-                yield found
-
-
-def _pairs_from(
-    lines: Tensor, head: Tensor, planes: _Planes, each: int, chance: torch.Generator
-) -> tuple[Tensor, Tensor] | None:
-    """Average blocks of ``lines`` ``(L, K, Q)`` along their first axis as slices are."""
-    ratio, reach = planes.ratio, planes.reach
-    blocks = (len(lines) - 2 * reach) // ratio
-    if blocks <= 2 * _SLICES:
-        return None
-    lines = lines[: blocks * ratio + 2 * reach]
-    thick = lines.unfold(0, ratio + 2 * reach, ratio) @ planes.slice_profile
-    # An average has less noise than a slice.
-    lacking = 1 - float(planes.slice_profile.square().sum())
-    noise = torch.randn(thick.shape, generator=chance).to(thick.device)
-    thick = (thick + planes.noise_sd * math.sqrt(lacking) * noise).movedim(1, 2)
-    within = slice(reach, reach + blocks * ratio)
-    finer = lines[within].reshape(blocks, ratio, *lines.shape[1:]).movedim(1, 3).movedim(1, 2)
-    candidates = (
-        head[within].reshape(blocks, ratio, *head.shape[1:]).any(dim=1).movedim(1, 2).nonzero()
-    )
-    if len(candidates) == 0:
-        return None
-    chosen = torch.randint(len(candidates), (each,), generator=chance)
-    picked = candidates[chosen.to(candidates.device)]
-    patches, wanted = _patches(thick, *picked.T), finer[*picked.T]
-    complete = patches.isfinite().all(dim=2).all(dim=1) & wanted.isfinite().all(dim=1)
-    patches, wanted = patches[complete], wanted[complete]
-    # Heads have no direction along the axis that was averaged, nor along the other one.
-    half = len(patches) // 2
-    patches[:half], wanted[:half] = patches[:half].flip(1), wanted[:half].flip(1)
-    patches[::2] = patches[::2].flip(2)
-    return patches.flatten(1), wanted
-
-
-def _patches(thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor) -> Tensor:
-    """``(N, 2 * _SLICES + 1, 2 * _ALONG + 1)`` around places in ``thick`` ``(K, M, Q)``."""
-    rows = blocks[:, None] + torch.arange(-_SLICES, _SLICES + 1, device=thick.device)
-    columns = along[:, None] + torch.arange(-_ALONG, _ALONG + 1, device=thick.device)
-    rows, columns = rows.clamp_(0, thick.shape[0] - 1), columns.clamp_(0, thick.shape[1] - 1)
-    return thick[rows[:, :, None], columns[:, None, :], across[:, None, None]]
-
-
-def _divided(
-    scan: Observation, planes: _Planes, network: PlaneNetwork, trust: float
-) -> Observation:
-    """The scan's slices divided: in both planes across them, and the mean of the two."""
-    slices, rows, columns = planes.data.shape
-    data = planes.data[:, None].repeat(1, planes.ratio, 1, 1)
-    precision = torch.zeros_like(data)
-    turned = planes.data.movedim(2, 1)
-    # What the outermost slices hold depends on what lies beyond them, which was not seen.
-    for k in range(1, slices - 1):
-        row, column = planes.head[k].nonzero().T
-        here = torch.full_like(row, k)
-        found, variance = network.predict(_patches(planes.data, here, row, column).flatten(1))
-        other, its_variance = network.predict(_patches(turned, here, column, row).flatten(1))
-        mean = (found + other).T / 2
-        data[k][:, row, column] = mean
-        trusted = 2 * trust / (variance + its_variance).T
-        precision[k][:, row, column] = torch.where(mean.isfinite(), trusted, 0)
-    data *= planes.unit
-    precision *= planes.known[:, None] / planes.unit**2
-    axis = scan.slice_axis
-    fine = _thin_affine(scan, planes)
-    shape = (slices * planes.ratio, rows, columns)
-    return Observation(
-        np.ascontiguousarray(np.moveaxis(data.reshape(shape).cpu().numpy(), 0, axis)),
-        fine,
-        np.ascontiguousarray(np.moveaxis(precision.reshape(shape).cpu().numpy(), 0, axis)),
-        replace(_POINTS, axis=axis),
-        scan.pose,
-        zero_is_missing=False,
-    )
+def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> DetailStatement:
+    variance = float(np.mean([network.error_sd**2 for network in networks]))
+    explained = float(np.mean([network.explained for network in networks]))
+    return DetailStatement(math.sqrt(variance) * unit, explained, shown)
 
 
 def _without_air(scan: Observation) -> Observation:
@@ -435,9 +365,74 @@ def _without_air(scan: Observation) -> Observation:
     return without_empty_border(replace(scan, data=data))
 
 
-def _thin_affine(scan: Observation, planes: _Planes) -> Affine:
-    """Affine of the divided slices of averaged voxels; the box's first faces stay in place."""
-    steps = np.empty(3)
-    steps[scan.slice_axis] = 1 / planes.ratio
-    steps[[axis for axis in range(3) if axis != scan.slice_axis]] = planes.averaged
-    return np.asarray(scan.affine @ translation((steps - 1) / 2) @ scaling(steps))
+class _Finding:
+    """Thin voxels as they are found: sums of what each plane through them says.
+
+    Parameters
+    ----------
+    planes
+        Whose slices are divided.
+    """
+
+    def __init__(self, planes: SlicePlanes) -> None:
+        slices, rows, columns = planes.data.shape
+        self._planes = planes
+        self._values = planes.data.new_zeros((slices, planes.ratio, rows, columns))
+        self._precision = torch.zeros_like(self._values)
+        self._planes_through = planes.data.new_zeros((slices, rows, columns))
+        self.head = planes.head.clone()
+        # What the outermost slices hold depends on what lies beyond them, which was not seen.
+        self.head[[0, -1]] = False
+
+    def unseen(self) -> Tensor:
+        """Voxels of the head of which nothing was found yet, ``(K, M, N)`` bool."""
+        return self.head & (self._planes_through == 0)
+
+    def add(
+        self, network: PlaneNetwork, axes: Sequence[int], shown: Tensor | None, where: Tensor
+    ) -> None:
+        """What a network says of the voxels in ``where`` ``(K, M, N)``.
+
+        It has learned along ``axes``, and looks along the axis that remains beside each.
+        """
+        planes = self._planes
+        for axis in axes:
+            along = 3 - axis
+            thick = planes.data.movedim(along, 1)
+            views = None if shown is None else shown.movedim(along, 1)
+            values = self._values.movedim(1 + along, 2)
+            precision = self._precision.movedim(1 + along, 2)
+            through = self._planes_through.movedim(along, 1)
+            for k, voxels in enumerate(where.movedim(along, 1)):
+                first, second = voxels.nonzero().T
+                here = torch.full_like(first, k)
+                patches = patches_at(thick, here, first, second).flatten(1)
+                seen = patches.new_empty((len(patches), 0))
+                if views is not None:
+                    start = here * planes.ratio
+                    seen = planes.views_at(views, start, first, second).flatten(1)
+                found, variance = network.predict(patches, seen)
+                is_found = found.isfinite().all(dim=1, keepdim=True)
+                weight = torch.where(is_found, 1 / variance, 0)
+                values[k][:, first, second] += (weight * found.nan_to_num()).T
+                precision[k][:, first, second] += weight.T
+                through[k][first, second] += is_found[:, 0]
+
+    def scan(self, scan: Observation, trust: float) -> Observation:
+        """The scan with its slices divided, and the precision that planes have on average."""
+        planes = self._planes
+        data = self._values / self._precision.clamp_min(torch.finfo(torch.float32).tiny)
+        counted = planes.known / (self._planes_through.clamp_min(1) * planes.unit**2)
+        precision = trust * self._precision * counted[:, None]
+        return Observation(
+            self._as_acquired(data * planes.unit),
+            planes.thin_affine,
+            self._as_acquired(precision),
+            replace(_POINTS, axis=planes.slice_axis),
+            scan.pose,
+            zero_is_missing=False,
+        )
+
+    def _as_acquired(self, thin: Tensor) -> NDArray[np.float32]:
+        slices = thin.flatten(0, 1).cpu().numpy()
+        return np.ascontiguousarray(np.moveaxis(slices, 0, self._planes.slice_axis))

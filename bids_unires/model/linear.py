@@ -56,7 +56,7 @@ def linear_images(
         total = torch.zeros_like(image)
         # Of repeats the others show the place of a slice that was left out.
         for scan in scans if len(scans) > 1 else map(filled, scans):
-            above_air, share = _resampled(scan, air, grid, device)
+            above_air, share = resampled(scan, air, grid, device)
             image += above_air
             total += share
         # Less than the share of one scan is the border of the data, where the image falls off.
@@ -71,10 +71,28 @@ def _air(scans: Sequence[Observation]) -> float:
     return max(AIR_HU, darkest) if np.isfinite(darkest) else AIR_HU
 
 
-def _resampled(
+def resampled(
     scan: Observation, air: float, grid: Grid, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """A scan's intensities above air on ``grid``, and the share of them that were measured."""
+    """A scan interpolated trilinearly on ``grid``, or averaged where its voxels are smaller.
+
+    Parameters
+    ----------
+    scan
+        What to interpolate, at its pose.
+    air
+        Intensity that is subtracted.
+    grid
+        Where to.
+    device
+        Where to work.
+
+    Returns
+    -------
+    tuple of Tensor
+        Sums of what was measured, above air, and how much of each voxel that is: at most 1;
+        ``(X, Y, Z)`` both.
+    """
     pose = np.eye(4) if scan.pose is None else scan.pose
     placed = Grid(scan.grid.shape, pose @ scan.affine)
     missing = scan.missing

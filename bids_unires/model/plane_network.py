@@ -1,16 +1,17 @@
 """A small network that tells what a thick voxel holds from the voxels around it.
 
-One hidden representation of a patch and a linear map beside it, trained by regression. Patches
-are brought to the same size of contrast first, so that what is learned at a strong edge holds at
-a weak one.
+Two hidden layers and a linear map beside them, trained by regression. Patches are brought to
+the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
+Where another contrast shows the same place with thin voxels, that is looked at, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,25 @@ _KEPT_SHARE = 0.1
 _RIDGE = 1e-3
 
 
+class Pairs(NamedTuple):
+    """What there is to see, and what is there.
+
+    Attributes
+    ----------
+    patches
+        ``(N, P)`` intensities of thick voxels, P odd; the middle one is asked for.
+    views
+        ``(N, V)`` intensities of another contrast around the middle voxel, in its own unit; V is
+        0 where there is none.
+    finer
+        ``(N, R)``: what the middle voxel consists of.
+    """
+
+    patches: Tensor
+    views: Tensor
+    finer: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PlaneNetwork:
     """Maps a patch to the finer voxels within its middle one.
@@ -33,7 +53,7 @@ class PlaneNetwork:
     weights, biases
         Of the layers.
     shortcut
-        ``(P, R)``: the linear map beside them.
+        The linear map beside them.
     noise_sd
         Of the patches, in intensity: patches of less contrast are not amplified.
     variance
@@ -54,36 +74,32 @@ class PlaneNetwork:
     error_sd: float
     explained: float
 
-    def predict(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, patches: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Intensities of the finer voxels and the variances of their errors.
 
         Parameters
         ----------
-        patches
-            ``(N, P)``, the middle voxel in the middle.
+        patches, views
+            As of `Pairs`, with the same V.
 
         Returns
         -------
         tuple of Tensor
             Both ``(N, R)``.
         """
-        middle, contrast, scaled = _scaled(patches, self.noise_sd)
+        middle, contrast, scaled = _scaled(patches, views, self.noise_sd)
         constant, slope = self.variance
         found = _network(scaled, self.shortcut, self.weights, self.biases)
         return middle + contrast * found, constant + slope * contrast.square()
 
 
-def train(
-    patches: Tensor, finer: Tensor, noise_sd: float, steps: int, chance: torch.Generator
-) -> PlaneNetwork:
+def train(pairs: Pairs, noise_sd: float, steps: int, chance: torch.Generator) -> PlaneNetwork:
     """Learn from pairs.
 
     Parameters
     ----------
-    patches
-        ``(N, P)`` intensities, P odd.
-    finer
-        ``(N, R)``: what the middle voxel of each patch consists of.
+    pairs
+        What to learn from.
     noise_sd
         Of the patches.
     steps
@@ -92,47 +108,58 @@ def train(
         Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
         gives the same network, for the same number of threads.
     """
-    middle, contrast, scaled = _scaled(patches, noise_sd)
+    # In an order by chance, so that any part of them is like any other.
+    order = torch.randperm(len(pairs.patches), generator=chance).to(pairs.patches.device)
+    patches, views, finer = (part[order] for part in pairs)
+    middle, contrast, scaled = _scaled(patches, views, noise_sd)
     wanted = (finer - middle) / contrast
     # Errors count as they are, not as shares of the contrast.
     squares = contrast.square()
     importance = squares / squares.mean()
-    order = torch.randperm(len(scaled), generator=chance).to(patches.device)
-    kept, used = order[: int(_KEPT_SHARE * len(order))], order[int(_KEPT_SHARE * len(order)) :]
-    shortcut = _least_squares(scaled[used], wanted[used], importance[used])
+    kept = int(_KEPT_SHARE * len(order))
+    used = (scaled[kept:], wanted[kept:], importance[kept:])
+    shortcut = _least_squares(*used)
     weights, biases = _layers(scaled.shape[1], finer.shape[1], chance, patches.device)
     parameters = [shortcut, *weights, *biases]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(parameters)
+    optimizer = torch.optim.Adam(parameters, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-    for batch in _batches(used, steps, chance):
-        error = _network(scaled[batch], shortcut, weights, biases) - wanted[batch]
+    for seen, asked, counts in _batches(used, steps):
+        error = _network(seen, shortcut, weights, biases) - asked
         optimizer.zero_grad(set_to_none=True)
-        (error.square() * importance[batch]).mean().backward()  # type: ignore[no-untyped-call]
+        (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     for parameter in parameters:
         parameter.requires_grad_(False)
-    error = (_network(scaled[kept], shortcut, weights, biases) - wanted[kept]) * contrast[kept]
-    errors = error.square()
+    found = _network(scaled[:kept], shortcut, weights, biases)
+    errors = ((found - wanted[:kept]) * contrast[:kept]).square()
     return PlaneNetwork(
         weights,
         biases,
         shortcut,
         noise_sd,
-        _variance(errors, squares[kept]),
+        _variance(errors, squares[:kept]),
         math.sqrt(float(errors.mean())),
-        1 - float(errors.mean() / (wanted[kept] * contrast[kept]).square().mean()),
+        1 - float(errors.mean() / (wanted[:kept] * contrast[:kept]).square().mean()),
     )
 
 
-def _scaled(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and patches in units of both."""
+def _scaled(patches: Tensor, views: Tensor, noise_sd: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and all there is to see in their units.
+
+    Where there are views, how bright the place is in both contrasts is to be seen, too: it
+    tells tissues apart.
+    """
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
     contrast = (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
-    return middle, contrast, above / contrast
+    if views.shape[1] == 0:
+        return middle, contrast, above / contrast
+    level = views.mean(dim=1, keepdim=True)
+    seen = [above / contrast, (views - level) / contrast, middle, level]
+    return middle, contrast, torch.cat(seen, dim=1)
 
 
 def _network(
@@ -164,9 +191,11 @@ def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tenso
     return shortcut
 
 
-def _batches(pairs: Tensor, steps: int, chance: torch.Generator) -> Iterator[Tensor]:
-    for _ in range(steps):
-        yield pairs[torch.randint(len(pairs), (_BATCH,), generator=chance).to(pairs.device)]
+def _batches(parts: Sequence[Tensor], steps: int) -> Iterator[list[Tensor]]:
+    """One after the other, and from the beginning again."""
+    starts = range(0, max(1, len(parts[0]) - _BATCH + 1), _BATCH)
+    for start in islice(cycle(starts), steps):
+        yield [part[start : start + _BATCH] for part in parts]
 
 
 def _variance(errors: Tensor, squares: Tensor) -> Tensor:

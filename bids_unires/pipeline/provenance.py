@@ -69,7 +69,11 @@ def _prior_of_contrast(index: int, result: Reconstruction) -> Mapping[str, Any]:
         "Lambda": result.lam[index],
         "LearnedDetail": None
         if detail is None
-        else {"ErrorSD": detail.error_sd, "ExplainedShare": detail.explained},
+        else {
+            "ErrorSD": detail.error_sd,
+            "ExplainedShare": detail.explained,
+            "OtherContrast": detail.shown,
+        },
     }
 
 
@@ -82,7 +86,7 @@ def detail_from_record(record: object) -> DetailStatement | None:
         return None
     if not (0 < error_sd < math.inf and explained <= 1):
         return None
-    return DetailStatement(float(error_sd), float(explained))
+    return DetailStatement(float(error_sd), float(explained), record.get("OtherContrast") is True)
 
 
 def uncertainty_provenance(

@@ -20,6 +20,7 @@ from ..dataset.naming import transform_path
 from ..dataset.scans import ParticipantPlan
 from ..geometry import padded
 from ..model import Observation, Reconstruction, SuperResolution
+from ..model.learned_detail import DetailStatement
 from ..model.slice_groups import SliceMotion, predicted
 from ..report import (
     FitHistory,
@@ -151,12 +152,24 @@ def _reported(
             )
         )
         contrast = acquired.contrast
-        lam = result.lam[index] if isinstance(result, SuperResolution) else None
-        sds = _standard_deviations(index, result)
         reported.append(
-            ReportedContrast(contrast.name, result.images[index], path, scans, lam, sds)
+            ReportedContrast(
+                contrast.name,
+                result.images[index],
+                path,
+                scans,
+                result.lam[index] if isinstance(result, SuperResolution) else None,
+                _standard_deviations(index, result),
+                _detail(index, result),
+            )
         )
     return tuple(reported)
+
+
+def _detail(index: int, result: Reconstruction) -> DetailStatement | None:
+    if not isinstance(result, SuperResolution) or not result.details:
+        return None
+    return result.details[index]
 
 
 def _standard_deviations(index: int, result: Reconstruction) -> NDArray[np.float32] | None:

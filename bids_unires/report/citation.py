@@ -316,8 +316,8 @@ def _reconstruction(model: ModelSettings) -> list[str]:
         sentences.append(
             "Where a contrast had a single scan of thick slices, what lies within them was "
             "predicted by a regression learned from the planes of the scan itself, in the manner "
-            "of [@zhao2021], and entered the fit with a share of the precision it had in these "
-            "planes."
+            "of [@zhao2021], together with another contrast where that had its planes across the "
+            "slices; it entered the fit with a share of the precision it had in these planes."
         )
     if model.unified_rigid:
         sentences.append("Rigid poses of the scans were refined within the fit.")

@@ -12,6 +12,7 @@ from ..acquisition import Acquisition
 from ..config import ModelSettings, SpaceSettings
 from ..geometry import Affine, Grid
 from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile, SliceVerdict
+from ..model.learned_detail import DetailStatement
 from ..model.slice_groups import SliceMotion
 from ..volume import Volume
 
@@ -97,6 +98,8 @@ class ReportedContrast:
     sds
         Standard deviations of the image, ``(X, Y, Z)`` float32; None where they were not
         asked for.
+    detail
+        How good what was learned of the inside of its slices is; None where nothing was.
     """
 
     name: str
@@ -105,6 +108,7 @@ class ReportedContrast:
     scans: tuple[ReportedScan, ...]
     lam: float | None
     sds: NDArray[np.float32] | None = None
+    detail: DetailStatement | None = None
 
 
 @dataclass(frozen=True)

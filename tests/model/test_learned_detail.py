@@ -18,11 +18,13 @@ from bids_unires.model.learned_detail import (
     TRUST,
     TRUST_IF_SEEN,
     LearnedDetail,
+    Witness,
     beside,
     learned_detail,
     learned_details,
     recalled,
     sees_into,
+    shows_like,
     thin_voxel_count,
 )
 from bids_unires.model.noise import NoiseEstimate
@@ -203,21 +205,94 @@ def test_the_number_of_threads_changes_nothing() -> None:
     np.testing.assert_array_equal(*found)
 
 
+def precision(*contrasts: list[Observation]) -> float:
+    """Mean of the first contrast's detail."""
+    noise = [[NOISE] * len(scans) for scans in contrasts]
+    detail, *_ = learned_details(contrasts, noise, 1.0, [True] * len(contrasts), CPU)
+    assert detail is not None
+    return float(np.mean(detail.scan.tau))
+
+
 @pytest.mark.usefixtures("brief")
-def test_what_others_see_within_slices_counts_more() -> None:
-    axial, coronal, tilted = sliced(2), sliced(1), sliced(2)
-    tilted = replace(tilted, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
+def test_those_who_see_no_more_change_nothing() -> None:
+    axial = sliced()
+    tilted = replace(axial, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
+    assert precision([axial], [tilted]) == pytest.approx(precision([axial]), rel=1e-5)
 
-    def precision(*contrasts: list[Observation]) -> float:
-        noise = [[NOISE] * len(scans) for scans in contrasts]
-        detail, *_ = learned_details(contrasts, noise, 1.0, [True] * len(contrasts), CPU)
-        assert detail is not None
-        return float(np.mean(detail.scan.tau))
 
-    alone = precision([axial])
-    assert precision([axial], [tilted]) == pytest.approx(alone, rel=1e-5)
-    seen = alone * TRUST_IF_SEEN / TRUST
-    assert precision([axial], [coronal]) == pytest.approx(seen, rel=1e-5)
+@pytest.mark.usefixtures("brief")
+def test_edges_that_only_the_prior_is_shown_count_more_than_detail() -> None:
+    axial = sliced()
+    # Its slices cross both axes of the others' planes.
+    oblique = replace(sliced(1), pose=rigid_matrix([0, 0, 0, np.pi / np.sqrt(8), 0, 0]))
+    assert sees_into(oblique, axial)
+    seen = precision([axial]) * TRUST_IF_SEEN / TRUST
+    assert precision([axial], [oblique]) == pytest.approx(seen, rel=1e-5)
+
+
+def darker(scan: Observation) -> Observation:
+    """Another contrast: what is bright is dark."""
+    dark = np.where(scan.data > 20, 250 - scan.data, 0.0)
+    return replace(scan, data=np.asarray(dark, dtype=np.float32))
+
+
+def witness(axis: int | None, pose: Affine | None = None) -> Witness:
+    """The head in another contrast, in slices across an axis or sharp."""
+    scan = Observation(head(), np.eye(4), 1.0) if axis is None else sliced(axis)
+    return Witness(replace(darker(scan), pose=pose), NOISE)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_another_contrast_shows_what_lies_within_slices(
+    axial: LearnedDetail, axis: int | None
+) -> None:
+    shown = learned_detail(sliced(), NOISE, 1.0, [witness(axis)])
+    assert shown is not None
+    assert error(shown) < 0.8 * error(axial)
+    assert shown.statement is not None
+    assert axial.statement is not None
+    assert shown.statement.explained > axial.statement.explained
+    assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
+
+
+def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
+    turned = translation([SIDE - 1, SIDE - 1, 0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    unlike = learned_detail(sliced(), NOISE, 1.0, [witness(None, turned)])
+    assert unlike is not None
+    assert error(unlike) < 1.1 * error(axial)
+
+
+def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: LearnedDetail) -> None:
+    half = witness(None)
+    half.scan.data[SIDE // 2 :] = 0
+    shown = learned_detail(sliced(), NOISE, 1.0, [half])
+    assert shown is not None
+    off = [(own.scan.data - head())[INNER] ** 2 for own in (shown, axial)]
+    left, right = (slice(0, SIDE // 2 - 14), slice(SIDE // 2 - 10, None))
+    assert off[0][left].mean() < 0.7 * off[1][left].mean()
+    assert off[0][right].mean() == pytest.approx(off[1][right].mean(), rel=0.2)
+    assert isinstance(shown.scan.tau, np.ndarray)
+    assert shown.scan.tau[INNER][right].mean() > 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_of_several_the_sharpest_is_looked_at() -> None:
+    sharp = witness(None)
+    found = [
+        learned_detail(sliced(), NOISE, 1.0, others)
+        for others in ([sharp], [witness(0), sharp, witness(1), witness(2)])
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].scan.data, found[1].scan.data)
+
+
+def test_what_is_learned_along_an_axis_is_shown_as_well_across_slices() -> None:
+    axial = sliced()
+    assert [shows_like(sliced(1), axial, axis) for axis in (0, 1)] == [True, False]
+    assert [shows_like(sliced(0), axial, axis) for axis in (0, 1)] == [False, True]
+    assert not any(shows_like(axial, axial, axis) for axis in (0, 1))
+    assert all(shows_like(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
 
 
 def test_repeats_and_what_is_not_wanted_are_left_alone() -> None:

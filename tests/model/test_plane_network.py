@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
-from bids_unires.model.plane_network import PlaneNetwork, train
+from bids_unires.model.plane_network import Pairs, PlaneNetwork, train
 
 SIDE = 9
 NOISE_SD = 0.02
 STEPS = 1000
 
 
-def pairs(count: int, seed: int, noise_sd: float = NOISE_SD) -> tuple[Tensor, Tensor]:
-    """Patches across an edge somewhere within their middle voxel, and the halves of that voxel."""
+def pairs(count: int, seed: int, shade: float = 0.0) -> Pairs:
+    """Patches across an edge somewhere within their middle voxel, and the halves of that voxel.
+
+    With a shade, which may be negative, another contrast shows these halves in it.
+    """
     chance = torch.Generator().manual_seed(seed)
     edge = torch.rand((count, 1), generator=chance)
     step = torch.randn((count, 1), generator=chance)
@@ -25,26 +27,27 @@ def pairs(count: int, seed: int, noise_sd: float = NOISE_SD) -> tuple[Tensor, Te
     halves = level + step * torch.cat(
         [(2 * (0.5 - edge)).clamp(0, 1), (2 * (1 - edge)).clamp(0, 1)], dim=1
     )
-    noise = noise_sd * torch.randn(patches.shape, generator=chance)
-    return patches + noise, halves
+    noise = NOISE_SD * torch.randn(patches.shape, generator=chance)
+    views = shade * halves if shade else halves[:, :0]
+    return Pairs(patches + noise, views, halves)
 
 
 @pytest.fixture(scope="module")
 def network() -> PlaneNetwork:
-    return train(*pairs(50_000, 1), NOISE_SD, STEPS, torch.Generator().manual_seed(2))
+    return train(pairs(50_000, 1), NOISE_SD, STEPS, torch.Generator().manual_seed(2))
 
 
 def test_it_finds_what_no_linear_map_can(network: PlaneNetwork) -> None:
-    patches, halves = pairs(5_000, 3)
+    patches, views, halves = pairs(5_000, 3)
     middle = patches[:, SIDE // 2, None]
     linear = torch.linalg.lstsq(patches - middle, halves - middle).solution
     best_linear = ((patches - middle) @ linear - (halves - middle)).square().mean()
-    assert (network.predict(patches)[0] - halves).square().mean() < best_linear / 4
+    assert (network.predict(patches, views)[0] - halves).square().mean() < best_linear / 4
 
 
 def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
-    patches, halves = pairs(5_000, 4)
-    found, variance = network.predict(patches)
+    patches, views, halves = pairs(5_000, 4)
+    found, variance = network.predict(patches, views)
     errors = (found - halves).square()
     assert float(errors.mean()) == pytest.approx(network.error_sd**2, rel=0.25)
     assert float(errors.mean() / variance.mean()) == pytest.approx(1, abs=0.25)
@@ -54,17 +57,15 @@ def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
 
 @pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 50.0), (0.01, -3.0)])
 def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float) -> None:
-    patches, halves = pairs(50_000, 1)
     other = train(
-        factor * patches + offset,
-        factor * halves + offset,
+        Pairs(*(factor * part + offset for part in pairs(50_000, 1))),
         factor * NOISE_SD,
         STEPS,
         torch.Generator().manual_seed(2),
     )
-    fresh, _ = pairs(2_000, 5)
-    found, variance = network.predict(fresh)
-    moved, its_variance = other.predict(factor * fresh + offset)
+    fresh, views, _ = pairs(2_000, 5)
+    found, variance = network.predict(fresh, views)
+    moved, its_variance = other.predict(factor * fresh + offset, views)
     off = (moved - (factor * found + offset)).square().mean().sqrt()
     # Rounding is amplified on the way, but never beyond what the network gets wrong anyhow.
     assert float(off) < 0.5 * factor * network.error_sd
@@ -73,5 +74,18 @@ def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float
 
 def test_the_same_chance_gives_the_same_network() -> None:
     few = pairs(3_000, 1)
-    first, second = (train(*few, NOISE_SD, 100, torch.Generator().manual_seed(6)) for _ in range(2))
-    assert torch.equal(first.predict(few[0])[0], second.predict(few[0])[0])
+    first, second = (train(few, NOISE_SD, 100, torch.Generator().manual_seed(6)) for _ in range(2))
+    assert torch.equal(first.predict(*few[:2])[0], second.predict(*few[:2])[0])
+
+
+@pytest.mark.parametrize("shade", [1.0, -0.5])
+def test_it_learns_in_what_shade_another_contrast_shows_them(
+    network: PlaneNetwork, shade: float
+) -> None:
+    shown = train(pairs(50_000, 1, shade), NOISE_SD, STEPS, torch.Generator().manual_seed(2))
+    assert shown.error_sd < 0.75 * network.error_sd
+
+
+def test_few_pairs_are_learned_from_again_and_again() -> None:
+    few = train(pairs(500, 1), NOISE_SD, 50, torch.Generator().manual_seed(2))
+    assert few.explained > 0

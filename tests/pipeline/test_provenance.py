@@ -8,9 +8,10 @@ from bids_unires.model.learned_detail import DetailStatement
 from bids_unires.pipeline.provenance import detail_from_record
 
 
-def test_a_statement_is_read_from_its_record() -> None:
-    record = {"ErrorSD": 12.5, "ExplainedShare": 0.8}
-    assert detail_from_record(record) == DetailStatement(12.5, 0.8)
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_statement_is_read_from_its_record(shown: bool) -> None:
+    record = {"ErrorSD": 12.5, "ExplainedShare": 0.8, "OtherContrast": shown}
+    assert detail_from_record(record) == DetailStatement(12.5, 0.8, shown)
 
 
 @pytest.mark.parametrize(

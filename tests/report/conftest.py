@@ -19,6 +19,7 @@ from bids_unires.config import ModelSettings, SpaceSettings
 from bids_unires.dataset.writing import write_image, write_mask
 from bids_unires.geometry import Grid, translation
 from bids_unires.model import NoiseEstimate, Progress, SliceProfile
+from bids_unires.model.learned_detail import DetailStatement
 from bids_unires.model.residuals import describe
 from bids_unires.pipeline.group_table import QUALITY_COLUMNS, data_dictionary
 from bids_unires.report import (
@@ -126,7 +127,10 @@ def make_report(tmp_path: Path) -> ReportMaker:
             path = folder / f"sub-01_desc-sr_{contrast}.nii.gz"
             image = ellipsoids(GRID)
             lam = 0.02 if fitted else None
-            contrasts.append(ReportedContrast(contrast, image, path, tuple(scans), lam))
+            detail = DetailStatement(3.21, 0.834, shown=True) if fitted and repeats == 1 else None
+            contrasts.append(
+                ReportedContrast(contrast, image, path, tuple(scans), lam, detail=detail)
+            )
         states = tuple(Progress(0.1 * k, 2 * k, 1e6 * (1 + 0.5**k)) for k in range(12))
         return ParticipantReport(
             label=label,

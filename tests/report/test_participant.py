@@ -95,6 +95,8 @@ def test_the_page_tells_what_became_of_each_scan(make_report: ReportMaker, tmp_p
         "like noise",
         "tolerance",
         "@brudfors2018",
+        "another contrast shows of the same places: along these planes 83 %",
+        "with an error of 3.21",
     ):
         assert told in page.text, told
 
