@@ -179,8 +179,7 @@ def test_contrasts_gain_from_each_other(learned_detail: bool) -> None:
         alone = super_resolve([[volume]], settings, "cpu")
         gains.append(joint - gain(alone, 0, cubic_on(alone.grid, volume), inverted))
         assert joint > 1.0
-    # What was learned may be worth more to one of them than what the other one shows.
-    assert (np.mean(gains) if learned_detail else min(gains)) > 0.2
+    assert min(gains) > 0.2
 
 
 def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
