@@ -21,6 +21,7 @@ from bids_unires.dataset.naming import (
 from bids_unires.dataset.query import ParticipantPlan, Scan, plan_participants
 from bids_unires.geometry import Affine
 from bids_unires.loading import load_volume
+from bids_unires.resources import usable_cores
 
 from .dataset import DemoPaths, claim, write_dataset
 from .phantom import load_icbm152
@@ -57,7 +58,9 @@ def run_demo(output_dir: Path) -> int:
     print(f"Simulating scans of {len(PARTICIPANTS)} participants ...", flush=True)
     write_dataset(paths, load_icbm152(), PARTICIPANTS, PROTOCOLS, MOTIONS)
     print(f"Simulated after {time.monotonic() - start:.0f} s", flush=True)
-    config = RunConfig(paths.bids, paths.derivatives, "participant")
+    # A participant to a core takes less time than all cores for one after the other.
+    at_once = min(len(PARTICIPANTS), usable_cores())
+    config = RunConfig(paths.bids, paths.derivatives, "participant", nprocs=at_once)
     for_all = replace(config, level="group", space=SpaceSettings(align="rigid"))
     for level in (config, for_all):
         print(f"Running the {level.level} level ...", flush=True)
