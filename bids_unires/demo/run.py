@@ -21,6 +21,7 @@ from bids_unires.dataset.naming import (
 from bids_unires.dataset.query import ParticipantPlan, Scan, plan_participants
 from bids_unires.geometry import Affine
 from bids_unires.loading import load_volume
+from bids_unires.pipeline.limits import memory_limit
 from bids_unires.resources import usable_cores
 
 from .dataset import DemoPaths, claim, write_dataset
@@ -30,6 +31,9 @@ from .study import MOTIONS, PARTICIPANTS, PROTOCOLS
 
 REFERENCE = PROTOCOLS[0].suffix
 """The contrast whose scan shows the head where the truth has it, but for its motion."""
+
+# Bytes that one of the participants takes, and some more.
+_MEMORY_EACH = 3 * 2**30
 
 
 def run_demo(output_dir: Path) -> int:
@@ -58,9 +62,7 @@ def run_demo(output_dir: Path) -> int:
     print(f"Simulating scans of {len(PARTICIPANTS)} participants ...", flush=True)
     write_dataset(paths, load_icbm152(), PARTICIPANTS, PROTOCOLS, MOTIONS)
     print(f"Simulated after {time.monotonic() - start:.0f} s", flush=True)
-    # A participant to a core takes less time than all cores for one after the other.
-    at_once = min(len(PARTICIPANTS), usable_cores())
-    config = RunConfig(paths.bids, paths.derivatives, "participant", nprocs=at_once)
+    config = _config(paths)
     for_all = replace(config, level="group", space=SpaceSettings(align="rigid"))
     for level in (config, for_all):
         print(f"Running the {level.level} level ...", flush=True)
@@ -71,6 +73,13 @@ def run_demo(output_dir: Path) -> int:
     print(_report(paths, config))
     print(f"Done in {time.monotonic() - start:.0f} s")
     return 0
+
+
+def _config(paths: DemoPaths) -> RunConfig:
+    """A participant to a core takes less time than all cores for one after the other."""
+    alone = RunConfig(paths.bids, paths.derivatives, "participant")
+    room = memory_limit(alone) // _MEMORY_EACH
+    return replace(alone, nprocs=max(1, min(len(PARTICIPANTS), usable_cores(), room)))
 
 
 def _report(paths: DemoPaths, config: RunConfig) -> str:

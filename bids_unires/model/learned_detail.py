@@ -207,7 +207,7 @@ def learned_detail(
     planes = slice_planes(scan, noise, voxel_size, device or torch.device("cpu"))
     if planes is None or len(planes.data) < _FEWEST_SLICES:
         return None
-    witnesses = _witnesses(scan, planes, others)
+    witnesses = _witnesses(scan, others)
     seen = any(sees_into(other.scan, scan) for other in others)
     steps, trust = (_STEPS_IF_SEEN, TRUST_IF_SEEN) if seen and not witnesses else (_STEPS, TRUST)
     chance = torch.Generator().manual_seed(_SEED)
@@ -219,6 +219,7 @@ def learned_detail(
         if network is not None:
             networks.append(network)
             finding.add(network, axes, shown, finding.head)
+    is_shown = bool(networks)
     unseen = finding.unseen()
     if not networks or float(unseen.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
         network = _network(planes, (1, 2), None, steps, chance)
@@ -227,9 +228,8 @@ def learned_detail(
             finding.add(network, (1, 2), None, unseen)
     if not networks:
         return None
-    return LearnedDetail(
-        finding.scan(scan, trust), _statement(networks, planes.unit, bool(witnesses))
-    )
+    statement = _statement(networks, planes.unit, is_shown)
+    return LearnedDetail(finding.scan(scan, trust), statement)
 
 
 def sees_into(other: Observation, scan: Observation) -> bool:
@@ -305,9 +305,7 @@ def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
     return math.prod(scan.data.shape) * ratio // (first * second)
 
 
-def _witnesses(
-    scan: Observation, planes: SlicePlanes, others: Sequence[Witness]
-) -> dict[Witness, tuple[int, ...]]:
+def _witnesses(scan: Observation, others: Sequence[Witness]) -> dict[Witness, tuple[int, ...]]:
     """Who shows what lies within the slices, and along which axes of the planes that is learned.
 
     Of several the one with the shortest voxels. What slices show along one axis says
