@@ -24,7 +24,7 @@ from bids_unires.geometry import Affine, Grid
 from bids_unires.model import SuperResolution, super_resolve
 from bids_unires.model.learned_detail import DetailStatement
 from bids_unires.model.profile import profile_for_voxels
-from bids_unires.pipeline.study_images import WARM_TOLERANCE, spline
+from bids_unires.pipeline.study_images import RECALLING_ORDER, WARM_TOLERANCE, spline
 from bids_unires.volume import Volume
 
 Image = NDArray[np.float32]
@@ -114,8 +114,9 @@ def test_reconstruction_on_the_grid_is_sharper_than_interpolation_and_closer() -
     volumes = [Volume(image, case.grid.affine) for image in participant.images]
     resliced = [spline(volume, case.grid, own_to_study) for volume in volumes]
     warm = replace(SETTINGS, tolerance=WARM_TOLERANCE * SETTINGS.tolerance)
-    refitted = case.fit(study, warm, np.stack(resliced), participant.lam, [None, None, None])
+    start = np.stack([spline(v, case.grid, own_to_study, RECALLING_ORDER) for v in volumes])
+    refitted = case.fit(study, warm, start, participant.lam, [None, None, None])
     gain = case.quality(list(refitted.images), study) - case.quality(resliced, study)
-    assert (gain > 0.01).all()
+    assert (gain > 0.05).all()
     for sharp, soft in zip(refitted.images, resliced, strict=True):
-        assert gradient_energy(sharp) > 1.005 * gradient_energy(soft)
+        assert gradient_energy(sharp) > 1.02 * gradient_energy(soft)

@@ -313,9 +313,9 @@ def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
     assert beside([[scan]], ()) == [[scan]]
 
 
-def test_an_earlier_fit_is_believed_within_twice_the_noise(axial: LearnedDetail) -> None:
+def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
     quieter = replace(NOISE, noise_sd=NOISE_SD / 7)
     again = recalled(head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement)
     assert again.statement == axial.statement
-    assert again.scan.tau == pytest.approx(49 / 25 / 4)
+    assert again.scan.tau == pytest.approx(49 / 25)
     assert not again.scan.missing.any()
