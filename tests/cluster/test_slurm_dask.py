@@ -58,6 +58,8 @@ def here(slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment in which Slurm is found, and in which workers find this checkout."""
     monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Its own settings have to be there before, or they go together with these.
+    pytest.importorskip("dask_jobqueue")
     with dask.config.set({"jobqueue.slurm.interface": "lo", "jobqueue.slurm.walltime": "00:05:00"}):
         yield
 
