@@ -223,8 +223,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--robust",
         action="store_true",
-        help="weigh every slice by how well all other slices predict it, and leave out those that "
-        "went wrong: signal lost, head moved, spikes",
+        help="weigh every slice by how well all other slices predict it, and mend those that went "
+        "wrong (signal lost, head moved, spikes) or leave them out",
     )
     group.add_argument(
         "--max-iter",

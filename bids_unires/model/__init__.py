@@ -12,7 +12,7 @@ from .observation import Observation
 from .profile import SliceProfile
 from .residuals import ResidualStatement
 from .result import Reconstruction, SuperResolution
-from .slice_weights import SliceVerdict
+from .slice_verdict import SliceVerdict
 from .solver import Progress, Solution, solve
 from .uncertainty import Uncertainty
 

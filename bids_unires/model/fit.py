@@ -37,14 +37,15 @@ from .placement import (
     within,
 )
 from .profile import SliceProfile, profile_for_voxels
-from .readings import Factors, Readings, ScanLike, Scans, intensity_of_air, noise_of, volumes_of
+from .readings import Readings, ScanLike, Scans, intensity_of_air, noise_of, volumes_of
 from .regularisation import is_searched, regularisation
 from .residuals import ResidualStatement, residual_statement
 from .result import SuperResolution
 from .slice_filling import measured_only
 from .slice_groups import apart
 from .slice_motion import LARGEST_MOTION_MM, SlicePlans, plans_for
-from .slice_weights import Verdicts, weigh_slices, weighed_as
+from .slice_trust import weigh_slices, weighed_as
+from .slice_verdict import Verdicts
 from .solver import Listener
 from .tiers import solve_in_tiers, tiers
 from .uncertainty import Uncertainty, standard_deviations
@@ -150,8 +151,8 @@ def super_resolve(
     def weights(noise: Sequence[Sequence[NoiseEstimate]]) -> Sequence[float]:
         return regularisation(noise, settings, modalities, groups) if lam is None else lam
 
-    def trusting(factors: Factors) -> Readings:
-        return scans.read(factors).inside(bounds)
+    def trusting(verdicts: Verdicts) -> Readings:
+        return scans.read(verdicts).inside(bounds)
 
     if verdicts is not None:
         read = weighed_as(trusting, verdicts)

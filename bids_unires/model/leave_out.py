@@ -109,6 +109,22 @@ def left_out(
     ]
 
 
+def measured_anew(parts: LeftOut, scan: Observation, coarse: Grid) -> LeftOut:
+    """The same predictions beside what a scan shows now that some of its slices were mended.
+
+    Parameters
+    ----------
+    parts
+        The scan as it was, and its predictions.
+    scan
+        As it is.
+    coarse
+        The grid of the fits, `coarse_grid`.
+    """
+    binned, variance = _binned(scan, coarse)
+    return replace(parts, measured=_slices(scan, binned.data), detail=_slices(scan, variance))
+
+
 def coarse_grid(grid: Grid) -> Grid:
     """The box of a grid with a rim around it, in voxels of about 2 mm, or larger ones of its own.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..config import Modality
 from ..errors import BadDataError
@@ -20,11 +20,10 @@ from .noise import NoiseEstimate, estimate_noise
 from .observation import Observation
 from .placement import within
 from .profile import SliceProfile
+from .slice_mending import mended
+from .slice_verdict import SliceVerdict, Verdicts
 
 ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
-
-Factors: TypeAlias = Sequence[Sequence[NDArray[np.float64]]]
-"""For each scan the factor on the precision of each of its slices, 0 for a rejected one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +83,27 @@ class Scans:
     noise: Sequence[Sequence[NoiseEstimate]]
     interleaved: bool
 
-    def read(self, factors: Factors | None = None) -> Readings:
-        """Read everything off the slices that are believed; off all where no factors are given."""
-        volumes, noise = self.volumes, self.noise
-        if factors is not None:
-            volumes = believed(self.volumes, self.profiles, factors)
-            noise = _noise_anew(self.noise, self.volumes, volumes, self.modalities)
+    def read(self, verdicts: Verdicts | None = None) -> Readings:
+        """Read everything off the slices that are believed, mended; off all without verdicts."""
+        volumes = trusted = self.volumes
+        noise = self.noise
+        if verdicts is not None:
+            volumes = _all_mended(self.volumes, verdicts)
+            trusted = _all_believed(volumes, verdicts)
+            noise = _noise_anew(self.noise, self.volumes, trusted, self.modalities)
         observations = [
             _observations(*parts, interleaved=self.interleaved)
             for parts in zip(
-                *(self.volumes, volumes, self.modalities, noise, self.profiles, self.poses),
+                *(volumes, trusted, self.modalities, noise, self.profiles, self.poses),
                 strict=True,
             )
         ]
-        if factors is not None:
+        if verdicts is not None:
             observations = [
-                [replace(scan, slice_weights=own) for scan, own in zip(*each, strict=True)]
-                for each in zip(observations, factors, strict=True)
+                [replace(scan, slice_weights=own.factors) for scan, own in zip(*each, strict=True)]
+                for each in zip(observations, verdicts, strict=True)
             ]
-        return Readings(volumes, observations, noise, _all_above_air(noise, self.modalities))
+        return Readings(trusted, observations, noise, _all_above_air(noise, self.modalities))
 
 
 def volumes_of(contrasts: Sequence[Sequence[ScanLike]]) -> list[list[Volume]]:
@@ -147,25 +148,26 @@ def noise_of(
     ]
 
 
-def believed(
-    volumes: Sequence[Sequence[Volume]],
-    profiles: Sequence[Sequence[SliceProfile]],
-    factors: Factors,
-) -> list[list[Volume]]:
-    """Scans without their slices of weight 0, which become missing (NaN)."""
+def _all_mended(volumes: Sequence[Sequence[Volume]], verdicts: Verdicts) -> list[list[Volume]]:
     return [
-        [_without_rejected(*parts) for parts in zip(*each, strict=True)]
-        for each in zip(volumes, profiles, factors, strict=True)
+        [mended(scan, own.axis, own.repairs) for scan, own in zip(*each, strict=True)]
+        for each in zip(volumes, verdicts, strict=True)
     ]
 
 
-def _without_rejected(
-    volume: Volume, profile: SliceProfile, factors: NDArray[np.float64]
-) -> Volume:
-    if factors.all():
+def _all_believed(volumes: Sequence[Sequence[Volume]], verdicts: Verdicts) -> list[list[Volume]]:
+    """Scans without the slices that were rejected, which become missing (NaN)."""
+    return [
+        [_without_rejected(scan, own) for scan, own in zip(*each, strict=True)]
+        for each in zip(volumes, verdicts, strict=True)
+    ]
+
+
+def _without_rejected(volume: Volume, verdict: SliceVerdict) -> Volume:
+    if not verdict.rejected:
         return volume
     data = volume.data.copy()
-    np.moveaxis(data, profile.slice_axis(volume.grid), 0)[factors == 0] = np.nan
+    np.moveaxis(data, verdict.axis, 0)[list(verdict.rejected)] = np.nan
     return replace(volume, data=data)
 
 

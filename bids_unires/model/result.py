@@ -13,7 +13,7 @@ from .noise import NoiseEstimate
 from .profile import SliceProfile
 from .residuals import ResidualStatement
 from .slice_groups import SliceMotion
-from .slice_weights import Verdicts
+from .slice_verdict import Verdicts
 from .solver import Progress
 from .uncertainty import Uncertainty
 

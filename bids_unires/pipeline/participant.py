@@ -174,24 +174,26 @@ def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperRe
 
 
 def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
-    """Log the slices that a robust fit left out."""
+    """Log the slices that a robust fit mended or left out."""
     if result.slice_verdicts is None:
         return
     for acquired, verdicts in zip(contrasts, result.slice_verdicts, strict=True):
         for scan, verdict in zip(acquired.scans, verdicts, strict=True):
-            if verdict.rejected:
-                logger.warning(
-                    "%s: left out %d of %d slices, which the others contradict (counted from 0 "
-                    "along %s): %s",
-                    scan.scan.path.name,
-                    len(verdict.rejected),
-                    len(verdict.weights),
-                    "ijk"[verdict.axis],
-                    ", ".join(
-                        f"{k} ({reason})"
-                        for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
-                    ),
-                )
+            mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
+            pairs = zip(verdict.rejected, verdict.reasons, strict=True)
+            left_out = [f"{k} ({reason})" for k, reason in pairs]
+            for what, slices in (("mended", mended), ("left out", left_out)):
+                if slices:
+                    logger.warning(
+                        "%s: %d of %d slices, which the others contradict, were %s (counted from "
+                        "0 along %s): %s",
+                        scan.scan.path.name,
+                        len(slices),
+                        len(verdict.weights),
+                        what,
+                        "ijk"[verdict.axis],
+                        ", ".join(slices),
+                    )
 
 
 class _WarningCollector(logging.Handler):

@@ -37,7 +37,7 @@ from ..loading import load_labels, load_volume
 from ..model import Progress, SuperResolution, resample_labels, super_resolve
 from ..model.learned_detail import DetailStatement
 from ..model.slice_motion import SlicePlans
-from ..model.slice_weights import Verdicts
+from ..model.slice_verdict import Verdicts
 from ..progress import listener
 from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of

@@ -13,7 +13,9 @@ import pytest
 
 from bids_unires.cli import main
 from bids_unires.model import SliceVerdict
-from bids_unires.model.slice_weights import FEATURES
+from bids_unires.model.slice_mending import SliceRepair
+from bids_unires.model.slice_stripes import Stripes
+from bids_unires.model.slice_verdict import FEATURES
 from bids_unires.pipeline.slice_verdicts import verdict_from_record, verdict_record
 
 ScanMaker = Callable[..., nib.Nifti1Image]
@@ -28,7 +30,9 @@ def verdict() -> SliceVerdict:
     off = np.zeros((5, len(FEATURES)))
     off[1, FEATURES.index("shift")] = 12.0
     off[4, FEATURES.index("stripes")] = -9.0
-    return SliceVerdict(2, weights, off)
+    stripes = Stripes((0.25, -0.125), 3.5, -20.0)
+    repairs = {2: SliceRepair(0.31, (1.5, -2.0), (stripes,)), 3: SliceRepair(stripes=(stripes,))}
+    return SliceVerdict(2, weights, off, repairs)
 
 
 def test_a_verdict_comes_back_from_its_record() -> None:
@@ -38,7 +42,16 @@ def test_a_verdict_comes_back_from_its_record() -> None:
     assert found.rejected == (1, 4)
     assert found.reasons == ("shift", "stripes")
     np.testing.assert_allclose(found.factors, [1, 0, 0.8322, 1, 0], atol=1e-4)
+    assert found.repairs == verdict().repairs
     assert verdict_record(found) == verdict_record(verdict())
+
+
+def test_a_record_from_before_slices_were_mended_is_understood() -> None:
+    record = verdict_record(verdict())
+    del record["MendedSlices"]
+    found = verdict_from_record(record, 2, 5)
+    assert found is not None
+    assert not found.repairs
 
 
 @pytest.mark.parametrize(
@@ -50,6 +63,10 @@ def test_a_verdict_comes_back_from_its_record() -> None:
         {"RejectedSlices": []},
         {"RejectedSlices": [{"Slice": 1, "Reason": "shift"}, {"Slice": 4, "Reason": "bad luck"}]},
         {"RejectedSlices": None},
+        {"MendedSlices": [{"Slice": 5}]},
+        {"MendedSlices": [{"Slice": 2, "Brightness": 0.0}]},
+        {"MendedSlices": [{"Slice": 2, "Shift": [1.0]}]},
+        {"MendedSlices": [{"Slice": 2, "Stripes": [{"Frequency": [0.1, 0.2], "Cosine": 1.0}]}]},
     ],
 )
 def test_what_is_no_verdict_on_this_scan_is_none(change: dict[str, Any]) -> None:

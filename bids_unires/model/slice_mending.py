@@ -1,0 +1,223 @@
+"""Slices that went wrong in a way that can be undone: too dark, moved in their plane, striped.
+
+Most of what such a slice measured is still there. Brightness and place are found by comparing it
+with what all other slices predict of it; whether it fits in with them afterwards is for the
+same comparison to tell as for every slice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..volume import Volume
+from .leave_out import LeftOut
+from .slice_shift import correlated_shift, moved
+from .slice_stripes import Stripes, without_stripes
+
+Slice = NDArray[np.float32]
+
+LARGEST_FACTOR = 8.0
+"""No slice is made brighter or darker by more than this."""
+
+# Quantile of the intensities of a head that stands for its tissue.
+_TISSUE = 0.75
+
+# Differences from a prediction no larger than these are as likely its own.
+_LEAST_LOG_FACTOR, _LEAST_SHIFT_MM = 0.1, 1.5
+# Of a slice that predictions explain worse than this, neither its brightness nor, sooner, its place
+# can be told from its anatomy.
+_MOST_UNEXPLAINED, _MOST_UNEXPLAINED_PLACE = 0.3, 0.1
+# Whole steps go too far, since differences of neighbours are less steep than slopes.
+_STEP = 0.6
+_MOST_STEPS = 30
+_SETTLED_MM = 0.02
+_FURTHEST_REFINED_MM = 2.0
+_FEWEST_VOXELS = 50
+
+
+@dataclass(frozen=True)
+class SliceRepair:
+    """What is undone of a slice, the last of these first.
+
+    Attributes
+    ----------
+    factor
+        What it was multiplied by.
+    shift
+        mm by which what it shows was moved along both of its axes.
+    stripes
+        What was added to it.
+    """
+
+    factor: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    stripes: tuple[Stripes, ...] = ()
+
+    def __str__(self) -> str:
+        """In a few words.
+
+        Examples
+        --------
+        >>> str(SliceRepair(0.3, (3.0, 4.0)))
+        'brightness of 0.30, moved by 5.0 mm'
+        """
+        parts = []
+        if self.stripes:
+            parts.append("stripes")
+        if self.factor != 1:
+            parts.append(f"brightness of {self.factor:.2f}")
+        if any(self.shift):
+            parts.append(f"moved by {math.hypot(*self.shift):.1f} mm")
+        return ", ".join(parts)
+
+
+Repairs = Mapping[int, SliceRepair]
+"""Of single slices of a scan, by their index from 0 along the slice axis."""
+
+
+def mended(volume: Volume, axis: int, repairs: Repairs) -> Volume:
+    """A scan with what went wrong undone.
+
+    Parameters
+    ----------
+    volume
+        Magnitudes; NaN where missing.
+    axis
+        The slice axis (0, 1 or 2).
+    repairs
+        Of its slices. What comes in from beyond the edge of a slice becomes missing.
+    """
+    if not repairs:
+        return volume
+    spacing = np.delete(volume.grid.voxel_size, axis)
+    slices = np.moveaxis(volume.data, axis, 0)
+    result = slices.copy()
+    for k, repair in repairs.items():
+        image = without_stripes(slices, k, repair.stripes) if repair.stripes else slices[k]
+        if any(repair.shift):
+            image = _moved_magnitudes(image, -np.array(repair.shift) / spacing)
+        result[k] = image / np.float32(repair.factor)
+    return replace(volume, data=np.ascontiguousarray(np.moveaxis(result, 0, axis)))
+
+
+def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
+    """What may have gone wrong with a slice, the simplest first: nothing, brightness, place, both.
+
+    Parameters
+    ----------
+    parts
+        A scan and its predictions.
+    k
+        Which slice.
+    threshold
+        Intensity above which a voxel belongs to the head.
+    """
+    measured, predicted = parts.measured[k], parts.predicted[k]
+    spacing = np.array(parts.spacing[1:])
+    head = np.isfinite(measured) & ((measured > threshold) | (predicted > threshold))
+    # As it is, seen beside slices that were mended since.
+    found = [SliceRepair()]
+    at_its_place = _regressed(measured, predicted, spacing, threshold)
+    if at_its_place is not None and at_its_place.unexplained < _MOST_UNEXPLAINED:
+        factors = (
+            at_its_place.factor,
+            relative_brightness(measured[head], predicted[head]),
+        )
+        least = _LEAST_LOG_FACTOR + at_its_place.unexplained
+        found += [SliceRepair(factor) for factor in factors if abs(np.log(factor)) > least]
+    roughly = correlated_shift(measured, predicted, spacing)
+    if roughly is None:
+        return found
+    shift, factor, unexplained = _refined(measured, predicted, roughly, spacing, threshold)
+    place = (float(shift[0]), float(shift[1]))
+    if unexplained < _MOST_UNEXPLAINED_PLACE and math.hypot(*place) > _LEAST_SHIFT_MM:
+        found.append(SliceRepair(shift=place))
+        if abs(np.log(factor)) > _LEAST_LOG_FACTOR:
+            found.append(SliceRepair(factor, place))
+    return found
+
+
+def relative_brightness(measured: Slice, predicted: Slice) -> float:
+    """How much brighter tissue is than predicted, wherever in the slice it lies."""
+    here, there = (float(np.quantile(values, _TISSUE)) for values in (measured, predicted))
+    return float(np.clip(here / there, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
+
+
+def mended_coarsely(parts: LeftOut, repairs: Repairs) -> LeftOut:
+    """A scan beside its predictions, its slices mended at the resolution of these."""
+    measured, detail = parts.measured.copy(), parts.detail.copy()
+    for k, repair in repairs.items():
+        voxels = -np.array(repair.shift) / parts.spacing[1:]
+        measured[k] = _moved_magnitudes(measured[k], voxels) / np.float32(repair.factor)
+        detail[k] = _moved_magnitudes(detail[k], voxels) / np.float32(repair.factor**2)
+    return replace(parts, measured=measured, detail=np.nan_to_num(detail))
+
+
+def _refined(
+    measured: Slice,
+    predicted: Slice,
+    roughly: tuple[float, float],
+    spacing: NDArray[np.float64],
+    threshold: float,
+) -> tuple[NDArray[np.float64], float, float]:
+    """Shift in mm by least squares near another, the factor, and the share left unexplained.
+
+    Gauss-Newton steps (Lucas & Kanade 1981, "An iterative image registration technique with an
+    application to stereo vision", section 4.3, with a factor of brightness).
+    """
+    shift = start = np.array(roughly)
+    for _ in range(_MOST_STEPS):
+        found = _regressed(measured, moved(predicted, shift / spacing), spacing, threshold)
+        if found is None or np.linalg.norm(shift - start) > _FURTHEST_REFINED_MM:
+            break
+        shift = shift - _STEP * found.towards / found.factor
+        if np.linalg.norm(found.towards) < _SETTLED_MM * found.factor:
+            return shift, found.factor, found.unexplained
+    return start, 1.0, 1.0
+
+
+class _Regression(NamedTuple):
+    """Factors on a prediction and on its slopes, per mm, and the share of energy they leave."""
+
+    factor: float
+    towards: NDArray[np.float64]
+    unexplained: float
+
+
+def _regressed(
+    measured: Slice, predicted: Slice, spacing: NDArray[np.float64], threshold: float
+) -> _Regression | None:
+    inside = np.isfinite(measured) & (predicted > threshold)
+    if np.count_nonzero(inside) < _FEWEST_VOXELS:
+        return None
+    slopes = [np.gradient(predicted, step, axis=axis) for axis, step in enumerate(spacing.tolist())]
+    regressors = np.stack([part[inside] for part in (predicted, *slopes)], axis=1)
+    wanted = measured[inside].astype(np.float64)
+    (factor, *towards), *_ = np.linalg.lstsq(regressors.astype(np.float64), wanted, rcond=None)
+    if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
+        return None
+    left = wanted - regressors @ [factor, *towards]
+    unexplained = float(np.mean(left**2) / np.mean(wanted**2))
+    return _Regression(float(factor), np.array(towards), unexplained)
+
+
+def _moved_magnitudes(image: Slice, voxels: NDArray[np.float64]) -> Slice:
+    """The same, with missing and masked voxels, which move along, and what came in missing."""
+    missing = ~np.isfinite(image)
+    result = np.abs(moved(np.where(missing, np.float32(0), image), voxels))
+    masked = (image == 0) & ~missing
+    if masked.any():
+        result[moved(masked.astype(np.float32), voxels) > 0.5] = 0
+    if missing.any():
+        result[moved(missing.astype(np.float32), voxels) > 0.5] = np.nan
+    for axis, step in enumerate(voxels.tolist()):
+        count = int(np.ceil(abs(step)))
+        rows = np.moveaxis(result, axis, 0)
+        rows[slice(0, count) if step > 0 else slice(len(rows) - count, None)] = np.nan
+    return result

@@ -1,0 +1,81 @@
+"""How far a slice lies from where it is expected in its plane, and moving it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Slice = NDArray[np.float32]
+
+LARGEST_SHIFT_MM = 5.0
+"""Nothing is looked for further away."""
+
+# Mirrored around a slice before it is moved, so that one side does not come in at the other.
+_RIM = 16
+
+
+def moved(image: Slice, voxels: NDArray[np.float64]) -> Slice:
+    """A slice ``(U, V)`` moved by so many voxels along both axes, by its Fourier transform."""
+    padded = np.pad(image, _RIM, mode="symmetric")
+    u, v = (np.fft.fftfreq(side) for side in padded.shape)
+    phase = np.exp(-2j * np.pi * (u[:, None] * voxels[0] + v * voxels[1]))
+    result = np.fft.ifft2(np.fft.fft2(padded) * phase).real
+    return result[_RIM:-_RIM, _RIM:-_RIM].astype(np.float32)
+
+
+def correlated_shift(
+    measured: Slice, predicted: Slice, spacing: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """How far about a slice was moved from its prediction, by their cross-correlation.
+
+    Its brightness does not matter. All around a slice its mean intensity is assumed, whose step at
+    the frame correlates best without a shift: where a prediction tells little of the place, as near
+    the ends of a stack, so does this; and where it tells much, shifts come out up to a third
+    too small.
+
+    Parameters
+    ----------
+    measured, predicted
+        ``(U, V)``; NaN where missing.
+    spacing
+        ``(2,)``, mm between voxels.
+
+    Returns
+    -------
+    tuple of float or None
+        mm along both axes; None where the correlation has no maximum within 5 mm.
+    """
+    rims = [int(np.ceil(LARGEST_SHIFT_MM / step)) + 1 for step in spacing]
+    first, second = (
+        np.fft.fft2(np.pad(np.nan_to_num(image - np.nanmean(image)), [(rim, rim) for rim in rims]))
+        for image in (measured.astype(np.float64), predicted.astype(np.float64))
+    )
+    correlation = np.fft.ifft2(first * second.conj()).real
+    offsets = [
+        np.fft.fftfreq(side) * side * step
+        for side, step in zip(correlation.shape, spacing, strict=True)
+    ]
+    near = np.hypot(offsets[0][:, None], offsets[1]) <= LARGEST_SHIFT_MM
+    peak = np.unravel_index(np.argmax(np.where(near, correlation, -np.inf)), correlation.shape)
+    around = [
+        np.take(
+            np.moveaxis(correlation, axis, 0)[:, peak[1 - axis]],
+            peak[axis] + np.arange(-1, 2),
+            mode="wrap",
+        )
+        for axis in range(2)
+    ]
+    if any(values[1] < max(values[0], values[2]) for values in around):
+        return None
+    u, v = (
+        float(offset[index]) + step * _vertex(values)
+        for offset, index, step, values in zip(offsets, peak, spacing, around, strict=True)
+    )
+    return u, v
+
+
+def _vertex(values: NDArray[np.float64]) -> float:
+    """Where the parabola through values at -1, 0 and 1 is highest."""
+    before, here, after = values.tolist()
+    bend = before - 2 * here + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
