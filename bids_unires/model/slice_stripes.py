@@ -2,8 +2,8 @@
 
 A spike is one frequency that is far stronger than those around it in the same slice, and than the
 same frequency in the slices around. Anatomy is neither: on clean scans, simulated and real, no
-frequency exceeds both by a factor of 10, and stripes of a tenth of the head's brightness do so by
-50 and more.
+frequency exceeds both by a factor of 10, and stripes as strong as 0.3 of the head's mean do so
+by 50 and more.
 """
 
 from __future__ import annotations
