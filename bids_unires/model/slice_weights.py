@@ -71,8 +71,9 @@ class Comparison:
 def compare(parts: LeftOut, threshold: float) -> Comparison:
     """Tell how slices differ from their predictions.
 
-    Brightness and shift are the least-squares coefficients of the prediction and its
-    derivatives in the plane.
+    Brightness is that of the tissue in a slice, wherever it lies; where the correlation with the
+    prediction (`correlated_shift`) does not tell the shift, least squares by the prediction's
+    derivatives do. Both together, by least squares, tell what remains unexplained.
 
     Parameters
     ----------
