@@ -2,7 +2,7 @@
 
 One line for every case: PSNR inside the head in dB of the clean scans fitted plainly and
 robustly, and of the damaged ones fitted plainly, robustly, and by an oracle that leaves out
-exactly the damaged slices; and how many of these were found.
+exactly the damaged slices; and how many of these were found, and mended or left out.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[SuperResolu
 
 
 def found(case: Examination, result: SuperResolution) -> str:
-    """Damaged slices rejected, damaged slices, and good slices rejected."""
+    """Damaged slices found, those of them mended, damaged slices, and good slices taken for bad."""
     assert result.slice_verdicts is not None
-    hit = bad = wrong = 0
+    hit = mended = bad = wrong = 0
     for done, verdicts in zip(case.damage, result.slice_verdicts, strict=True):
         for damage, verdict in zip(done, verdicts, strict=True):
-            rejected = set(verdict.rejected)
-            hit += len(rejected & set(damage))
+            seen = {*verdict.rejected, *verdict.mended}
+            hit += len(seen & set(damage))
+            mended += len(set(verdict.mended) & set(damage))
             bad += len(damage)
-            wrong += len(rejected - set(damage))
-    return f"{hit} of {bad} found, {wrong} others"
+            wrong += len(seen - set(damage))
+    return f"{hit} of {bad} found ({mended} mended), {wrong} others"
 
 
 def decibels(values: list[float]) -> str:

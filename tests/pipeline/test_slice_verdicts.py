@@ -91,6 +91,7 @@ def test_the_group_level_believes_the_slices_that_the_participant_level_believed
     assert found[2]["RejectedSlices"] == []
     found[2]["RejectedSlices"] = [{"Slice": 5, "Reason": "brightness"}]
     found[2]["SliceWeights"][5] = 0.1
+    found[2]["MendedSlices"] = [{"Slice": 4, "Brightness": 0.9, "Shift": [2.0, -1.0]}]
     path.write_text(json.dumps(about))
     assert main([str(raw), str(out), "group", *GROUP]) == 0
     (path,) = out.glob("sub-*/**/*space-study*_desc-sr_T1w.json")
@@ -98,3 +99,4 @@ def test_the_group_level_believes_the_slices_that_the_participant_level_believed
     for before, after in zip(found, again, strict=True):
         assert after["SliceWeights"] == before["SliceWeights"]
         assert after["RejectedSlices"] == before["RejectedSlices"]
+        assert after["MendedSlices"] == before["MendedSlices"]

@@ -8,8 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 
+from bids_unires.model import SliceVerdict
+from bids_unires.model.slice_mending import SliceRepair
+from bids_unires.model.slice_verdict import FEATURES
 from bids_unires.report import ParticipantReport, write_participant_report
 
 ReportMaker = Callable[..., ParticipantReport]
@@ -98,6 +102,29 @@ def test_the_page_tells_what_became_of_each_scan(make_report: ReportMaker, tmp_p
         "another contrast shows of the same places: along these planes 83 %",
         "with an error of 3.21",
     ):
+        assert told in page.text, told
+
+
+def test_the_page_tells_which_slices_went_wrong(make_report: ReportMaker, tmp_path: Path) -> None:
+    report = make_report()
+    first, *others = report.contrasts
+    weights, off = np.ones(11), np.zeros((11, len(FEATURES)))
+    weights[7], off[7, FEATURES.index("shift")] = 0.1, 9.0
+    repairs = {3: SliceRepair(0.31), 5: SliceRepair(shift=(0.0, 2.0))}
+    bad = SliceVerdict(2, weights, off, repairs)
+    good = SliceVerdict(2, np.ones(11), np.zeros((11, len(FEATURES))))
+    scans = [
+        replace(scan, fit=replace(scan.fit, slices=verdict))
+        for scan, verdict in zip(first.scans, (bad, good), strict=True)
+        if scan.fit is not None
+    ]
+    report = replace(
+        report,
+        contrasts=(replace(first, scans=tuple(scans)), *others),
+        model=replace(report.model, robust=True),
+    )
+    _, page = written(report, tmp_path)
+    for told in ("3 (brightness of 0.31), 5 (moved by 2.0 mm)", "7 (shift)", "none of 11"):
         assert told in page.text, told
 
 
