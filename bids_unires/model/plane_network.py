@@ -3,6 +3,10 @@
 Two hidden layers and a linear map beside them, trained by regression. Patches are brought to
 the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
 Where another contrast shows the same place with thin voxels, that is looked at, too.
+
+Heads have no direction along either axis of a plane, so every patch is looked at in four ways,
+turned round along each axis or not, and the mean of the four answers counts (Timofte, Rothe & Van
+Gool 2016, "Seven ways to improve example-based single image super resolution").
 """
 
 from __future__ import annotations
@@ -16,13 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_HIDDEN = 96
 _BATCH = 1024
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
 # Of the pairs are kept to find out how far off predictions are.
 _KEPT_SHARE = 0.1
 _RIDGE = 1e-3
+# Axes of a patch along which it is turned round.
+_TURNS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
 
 
 class Pairs(NamedTuple):
@@ -31,10 +36,11 @@ class Pairs(NamedTuple):
     Attributes
     ----------
     patches
-        ``(N, P)`` intensities of thick voxels, P odd; the middle one is asked for.
+        ``(N, P, Q)`` intensities of thick voxels, P and Q odd, thick along the first of these
+        axes; the middle one is asked for.
     views
-        ``(N, V)`` intensities of another contrast around the middle voxel, in its own unit; V is
-        0 where there is none.
+        ``(N, V, W)`` intensities of another contrast around the middle voxel, in its own unit; V
+        is 0 where there is none.
     finer
         ``(N, R)``: what the middle voxel consists of.
     """
@@ -44,16 +50,56 @@ class Pairs(NamedTuple):
     finer: Tensor
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What learning may cost.
+
+    Parameters
+    ----------
+    pairs
+        To learn from.
+    hidden
+        Width of the hidden layers.
+    steps
+        Of the optimiser.
+    """
+
+    pairs: int
+    hidden: int
+    steps: int
+
+
+class _Layers(NamedTuple):
+    """Weights and biases of the layers, and the linear map beside them."""
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    shortcut: Tensor
+
+    def __call__(self, seen: Tensor) -> Tensor:
+        """What they make ``(N, R)`` of all there is to see ``(N, F)``."""
+        found = seen
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            found = torch.relu(torch.addmm(bias, found, weight))
+        return torch.addmm(self.biases[-1], found, self.weights[-1]) + seen @ self.shortcut
+
+    def turned(self, features: Tensor, axes: Sequence[int]) -> _Layers:
+        """Layers that answer as these do where features ``(F,)`` change places."""
+        first, *others, last = self.weights
+        bias, shortcut = self.biases[-1], self.shortcut[features]
+        if 0 in axes:
+            last, bias, shortcut = last.flip(1), bias.flip(0), shortcut.flip(1)
+        return _Layers((first[features], *others, last), (*self.biases[:-1], bias), shortcut)
+
+
 @dataclass(frozen=True, eq=False)
 class PlaneNetwork:
     """Maps a patch to the finer voxels within its middle one.
 
     Parameters
     ----------
-    weights, biases
-        Of the layers.
-    shortcut
-        The linear map beside them.
+    ways
+        The layers as they were learned, and as they see turned patches.
     noise_sd
         Of the patches, in intensity: patches of less contrast are not amplified.
     variance
@@ -66,9 +112,7 @@ class PlaneNetwork:
         explains of these pairs.
     """
 
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-    shortcut: Tensor
+    ways: tuple[_Layers, ...]
     noise_sd: float
     variance: Tensor
     error_sd: float
@@ -80,7 +124,7 @@ class PlaneNetwork:
         Parameters
         ----------
         patches, views
-            As of `Pairs`, with the same V.
+            As of `Pairs`, with the same sides.
 
         Returns
         -------
@@ -89,11 +133,10 @@ class PlaneNetwork:
         """
         middle, contrast, scaled = _scaled(patches, views, self.noise_sd)
         constant, slope = self.variance
-        found = _network(scaled, self.shortcut, self.weights, self.biases)
-        return middle + contrast * found, constant + slope * contrast.square()
+        return middle + contrast * _answer(self.ways, scaled), constant + slope * contrast.square()
 
 
-def train(pairs: Pairs, noise_sd: float, steps: int, chance: torch.Generator) -> PlaneNetwork:
+def train(pairs: Pairs, noise_sd: float, effort: Effort, chance: torch.Generator) -> PlaneNetwork:
     """Learn from pairs.
 
     Parameters
@@ -102,8 +145,8 @@ def train(pairs: Pairs, noise_sd: float, steps: int, chance: torch.Generator) ->
         What to learn from.
     noise_sd
         Of the patches.
-    steps
-        Of the optimiser.
+    effort
+        Width and steps; the pairs are those given.
     chance
         Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
         gives the same network, for the same number of threads.
@@ -117,28 +160,11 @@ def train(pairs: Pairs, noise_sd: float, steps: int, chance: torch.Generator) ->
     squares = contrast.square()
     importance = squares / squares.mean()
     kept = int(_KEPT_SHARE * len(order))
-    used = (scaled[kept:], wanted[kept:], importance[kept:])
-    shortcut = _least_squares(*used)
-    weights, biases = _layers(scaled.shape[1], finer.shape[1], chance, patches.device)
-    parameters = [shortcut, *weights, *biases]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(parameters, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-    for seen, asked, counts in _batches(used, steps):
-        error = _network(seen, shortcut, weights, biases) - asked
-        optimizer.zero_grad(set_to_none=True)
-        (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    found = _network(scaled[:kept], shortcut, weights, biases)
-    errors = ((found - wanted[:kept]) * contrast[:kept]).square()
+    layers = _learned((scaled[kept:], wanted[kept:], importance[kept:]), effort, chance)
+    ways = tuple(layers.turned(_turned(patches, views, axes), axes) for axes in _TURNS)
+    errors = ((_answer(ways, scaled[:kept]) - wanted[:kept]) * contrast[:kept]).square()
     return PlaneNetwork(
-        weights,
-        biases,
-        shortcut,
+        ways,
         noise_sd,
         _variance(errors, squares[:kept]),
         math.sqrt(float(errors.mean())),
@@ -152,6 +178,7 @@ def _scaled(patches: Tensor, views: Tensor, noise_sd: float) -> tuple[Tensor, Te
     Where there are views, how bright the place is in both contrasts is to be seen, too: it
     tells tissues apart.
     """
+    patches, views = patches.flatten(1), views.flatten(1)
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
     contrast = (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
@@ -162,19 +189,53 @@ def _scaled(patches: Tensor, views: Tensor, noise_sd: float) -> tuple[Tensor, Te
     return middle, contrast, torch.cat(seen, dim=1)
 
 
-def _network(
-    patches: Tensor, shortcut: Tensor, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]
-) -> Tensor:
-    found = patches
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        found = torch.relu(torch.addmm(bias, found, weight))
-    return torch.addmm(biases[-1], found, weights[-1]) + patches @ shortcut
+def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
+    """Where each feature of `_scaled` goes as patches and views are turned round, ``(F,)``."""
+    places, count = [], 0
+    for part in (patches, views):
+        own = count + torch.arange(part[0].numel(), device=part.device)
+        places.append(own.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
+        count += len(own)
+    beside = 2 if views.shape[1] else 0
+    return torch.cat([*places, count + torch.arange(beside, device=patches.device)])
+
+
+def _answer(ways: Sequence[_Layers], seen: Tensor) -> Tensor:
+    found = ways[0](seen)
+    for way in ways[1:]:
+        found += way(seen)
+    return found / len(ways)
+
+
+def _learned(
+    used: tuple[Tensor, Tensor, Tensor], effort: Effort, chance: torch.Generator
+) -> _Layers:
+    """Layers that tell from ``(N, F)`` what is wanted ``(N, R)``, which counts so much."""
+    seen, wanted, _ = used
+    weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort.hidden, chance, seen.device)
+    layers = _Layers(weights, biases, _least_squares(*used))
+    parameters = [*weights, *biases, layers.shortcut]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.Adam(parameters, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, _LEARNING_RATE, total_steps=effort.steps
+    )
+    for some, asked, counts in _batches(used, effort.steps):
+        error = layers(some) - asked
+        optimizer.zero_grad(set_to_none=True)
+        (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    return layers
 
 
 def _layers(
-    inputs: int, outputs: int, chance: torch.Generator, device: torch.device
+    ends: tuple[int, int], hidden: int, chance: torch.Generator, device: torch.device
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    sides = (inputs, _HIDDEN, _HIDDEN, outputs)
+    sides = (ends[0], hidden, hidden, ends[1])
     weights = [
         torch.randn(pair, generator=chance) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
     ]

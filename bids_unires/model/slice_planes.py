@@ -130,7 +130,7 @@ class SlicePlanes:
         chosen = torch.randint(len(candidates), (count,), generator=chance)
         picked = candidates[chosen.to(candidates.device)]
         patches, finer = patches_at(thick, *picked.T), self._divided(lines, blocks)[*picked.T]
-        views = patches.new_empty((len(patches), 0, 1))
+        views = patches.new_empty((len(patches), 0, 0))
         if shown is not None:
             block, along, across = picked.T
             first = block * self.ratio + self.reach
@@ -253,7 +253,7 @@ def _flipped(patches: Tensor, views: Tensor, finer: Tensor) -> Pairs:
     patches[:half], finer[:half] = patches[:half].flip(1), finer[:half].flip(1)
     views[:half] = views[:half].flip(1)
     patches[::2], views[::2] = patches[::2].flip(2), views[::2].flip(2)
-    return Pairs(patches.flatten(1), views.flatten(1), finer)
+    return Pairs(patches, views, finer)
 
 
 def _picked(planes: Tensor, rows: Tensor, columns: Tensor, across: Tensor) -> Tensor:

@@ -42,10 +42,11 @@ logger = logging.getLogger("bids_unires")
 _STRENGTH_IN_NOISE = 0.046
 _POWER = -1.4
 # Furthest that the risk may lead away from that, in factors of two.
-_MOST_OCTAVES = 3
+_MOST_OCTAVES = 5
 # The least risk counts for so much, and the weight by the noise for the rest: the risk is that
-# of the scans, which say nothing of what lies between their slices.
-_TRUST = 0.5
+# of the scans, which say nothing of what lies between their slices. Where that is known from
+# elsewhere, the prior has nothing to add to it.
+_TRUST, _TRUST_IF_KNOWN = 0.5, 1.0
 # The block, in voxels and as a share of the first scan's box, and iterations of each fit to it.
 _LARGEST_SIDE, _LARGEST_SHARE = 64, 0.6
 _ITERATIONS = 25
@@ -95,6 +96,7 @@ def least_risk(
     searched: Sequence[bool],
     device: torch.device,
     guide: Tensor | None = None,
+    known: Sequence[bool] | None = None,
 ) -> tuple[float, ...]:
     """Weights of the prior, from those given towards those of the least estimated risk.
 
@@ -114,11 +116,14 @@ def least_risk(
         Where to work.
     guide
         As for `solve`.
+    known
+        Of which contrasts something else will tell the fit what lies within slices, ``(C,)``;
+        of none by default.
 
     Returns
     -------
     tuple of float
-        ``(C,)``, within a factor of 8 of ``lam``.
+        ``(C,)``, within a factor of 32 of ``lam``.
     """
     if not any(searched):
         return tuple(lam)
@@ -137,7 +142,8 @@ def least_risk(
     found = []
     for c, (weight, free) in enumerate(zip(lam, searched, strict=True)):
         octave = least(c) if free else 0.0
-        found.append(weight * 2.0 ** (_TRUST * octave))
+        trust = _TRUST_IF_KNOWN if known is not None and known[c] else _TRUST
+        found.append(weight * 2.0 ** (trust * octave))
         tried = ", ".join(f"{risks[o][c]:.3f} at {2.0**o:g}" for o in sorted(risks) if free)
         logger.debug("contrast %d: risk %s", c + 1, tried or "not searched")
     return tuple(found)

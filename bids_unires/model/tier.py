@@ -70,6 +70,7 @@ class Tier:
             self.searched,
             self.device,
             self.guide,
+            [detail is not None for detail in self.details] if self.details else None,
         )
 
     def placed_as(self, fitted: UnifiedSolution) -> Tier:

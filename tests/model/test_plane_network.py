@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from bids_unires.model.plane_network import Pairs, PlaneNetwork, train
+from bids_unires.model.plane_network import Effort, Pairs, PlaneNetwork, train
 
 SIDE = 9
 NOISE_SD = 0.02
-STEPS = 1000
+EFFORT = Effort(pairs=50_000, hidden=96, steps=1000)
+BRIEF = replace(EFFORT, steps=50)
 
 
 def pairs(count: int, seed: int, shade: float = 0.0) -> Pairs:
@@ -28,20 +31,21 @@ def pairs(count: int, seed: int, shade: float = 0.0) -> Pairs:
         [(2 * (0.5 - edge)).clamp(0, 1), (2 * (1 - edge)).clamp(0, 1)], dim=1
     )
     noise = NOISE_SD * torch.randn(patches.shape, generator=chance)
-    views = shade * halves if shade else halves[:, :0]
-    return Pairs(patches + noise, views, halves)
+    views = shade * halves[:, :, None] if shade else halves[:, :0, None]
+    return Pairs((patches + noise)[:, :, None], views, halves)
 
 
 @pytest.fixture(scope="module")
 def network() -> PlaneNetwork:
-    return train(pairs(50_000, 1), NOISE_SD, STEPS, torch.Generator().manual_seed(2))
+    return train(pairs(50_000, 1), NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
 
 
 def test_it_finds_what_no_linear_map_can(network: PlaneNetwork) -> None:
     patches, views, halves = pairs(5_000, 3)
-    middle = patches[:, SIDE // 2, None]
-    linear = torch.linalg.lstsq(patches - middle, halves - middle).solution
-    best_linear = ((patches - middle) @ linear - (halves - middle)).square().mean()
+    middle = patches[:, SIDE // 2]
+    above = patches[:, :, 0] - middle
+    linear = torch.linalg.lstsq(above, halves - middle).solution
+    best_linear = (above @ linear - (halves - middle)).square().mean()
     assert (network.predict(patches, views)[0] - halves).square().mean() < best_linear / 4
 
 
@@ -51,7 +55,7 @@ def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
     errors = (found - halves).square()
     assert float(errors.mean()) == pytest.approx(network.error_sd**2, rel=0.25)
     assert float(errors.mean() / variance.mean()) == pytest.approx(1, abs=0.25)
-    explained = 1 - float(errors.mean() / (halves - patches[:, SIDE // 2, None]).square().mean())
+    explained = 1 - float(errors.mean() / (halves - patches[:, SIDE // 2]).square().mean())
     assert explained == pytest.approx(network.explained, abs=0.02)
 
 
@@ -60,7 +64,7 @@ def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float
     other = train(
         Pairs(*(factor * part + offset for part in pairs(50_000, 1))),
         factor * NOISE_SD,
-        STEPS,
+        EFFORT,
         torch.Generator().manual_seed(2),
     )
     fresh, views, _ = pairs(2_000, 5)
@@ -74,7 +78,9 @@ def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float
 
 def test_the_same_chance_gives_the_same_network() -> None:
     few = pairs(3_000, 1)
-    first, second = (train(few, NOISE_SD, 100, torch.Generator().manual_seed(6)) for _ in range(2))
+    first, second = (
+        train(few, NOISE_SD, BRIEF, torch.Generator().manual_seed(6)) for _ in range(2)
+    )
     assert torch.equal(first.predict(*few[:2])[0], second.predict(*few[:2])[0])
 
 
@@ -82,10 +88,18 @@ def test_the_same_chance_gives_the_same_network() -> None:
 def test_it_learns_in_what_shade_another_contrast_shows_them(
     network: PlaneNetwork, shade: float
 ) -> None:
-    shown = train(pairs(50_000, 1, shade), NOISE_SD, STEPS, torch.Generator().manual_seed(2))
+    shown = train(pairs(50_000, 1, shade), NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
     assert shown.error_sd < 0.75 * network.error_sd
 
 
 def test_few_pairs_are_learned_from_again_and_again() -> None:
-    few = train(pairs(500, 1), NOISE_SD, 50, torch.Generator().manual_seed(2))
+    few = train(pairs(500, 1), NOISE_SD, BRIEF, torch.Generator().manual_seed(2))
     assert few.explained > 0
+
+
+def test_it_says_the_same_of_patches_turned_round(network: PlaneNetwork) -> None:
+    patches, views, _ = pairs(2_000, 7)
+    found, variance = network.predict(patches, views)
+    turned, its_variance = network.predict(patches.flip(1), views.flip(1))
+    torch.testing.assert_close(turned.flip(1), found, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(its_variance, variance)

@@ -134,6 +134,18 @@ def test_only_what_is_searched_changes_and_always_in_the_same_way() -> None:
     assert found([True, False]) == first
 
 
+def test_where_it_is_known_what_lies_within_slices_the_least_risk_counts_in_full() -> None:
+    scan = measured(head(), 6.0)
+    estimates = [[known(6.0)]]
+    guess = weight_by_noise(estimates[0])
+    (half,), (full,) = (
+        least_risk([[scan]], estimates, GRID, [guess], [True], CPU, known=[own])
+        for own in (False, True)
+    )
+    assert half != guess
+    assert full / guess == pytest.approx((half / guess) ** 2)
+
+
 def test_the_block_lies_in_the_head_and_in_the_grid() -> None:
     truth = head()
     wide = padded(GRID, 3)
