@@ -337,7 +337,9 @@ class _Fit:
             )
             if not better:
                 logger.info("contrast %d: slices of its only scan stay together", index + 1)
-                self._stacks[index] = [replace(own[0], groups=(), poses=())]
+                whole = replace(own[0], groups=(), poses=())
+                image, sd = self._reference(index)
+                self._stacks[index] = [whole.moved(whole.refined(self._grid, image, sd))]
 
     def _reweigh(self) -> None:
         """Give all parts of repeats the precisions that their residuals call for."""
