@@ -47,10 +47,12 @@ _FEWEST_SLICES = 3
 # and far less than edges that another contrast shows to the prior but not to the network.
 TRUST, TRUST_IF_SEEN = 1.0, 0.03
 # Where planes alone tell, they are worth the most: half a decibel for 5 s of one thread. Beside
-# what others show, a third of the steps does, and what counts little need not be exact.
+# what others show, a third of the steps does if that explains most, and what counts little need
+# not be exact.
 _EFFORT_ALONE = Effort(pairs=400_000, hidden=128, steps=3000)
 _EFFORT = Effort(pairs=250_000, hidden=96, steps=1000)
 _EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, steps=300)
+_MOST_EXPLAINED = 0.8
 # Of a share of the head that no other contrast shows, less is not worth learning for.
 _MOST_UNSEEN = 0.01
 # Of a thin voxel, at least this share has to have been measured by whatever shows it.
@@ -227,6 +229,8 @@ def learned_detail(
     for witness, axes in witnesses.items():
         shown = _shown(witness, scan, planes)
         network = _network(planes, axes, shown, effort, chance)
+        if network is not None and network.explained < _MOST_EXPLAINED:
+            network = _network(planes, axes, shown, _EFFORT_ALONE, chance)
         if network is not None:
             networks.append(network)
             finding.add(network, axes, shown, finding.head)
