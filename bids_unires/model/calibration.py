@@ -105,7 +105,7 @@ def calibrated_scales(
             details=details,
         )
         sds = standard_deviations(
-            beside(scans, details, place),
+            beside(scans, details),
             place,
             lam,
             fitted.solution.images,

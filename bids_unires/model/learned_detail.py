@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Grid, slice_spacing
-from .interpolation_error import believed_where_straight
 from .linear import resampled
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -45,7 +44,7 @@ _FEWEST_PAIRS = 5_000
 _FEWEST_SLICES = 3
 # Neighbouring errors of the network are alike, so that together they tell less than each alone;
 # and far less than edges that another contrast shows to the prior but not to the network.
-TRUST, TRUST_IF_SEEN = 1.0, 0.03
+TRUST, TRUST_IF_SEEN = 0.6, 0.03
 # Where planes alone tell, they are worth the most: half a decibel for 5 s of one thread. Beside
 # what others show, a third of the steps does if that explains most, and what counts little need
 # not be exact.
@@ -169,19 +168,13 @@ def learned_details(
 
 
 def beside(
-    contrasts: Sequence[Sequence[Observation]], details: Details, grid: Grid
+    contrasts: Sequence[Sequence[Observation]], details: Details
 ) -> list[Sequence[Observation]]:
-    """Scans of each contrast, and its detail as one more, for an image on ``grid``.
-
-    With detail beside it, a scan is believed less where it cannot be explained to within its
-    noise. ``details`` may be empty.
-    """
+    """Scans of each contrast, and its detail as one more; ``details`` may be empty."""
     if not details:
         return list(contrasts)
     return [
-        scans
-        if detail is None
-        else [*(believed_where_straight(scan, grid) for scan in scans), detail.scan]
+        scans if detail is None else [*scans, detail.scan]
         for scans, detail in zip(contrasts, details, strict=True)
     ]
 
