@@ -48,7 +48,7 @@ TRUST, TRUST_IF_SEEN = 0.6, 0.03
 # Where planes alone tell, they are worth the most: half a decibel for 5 s of one thread. Beside
 # what others show, a third of the steps does if that explains most, and what counts little need
 # not be exact.
-_EFFORT_ALONE = Effort(pairs=400_000, hidden=128, steps=3000)
+_EFFORT_ALONE = Effort(pairs=250_000, hidden=96, steps=1000)
 _EFFORT = Effort(pairs=250_000, hidden=96, steps=1000)
 _EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, steps=300)
 _MOST_EXPLAINED = 0.8
