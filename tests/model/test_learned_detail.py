@@ -88,7 +88,7 @@ def error_of_cubic(scan: Observation) -> float:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
-    for name in ("_EFFORT_ALONE", "_EFFORT", "_EFFORT_IF_SEEN"):
+    for name in ("_EFFORT", "_EFFORT_IF_SEEN"):
         monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, steps=60))
 
 
