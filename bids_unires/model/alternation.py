@@ -116,7 +116,7 @@ def solve_unified(
         sharpened = continued(
             before,
             on_progress,
-            beside(contrasts, details),
+            beside(contrasts, details, grid),
             grid,
             lam,
             tolerance,
@@ -135,7 +135,7 @@ def solve_unified(
     solution = continued(
         before,
         on_progress,
-        beside(contrasts, details),
+        beside(contrasts, details, grid),
         grid,
         lam,
         tolerance,

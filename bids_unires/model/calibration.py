@@ -105,7 +105,7 @@ def calibrated_scales(
             details=details,
         )
         sds = standard_deviations(
-            beside(scans, details),
+            beside(scans, details, place),
             place,
             lam,
             fitted.solution.images,

@@ -424,7 +424,7 @@ def _uncertainty(
         return None
     images, lam = fitted.solution.images, fitted.lam
     scans, estimates_of = apart(fitted.contrasts, noise, fitted.motions)
-    seen_and_learned = beside(scans, fitted.details)
+    seen_and_learned = beside(scans, fitted.details, grid)
     sds = standard_deviations(seen_and_learned, grid, lam, images, samples=samples)
     scales = calibrated_scales(
         scans,

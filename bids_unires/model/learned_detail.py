@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Grid, slice_spacing
+from .interpolation_error import believed_where_straight
 from .linear import resampled
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -42,14 +43,19 @@ logger = logging.getLogger("bids_unires")
 
 _FEWEST_PAIRS = 5_000
 _FEWEST_SLICES = 3
-# Neighbouring errors of the network are alike, so that together they tell less than each alone;
-# and far less than edges that another contrast shows to the prior but not to the network.
-TRUST, TRUST_IF_SEEN = 0.6, 0.03
-# With 300 steps in place of 1000, a fifth more of the errors stay, which is of no consequence to
-# what counts little. 3000 steps and 128 hidden gain 0.2 to 0.4 dB where planes alone tell, but then
-# the scales of standard deviations come out too large.
-_EFFORT = Effort(pairs=250_000, hidden=96, steps=1000)
+# Pairs from one slice overlap and are much alike: to tell how far off a network is, slices are kept
+# from it as a whole.
+_KEPT_EVERY = 8
+# Share of its precision that counts where another contrast shows edges within the slices to the
+# prior but not to the network.
+TRUST_IF_SEEN = 0.03
+# Where planes alone tell, three times the steps gain 0.2 to 0.4 dB on real heads. With 300 in place
+# of 1000, a fifth more of the errors stay, which is of no consequence to what counts little.
+_EFFORT_ALONE = Effort(pairs=400_000, hidden=128, steps=3000)
+_EFFORT_BESIDE = Effort(pairs=250_000, hidden=96, steps=1000)
 _EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, steps=300)
+# Of the detail, if other contrasts explain less, planes alone are asked, too.
+_CLEAR = 0.8
 # Of a share of the head that no other contrast shows, less is not worth learning for.
 _MOST_UNSEEN = 0.01
 # Of a thin voxel, at least this share has to have been measured by whatever shows it.
@@ -166,13 +172,19 @@ def learned_details(
 
 
 def beside(
-    contrasts: Sequence[Sequence[Observation]], details: Details
+    contrasts: Sequence[Sequence[Observation]], details: Details, grid: Grid
 ) -> list[Sequence[Observation]]:
-    """Scans of each contrast, and its detail as one more; ``details`` may be empty."""
+    """Scans of each contrast, and its detail as one more, for an image on ``grid``.
+
+    Beside detail, scans count less where the image's interpolation fails them. ``details`` may be
+    empty.
+    """
     if not details:
         return list(contrasts)
     return [
-        scans if detail is None else [*scans, detail.scan]
+        scans
+        if detail is None
+        else [*(believed_where_straight(scan, grid) for scan in scans), detail.scan]
         for scans, detail in zip(contrasts, details, strict=True)
     ]
 
@@ -210,24 +222,25 @@ def learned_detail(
         return None
     witnesses = _witnesses(scan, others)
     seen = any(sees_into(other.scan, scan) for other in others)
-    trust = TRUST_IF_SEEN if seen and not witnesses else TRUST
-    effort = _EFFORT_IF_SEEN if seen and not witnesses else _EFFORT
+    trust = TRUST_IF_SEEN if seen and not witnesses else 1.0
     chance = torch.Generator().manual_seed(_SEED)
     finding = _Finding(planes)
     networks = []
     for witness, axes in witnesses.items():
         shown = _shown(witness, scan, planes)
-        network = _network(planes, axes, shown, effort, chance)
+        network = _network(planes, axes, shown, _EFFORT_BESIDE, chance)
         if network is not None:
             networks.append(network)
             finding.add(network, axes, shown, finding.head)
     is_shown = bool(networks)
-    unseen = finding.unseen()
-    if not networks or float(unseen.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
+    is_clear = bool(networks) and min(network.explained for network in networks) > _CLEAR
+    unsure = finding.unseen() if is_clear else finding.head
+    if float(unsure.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
+        effort = _EFFORT_IF_SEEN if seen and not witnesses else _EFFORT_ALONE
         network = _network(planes, (1, 2), None, effort, chance)
         if network is not None:
             networks.append(network)
-            finding.add(network, (1, 2), None, unseen)
+            finding.add(network, (1, 2), None, unsure)
     if not networks:
         return None
     statement = _statement(networks, planes.unit, is_shown)
@@ -342,15 +355,26 @@ def _network(
 ) -> PlaneNetwork | None:
     """What planes averaged along these axes teach; None where that is too little."""
     as_slices = None if shown is None else planes.as_slices(shown)
-    parts = [
-        pairs
-        for axis in axes
-        for pairs in planes.pairs(axis, as_slices, effort.pairs // len(axes), chance)
-    ]
-    if sum(len(pairs.patches) for pairs in parts) < _FEWEST_PAIRS:
+    kept = _kept_slices(planes)
+
+    def pairs(slices: Tensor, count: int) -> Pairs | None:
+        parts = [
+            part
+            for axis in axes
+            for part in planes.pairs(axis, as_slices, slices, count // len(axes), chance)
+        ]
+        return Pairs(*(torch.cat(part) for part in zip(*parts, strict=True))) if parts else None
+
+    taught, held_out = pairs(~kept, effort.pairs), pairs(kept, effort.pairs // _KEPT_EVERY)
+    if taught is None or held_out is None or len(taught.patches) < _FEWEST_PAIRS:
         return None
-    together = Pairs(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    return train(together, planes.noise_sd, effort, chance)
+    return train(taught, held_out, planes.noise_sd, effort, chance)
+
+
+def _kept_slices(planes: SlicePlanes) -> Tensor:
+    """Slices not to learn from, which tell how far off the network is; the middle one is one."""
+    slices = torch.arange(len(planes.data), device=planes.data.device)
+    return (slices - len(slices) // 2) % _KEPT_EVERY == 0
 
 
 def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> DetailStatement:

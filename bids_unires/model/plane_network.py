@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 _BATCH = 1024
+# Small heads are known by heart after more: no step is of use that sees a pair more often.
+_EPOCHS = 20
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
-# Of the pairs are kept to find out how far off predictions are.
-_KEPT_SHARE = 0.1
 _RIDGE = 1e-3
 # Axes of a patch along which it is turned round.
 _TURNS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
@@ -61,7 +61,7 @@ class Effort:
     hidden
         Width of the hidden layers.
     steps
-        Of the optimiser.
+        Of the optimiser, at most.
     """
 
     pairs: int
@@ -136,13 +136,17 @@ class PlaneNetwork:
         return middle + contrast * _answer(self.ways, scaled), constant + slope * contrast.square()
 
 
-def train(pairs: Pairs, noise_sd: float, effort: Effort, chance: torch.Generator) -> PlaneNetwork:
+def train(
+    pairs: Pairs, held_out: Pairs, noise_sd: float, effort: Effort, chance: torch.Generator
+) -> PlaneNetwork:
     """Learn from pairs.
 
     Parameters
     ----------
     pairs
         What to learn from.
+    held_out
+        Others, which tell how far off it is.
     noise_sd
         Of the patches.
     effort
@@ -151,24 +155,23 @@ def train(pairs: Pairs, noise_sd: float, effort: Effort, chance: torch.Generator
         Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
         gives the same network, for the same number of threads.
     """
-    # In an order by chance, so that any part of them is like any other.
+    # In an order by chance, so that every batch is like any other.
     order = torch.randperm(len(pairs.patches), generator=chance).to(pairs.patches.device)
     patches, views, finer = (part[order] for part in pairs)
     middle, contrast, scaled = _scaled(patches, views, noise_sd)
-    wanted = (finer - middle) / contrast
     # Errors count as they are, not as shares of the contrast.
-    squares = contrast.square()
-    importance = squares / squares.mean()
-    kept = int(_KEPT_SHARE * len(order))
-    layers = _learned((scaled[kept:], wanted[kept:], importance[kept:]), effort, chance)
+    importance = contrast.square() / contrast.square().mean()
+    layers = _learned((scaled, (finer - middle) / contrast, importance), effort, chance)
     ways = tuple(layers.turned(_turned(patches, views, axes), axes) for axes in _TURNS)
-    errors = ((_answer(ways, scaled[:kept]) - wanted[:kept]) * contrast[:kept]).square()
+    middle, contrast, scaled = _scaled(held_out.patches, held_out.views, noise_sd)
+    wanted = held_out.finer - middle
+    errors = (contrast * _answer(ways, scaled) - wanted).square()
     return PlaneNetwork(
         ways,
         noise_sd,
-        _variance(errors, squares[:kept]),
+        _variance(errors, contrast.square()),
         math.sqrt(float(errors.mean())),
-        1 - float(errors.mean() / (wanted[:kept] * contrast[:kept]).square().mean()),
+        1 - float(errors.mean() / wanted.square().mean()),
     )
 
 
@@ -218,10 +221,9 @@ def _learned(
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _LEARNING_RATE, total_steps=effort.steps
-    )
-    for some, asked, counts in _batches(used, effort.steps):
+    steps = min(effort.steps, math.ceil(_EPOCHS * len(seen) / _BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    for some, asked, counts in _batches(used, steps):
         error = layers(some) - asked
         optimizer.zero_grad(set_to_none=True)
         (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]

@@ -27,6 +27,8 @@ _SLICES, _ALONG = 2, 4
 # Of what another contrast shows, thin voxels beyond the middle slice to each side, and along it.
 _BEYOND, _BESIDE = 2, 2
 _LEAST_RATIO = 2
+# A patch may be turned round along either of its axes.
+_WAYS = 4
 # In-plane voxels of more unlike sides say little of each other's axis.
 _MOST_UNLIKE = 1.5
 # Share of the way from air to head above which, or beside which, a voxel counts.
@@ -80,7 +82,12 @@ class SlicePlanes:
         return self._averaged(lines, 2).permute(2, 0, 1)
 
     def pairs(
-        self, axis: int, shown: Tensor | None, count: int, chance: torch.Generator
+        self,
+        axis: int,
+        shown: Tensor | None,
+        slices: Tensor,
+        count: int,
+        chance: torch.Generator,
     ) -> Iterator[Pairs]:
         """Patches of planes averaged along one of their axes, and what was there before.
 
@@ -90,13 +97,16 @@ class SlicePlanes:
             1 or 2: which axis of ``data`` to average along.
         shown
             ``(K, M, N)``: what another contrast shows of the same places, with NaN; or None.
+        slices
+            ``(K,)`` bool: in which to look.
         count
-            How many, about.
+            How many, about; fewer where there is too little head.
         chance
             What is drawn from.
         """
         order = (axis, 0, 3 - axis)
-        lines, head = self.data.permute(order), self.head.permute(order)
+        head = self.head & slices[:, None, None]
+        lines, head = self.data.permute(order), head.permute(order)
         shown = None if shown is None else shown.permute(order)
         for offset in range(self.ratio):
             beside = None if shown is None else shown[offset:]
@@ -127,6 +137,7 @@ class SlicePlanes:
         candidates = self._divided(head, blocks).any(dim=3).nonzero()
         if len(candidates) == 0:
             return None
+        count = min(count, _WAYS * len(candidates))
         chosen = torch.randint(len(candidates), (count,), generator=chance)
         picked = candidates[chosen.to(candidates.device)]
         patches, finer = patches_at(thick, *picked.T), self._divided(lines, blocks)[*picked.T]

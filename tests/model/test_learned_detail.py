@@ -15,7 +15,6 @@ from bids_unires.geometry import Affine, Grid, rigid_matrix, scaling, translatio
 from bids_unires.model import Observation
 from bids_unires.model import learned_detail as details
 from bids_unires.model.learned_detail import (
-    TRUST,
     TRUST_IF_SEEN,
     LearnedDetail,
     Witness,
@@ -88,7 +87,7 @@ def error_of_cubic(scan: Observation) -> float:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
-    for name in ("_EFFORT", "_EFFORT_IF_SEEN"):
+    for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
         monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, steps=60))
 
 
@@ -115,11 +114,20 @@ def test_it_lies_where_the_scan_lies() -> None:
 def test_it_says_how_far_off_it_is(axial: LearnedDetail) -> None:
     off = axial.scan.data - head()
     assert isinstance(axial.scan.tau, np.ndarray)
-    share = float(np.mean(axial.scan.tau[INNER] / TRUST * off[INNER] ** 2))
+    share = float(np.mean(axial.scan.tau[INNER] * off[INNER] ** 2))
     assert 0.5 < share < 2
     assert axial.statement is not None
     assert axial.statement.error_sd == pytest.approx(error(axial), rel=0.3)
     assert 0.3 < axial.statement.explained < 1
+
+
+def test_what_it_knows_by_heart_is_not_how_good_it_is() -> None:
+    scan = sliced()
+    # Nothing in one slice says anything of another one.
+    speckled = np.random.default_rng(3).normal(100, 20, scan.data.shape).astype(np.float32)
+    statement = learned(replace(scan, data=speckled)).statement
+    assert statement is not None
+    assert statement.explained < 0.1
 
 
 @pytest.mark.usefixtures("brief")
@@ -226,7 +234,7 @@ def test_edges_that_only_the_prior_is_shown_count_more_than_detail() -> None:
     # Its slices cross both axes of the others' planes.
     oblique = replace(sliced(1), pose=rigid_matrix([0, 0, 0, np.pi / np.sqrt(8), 0, 0]))
     assert sees_into(oblique, axial)
-    seen = precision([axial]) * TRUST_IF_SEEN / TRUST
+    seen = precision([axial]) * TRUST_IF_SEEN
     assert precision([axial], [oblique]) == pytest.approx(seen, rel=1e-5)
 
 
@@ -253,6 +261,19 @@ def test_another_contrast_shows_what_lies_within_slices(
     assert axial.statement is not None
     assert shown.statement.explained > axial.statement.explained
     assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
+
+
+def test_where_another_contrast_says_little_planes_alone_are_asked_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speckles = np.random.default_rng(4).normal(100, 20, head().shape).astype(np.float32)
+    others = [Witness(Observation(speckles, np.eye(4), 1.0), NOISE)]
+    shown = learned_detail(sliced(), NOISE, 1.0, others)
+    monkeypatch.setattr(details, "_CLEAR", 1.0)
+    both = learned_detail(sliced(), NOISE, 1.0, others)
+    assert shown is not None
+    assert both is not None
+    assert error(both) < 0.97 * error(shown)
 
 
 def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
@@ -309,8 +330,19 @@ def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
 
 def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
     scan = sliced()
-    assert beside([[scan], [scan]], [axial, None]) == [[scan, axial.scan], [scan]]
-    assert beside([[scan]], ()) == [[scan]]
+    # Whose voxels the scan's samples lie on.
+    grid = Grid((SIDE,) * 3, np.eye(4))
+    assert beside([[scan], [scan]], [axial, None], grid) == [[scan, axial.scan], [scan]]
+    assert beside([[scan]], (), grid) == [[scan]]
+
+
+def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) -> None:
+    scan = sliced()
+    between = Grid((SIDE,) * 3, translation([0.5, 0.5, 0.0]))
+    ((doubted, _), (alone,)) = beside([[scan], [scan]], [axial, None], between)
+    assert alone is scan
+    assert np.max(doubted.tau) <= scan.tau
+    assert np.mean(doubted.tau) < 0.9 * scan.tau
 
 
 def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:

@@ -37,7 +37,9 @@ def pairs(count: int, seed: int, shade: float = 0.0) -> Pairs:
 
 @pytest.fixture(scope="module")
 def network() -> PlaneNetwork:
-    return train(pairs(50_000, 1), NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
+    return train(
+        pairs(50_000, 1), pairs(5_000, 8), NOISE_SD, EFFORT, torch.Generator().manual_seed(2)
+    )
 
 
 def test_it_finds_what_no_linear_map_can(network: PlaneNetwork) -> None:
@@ -61,8 +63,13 @@ def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
 
 @pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 50.0), (0.01, -3.0)])
 def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float) -> None:
+    taught, held_out = (
+        Pairs(*(factor * part + offset for part in pairs(count, seed)))
+        for count, seed in ((50_000, 1), (5_000, 8))
+    )
     other = train(
-        Pairs(*(factor * part + offset for part in pairs(50_000, 1))),
+        taught,
+        held_out,
         factor * NOISE_SD,
         EFFORT,
         torch.Generator().manual_seed(2),
@@ -79,7 +86,7 @@ def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float
 def test_the_same_chance_gives_the_same_network() -> None:
     few = pairs(3_000, 1)
     first, second = (
-        train(few, NOISE_SD, BRIEF, torch.Generator().manual_seed(6)) for _ in range(2)
+        train(few, few, NOISE_SD, BRIEF, torch.Generator().manual_seed(6)) for _ in range(2)
     )
     assert torch.equal(first.predict(*few[:2])[0], second.predict(*few[:2])[0])
 
@@ -88,13 +95,23 @@ def test_the_same_chance_gives_the_same_network() -> None:
 def test_it_learns_in_what_shade_another_contrast_shows_them(
     network: PlaneNetwork, shade: float
 ) -> None:
-    shown = train(pairs(50_000, 1, shade), NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
+    taught, held_out = pairs(50_000, 1, shade), pairs(5_000, 8, shade)
+    shown = train(taught, held_out, NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
     assert shown.error_sd < 0.75 * network.error_sd
 
 
 def test_few_pairs_are_learned_from_again_and_again() -> None:
-    few = train(pairs(500, 1), NOISE_SD, BRIEF, torch.Generator().manual_seed(2))
+    chance = torch.Generator().manual_seed(2)
+    few = train(pairs(2_000, 1), pairs(2_000, 8), NOISE_SD, BRIEF, chance)
     assert few.explained > 0
+
+
+def test_pairs_held_out_say_how_far_off_it_is() -> None:
+    few = pairs(200, 1)
+    network = train(few, pairs(2_000, 8), NOISE_SD, EFFORT, torch.Generator().manual_seed(2))
+    patches, views, halves = pairs(2_000, 3)
+    off = float((network.predict(patches, views)[0] - halves).square().mean())
+    assert network.error_sd**2 == pytest.approx(off, rel=0.3)
 
 
 def test_it_says_the_same_of_patches_turned_round(network: PlaneNetwork) -> None:
