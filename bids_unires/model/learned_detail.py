@@ -372,9 +372,13 @@ def _network(
 
 
 def _kept_slices(planes: SlicePlanes) -> Tensor:
-    """Slices not to learn from, which tell how far off the network is; the middle one is one."""
-    slices = torch.arange(len(planes.data), device=planes.data.device)
-    return (slices - len(slices) // 2) % _KEPT_EVERY == 0
+    """Slices not to learn from, which tell how far off the network is, ``(K,)`` bool.
+
+    Of those with some of the head the middle one is one.
+    """
+    with_head = planes.head.flatten(1).any(dim=1)
+    place = with_head.cumsum(0) - 1
+    return with_head & ((place - int(with_head.sum()) // 2) % _KEPT_EVERY == 0)
 
 
 def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> DetailStatement:

@@ -131,6 +131,16 @@ def test_what_it_knows_by_heart_is_not_how_good_it_is() -> None:
 
 
 @pytest.mark.usefixtures("brief")
+def test_it_does_not_matter_where_in_the_stack_the_head_is() -> None:
+    scan = sliced()
+    aside = np.pad(scan.data, [(0, 0), (0, 0), (0, scan.data.shape[2] + 3)])
+    here, there = (learned(own).statement for own in (scan, replace(scan, data=aside)))
+    assert here is not None
+    assert there is not None
+    assert here.explained == pytest.approx(there.explained, abs=0.1)
+
+
+@pytest.mark.usefixtures("brief")
 def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
     scan = sliced()
     scan.data[30:40, 30:40, 8] = np.nan
