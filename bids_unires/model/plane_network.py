@@ -178,18 +178,20 @@ def train(
 def _scaled(patches: Tensor, views: Tensor, noise_sd: float) -> tuple[Tensor, Tensor, Tensor]:
     """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and all there is to see in their units.
 
-    Where there are views, how bright the place is in both contrasts is to be seen, too: it
-    tells tissues apart.
+    How bright the place is in each contrast, and how strong its own, is to be seen, too: it
+    tells tissues apart, and so how much of which a voxel is likely to hold.
     """
     patches, views = patches.flatten(1), views.flatten(1)
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
     contrast = (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
-    if views.shape[1] == 0:
-        return middle, contrast, above / contrast
-    level = views.mean(dim=1, keepdim=True)
-    seen = [above / contrast, (views - level) / contrast, middle, level]
-    return middle, contrast, torch.cat(seen, dim=1)
+    place = [middle, patches.mean(dim=1, keepdim=True), contrast.log()]
+    seen = [above / contrast]
+    if views.shape[1]:
+        level = views.mean(dim=1, keepdim=True)
+        seen.append((views - level) / contrast)
+        place.append(level)
+    return middle, contrast, torch.cat([*seen, *place], dim=1)
 
 
 def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
@@ -199,8 +201,8 @@ def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
         own = count + torch.arange(part[0].numel(), device=part.device)
         places.append(own.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
         count += len(own)
-    beside = 2 if views.shape[1] else 0
-    return torch.cat([*places, count + torch.arange(beside, device=patches.device)])
+    place = 4 if views.shape[1] else 3
+    return torch.cat([*places, count + torch.arange(place, device=patches.device)])
 
 
 def _answer(ways: Sequence[_Layers], seen: Tensor) -> Tensor:
