@@ -26,6 +26,8 @@ _EPOCHS = 20
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
 _RIDGE = 1e-3
+# Relative spread of intensities below which it is rounding.
+_ALIKE = 1e-5
 # Axes of a patch along which it is turned round.
 _TURNS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
 
@@ -92,6 +94,16 @@ class _Layers(NamedTuple):
         return _Layers((first[features], *others, last), (*self.biases[:-1], bias), shortcut)
 
 
+class _Usual(NamedTuple):
+    """Mean and standard deviation ``(1, B)`` of how bright places are, and of their contrast.
+
+    In units of these, neither the unit nor the zero of intensities matters.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PlaneNetwork:
     """Maps a patch to the finer voxels within its middle one.
@@ -100,6 +112,8 @@ class PlaneNetwork:
     ----------
     ways
         The layers as they were learned, and as they see turned patches.
+    usual
+        How bright places usually are.
     noise_sd
         Of the patches, in intensity: patches of less contrast are not amplified.
     variance
@@ -113,6 +127,7 @@ class PlaneNetwork:
     """
 
     ways: tuple[_Layers, ...]
+    usual: _Usual
     noise_sd: float
     variance: Tensor
     error_sd: float
@@ -131,7 +146,7 @@ class PlaneNetwork:
         tuple of Tensor
             Both ``(N, R)``.
         """
-        middle, contrast, scaled = _scaled(patches, views, self.noise_sd)
+        middle, contrast, scaled = _scaled(patches, views, self.noise_sd, self.usual)
         constant, slope = self.variance
         return middle + contrast * _answer(self.ways, scaled), constant + slope * contrast.square()
 
@@ -158,16 +173,18 @@ def train(
     # In an order by chance, so that every batch is like any other.
     order = torch.randperm(len(pairs.patches), generator=chance).to(pairs.patches.device)
     patches, views, finer = (part[order] for part in pairs)
-    middle, contrast, scaled = _scaled(patches, views, noise_sd)
+    usual = _usual(patches, views, noise_sd)
+    middle, contrast, scaled = _scaled(patches, views, noise_sd, usual)
     # Errors count as they are, not as shares of the contrast.
     importance = contrast.square() / contrast.square().mean()
     layers = _learned((scaled, (finer - middle) / contrast, importance), effort, chance)
     ways = tuple(layers.turned(_turned(patches, views, axes), axes) for axes in _TURNS)
-    middle, contrast, scaled = _scaled(held_out.patches, held_out.views, noise_sd)
+    middle, contrast, scaled = _scaled(held_out.patches, held_out.views, noise_sd, usual)
     wanted = held_out.finer - middle
     errors = (contrast * _answer(ways, scaled) - wanted).square()
     return PlaneNetwork(
         ways,
+        usual,
         noise_sd,
         _variance(errors, contrast.square()),
         math.sqrt(float(errors.mean())),
@@ -175,23 +192,43 @@ def train(
     )
 
 
-def _scaled(patches: Tensor, views: Tensor, noise_sd: float) -> tuple[Tensor, Tensor, Tensor]:
+def _scaled(
+    patches: Tensor, views: Tensor, noise_sd: float, usual: _Usual
+) -> tuple[Tensor, Tensor, Tensor]:
     """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and all there is to see in their units.
 
     How bright the place is in each contrast, and how strong its own, is to be seen, too: it
     tells tissues apart, and so how much of which a voxel is likely to hold.
     """
-    patches, views = patches.flatten(1), views.flatten(1)
+    middle, contrast = _middle_and_contrast(patches, noise_sd)
+    seen = [(patches.flatten(1) - middle) / contrast]
+    if views.shape[1]:
+        seen.append((views.flatten(1) - views.mean(dim=(1, 2))[:, None]) / contrast)
+    place = (_brightness(patches, views, noise_sd) - usual.mean) / usual.sd
+    return middle, contrast, torch.cat([*seen, place], dim=1)
+
+
+def _middle_and_contrast(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tensor]:
+    patches = patches.flatten(1)
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
-    contrast = (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
-    place = [middle, patches.mean(dim=1, keepdim=True), contrast.log()]
-    seen = [above / contrast]
+    return middle, (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
+
+
+def _brightness(patches: Tensor, views: Tensor, noise_sd: float) -> Tensor:
+    """How bright places are, and the logarithm of their contrast, ``(N, B)``."""
+    middle, contrast = _middle_and_contrast(patches, noise_sd)
+    found = [middle, patches.mean(dim=(1, 2))[:, None], contrast.log()]
     if views.shape[1]:
-        level = views.mean(dim=1, keepdim=True)
-        seen.append((views - level) / contrast)
-        place.append(level)
-    return middle, contrast, torch.cat([*seen, *place], dim=1)
+        found.append(views.mean(dim=(1, 2))[:, None])
+    return torch.cat(found, dim=1)
+
+
+def _usual(patches: Tensor, views: Tensor, noise_sd: float) -> _Usual:
+    found = _brightness(patches, views, noise_sd)
+    sd, mean = torch.std_mean(found, dim=0, keepdim=True)
+    # Where all places are alike there is nothing to tell by.
+    return _Usual(mean, torch.where(sd > _ALIKE * mean.abs(), sd, torch.inf))
 
 
 def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
@@ -201,8 +238,8 @@ def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
         own = count + torch.arange(part[0].numel(), device=part.device)
         places.append(own.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
         count += len(own)
-    place = 4 if views.shape[1] else 3
-    return torch.cat([*places, count + torch.arange(place, device=patches.device)])
+    beside = 4 if views.shape[1] else 3
+    return torch.cat([*places, count + torch.arange(beside, device=patches.device)])
 
 
 def _answer(ways: Sequence[_Layers], seen: Tensor) -> Tensor:

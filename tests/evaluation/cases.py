@@ -57,6 +57,8 @@ class Case:
         Standard deviation in each complex channel over the largest intensity.
     head
         Whose head.
+    plane
+        Of the first stack; the next ones take the planes that follow in `PLANES`.
     """
 
     kind: Kind
@@ -64,12 +66,14 @@ class Case:
     gap: float = 0.0
     noise: float = 0.01
     head: HeadName = "ICBM152"
+    plane: Plane = "sagittal"
 
     def __str__(self) -> str:
         """Everything in one line."""
         gap = f" + {self.gap:g} mm gap" if self.gap else ""
+        plane = "" if self.plane == PLANES[0] else f", {self.plane}"
         return (
-            f"{self.head}, {self.kind}, {self.slice_thickness:g} mm{gap}, "
+            f"{self.head}, {self.kind}{plane}, {self.slice_thickness:g} mm{gap}, "
             f"noise {100 * self.noise:g} %"
         )
 
@@ -83,7 +87,7 @@ CASES = (
     *(Case("three contrasts", thickness) for thickness in (3.0, 4.0, 5.0, 6.0)),
     Case("three contrasts", gap=1.0),
     *(Case("three contrasts", noise=noise) for noise in (0.03, 0.05)),
-    Case("one stack", head="Colin27"),
+    *(Case("one stack", head="Colin27", plane=plane) for plane in PLANES),
     Case("one stack", noise=0.03, head="Colin27"),
     Case("three stacks", head="Colin27"),
 )
@@ -129,8 +133,9 @@ def examine(case: Case) -> Examination:
     stacks = range(3) if case.kind == "three stacks" else range(1)
     truths = tuple(_truth(case.head, contrast) for contrast in contrasts)
     scans, poses, gaps = [], [], []
+    first = PLANES.index(case.plane)
     for contrast in contrasts:
-        numbers = [contrast + stack for stack in stacks]
+        numbers = [(first + contrast + stack) % len(PLANES) for stack in stacks]
         own = [_scan(case, contrast, number) for number in numbers]
         scans.append(tuple(own))
         poses.append(tuple(MOTIONS[number].scanner_to_head for number in numbers))

@@ -100,14 +100,12 @@ METHODS: Mapping[str, Method] = {
 
 STRENGTHS: Mapping[str, Method] = {
     **{
-        f"{scale:g}": lambda examination, scale=scale: fitted(
-            examination, default_profile, scale, learned_detail=False
-        )
+        f"{scale:g}": lambda examination, scale=scale: fitted(examination, default_profile, scale)
         for scale in FIXED_STRENGTHS
     },
-    "auto": METHODS["without detail"],
+    "auto": METHODS["defaults"],
 }
-"""The same model at fixed strengths of the prior, and at that chosen from the scans."""
+"""What a participant gets at fixed strengths of the prior, and at that chosen from the scans."""
 
 
 def measured(examination: Examination) -> Mask:
