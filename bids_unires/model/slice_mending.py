@@ -8,7 +8,7 @@ same comparison to tell as for every slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,6 +27,11 @@ LARGEST_FACTOR = 8.0
 
 # Quantile of the intensities of a head that stands for its tissue.
 _TISSUE = 0.75
+
+# Of the brightest, the share above which a voxel is not air, in a slice that may be dark itself.
+_BRIGHT, _ABOVE_AIR = 0.995, 0.3
+# Of the brightness of tissue, less is left only where signal was lost.
+_MOST_LEFT = 0.5
 
 # Differences from a prediction no larger than these are as likely its own.
 _LEAST_LOG_FACTOR, _LEAST_SHIFT_MM = 0.1, 1.5
@@ -141,6 +146,37 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
         if abs(np.log(factor)) > _LEAST_LOG_FACTOR:
             found.append(SliceRepair(factor, place))
     return found
+
+
+def repairs_of_lost_signal(parts: LeftOut, k: int, around: Sequence[int]) -> list[SliceRepair]:
+    """The brightness of a slice most of whose signal was lost, if it was, whatever it shows.
+
+    Towards the ends of a stack anatomy changes so fast that predictions hardly resemble a slice,
+    and beyond its outermost slices nothing tells how it goes on. Yet their tissue cannot be half
+    as bright as that of slices nearby, wherever in them it lies: in clean slices of simulated heads
+    it is within 15 percent of that.
+
+    Parameters
+    ----------
+    parts
+        A scan and its predictions.
+    k
+        Which slice.
+    around
+        Slices nearby that are believed.
+    """
+    here = _brightness_of_tissue(parts.measured[k])
+    nearby = [_brightness_of_tissue(parts.measured[other]) for other in around]
+    if not nearby or not 0 < here < _MOST_LEFT * float(np.median(nearby)):
+        return []
+    return [SliceRepair(max(here / float(np.median(nearby)), 1 / LARGEST_FACTOR))]
+
+
+def _brightness_of_tissue(image: Slice) -> float:
+    """The same quantile of what is brighter than air, by that slice's own measure of bright."""
+    seen = image[np.isfinite(image)]
+    tissue = seen[seen > _ABOVE_AIR * np.quantile(seen, _BRIGHT)] if seen.size else seen
+    return float(np.quantile(tissue, _TISSUE)) if tissue.size >= _FEWEST_VOXELS else 0.0
 
 
 def relative_brightness(measured: Slice, predicted: Slice) -> float:

@@ -25,7 +25,12 @@ from .noise import NoiseEstimate
 from .observation import Observation
 from .readings import Readings
 from .slice_filling import REJECTED, stood_in
-from .slice_mending import SliceRepair, mended_coarsely, repairs_of
+from .slice_mending import (
+    SliceRepair,
+    mended_coarsely,
+    repairs_of,
+    repairs_of_lost_signal,
+)
 from .slice_stripes import Striped, find_stripes
 from .slice_verdict import FEATURES, SliceVerdict, Verdicts
 from .slice_weights import (
@@ -33,6 +38,7 @@ from .slice_weights import (
     better_left_out,
     compare,
     deviations_from_good,
+    neighbours,
     student_weights,
     worst_first,
 )
@@ -227,11 +233,18 @@ def _mended(
 ) -> SliceVerdict:
     """A verdict, but for slices that are believed once they are mended as simply as possible."""
     compared = compare(parts, noise.halfway)
-    usable = np.flatnonzero(np.isfinite(compared.unexplained))
+    usable = np.flatnonzero(np.isfinite(compared.unexplained)).tolist()
+    suspects = [k for k in usable if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
     # Beyond the outermost slices nothing tells how brightness and place go on.
-    inner = usable[_OUTERMOST:-_OUTERMOST].tolist()
-    suspects = [k for k in inner if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
-    possible = {k: repairs_of(parts, k, noise.halfway) for k in suspects}
+    inner = usable[_OUTERMOST:-_OUTERMOST]
+    reference = np.flatnonzero(np.isfinite(compared.unexplained) & _believed(settled))
+    possible = {
+        k: [
+            *(repairs_of(parts, k, noise.halfway) if k in inner else [SliceRepair()]),
+            *repairs_of_lost_signal(parts, k, neighbours(k, reference).tolist()),
+        ]
+        for k in suspects
+    }
     weights, off = settled.weights.copy(), settled.deviations.copy()
     found: dict[int, SliceRepair] = {}
     for turn in range(max(map(len, possible.values()), default=0)):

@@ -142,7 +142,7 @@ def deviations(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.
     result = np.zeros_like(found)
     if len(reference) < 2 * _NEIGHBOURS:
         return result
-    around = {k: _neighbours(k, reference) for k in np.flatnonzero(usable).tolist()}
+    around = {k: neighbours(k, reference) for k in np.flatnonzero(usable).tolist()}
     off = {k: found[k] - np.median(found[near], axis=0) for k, near in around.items()}
     spread = {k: np.abs(off[k]) for k in reference.tolist()}
     overall = MAD_TO_SD * np.median(list(spread.values()), axis=0)
@@ -192,7 +192,7 @@ def better_left_out(compared: Comparison, believed: NDArray[np.bool_]) -> NDArra
     if len(reference) == 0:
         return result
     for k in np.flatnonzero(np.isfinite(compared.contradicted)).tolist():
-        usual = np.median(compared.unexplained[_neighbours(k, reference)])
+        usual = np.median(compared.unexplained[neighbours(k, reference)])
         result[k] = compared.contradicted[k] > _WORSE * usual
     return result
 
@@ -237,7 +237,7 @@ def worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> ND
     return result
 
 
-def _neighbours(k: int, reference: NDArray[np.intp]) -> NDArray[np.intp]:
+def neighbours(k: int, reference: NDArray[np.intp]) -> NDArray[np.intp]:
     """The nearest believed slices on either side of slice k."""
     below, above = reference[reference < k], reference[reference > k]
     return np.concatenate([below[-_NEIGHBOURS:], above[:_NEIGHBOURS]])

@@ -14,6 +14,7 @@ from bids_unires.model.slice_mending import (
     mended_coarsely,
     relative_brightness,
     repairs_of,
+    repairs_of_lost_signal,
 )
 from bids_unires.model.slice_shift import moved
 from bids_unires.volume import Volume
@@ -59,6 +60,25 @@ def test_of_a_dark_slice_that_moved_both_are_found() -> None:
 def test_what_nothing_explains_is_not_moved() -> None:
     noise = np.random.default_rng(0).uniform(0, 200, size=head().shape).astype(np.float32)
     assert not any(any(own.shift) for own in repairs_of(parts(noise), 0, 50.0))
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_lost_signal_is_told_wherever_tissue_lies(scale: float) -> None:
+    small = np.zeros_like(head())
+    small[10:30, 12:40] = head()[10:30, 12:40]
+    slices = scale * np.stack([head(), 0.3 * small, head(), 0.8 * head()])
+    beside = LeftOut(slices, slices, np.zeros_like(slices), (4.0, 2.0, 1.0))
+    (found,) = repairs_of_lost_signal(beside, 1, [0, 2])
+    assert found.factor == pytest.approx(0.3, rel=0.15)
+    assert not any(found.shift)
+    assert repairs_of_lost_signal(beside, 3, [0, 2]) == []
+
+
+def test_signal_is_not_lost_where_nothing_tells_how_bright_it_should_be() -> None:
+    air = np.zeros((2, 40, 50), dtype=np.float32)
+    beside = LeftOut(air, air, air, (4.0, 2.0, 1.0))
+    assert repairs_of_lost_signal(beside, 0, [1]) == []
+    assert repairs_of_lost_signal(parts(damaged(0.3, (0.0, 0.0))), 0, []) == []
 
 
 def test_a_coarse_slice_is_mended_like_the_scan() -> None:

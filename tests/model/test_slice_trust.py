@@ -129,6 +129,15 @@ def test_one_stack_tells_its_dark_slices(dark_stack: Fitted) -> None:
     assert dark_stack.mended == dark_stack.damaged
 
 
+def test_the_outermost_dark_slice_is_mended_too(one_stack: Fitted) -> None:
+    case = one_stack.case.damaged(["scaled"], seed=5)
+    # The second one that shows a tenth of the head.
+    assert min(case.damage[0][0]) == 4
+    robust = fit(case, FIT, robust=True)
+    assert robust.mended == robust.damaged
+    assert robust.quality > one_stack.quality - 0.5
+
+
 def test_what_cannot_be_mended_is_left_out_and_nothing_read_off_it(
     strange_stacks: Fitted,
 ) -> None:
