@@ -286,6 +286,20 @@ def test_where_another_contrast_says_little_planes_alone_are_asked_too(
     assert error(both) < 0.97 * error(shown)
 
 
+def test_planes_alone_are_not_asked_where_they_explain_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for clear in (0.0, 1.0):
+        monkeypatch.setattr(details, "_CLEAR", clear)
+        found.append(learned_detail(sliced(), NOISE, 1.0, [witness(None)]))
+    first, second = found
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.scan.data, second.scan.data)
+    assert first.statement == second.statement
+
+
 def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
     turned = translation([SIDE - 1, SIDE - 1, 0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     unlike = learned_detail(sliced(), NOISE, 1.0, [witness(None, turned)])
