@@ -216,16 +216,18 @@ def _middle_and_contrast(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tens
 
 
 def _brightness(patches: Tensor, views: Tensor, noise_sd: float) -> Tensor:
-    """How bright places are, and the logarithm of their contrast, ``(N, B)``."""
+    """How bright places are, and alone the logarithm of their contrast, ``(N, B)``."""
     middle, contrast = _middle_and_contrast(patches, noise_sd)
-    found = [middle, patches.mean(dim=(1, 2))[:, None], contrast.log()]
     if views.shape[1]:
-        found.append(views.mean(dim=(1, 2))[:, None])
-    return torch.cat(found, dim=1)
+        return torch.cat([middle, views.mean(dim=(1, 2))[:, None]], dim=1)
+    return torch.cat([middle, patches.mean(dim=(1, 2))[:, None], contrast.log()], dim=1)
 
 
 def _usual(patches: Tensor, views: Tensor, noise_sd: float) -> _Usual:
     found = _brightness(patches, views, noise_sd)
+    if views.shape[1]:
+        # Seen any better, the brightness of another contrast carries its lesions over.
+        return _Usual(torch.zeros_like(found[:1]), torch.ones_like(found[:1]))
     sd, mean = torch.std_mean(found, dim=0, keepdim=True)
     # Where all places are alike there is nothing to tell by.
     return _Usual(mean, torch.where(sd > _ALIKE * mean.abs(), sd, torch.inf))
@@ -238,7 +240,7 @@ def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
         own = count + torch.arange(part[0].numel(), device=part.device)
         places.append(own.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
         count += len(own)
-    beside = 4 if views.shape[1] else 3
+    beside = 2 if views.shape[1] else 3
     return torch.cat([*places, count + torch.arange(beside, device=patches.device)])
 
 
