@@ -1,6 +1,6 @@
 """A small network that tells what a thick voxel holds from the voxels around it.
 
-Two hidden layers and a linear map beside them, trained by regression. Patches are brought to
+Three hidden layers and a linear map beside them, trained by regression. Patches are brought to
 the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
 Where another contrast shows the same place with thin voxels, that is looked at, too.
 
@@ -26,6 +26,7 @@ _EPOCHS = 20
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
 _RIDGE = 1e-3
+_HIDDEN_LAYERS = 3
 # Relative spread of intensities below which it is rounding.
 _ALIKE = 1e-5
 # Axes of a patch along which it is turned round.
@@ -84,6 +85,14 @@ class _Layers(NamedTuple):
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             found = torch.relu(torch.addmm(bias, found, weight))
         return torch.addmm(self.biases[-1], found, self.weights[-1]) + seen @ self.shortcut
+
+    def behind(self, basis: Tensor, mean: Tensor) -> _Layers:
+        """Layers that answer to ``x`` as these do to ``(x - mean) @ basis``."""
+        first, *others = self.weights
+        biases = [*self.biases]
+        biases[0] = biases[0] - (mean @ basis @ first)[0]
+        biases[-1] = biases[-1] - (mean @ basis @ self.shortcut)[0]
+        return _Layers((basis @ first, *others), tuple(biases), basis @ self.shortcut)
 
     def turned(self, features: Tensor, axes: Sequence[int]) -> _Layers:
         """Layers that answer as these do where features ``(F,)`` change places."""
@@ -255,7 +264,9 @@ def _learned(
     used: tuple[Tensor, Tensor, Tensor], effort: Effort, chance: torch.Generator
 ) -> _Layers:
     """Layers that tell from ``(N, F)`` what is wanted ``(N, R)``, which counts so much."""
-    seen, wanted, _ = used
+    seen, wanted, importance = used
+    basis, mean = _evening(seen, importance)
+    used = ((seen - mean) @ basis, wanted, importance)
     weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort.hidden, chance, seen.device)
     layers = _Layers(weights, biases, _least_squares(*used))
     parameters = [*weights, *biases, layers.shortcut]
@@ -272,13 +283,27 @@ def _learned(
         schedule.step()
     for parameter in parameters:
         parameter.requires_grad_(False)
-    return layers
+    return layers.behind(basis, mean)
+
+
+def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """Basis ``(F, F)`` and mean ``(1, F)`` to see with.
+
+    Principal components, those that vary much made smaller: neighbours are much alike, and what
+    they share would be learned long before what they differ in.
+    """
+    share = importance / importance.sum()
+    mean = (seen * share).sum(dim=0, keepdim=True)
+    above = seen - mean
+    variance, directions = torch.linalg.eigh(((above * share).T @ above).double())
+    scale = (variance.clamp_min(0) + variance.mean()).sqrt()
+    return (directions / scale).float(), mean
 
 
 def _layers(
     ends: tuple[int, int], hidden: int, chance: torch.Generator, device: torch.device
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    sides = (ends[0], hidden, hidden, ends[1])
+    sides = (ends[0], *(hidden,) * _HIDDEN_LAYERS, ends[1])
     weights = [
         torch.randn(pair, generator=chance) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
     ]
