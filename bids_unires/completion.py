@@ -98,6 +98,45 @@ def standing(plan: UnitOfWork, config: RunConfig) -> Standing:
     return Standing(not reasons, reasons)
 
 
+def changed_since(
+    plan: UnitOfWork, config: RunConfig, output: Path, inputs: Iterable[tuple[str, Path]]
+) -> tuple[str, ...]:
+    """Names of those inputs that are others than the ones a result was made of.
+
+    Parameters
+    ----------
+    plan, config
+        The unit of work, and where its results are.
+    output
+        A file of it. Where no record tells what it was made of, nothing is known to have
+        changed.
+    inputs
+        Names of inputs, and the files that are there now.
+
+    Raises
+    ------
+    OSError
+        If one of these cannot be read.
+    """
+    before = _inputs_behind(record_path(plan, config), _below(output, config.output_dir))
+    return tuple(
+        name for name, path in inputs if name in before and not _is_unchanged(before[name], path)
+    )
+
+
+def _inputs_behind(record: Path, output: str) -> Mapping[str, Mapping[str, Any]]:
+    """Fingerprints of what the run that wrote an output last made it of."""
+    for number, results in enumerate(read_results(record)):
+        if output not in results.outputs:
+            continue
+        if number == 0:
+            # The latest one has sizes and times, which spare reading the files.
+            with suppress(OSError, ValueError, KeyError):
+                return dict(json.loads(record.read_text("utf-8"))["Inputs"])
+        return {name: {"SHA256": digest} for name, digest in results.inputs.items()}
+    return {}
+
+
 def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
     """Take down that a unit is about to be worked on, which undoes that it was done.
 
@@ -203,11 +242,11 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _is_unchanged(before: Mapping[str, Any], path: Path) -> bool:
-    """By size and time; where only the time differs, as in a copy, by content."""
+    """By size and time; where only the time differs, as in a copy, or none is known, by content."""
     status = path.stat()
-    if status.st_size != before["Size"]:
+    if "Size" in before and status.st_size != before["Size"]:
         return False
-    if status.st_mtime_ns == before["ModifiedNs"]:
+    if "ModifiedNs" in before and status.st_mtime_ns == before["ModifiedNs"]:
         return True
     return bool(_fingerprint(path)["SHA256"] == before["SHA256"])
 

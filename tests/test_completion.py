@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from bids_unires import completion
-from bids_unires.completion import Standing, begin, complete, record_path, standing
+from bids_unires.completion import (
+    Standing,
+    begin,
+    changed_since,
+    complete,
+    record_path,
+    standing,
+)
 from bids_unires.config import ModelSettings, RunConfig, SpaceSettings
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
 from bids_unires.dataset.scans import LabelImage
@@ -173,3 +180,35 @@ def test_a_record_is_plain_json(plan: ParticipantPlan, config: RunConfig) -> Non
     record = json.loads(record_path(plan, config).read_text("utf-8"))
     assert record["Outputs"] == {f"sub-01/anat/{name}.nii.gz": 5 for name in "ab"}
     assert set(record["Inputs"]) == {scan.uri for scan in plan.scans}
+
+
+@pytest.mark.parametrize("is_latest", [True, False])
+def test_inputs_that_changed_since_a_result_are_named(
+    plan: ParticipantPlan, config: RunConfig, is_latest: bool
+) -> None:
+    (output, _) = sorted((config.output_dir / "sub-01" / "anat").iterdir())
+    if not is_latest:
+        # With other voxels; of the earlier result only checksums are remembered.
+        record = json.loads(record_path(plan, config).read_text("utf-8"))
+        results = {key: record[key] for key in ("Settings", "Outputs")}
+        results["Inputs"] = {name: about["SHA256"] for name, about in record["Inputs"].items()}
+        record |= {"Outputs": {"sub-01/anat/other.nii.gz": 1}, "Inputs": {}, "Earlier": [results]}
+        record_path(plan, config).write_text(json.dumps(record), "utf-8")
+    scans = [(scan.uri, scan.path) for scan in plan.scans]
+    os.utime(scans[0][1], ns=(1, 1))
+    assert changed_since(plan, config, output, scans) == ()
+    content = scans[1][1].read_bytes()
+    scans[1][1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(scans[1][1], ns=(1, 1))
+    assert changed_since(plan, config, output, scans) == (scans[1][0],)
+    assert changed_since(plan, config, output.with_name("strange.nii.gz"), scans) == ()
+
+
+def test_nothing_is_known_to_have_changed_without_a_record(
+    plan: ParticipantPlan, config: RunConfig
+) -> None:
+    (output, _) = sorted((config.output_dir / "sub-01" / "anat").iterdir())
+    record_path(plan, config).unlink()
+    plan.scans[0].path.write_bytes(b"other")
+    scans = [(scan.uri, scan.path) for scan in plan.scans]
+    assert changed_since(plan, config, output, scans) == ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..completion import changed_since
 from ..config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ..dataset.content import unavailable
 from ..dataset.derivatives import ParticipantResult, ResultImage, find_results
@@ -312,7 +313,7 @@ def _member(
     )
     own, obstacle = None, ""
     try:
-        own = _scans_of(images, plan, result, config.output_dir)
+        own = _scans_of(images, plan, result, config)
     except ValueError as error:
         obstacle = str(error)
     return Member(result.participant, result.session, result, known, images, reasons, own, obstacle)
@@ -340,7 +341,7 @@ def _scans_of(
     images: Sequence[ResultImage],
     plan: ParticipantPlan | None,
     result: ParticipantResult,
-    output_dir: Path,
+    config: RunConfig,
 ) -> ParticipantPlan:
     """The scans that images were made of; a `ValueError` says why they cannot be used."""
     if not images or images[0].desc != "sr":
@@ -355,9 +356,29 @@ def _scans_of(
         scans = [scan for scan in (contrast.scans if contrast else ()) if scan.uri in wanted]
         if contrast is None or not wanted or len(scans) < len(wanted):
             raise ValueError(f"not all scans behind {image.path.name} are in the dataset")
-        _check_scans(scans, result, output_dir)
+        _check_scans(scans, result, config.output_dir)
         found.append(Contrast(contrast.name, contrast.entities, tuple(scans)))
-    return ParticipantPlan(plan.participant, plan.session, tuple(found))
+    own = ParticipantPlan(plan.participant, plan.session, tuple(found))
+    _refuse_changed(own, images, config)
+    return own
+
+
+def _refuse_changed(
+    plan: ParticipantPlan, images: Sequence[ResultImage], config: RunConfig
+) -> None:
+    """Poses, weights and verdicts of the participant level hold for the scans it saw alone."""
+    scans = {scan.uri: scan.path for scan in plan.scans}
+    try:
+        changed = {
+            uri
+            for image in images
+            for uri in changed_since(plan, config, image.path, scans.items())
+        }
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if changed:
+        names = listing(path.name for uri, path in scans.items() if uri in changed)
+        raise ValueError(f"{names} changed since the participant level: run that on it again")
 
 
 def _check_scans(scans: Sequence[Scan], result: ParticipantResult, output_dir: Path) -> None:

@@ -271,6 +271,27 @@ def test_scans_out_of_reach_mean_interpolation(
     assert "use --group-mode auto or reslice" in capsys.readouterr().err
 
 
+def test_scans_that_changed_since_mean_interpolation(
+    study: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(study.raw, raw)
+    scan = raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    moved = load(scan)
+    affine = moved.affine.copy()
+    affine[0, 3] += 15
+    nib.Nifti1Image(moved.get_fdata(dtype=np.float32), affine).to_filename(scan)
+    assert Study(raw, study.out).group(*IN_PLACE) == 0
+    said = capsys.readouterr().err
+    why = "sub-01_T1w.nii.gz changed since the participant level: run that on it again"
+    assert f"sub-01 is interpolated, not reconstructed: {why}" in said
+    assert "sub-02_ses-a_T1w.nii.gz: residuals of " in said
+    modes = {(r["participant_id"], r["contrast"]): r["mode"] for r in study.rows()}
+    assert modes["sub-01", "T1w"] == "reslice"
+    # A copy of the same content, which has another time, is the same scan.
+    assert modes["sub-02", "T1w"] == "refit"
+
+
 def test_a_corrupt_image_fails_its_participant_alone(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
