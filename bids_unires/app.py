@@ -263,6 +263,7 @@ def _prepare_output(config: RunConfig, folders: Sequence[Path]) -> Path:
     """
     from .dataset.description import write_dataset_files
     from .dataset.writing import remove_leftovers
+    from .origin import follow_raw
 
     logs = config.output_dir / "logs"
     log_file = logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.log"
@@ -277,6 +278,7 @@ def _prepare_output(config: RunConfig, folders: Sequence[Path]) -> Path:
     for folder in (config.output_dir, logs, *(config.output_dir / folder for folder in folders)):
         remove_leftovers(folder)
     write_dataset_files(config.output_dir, config.bids_dir, config.labels)
+    follow_raw(config.output_dir, config.bids_dir)
     return log_file
 
 

@@ -120,21 +120,37 @@ def changed_since(
     """
     before = _inputs_behind(record_path(plan, config), _below(output, config.output_dir))
     return tuple(
-        name for name, path in inputs if name in before and not _is_unchanged(before[name], path)
+        name for name, path in inputs if name in before and not is_unchanged(before[name], path)
     )
+
+
+def recorded_inputs(output_dir: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Names and fingerprints of what the results of the participant level were made of."""
+    for record in sorted((output_dir / "logs" / "participant").glob("*.json")):
+        for results in read_results(record)[:1]:
+            yield from _fingerprints(record, results).items()
 
 
 def _inputs_behind(record: Path, output: str) -> Mapping[str, Mapping[str, Any]]:
     """Fingerprints of what the run that wrote an output last made it of."""
-    for number, results in enumerate(read_results(record)):
-        if output not in results.outputs:
-            continue
-        if number == 0:
-            # The latest one has sizes and times, which spare reading the files.
-            with suppress(OSError, ValueError, KeyError):
-                return dict(json.loads(record.read_text("utf-8"))["Inputs"])
-        return {name: {"SHA256": digest} for name, digest in results.inputs.items()}
+    for results in read_results(record):
+        if output in results.outputs:
+            return _fingerprints(record, results)
     return {}
+
+
+def _fingerprints(record: Path, results: Results) -> Mapping[str, Mapping[str, Any]]:
+    """Those of the inputs of results, some of which have sizes and times that spare reading."""
+    try:
+        latest = dict(json.loads(record.read_text("utf-8")).get("Inputs", {}))
+    except (OSError, ValueError):
+        latest = {}
+    return {
+        name: known
+        if (known := latest.get(name, {})).get("SHA256") == digest
+        else {"SHA256": digest}
+        for name, digest in results.inputs.items()
+    }
 
 
 def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
@@ -224,7 +240,7 @@ def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterat
     for name, path in now.items():
         if name not in before:
             yield f"{name} is new"
-        elif not _is_unchanged(before[name], path):
+        elif not is_unchanged(before[name], path):
             yield f"{name} changed"
     for name in before:
         if name not in now:
@@ -241,8 +257,16 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     return {"Size": status.st_size, "ModifiedNs": status.st_mtime_ns, "SHA256": digest}
 
 
-def _is_unchanged(before: Mapping[str, Any], path: Path) -> bool:
-    """By size and time; where only the time differs, as in a copy, or none is known, by content."""
+def is_unchanged(before: Mapping[str, Any], path: Path) -> bool:
+    """Whether a file is the one that a fingerprint was taken of.
+
+    By size and time; where only the time differs, as in a copy, or none is known, by content.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     status = path.stat()
     if "Size" in before and status.st_size != before["Size"]:
         return False

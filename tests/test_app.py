@@ -440,3 +440,14 @@ def test_a_plan_that_nobody_reads_stops_no_run(
         assert app.run(changed(three, device="cpu"), succeed) == 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
     assert len(done(three)) == 3
+
+
+def test_another_dataset_leaves_the_results_of_the_first_alone(
+    three: RunConfig, make_dataset: DatasetMaker
+) -> None:
+    assert app.run(three, succeed) == 0
+    before = marks(three, 0)
+    other = make_dataset("sub-03_T1w", "sub-01_T1w", root="site2")
+    with pytest.raises(OutputError, match="choose another output folder for"):
+        app.run(changed(three, bids_dir=other), fail_differently)
+    assert marks(three, 0) == before

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from .. import __version__
 from ..errors import OutputError
@@ -99,6 +100,37 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
         write_once(output_dir / name, text)
     if labels is not None:
         _link_labels(output_dir, labels)
+
+
+def raw_link(output_dir: Path, bids_dir: Path) -> str | None:
+    """What a description links to as ``raw``, if that is another folder than the raw dataset.
+
+    A link that somebody turned into an address elsewhere (``https:``, ``doi:``) is right as
+    it is.
+    """
+    links = load_object(output_dir / "dataset_description.json").get("DatasetLinks")
+    stored = links.get("raw") if isinstance(links, dict) else None
+    if not isinstance(stored, str):
+        return None
+    address = urlsplit(stored)
+    if address.scheme not in ("", "file"):
+        return None
+    folder = output_dir.resolve() / unquote(address.path)
+    return None if folder.resolve() == bids_dir.resolve() else stored
+
+
+def relink_raw(output_dir: Path, bids_dir: Path) -> None:
+    """Let a description link to the place where the raw dataset is now."""
+    path = output_dir / "dataset_description.json"
+    description = load_object(path)
+    stored = description["DatasetLinks"]["raw"]
+    link = _link(output_dir.resolve(), bids_dir.resolve())
+    description["DatasetLinks"]["raw"] = link
+    sources = description.get("SourceDatasets")
+    for source in sources if isinstance(sources, list) else ():
+        if isinstance(source, dict) and source.get("URL") == stored:
+            source["URL"] = link
+    write_json(path, description)
 
 
 def _link_labels(output_dir: Path, labels: Path) -> None:

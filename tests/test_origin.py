@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bids_unires.completion import begin, complete
+from bids_unires.config import RunConfig
+from bids_unires.dataset.description import write_dataset_files
+from bids_unires.dataset.query import plan_participants
+from bids_unires.errors import OutputError
+from bids_unires.origin import follow_raw
+
+DatasetMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def raw(make_dataset: DatasetMaker) -> Path:
+    return make_dataset("sub-01_T1w", "sub-02_T1w")
+
+
+@pytest.fixture
+def out(raw: Path) -> Path:
+    """Results of both participants."""
+    config = RunConfig(raw, raw.parent / "out", "participant")
+    write_dataset_files(config.output_dir, raw)
+    for plan in plan_participants(config):
+        begun = begin(plan, config)
+        assert begun is not None
+        complete(plan, config, begun, [])
+    return config.output_dir
+
+
+def description(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "dataset_description.json").read_text()))
+
+
+def test_the_link_follows_a_dataset_that_was_moved(
+    raw: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    moved = raw.rename(raw.parent / "moved here")
+    # One scan was replaced on the way, and copies have times of their own.
+    (moved / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"another export")
+    os.utime(moved / "sub-02" / "anat" / "sub-02_T1w.nii.gz", ns=(1, 1))
+    follow_raw(out, moved)
+    assert description(out)["DatasetLinks"] == {"raw": moved.as_uri()}
+    assert description(out)["SourceDatasets"] == [{"URL": moved.as_uri()}]
+    assert caplog.messages == [f"the raw dataset is in {moved} now, was in {raw.as_uri()}"]
+    follow_raw(out, moved)
+    assert len(caplog.messages) == 1
+
+
+def test_another_dataset_with_the_same_labels_is_refused(
+    out: Path, raw: Path, make_dataset: DatasetMaker
+) -> None:
+    other = make_dataset("sub-03_T1w", "sub-02_T1w", "sub-01_T1w", root="site2")
+    (other / "sub-02" / "anat" / "sub-02_T1w.nii.gz").write_bytes(b"of somebody else")
+    before = description(out)
+    with pytest.raises(OutputError, match=r"sub-0\d_T1w.nii.gz is another file than there"):
+        follow_raw(out, other)
+    assert description(out) == before
+
+
+def test_a_dataset_of_others_leaves_the_link_alone(
+    out: Path, make_dataset: DatasetMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = description(out)
+    follow_raw(out, make_dataset("sub-03_T1w", root="staged"))
+    assert description(out) == before
+    assert "the link stays" in caplog.text
+
+
+@pytest.mark.parametrize("link", ["../raw", "https://example.org/raw", "same", None])
+def test_links_that_fit_stay_as_they_are(out: Path, raw: Path, link: str | None) -> None:
+    content = description(out)
+    if link == "same":
+        shutil.rmtree(raw / "sub-01")
+    else:
+        content["DatasetLinks"] = {} if link is None else {"raw": link}
+        (out / "dataset_description.json").write_text(json.dumps(content))
+    follow_raw(out, raw)
+    assert description(out) == content
