@@ -15,7 +15,7 @@ from ..dataset.content import unavailable
 from ..dataset.derivatives import ParticipantResult, ResultImage, find_results
 from ..dataset.entities import listing
 from ..dataset.naming import SPACE, aligned_space, resolution_label, transform_path
-from ..dataset.query import plan_participants
+from ..dataset.query import known_participants, known_sessions, plan_participants
 from ..dataset.scans import Contrast, Datatype, ParticipantPlan, Scan, contrast_order
 from ..errors import (
     InvalidDatasetError,
@@ -239,17 +239,60 @@ def _absence(member: Member) -> str:
 
 
 def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str, ParticipantPlan]:
-    """Scans of all participants, also of those contrasts that are not asked for by default."""
+    """Scans of all participants, also of those contrasts that are not asked for by default.
+
+    Whose scans are out of reach does not keep the others from theirs.
+    """
     suffixes = (image.entities["suffix"] for result in results for image in result.images)
     modalities = tuple(dict.fromkeys([*(config.modalities or MRI_SUFFIXES), *suffixes]))
+    config = replace(config, modalities=modalities)
+    if not results:
+        return {plan.label: plan for plan in plan_participants(config)}
+    within_reach = _known_labels(config)
+    if within_reach is None:
+        return {}
     try:
-        plans = plan_participants(replace(config, modalities=modalities))
-    except (NothingSelectedError, InvalidDatasetError) as error:
-        if not results:
-            raise
+        plans = plan_participants(within_reach)
+    except NothingSelectedError as error:
         logger.warning("the scans are out of reach: %s", error)
         return {}
+    except InvalidDatasetError:
+        plans = tuple(_plans_one_by_one(within_reach))
     return {plan.label: plan for plan in plans}
+
+
+def _known_labels(config: RunConfig) -> RunConfig | None:
+    """Ask for nobody who is not in the raw dataset any more; None if nobody is left."""
+    known = known_participants(config.bids_dir)
+    participants = tuple(label for label in config.participant_label if label in known)
+    there = known_sessions(config.bids_dir, participants or known)
+    sessions = tuple(label for label in config.session_label if label in there)
+    for asked, found, what in (
+        (config.participant_label, participants, "participant"),
+        (config.session_label, sessions, "session"),
+    ):
+        if missing := [label for label in asked if label not in found]:
+            logger.warning(
+                "scans are out of reach: %s has no %s %s", config.bids_dir, what, listing(missing)
+            )
+    # Without a label of its kind a run would be about all.
+    is_somebody = bool(participants) >= bool(config.participant_label)
+    is_some_session = bool(sessions) >= bool(config.session_label)
+    if not (known and is_somebody and is_some_session):
+        return None
+    return replace(config, participant_label=participants, session_label=sessions)
+
+
+def _plans_one_by_one(config: RunConfig) -> Iterator[ParticipantPlan]:
+    """Plan each participant alone: a file that is there twice concerns one of them only."""
+    for label in config.participant_label or known_participants(config.bids_dir):
+        try:
+            yield from plan_participants(replace(config, participant_label=(label,)))
+        except NothingSelectedError:
+            # Of other sessions, or without images, as some may be where all are asked for.
+            continue
+        except InvalidDatasetError as error:
+            logger.warning("the scans of sub-%s are out of reach: %s", label, error)
 
 
 def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> ParticipantResult:

@@ -212,3 +212,39 @@ def test_who_failed_and_is_not_asked_for_keeps_the_reason(study: Study) -> None:
     before = told(study)
     assert study.group(*RESLICED, "--no-resume", "--participant-label", "01") == 0
     assert told(study) == before
+
+
+def modes(study: Study) -> dict[str, str]:
+    rows = [row for row in study.rows() if row["contrast"] == "T1w"]
+    return {row["participant_id"] + row["session_id"]: row["mode"] for row in rows}
+
+
+def test_who_is_not_in_the_dataset_any_more_leaves_the_others_their_scans(
+    study: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(study.raw, raw)
+    shutil.rmtree(raw / "sub-01")
+    shutil.rmtree(raw / "sub-02" / "ses-a")
+    fewer = Study(raw, study.out)
+    who = ["--participant-label", "01", "02", "--session-label", "a", "b"]
+    assert fewer.group(*IN_PLACE, *who) == 0
+    said = capsys.readouterr().err
+    assert f"scans are out of reach: {raw} has no session a" in said
+    assert f"scans are out of reach: {raw} has no participant 01" in said
+    assert modes(fewer) == {"sub-02ses-a": "reslice", "sub-02ses-b": "refit"}
+    assert fewer.group(*RESLICED, "--participant-label", "01") == 0
+    assert modes(fewer)["sub-01n/a"] == "reslice"
+
+
+def test_a_scan_that_is_there_twice_concerns_its_participant_alone(
+    study: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(study.raw, raw)
+    scan = raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    load(scan).to_filename(scan.with_suffix(""))
+    twice = Study(raw, study.out)
+    assert twice.group(*IN_PLACE, "--participant-label", "01", "02") == 0
+    assert "the scans of sub-01 are out of reach" in capsys.readouterr().err
+    assert modes(twice) == {"sub-01n/a": "reslice", "sub-02ses-a": "refit", "sub-02ses-b": "refit"}
