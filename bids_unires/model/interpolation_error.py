@@ -56,9 +56,13 @@ def believed_where_straight(scan: Observation, grid: Grid) -> Observation:
     tau = np.broadcast_to(np.asarray(scan.tau, dtype=np.float32), data.shape)
     variance = np.divide(1, tau, out=np.zeros_like(data), where=tau > 0)
     squares = np.zeros_like(data)
+    steps = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     for axis in range(3):
         if axis != scan.slice_axis:
-            squares += np.maximum(_bends(data, axis) ** 2 - _NOISE_OF_BENDS * variance, 0)
+            # Second differences over voxels of the image, whatever those of the scan are.
+            per_voxel = np.float32(np.linalg.norm(steps[:3, axis]) ** -4)
+            bends = _bends(data, axis) ** 2 - _NOISE_OF_BENDS * variance
+            squares += per_voxel * np.maximum(bends, 0)
     precision = tau / (1 + tau * np.float32(blur) ** 2 * squares)
     return replace(scan, tau=precision.astype(np.float32))
 

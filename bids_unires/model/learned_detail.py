@@ -51,9 +51,9 @@ _KEPT_EVERY = 8
 TRUST_IF_SEEN = 0.03
 # Where planes alone tell, three times the steps gain 0.2 to 0.4 dB on real heads. With 300 in place
 # of 1000, a fifth more of the errors stay, which is of no consequence to what counts little.
-_EFFORT_ALONE = Effort(pairs=400_000, hidden=128, steps=3000)
-_EFFORT_BESIDE = Effort(pairs=250_000, hidden=96, steps=1000)
-_EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, steps=300)
+_EFFORT_ALONE = Effort(pairs=400_000, hidden=128, layers=3, steps=3000)
+_EFFORT_BESIDE = Effort(pairs=250_000, hidden=96, layers=2, steps=1000)
+_EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, layers=2, steps=300)
 # Of the detail, if other contrasts explain less, planes alone are asked, too.
 _CLEAR = 0.8
 # Beside a real PDw they explain 0.01 less of a real T1w to 0.01 more than with it, and the mean of
@@ -252,6 +252,24 @@ def learned_detail(
     return LearnedDetail(finding.scan(scan, trust), statement)
 
 
+def placed_beside(
+    details: Details,
+    before: Sequence[Sequence[Observation]],
+    after: Sequence[Sequence[Observation]],
+) -> Details:
+    """Details that have moved as the only scan of their contrast has."""
+    if not details:
+        return ()
+    found: list[LearnedDetail | None] = []
+    for detail, (first, *repeats), (now, *_) in zip(details, before, after, strict=True):
+        if detail is None or repeats:
+            found.append(detail)
+            continue
+        moved = now.world_pose @ np.linalg.inv(first.world_pose) @ detail.scan.world_pose
+        found.append(replace(detail, scan=replace(detail.scan, pose=moved)))
+    return tuple(found)
+
+
 def sees_into(other: Observation, scan: Observation) -> bool:
     """Whether a scan's voxels are at most half as long across another's slices as those lie apart.
 
@@ -372,6 +390,8 @@ def _network(
 
     taught, held_out = pairs(~kept, effort.pairs), pairs(kept, effort.pairs // _KEPT_EVERY)
     if taught is None or held_out is None or len(taught.patches) < _FEWEST_PAIRS:
+        return None
+    if len(held_out.patches) < _FEWEST_PAIRS // _KEPT_EVERY:
         return None
     return train(taught, held_out, planes.noise_sd, effort, chance)
 

@@ -1,6 +1,6 @@
 """A small network that tells what a thick voxel holds from the voxels around it.
 
-Three hidden layers and a linear map beside them, trained by regression. Patches are brought to
+A few hidden layers and a linear map beside them, trained by regression. Patches are brought to
 the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
 Where another contrast shows the same place with thin voxels, that is looked at, too.
 
@@ -26,7 +26,6 @@ _EPOCHS = 20
 # Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
 _LEARNING_RATE = 1e-2
 _RIDGE = 1e-3
-_HIDDEN_LAYERS = 3
 # Relative spread of intensities below which it is rounding.
 _ALIKE = 1e-5
 # Axes of a patch along which it is turned round.
@@ -63,12 +62,15 @@ class Effort:
         To learn from.
     hidden
         Width of the hidden layers.
+    layers
+        How many of these.
     steps
         Of the optimiser, at most.
     """
 
     pairs: int
     hidden: int
+    layers: int
     steps: int
 
 
@@ -174,7 +176,7 @@ def train(
     noise_sd
         Of the patches.
     effort
-        Width and steps; the pairs are those given.
+        Layers and steps; the pairs are those given.
     chance
         Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
         gives the same network, for the same number of threads.
@@ -267,7 +269,7 @@ def _learned(
     seen, wanted, importance = used
     basis, mean = _evening(seen, importance)
     used = ((seen - mean) @ basis, wanted, importance)
-    weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort.hidden, chance, seen.device)
+    weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort, chance, seen.device)
     layers = _Layers(weights, biases, _least_squares(*used))
     parameters = [*weights, *biases, layers.shortcut]
     for parameter in parameters:
@@ -301,9 +303,9 @@ def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _layers(
-    ends: tuple[int, int], hidden: int, chance: torch.Generator, device: torch.device
+    ends: tuple[int, int], effort: Effort, chance: torch.Generator, device: torch.device
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    sides = (ends[0], *(hidden,) * _HIDDEN_LAYERS, ends[1])
+    sides = (ends[0], *(effort.hidden,) * effort.layers, ends[1])
     weights = [
         torch.randn(pair, generator=chance) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
     ]

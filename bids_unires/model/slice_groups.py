@@ -22,6 +22,7 @@ from torch import Tensor
 from ..geometry import Affine, Grid, scaling, translation
 from .forward import ForwardOperator
 from .interleave import even_and_odd
+from .learned_detail import Details
 from .noise import NoiseEstimate
 from .observation import Observation
 
@@ -274,6 +275,26 @@ def apart(
     ]
     scans = [[part for part, _ in own] for own in parts]
     return scans, [[estimate for _, estimate in own] for own in parts]
+
+
+def of_whole_scans(details: Details, motions: Sequence[Sequence[SliceMotion | None]]) -> Details:
+    """Details of contrasts none of whose scans was taken apart.
+
+    They are learned of slices as if these lay in a row.
+
+    Parameters
+    ----------
+    details
+        Of each contrast; may be empty.
+    motions
+        How the slices of each scan moved; empty where none did.
+    """
+    if not details or not motions:
+        return details
+    return tuple(
+        detail if all(motion is None for motion in own) else None
+        for detail, own in zip(details, motions, strict=True)
+    )
 
 
 def joined(

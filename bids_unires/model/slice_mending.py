@@ -180,8 +180,13 @@ def _brightness_of_tissue(image: Slice) -> float:
 
 
 def relative_brightness(measured: Slice, predicted: Slice) -> float:
-    """How much brighter tissue is than predicted, wherever in the slice it lies."""
+    """How much brighter tissue is than predicted, wherever in the slice it lies.
+
+    1 where either is dark throughout.
+    """
     here, there = (float(np.quantile(values, _TISSUE)) for values in (measured, predicted))
+    if here <= 0 or there <= 0:
+        return 1.0
     return float(np.clip(here / there, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 

@@ -23,6 +23,7 @@ from ..geometry import Affine, Grid
 from . import slice_alone, slice_division
 from .alternation import UnifiedSolution, continued, solve_unified
 from .disagreement import reweighed
+from .learned_detail import Details, beside, placed_beside
 from .linear import linear_images
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -35,6 +36,7 @@ from .slice_groups import (
     SliceOrder,
     evened,
     joined,
+    of_whole_scans,
     slice_factors,
     split,
     usual_order,
@@ -89,6 +91,7 @@ def solve_with_slice_motion(
     device: torch.device,
     start: Tensor | None = None,
     guide: Tensor | None = None,
+    details: Details = (),
     on_progress: Listener | None = None,
 ) -> UnifiedSolution:
     """Solve for the images and for the poses of scans and of groups of their slices.
@@ -102,6 +105,9 @@ def solve_with_slice_motion(
     move
         Whether poses are refined; else only those scans are taken apart of which it is known
         how their slices moved.
+    details
+        As for `solve_unified`. They have a say once slices have found their places, where scans
+        stay whole.
     """
     fit = _Fit(noise, grid, lam, tolerance, guide, on_progress)
     if move:
@@ -125,7 +131,7 @@ def solve_with_slice_motion(
         scales = [[estimate.noise_sd for estimate in own] for own in noise]
         fit.begin(_stacks(contrasts, slices), Solution(images, (), False), scales)
         fit.weigh()
-    fit.sharpen(max_iter)
+    fit.finish(max_iter, contrasts, details)
     return fit.result(contrasts)
 
 
@@ -216,6 +222,7 @@ class _Fit:
         self._tolerance = tolerance
         self._guide = guide
         self._on_progress = on_progress
+        self._details: Details = ()
 
     def begin(
         self,
@@ -260,10 +267,11 @@ class _Fit:
 
     def sharpen(self, iterations: int) -> None:
         """Let the solver go on, everything else given."""
+        parts = [[part for stack in own for part in stack.parts] for own in self._stacks]
         self._solution = continued(
             self._solution.history,
             self._on_progress,
-            [[part for stack in own for part in stack.parts] for own in self._stacks],
+            beside(parts, self._details, self._grid),
             self._grid,
             self._lam,
             self._tolerance,
@@ -272,15 +280,28 @@ class _Fit:
             self._guide,
         )
 
+    def finish(
+        self, iterations: int, contrasts: Sequence[Sequence[Observation]], details: Details
+    ) -> None:
+        """Let the solver have the last word, beside the details of scans that stay whole."""
+        now = [[stack.scan for stack in own] for own in self._stacks]
+        whole = of_whole_scans(details, self._motions())
+        self._details = placed_beside(whole, contrasts, now)
+        self.sharpen(iterations)
+
     def result(self, contrasts: Sequence[Sequence[Observation]]) -> UnifiedSolution:
         """What was found, about the scans as they were given."""
         fitted = tuple(
             tuple(_as_given(scan, stack.scan) for scan, stack in zip(scans, own, strict=True))
             for scans, own in zip(contrasts, self._stacks, strict=True)
         )
-        motions = tuple(tuple(stack.motion for stack in own) for own in self._stacks)
         scales = tuple(tuple(own) for own in self._scales)
-        return UnifiedSolution(self._solution, fitted, scales, tuple(self._lam), motions)
+        return UnifiedSolution(
+            self._solution, fitted, scales, tuple(self._lam), self._motions(), self._details
+        )
+
+    def _motions(self) -> tuple[tuple[SliceMotion | None, ...], ...]:
+        return tuple(tuple(stack.motion for stack in own) for own in self._stacks)
 
     def _divided(self, index: int, parts: int) -> list[_Stack]:
         own = self._stacks[index]

@@ -88,7 +88,7 @@ def find_stripes(slices: Slices, threshold: float) -> dict[int, Striped]:
     found: dict[int, Striped] = {}
     if min(slices.shape[1:]) < _FEWEST_ALONG or len(slices) <= _NEIGHBOURS:
         return found
-    slices = np.nan_to_num(slices)
+    slices = np.nan_to_num(slices, posinf=0, neginf=0)
     powers = _powers(slices)
     for k in range(len(slices)):
         near = np.median(powers[_around(k, len(slices))], axis=0)

@@ -87,6 +87,8 @@ def compare(parts: LeftOut, threshold: float) -> Comparison:
     head = known & ((measured > threshold) | (parts.predicted > threshold))
     voxels = head.sum(axis=(1, 2))
     enough = voxels >= max(_FEWEST_VOXELS, _LEAST_HEAD * _median(voxels[voxels > 0]))
+    # Where nothing tells what a slice should show, it cannot differ from that.
+    enough &= (parts.predicted > threshold).any(axis=(1, 2))
     found = np.full((len(head), len(FEATURES)), np.nan)
     unexplained = np.full(len(head), np.nan)
     contradicted = np.full(len(head), np.nan)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..geometry import Grid
 from .alternation import UnifiedSolution, solve_unified
-from .learned_detail import Details
+from .learned_detail import Details, placed_beside
 from .noise import NoiseEstimate
 from .observation import Observation
-from .slice_groups import SliceMotion, apart
+from .slice_groups import SliceMotion, apart, of_whole_scans
 from .slice_motion import SlicePlans, solve_with_slice_motion
 from .solver import Listener, listening_after
 from .strength import least_risk
@@ -42,7 +42,7 @@ class Tier:
     guide
         As for `solve`.
     details
-        As for `solve_unified`; scans that are taken apart have none.
+        As for `solve_unified`; of scans that are taken apart they are not used.
     tolerance, max_iter
         As for `solve_unified`.
     device
@@ -79,12 +79,14 @@ class Tier:
             [replace(scan, pose=found.pose) for scan, found in zip(scans, own, strict=True)]
             for scans, own in zip(self.contrasts, fitted.contrasts, strict=True)
         ]
-        return replace(self, contrasts=contrasts)
+        details = placed_beside(self.details, self.contrasts, contrasts)
+        return replace(self, contrasts=contrasts, details=details)
 
     def apart(self, motions: Sequence[Sequence[SliceMotion | None]]) -> Tier:
         """With every group of slices that moved as a scan of its own."""
         contrasts, noise = apart(self.contrasts, self.noise, motions)
-        return replace(self, contrasts=contrasts, noise=noise)
+        details = of_whole_scans(self.details, motions)
+        return replace(self, contrasts=contrasts, noise=noise, details=details)
 
 
 def solve_tier(
@@ -133,10 +135,7 @@ def _solve(
     start: Tensor | None,
     on_progress: Listener | None,
 ) -> UnifiedSolution:
-    if slices is None:
-        solver = partial(solve_unified, details=tier.details)
-    else:
-        solver = partial(solve_with_slice_motion, slices=slices)
+    solver = solve_unified if slices is None else partial(solve_with_slice_motion, slices=slices)
     return solver(
         tier.contrasts,
         tier.noise,
@@ -148,5 +147,6 @@ def _solve(
         device=tier.device,
         start=start,
         guide=tier.guide,
+        details=tier.details,
         on_progress=on_progress,
     )

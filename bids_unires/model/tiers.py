@@ -82,8 +82,8 @@ def solve_in_tiers(
         What is known of the slices of each scan, see `solve_with_slice_motion`; None where
         scans are not taken apart.
     details
-        For each contrast what was learned of what lies within its slices; may be empty. Of no
-        use together with ``slices``.
+        For each contrast what was learned of what lies within its slices; may be empty. Not used
+        for scans that are taken apart.
 
     Returns
     -------

@@ -21,6 +21,7 @@ from bids_unires.model.learned_detail import (
     beside,
     learned_detail,
     learned_details,
+    placed_beside,
     recalled,
     sees_into,
     shows_like,
@@ -88,7 +89,7 @@ def error_of_cubic(scan: Observation) -> float:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
     for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
-        monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, steps=60))
+        monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60))
 
 
 @pytest.fixture(scope="module")
@@ -375,3 +376,28 @@ def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> No
     assert again.statement == axial.statement
     assert again.scan.tau == pytest.approx(49 / 25)
     assert not again.scan.missing.any()
+
+
+def test_detail_moves_with_the_only_scan_of_its_contrast() -> None:
+    scan, pose = sliced(), rigid_matrix([1.0, -2.0, 0.5, 0.1, 0.0, 0.0])
+    detail = LearnedDetail(replace(scan, affine=np.diag([1.0, 1.0, 1.0, 1.0])), None)
+    moved = replace(scan, pose=pose)
+    (along,) = placed_beside([detail], [[scan]], [[moved]])
+    assert along is not None
+    np.testing.assert_allclose(along.scan.world_pose, pose)
+    assert placed_beside([detail], [[scan, scan]], [[moved, scan]]) == (detail,)
+    assert placed_beside([None], [[scan]], [[moved]]) == (None,)
+
+
+@pytest.mark.usefixtures("brief")
+def test_another_contrast_only_beside_slices_learned_from_is_not_asked() -> None:
+    scan = sliced()
+    # Of these slices of the scan none is kept to tell how far off a network is.
+    slab = np.full((SIDE,) * 3, np.nan, np.float32)
+    slab[:, :, 40:64] = 200 - head()[:, :, 40:64]
+    other = Observation(slab, np.eye(4), 1.0, SliceProfile("point", "point", axis=2))
+    detail = learned_detail(scan, NOISE, 1.0, [Witness(other, NOISE)])
+    assert detail is not None
+    assert detail.statement is not None
+    assert not detail.statement.shown
+    assert np.isfinite(detail.scan.tau).all()

@@ -17,8 +17,15 @@ from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.errors import UsageError
 from bids_unires.geometry import Affine, Grid, scaling, translation
-from bids_unires.model import Observation, SliceProfile, SuperResolution, super_resolve
+from bids_unires.model import (
+    Observation,
+    SliceProfile,
+    SuperResolution,
+    learned_detail,
+    super_resolve,
+)
 from bids_unires.model.noise import NoiseEstimate
+from bids_unires.model.plane_network import Effort
 from bids_unires.model.pose import mean_pose, refined_poses
 from bids_unires.model.profile import profile_for_voxels
 from bids_unires.model.slice_groups import Group, SliceMotion, interleaved
@@ -249,3 +256,45 @@ def test_precisions_are_those_of_the_scans_as_given() -> None:
 def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--slice-motion"):
         ModelSettings(slice_motion=True, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn for a moment only, where it does not matter how well."""
+    for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
+        monkeypatch.setattr(learned_detail, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60))
+
+
+@pytest.mark.usefixtures("brief")
+def test_scans_that_stay_whole_keep_their_detail() -> None:
+    stacks = moved_stacks([0, 1, 2], 2, LARGEST, seed=7)
+    plan = SliceMotion(stacks.groups[0], tuple(stacks.known[0]), "truth")
+    scans = [[scan] for scan in stacks.scans]
+    poses = [[pose] for pose in start()]
+    still = replace(SETTINGS, unified_rigid=False)
+    plans = [[plan], [None], [None]]
+    with_detail, without = (
+        super_resolve(scans, settings, "cpu", poses=poses, slices=plans)
+        for settings in (still, replace(still, learned_detail=False))
+    )
+    taken_apart, *whole = with_detail.details
+    assert taken_apart is None
+    assert None not in whole
+    assert np.abs(with_detail.images[1] - without.images[1]).max() > 0
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("reg_scale", [4.0, "auto"])
+def test_a_single_scan_that_nothing_places_has_its_detail(reg_scale: float | str) -> None:
+    stack = moved_stacks([0, 1, 2], 2, 0.0, seed=8)
+    whole, moving = (
+        super_resolve([stack.scans[:1]], replace(settings, reg_scale=reg_scale), "cpu")
+        for settings in (SETTINGS, MOVING)
+    )
+    assert moving.slice_motions == ((None,),)
+    assert moving.details == whole.details
+    assert moving.details[0] is not None
+    # Beyond the scan, images depend on how much room there is for motion.
+    inner = np.zeros(whole.grid.shape, dtype=bool)
+    inner[5:-5, 5:-5, 5:-5] = True
+    assert psnr(moving.images[0], whole.images[0], inner) > 40

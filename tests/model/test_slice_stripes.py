@@ -87,3 +87,11 @@ def test_a_spike_that_does_not_come_off_is_told() -> None:
     damaged[20] = np.abs(damaged[20] + 400 * np.cos(phase))
     found = find_stripes(damaged, THRESHOLD)
     assert 20 not in found or not found[20].settled
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_voxels_are_missing() -> None:
+    damaged = striped(20, Stripes((0.31, -0.12), 120.0, 60.0))
+    damaged[20, 40, 40], damaged[21, 30, 40] = np.inf, -np.inf
+    (stripes,) = find_stripes(damaged, THRESHOLD)[20].stripes
+    np.testing.assert_allclose(stripes.frequency, (0.31, -0.12), atol=0.002)

@@ -134,3 +134,10 @@ def test_a_slice_is_worth_more_than_what_stands_in_for_it_unless_it_is_far_off()
     contradicted[[5, 9]] = [0.15, 0.5]
     compared = Comparison(np.zeros((20, 6)), unexplained, contradicted)
     assert np.flatnonzero(better_left_out(compared, np.ones(20, dtype=bool))).tolist() == [9]
+
+
+def test_a_slice_that_nothing_predicts_is_not_judged() -> None:
+    parts = smooth_stack(1)
+    alone = compare(replace(parts, predicted=np.zeros_like(parts.predicted)), 50.0)
+    assert np.isnan(alone.features).all()
+    assert np.isnan(alone.unexplained).all()
