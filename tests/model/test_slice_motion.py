@@ -262,7 +262,9 @@ def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
     for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
-        monkeypatch.setattr(learned_detail, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60))
+        monkeypatch.setattr(
+            learned_detail, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60)
+        )
 
 
 @pytest.mark.usefixtures("brief")
