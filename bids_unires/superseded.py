@@ -3,7 +3,8 @@
 What a run writes again it overwrites. What it does not write any more (an image of a contrast
 that is no longer selected, a map that was not asked for, the transform of a scan that is gone)
 would stay beside the new results, under names that say that it belongs to them: ``individual``
-is the space of whatever scan was the reference.
+is the space of whatever scan was the reference. The transforms into it name no resolution, so
+that results with other voxels stay only where the same scans lie in the same place.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .config import ModelSettings
+from .dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
 from .dataset.entities import IMAGE_EXTENSIONS, FileName, parse_name
 from .dataset.layout import LABEL_SUFFIX
-from .dataset.naming import STD
+from .dataset.metadata import SidecarError, load_object
+from .dataset.naming import STD, sidecar_path
+from .dataset.poses import is_one_place, scan_poses
+from .geometry import Affine, Grid
 
 logger = logging.getLogger("bids_unires")
 
@@ -97,21 +102,40 @@ class Results:
             if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
         )
 
+    @cached_property
+    def transforms(self) -> frozenset[str]:
+        """Those of the outputs that say where something lies."""
+        return frozenset(name for name in self.outputs if name.endswith("_xfm.txt"))
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Those of the outputs that show the participant."""
+        return tuple(
+            output
+            for output, name in self._named_images()
+            if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
+        )
+
     def _images(self) -> Iterator[FileName]:
+        return (name for _, name in self._named_images())
+
+    def _named_images(self) -> Iterator[tuple[str, FileName]]:
         for output in self.outputs:
             with suppress(ValueError):
                 name = parse_name(PurePosixPath(output).name)
                 if name.extension in IMAGE_EXTENSIONS:
-                    yield name
+                    yield output, name
 
-    def gives_way_to(self, new: Results) -> bool:
+    def gives_way_to(self, new: Results, output_dir: Path) -> bool:
         """Whether these results cannot stand beside newer ones.
 
-        Those on another grid can; so can those that another method made of the same scans in
+        Those on another grid can, unless the new ones say under the same names of transforms
+        that scans lie elsewhere; so can those that another method made of the same scans in
         the same place, such as ``resliced`` beside ``sr``, to be compared.
         """
         if self.grids.isdisjoint(new.grids):
-            return False
+            shared = not self.transforms.isdisjoint(new.transforms)
+            return shared and not self._has_scans_where(new, output_dir)
         is_other_method = bool(self.kinds) and self.kinds.isdisjoint(new.kinds)
         return not (is_other_method and self._lies_like(new))
 
@@ -119,6 +143,33 @@ class Results:
         return self.inputs == other.inputs and _placement(self.settings) == _placement(
             other.settings
         )
+
+    def _has_scans_where(self, other: Results, output_dir: Path) -> bool:
+        """Whether scans of both lie in one place; by settings where no sidecar tells poses."""
+        grid = next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
+        poses, others = self._poses(output_dir), other._poses(output_dir)
+        if grid is None or not poses or not others:
+            return self._lies_like(other)
+        # Poses begin where the origin of a scan was put.
+        key = "reset_origin"
+        return self.settings.get(key) == other.settings.get(key) and all(
+            is_one_place(poses[scan], others[scan], grid) for scan in poses.keys() & others.keys()
+        )
+
+    def _poses(self, output_dir: Path) -> dict[str, Affine]:
+        poses: dict[str, Affine] = {}
+        for name in self.images:
+            with suppress(SidecarError):
+                sidecar = sidecar_path(output_dir / name)
+                poses |= scan_poses(load_object(sidecar, MAX_RESULT_SIDECAR_BYTES))
+        return poses
+
+
+def _grid_of(image: Path) -> Grid | None:
+    # What reads images is slow to load, and seldom needed here.
+    from .loading import grid_of
+
+    return grid_of(image)
 
 
 def read_results(record: Path) -> tuple[Results, ...]:
@@ -157,14 +208,16 @@ def remove_superseded(
         The earlier results that are still there: files of theirs stay, also where others
         that gave way had them too.
     """
-    staying = [results for results in earlier if not results.gives_way_to(new)]
+    staying = [results for results in earlier if not results.gives_way_to(new, output_dir)]
     needed = {*new.outputs}.union(*(results.outputs for results in staying))
     removed = 0
     for results in earlier:
         if results in staying:
             continue
         replaced = [name for name in results.outputs if name not in needed]
-        removed += sum(_remove(name, output_dir) for name in replaced)
+        gone = [name for name in replaced if _remove(name, output_dir)]
+        removed += len(gone)
+        _name_elsewhere(results, new, gone)
         if left := tuple(name for name in replaced if os.path.lexists(output_dir / name)):
             staying.append(replace(results, outputs=left))
     if removed:
@@ -174,6 +227,17 @@ def remove_superseded(
         for results in staying
         if any(os.path.lexists(output_dir / name) for name in results.outputs)
     )
+
+
+def _name_elsewhere(results: Results, new: Results, gone: Sequence[str]) -> None:
+    """Name images that nobody asked to replace: their resolution is another one."""
+    images = [PurePosixPath(name).name for name in results.images if name in gone]
+    if images and results.grids.isdisjoint(new.grids):
+        logger.warning(
+            "%s of an earlier run removed: transforms of this run, which have the same names, have "
+            "the scans in another place (an output folder of its own would keep both)",
+            ", ".join(images),
+        )
 
 
 def _placement(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bids_unires import superseded
 from bids_unires.completion import begin, complete, record_path, standing
 from bids_unires.config import ModelSettings, RunConfig, SpaceSettings
+from bids_unires.dataset.naming import sidecar_path
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
+from bids_unires.geometry import translation
 from bids_unires.workers import Failure, attempt
 
 DatasetMaker = Callable[..., Path]
@@ -135,11 +139,52 @@ def test_results_with_other_voxels_stay(
     do(plan, config, *ALL)
     do(plan, coarse, *on_2mm(*ALL))
     assert there(config) == {*ALL, *on_2mm(*ALL)}
-    # The transforms have no resolution in their names and belong to both.
+    # The transform has no resolution in its name, and now it is that of the later run.
     do(flair_only, config, MASK, *FLAIR, *FROM_FLAIR)
-    assert there(config) == {MASK, *FLAIR, *FROM_FLAIR, *FROM_T1W, *on_2mm(*ALL)}
-    do(flair_only, coarse, *on_2mm(MASK, *FLAIR, *FROM_FLAIR))
-    assert there(config) == {MASK, *FLAIR, *FROM_FLAIR, *on_2mm(MASK, *FLAIR)}
+    assert there(config) == {MASK, *FLAIR, *FROM_FLAIR}
+
+
+def test_results_with_other_voxels_that_share_no_transform_stay(
+    flair_only: ParticipantPlan, config: RunConfig
+) -> None:
+    (t1w_only,) = plan_participants(replace(config, modalities=("T1w",)))
+    do(t1w_only, config, MASK, *T1W, *FROM_T1W)
+    coarse = with_model(config, ModelSettings(voxel_size=(2, 2, 2)))
+    do(flair_only, coarse, *on_2mm(MASK, *FLAIR), *FROM_FLAIR)
+    assert there(config) == {MASK, *T1W, *FROM_T1W, *on_2mm(MASK, *FLAIR), *FROM_FLAIR}
+
+
+def place(config: RunConfig, image: str, plan: ParticipantPlan, shift: float) -> None:
+    """Let an image be one, and its sidecar say where the FLAIR lies."""
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    path = folder_of(config) / f"sub-01_{image}"
+    nib.Nifti1Image(np.ones((4, 5, 6), np.float32), affine).to_filename(path)
+    pose = translation([shift, 0, 0]).tolist()
+    scans = [{"Source": scan.uri, "Pose": pose} for scan in plan.scans if "FLAIR" in scan.uri]
+    sidecar_path(path).write_text(json.dumps({"UniRes": {"Scans": scans}}), "utf-8")
+
+
+@pytest.mark.parametrize(("shift", "stays"), [(0.3, True), (3.0, False)])
+def test_results_with_other_voxels_stay_where_their_scans_lie_in_the_same_place(
+    plan: ParticipantPlan,
+    flair_only: ParticipantPlan,
+    config: RunConfig,
+    caplog: pytest.LogCaptureFixture,
+    shift: float,
+    stays: bool,
+) -> None:
+    do(plan, config, *ALL)
+    place(config, FLAIR[0], plan, 0.0)
+    coarse = with_model(config, ModelSettings(voxel_size=(2, 2, 2)))
+    begun = begin(flair_only, coarse)
+    assert begun is not None
+    outputs = write(config, *on_2mm(MASK, *FLAIR), *FROM_FLAIR)
+    place(config, on_2mm(FLAIR[0])[0], flair_only, shift)
+    complete(flair_only, coarse, begun, outputs)
+    new = {*on_2mm(MASK, *FLAIR), *FROM_FLAIR}
+    assert there(config) == (new | set(ALL) if stays else new)
+    said = f"sub-01_{T1W[0]}, sub-01_{FLAIR[0]} of an earlier run removed" in caplog.text
+    assert said is not stays
 
 
 def test_results_in_another_space_stay(plan: ParticipantPlan, config: RunConfig) -> None:

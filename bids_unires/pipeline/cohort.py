@@ -15,8 +15,10 @@ from ..dataset.content import unavailable
 from ..dataset.derivatives import ParticipantResult, ResultImage, find_results
 from ..dataset.entities import listing
 from ..dataset.naming import SPACE, aligned_space, resolution_label, transform_path
+from ..dataset.poses import is_one_place, scan_poses
 from ..dataset.query import known_participants, known_sessions, plan_participants
 from ..dataset.scans import Contrast, Datatype, ParticipantPlan, Scan, contrast_order
+from ..dataset.transforms import read_transform
 from ..errors import (
     InvalidDatasetError,
     MissingInputError,
@@ -399,7 +401,7 @@ def _scans_of(
         scans = [scan for scan in (contrast.scans if contrast else ()) if scan.uri in wanted]
         if contrast is None or not wanted or len(scans) < len(wanted):
             raise ValueError(f"not all scans behind {image.path.name} are in the dataset")
-        _check_scans(scans, result, config.output_dir)
+        _check_scans(scans, image, result, config.output_dir)
         found.append(Contrast(contrast.name, contrast.entities, tuple(scans)))
     own = ParticipantPlan(plan.participant, plan.session, tuple(found))
     _refuse_changed(own, images, config)
@@ -424,13 +426,27 @@ def _refuse_changed(
         raise ValueError(f"{names} changed since the participant level: run that on it again")
 
 
-def _check_scans(scans: Sequence[Scan], result: ParticipantResult, output_dir: Path) -> None:
+def _check_scans(
+    scans: Sequence[Scan], image: ResultImage, result: ParticipantResult, output_dir: Path
+) -> None:
+    poses, grid = scan_poses(image.metadata), grid_of(image.path)
     for scan in scans:
         if reason := unavailable(scan.path):
             raise ValueError(f"{scan.path} cannot be read: {reason}")
         transform = transform_path(output_dir, result, scan, space=result.space)
         if not transform.is_file():
             raise ValueError(f"{transform.name} is missing")
+        try:
+            pose = read_transform(transform)
+        except (OSError, ValueError, LookupError) as error:
+            raise ValueError(f"{transform.name} is no transform that can be read") from error
+        # In CT it also tells where the origin was put, which the sidecar does not know.
+        stated = poses.get(scan.uri) if scan.datatype != "ct" else None
+        if stated is not None and grid is not None and not is_one_place(stated, pose, grid):
+            raise ValueError(
+                f"{transform.name} has the scan elsewhere than {image.path.name}, a later run with "
+                "other scans or settings wrote it: run the participant level on it again"
+            )
 
 
 def _scan_uris(metadata: Mapping[str, Any]) -> Iterator[str]:

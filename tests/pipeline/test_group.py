@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.dataset.transforms import read_transform
-from bids_unires.geometry import apply_affine, corners
+from bids_unires.dataset.transforms import read_transform, write_transform
+from bids_unires.geometry import apply_affine, corners, translation
 from tests.pipeline.study import GROUP, IN_PLACE, OFFSETS, RESLICED, Study, load, sidecar
 
 ScanMaker = Callable[..., nib.Nifti1Image]
@@ -269,6 +269,22 @@ def test_scans_out_of_reach_mean_interpolation(
     assert modes["sub-02", "T1w"] == "refit"
     assert moved.group(*IN_PLACE, "--group-mode", "refit") == 65
     assert "use --group-mode auto or reslice" in capsys.readouterr().err
+
+
+def test_transforms_that_another_run_wrote_mean_interpolation(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (
+        next(study.out.rglob(f"{label}_from-T1w_to-individual_mode-image_xfm.txt"))
+        for label in ("sub-02_ses-a", "sub-02_ses-b")
+    )
+    write_transform(first, translation([0, 0, 8]))
+    second.write_text("nothing of the kind")
+    assert study.group(*IN_PLACE) == 0
+    said = capsys.readouterr().err
+    assert f"sub-02_ses-a is interpolated, not reconstructed: {first.name} has the scan" in said
+    assert f"sub-02_ses-b is interpolated, not reconstructed: {second.name} is no" in said
+    assert "sub-01 is interpolated" not in said
 
 
 def test_scans_that_changed_since_mean_interpolation(
