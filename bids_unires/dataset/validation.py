@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config import CT_SUFFIX, RunConfig
 from ..errors import InvalidDatasetError, MissingInputError, OutputError, UsageError
+from .entities import IMAGE_EXTENSIONS
 from .metadata import SidecarError, load_object
 
 logger = logging.getLogger("bids_unires")
@@ -25,6 +26,10 @@ CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE", "SYMLINK_BRO
 # Sidecars that are no JSON or hold a value of the wrong type: what is wrong is passed over,
 # with a warning, when they are read.
 SIDECAR_CODES = frozenset({"JSON_INVALID", "JSON_NOT_AN_OBJECT", "JSON_SCHEMA_VALIDATION_ERROR"})
+# Files that are no BIDS at all, such as the log of a scheduler or a copy kept as .bak: errors
+# only where their names make them scans or sidecars of this run.
+STRAY_CODES = frozenset({"NOT_INCLUDED", "EXTENSION_MISMATCH"})
+READ_EXTENSIONS = (*IMAGE_EXTENSIONS, ".json")
 # Top-level files that say nothing about the images.
 UNUSED_TABLES = frozenset({"participants", "samples", "sessions", "phenotype"})
 MESSAGES_SHOWN = 3
@@ -70,6 +75,7 @@ def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
         for issue in issues
         if issue.get("code") not in CONTENT_CODES
         and not _is_sidecar_error(issue)
+        and not _is_stray(issue, config.modalities)
         and _is_used(_location(issue), participants, config.modalities)
     ]
     if concerning:
@@ -217,6 +223,14 @@ def _is_ct(issue: Mapping[str, Any]) -> bool:
 def _is_sidecar_error(issue: Mapping[str, Any]) -> bool:
     is_description = PurePosixPath(_location(issue)).name == "dataset_description.json"
     return issue.get("code") in SIDECAR_CODES and not is_description
+
+
+def _is_stray(issue: Mapping[str, Any], modalities: Sequence[str]) -> bool:
+    """Whether an issue is that a file, which no run would read, has no place in BIDS."""
+    name = PurePosixPath(_location(issue)).name
+    stem, dot, extension = name.partition(".")
+    is_read = dot + extension in READ_EXTENSIONS and stem.rsplit("_", 1)[-1] in modalities
+    return issue.get("code") in STRAY_CODES and not is_read
 
 
 def _is_used(location: str, participants: Sequence[str], modalities: Sequence[str]) -> bool:

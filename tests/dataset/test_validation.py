@@ -175,6 +175,26 @@ def test_errors_elsewhere_and_damaged_images_do_not(
     assert "need not stop this run" in caplog.text
 
 
+def test_stray_files_do_not(
+    make_dataset: DatasetMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    scan = bids_dir / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    for name in ("slurm-123.out", "notes.txt", "README.docx", "dseg.tsv", "scripts/convert.py"):
+        (bids_dir / name).parent.mkdir(exist_ok=True)
+        (bids_dir / name).write_text("not for this program")
+    scan.with_name(f"{scan.name}.bak").write_bytes(scan.read_bytes())
+    validate_dataset(config(bids_dir, tmp_path / "out"), ["01"])
+    assert "need not stop this run" in caplog.text
+    # Whoever reads it would take it for a scan, or inherit from it.
+    for name in ("sub-01_strange-1_T1w.nii.gz", "sub-01_strange-1_T1w.json"):
+        other = scan.with_name(name)
+        other.write_bytes(scan.read_bytes() if name.endswith("gz") else b"{}")
+        with pytest.raises(InvalidDatasetError, match=name):
+            validate_dataset(config(bids_dir, tmp_path / "out"), ["01"])
+        other.unlink()
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the example scans are not beside the checkout")
 @pytest.mark.parametrize("name", ["positions", "contrasts"])
 def test_real_datasets_pass(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
