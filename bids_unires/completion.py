@@ -124,6 +124,22 @@ def changed_since(
     )
 
 
+def placed_alike(plan: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
+    """Earlier results of the same inputs, with the settings that decide where images lie.
+
+    Raises
+    ------
+    OSError
+        If an input cannot be read.
+    """
+    earlier = read_results(record_path(plan, config))
+    if not earlier:
+        return ()
+    inputs = {name: str(_fingerprint(path)["SHA256"]) for name, path in plan.inputs}
+    now = Results(inputs, _settings(plan, config), ())
+    return tuple(results for results in earlier if results.lies_like(now))
+
+
 def recorded_inputs(output_dir: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Names and fingerprints of what the results of the participant level were made of."""
     for record in sorted((output_dir / "logs" / "participant").glob("*.json")):

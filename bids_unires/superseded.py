@@ -137,26 +137,38 @@ class Results:
             shared = not self.transforms.isdisjoint(new.transforms)
             return shared and not self._has_scans_where(new, output_dir)
         is_other_method = bool(self.kinds) and self.kinds.isdisjoint(new.kinds)
-        return not (is_other_method and self._lies_like(new))
+        return not (
+            is_other_method
+            and self.lies_like(new)
+            # There is one mask of the field of view, and one transform of each scan, for both.
+            and self.grid(output_dir) == new.grid(output_dir)
+            and self._has_scans_where(new, output_dir)
+        )
 
-    def _lies_like(self, other: Results) -> bool:
+    def lies_like(self, other: Results) -> bool:
+        """Whether both were made of the same inputs and settings that decide where images lie."""
         return self.inputs == other.inputs and _placement(self.settings) == _placement(
             other.settings
         )
 
     def _has_scans_where(self, other: Results, output_dir: Path) -> bool:
         """Whether scans of both lie in one place; by settings where no sidecar tells poses."""
-        grid = next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
-        poses, others = self._poses(output_dir), other._poses(output_dir)
+        grid = self.grid(output_dir)
+        poses, others = self.poses(output_dir), other.poses(output_dir)
         if grid is None or not poses or not others:
-            return self._lies_like(other)
+            return self.lies_like(other)
         # Poses begin where the origin of a scan was put.
         key = "reset_origin"
         return self.settings.get(key) == other.settings.get(key) and all(
             is_one_place(poses[scan], others[scan], grid) for scan in poses.keys() & others.keys()
         )
 
-    def _poses(self, output_dir: Path) -> dict[str, Affine]:
+    def grid(self, output_dir: Path) -> Grid | None:
+        """The grid of the images; None where none can be read."""
+        return next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
+
+    def poses(self, output_dir: Path) -> dict[str, Affine]:
+        """Where the sidecars of the images have the scans; see `scan_poses`."""
         poses: dict[str, Affine] = {}
         for name in self.images:
             with suppress(SidecarError):
@@ -230,12 +242,12 @@ def remove_superseded(
 
 
 def _name_elsewhere(results: Results, new: Results, gone: Sequence[str]) -> None:
-    """Name images that nobody asked to replace: their resolution is another one."""
+    """Name images that nobody asked to replace: of another resolution, or by another method."""
     images = [PurePosixPath(name).name for name in results.images if name in gone]
-    if images and results.grids.isdisjoint(new.grids):
+    if images and (results.grids.isdisjoint(new.grids) or results.kinds.isdisjoint(new.kinds)):
         logger.warning(
-            "%s of an earlier run removed: transforms of this run, which have the same names, have "
-            "the scans in another place (an output folder of its own would keep both)",
+            "%s of an earlier run removed: this run, whose transforms have the same names, has "
+            "other scans or has them elsewhere (an output folder of its own would keep both)",
             ", ".join(images),
         )
 

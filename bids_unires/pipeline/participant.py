@@ -17,7 +17,7 @@ from ..progress import listener
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .derivatives import write_derivatives
 from .limits import memory_limit
-from .placing import Placement, place
+from .placing import Placement, place, placed_before
 from .provenance import iterations
 from .reporting import write_report
 from .slice_timing import largest_motion, slice_orders
@@ -69,7 +69,7 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
         tell.phase(plan.label, "reading")
         contrasts = acquire(plan, config)
         tell.phase(plan.label, "alignment")
-        placement = place(contrasts, config)
+        placement = placed_before(plan, contrasts, config) or place(contrasts, config)
         tell.phase(plan.label, "reconstruction")
         result = _reconstruct(plan, contrasts, placement, config)
         tell.phase(plan.label, "writing")

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..completion import placed_alike
 from ..config import RunConfig
 from ..dataset.naming import SPACE, aligned_space
+from ..dataset.scans import ParticipantPlan
 from ..geometry import Affine, Grid
 from ..kernels.runtime import thread_count
 from ..model.placement import starting_poses
@@ -71,3 +73,28 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement
         tuple(tuple(alignment.matrix @ pose for pose in own) for own in poses),
         grid,
     )
+
+
+def placed_before(
+    plan: ParticipantPlan, contrasts: Sequence[AcquiredContrast], config: RunConfig
+) -> Placement | None:
+    """Where super-resolved images of the same scans lie that interpolated ones are to stand beside.
+
+    Both have one mask of the field of view and one transform of each scan, and images are
+    compared voxel by voxel. None where there are no such images, or others are to be made.
+    """
+    if config.model.method != "linear":
+        return None
+    wanted = list(config.model.voxel_size)
+    for results in placed_alike(plan, config):
+        is_beside = results.kinds == {"sr"} and results.settings.get("voxel_size") == wanted
+        if not is_beside or len(results.grids) != 1:
+            continue
+        ((space, _),) = results.grids
+        grid = results.grid(config.output_dir)
+        poses = results.poses(config.output_dir)
+        if grid is not None and all(scan.uri in poses for scan in plan.scans):
+            logger.info("scans and grid are placed as those of %s", ", ".join(results.images))
+            own = ((poses[scan.scan.uri] for scan in each.scans) for each in contrasts)
+            return Placement(space, tuple(map(tuple, own)), grid)
+    return None
