@@ -38,6 +38,8 @@ class Pyramid:
         World points (RAS) in the head, ``(N, 3)``.
     box
         Affine from world mm to the scan's voxels, and the scan's last voxel ``(3,)``.
+    name
+        What messages call the scan.
     region
         Where alone the finer levels are compared, not 0 inside; None for everywhere.
     """
@@ -45,6 +47,7 @@ class Pyramid:
     images: dict[float, sitk.Image]
     head: NDArray[np.float64]
     box: tuple[Affine, NDArray[np.float64]]
+    name: str
     region: sitk.Image | None = None
 
     @property
@@ -89,7 +92,8 @@ def build_pyramid(volume: Volume, threads: int) -> Pyramid:
     head = _head_points(images[COARSE_MM])
     last = np.array(data.shape, dtype=np.float64) - 1
     into_voxels = np.asarray(np.linalg.inv(affine), dtype=np.float64)
-    return Pyramid(images, head, (into_voxels, last))
+    name = str(volume.path) if volume.path else "a scan"
+    return Pyramid(images, head, (into_voxels, last), name)
 
 
 def compared_in(pyramid: Pyramid, mask: Volume) -> Pyramid:

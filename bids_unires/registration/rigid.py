@@ -162,7 +162,10 @@ def search(
         ]
     winner = max(kept, key=lambda one: one.score, default=None)
     if winner is None or winner.score == -math.inf:
-        raise BadDataError("two scans do not overlap in any pose: are they of one head?")
+        raise BadDataError(
+            f"{moving.name} and {reference.name} do not overlap in any pose: are they of one head? "
+            "Leave one of them out"
+        )
     return winner
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_unires.errors import BadDataError
 from bids_unires.geometry import Affine, apply_affine, scaling, translation
-from bids_unires.registration import align_rigid, coregister
+from bids_unires.registration import align_rigid, coregister, rigid
 from bids_unires.volume import Volume
 
 POSITIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "positions"
@@ -162,6 +163,15 @@ def test_constant_scan_is_refused(reference: Volume) -> None:
     flat = Volume(np.full((20, 20, 20), 7, dtype=np.float32), np.eye(4), Path("flat.nii.gz"))
     with pytest.raises(BadDataError, match=r"flat\.nii\.gz"):
         align_rigid(reference, flat, threads=1)
+
+
+def test_scans_that_do_not_overlap_are_named(
+    reference: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rigid, "starting_poses", lambda *_: [])
+    first, second = (replace(reference, path=Path(f"{name}.nii.gz")) for name in "ab")
+    with pytest.raises(BadDataError, match=r"^b\.nii\.gz and a\.nii\.gz do not overlap"):
+        coregister([first, second], threads=1)
 
 
 @pytest.mark.skipif(not POSITIONS.exists(), reason="scans of four positions are not here")
