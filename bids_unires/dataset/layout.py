@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def index_images(
     OutputError
         If the database cannot be used.
     UsageError
-        If the database is that of another dataset.
+        If the database is that of another dataset, or older than a scan.
     """
     import bids
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
@@ -87,7 +87,30 @@ def index_images(
         raise UsageError(
             f"{database} holds the index of {layout.root}, not of {root}: name another folder"
         )
+    if database is not None:
+        _refuse_outdated(layout, root, participants, database)
     return layout
+
+
+def _refuse_outdated(
+    layout: BIDSLayout, root: Path, participants: Sequence[str], database: Path
+) -> None:
+    """Find images that came to the dataset after its index, where they would be passed over."""
+    indexed, unwanted = frozenset(layout.files), _ignored((), ())
+    for path in _files_beside_images(root, participants):
+        relative = path.relative_to(root).as_posix()
+        if not unwanted.search(f"/{relative}") and str(path) not in indexed and not path.is_dir():
+            raise UsageError(
+                f"the index in {database} is older than the dataset, it lacks {relative}: delete "
+                "that folder, and the next run makes it anew"
+            )
+
+
+def _files_beside_images(root: Path, participants: Sequence[str]) -> Iterator[Path]:
+    for label in participants or ("*",):
+        for datatype in DATATYPES:
+            for folder in (f"sub-{label}/{datatype}", f"sub-{label}/ses-*/{datatype}"):
+                yield from sorted(root.glob(f"{folder}/*"))
 
 
 def _layout_config(root: Path) -> dict[str, Any]:

@@ -84,3 +84,20 @@ def test_a_database_holds_all_and_belongs_to_one_dataset(
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         names(root, "T1w", database=tmp_path / "file")
+
+
+@pytest.mark.parametrize("scan", ["sub-02_T1w", "sub-01_ses-a_T1w", "sub-01_run-2_T2w"])
+def test_a_database_older_than_a_scan_is_refused(
+    make_dataset: DatasetMaker, tmp_path: Path, scan: str
+) -> None:
+    root, database = make_dataset("sub-01_T1w", "sub-03_T1w"), tmp_path / "index"
+    # None of these is ever in an index.
+    (root / "sub-01" / "anat" / "sub-01_T1w.json").write_text("{}")
+    (root / "sub-01" / "anat" / "sub-01_T2w.nii.gz").mkdir()
+    (root / "sub-04").symlink_to("sub-01")
+    before = names(root, "T1w", database=database)
+    assert names(root, "T1w", database=database) == before
+    make_dataset(scan)
+    with pytest.raises(UsageError, match=rf"{database} is older .*/{scan}\.nii\.gz: delete"):
+        names(root, "T1w", participants=("01", "02"), database=database)
+    assert names(root, "T1w", participants=("03",), database=database) == before
