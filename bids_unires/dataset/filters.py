@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ from ..config import CT_SUFFIX, MRI_SUFFIXES, RunConfig
 from ..errors import MissingInputError, UsageError
 from .entities import ENTITY_KEYS, IMAGE_EXTENSIONS, listing
 from .metadata import SidecarError, load_object
+
+logger = logging.getLogger("bids_unires")
+
+# Keys of filter files for fMRIPrep and its relatives (QSIPrep, ASLPrep, PETPrep), which serve
+# several programs; everything else that is no modality is a slip.
+OTHER_PROGRAMS_KEYS = frozenset({"asl", "bold", "dwi", "fmap", "m0scan", "pet", "roi", "sbref"})
 
 
 def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -39,6 +46,9 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
             if suffix is None:
                 if name.lower() in (known.lower() for known in (*MRI_SUFFIXES, CT_SUFFIX)):
                     continue  # A modality that this run does not use.
+                if name.lower() in OTHER_PROGRAMS_KEYS:
+                    logger.info("%s: %r is passed over", config.bids_filter_file, name)
+                    continue
                 raise UsageError(
                     f"{config.bids_filter_file} has the unknown key {name!r}; "
                     f"keys are {', '.join(sorted(by_name))}"

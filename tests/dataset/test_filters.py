@@ -28,6 +28,7 @@ def plan(bids_dir: Path, **options: Any) -> tuple[ParticipantPlan, ...]:
         ({"t1w": {"subject": "01"}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
         ({"ct": {"run": 1}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
         ({"t2w": {"run": 1}}, ["T1w", "acq-sag_T1w", "run-2_T1w"]),
+        ({"bold": {"task": "rest", "echo": 1}, "fmap": [], "t1w": {"run": 2}}, ["run-2_T1w"]),
     ],
 )
 def test_filters(
@@ -41,10 +42,22 @@ def test_filters(
     assert names == {f"sub-01_{run}.nii.gz" for run in runs}
 
 
+def test_keys_for_other_programs_are_passed_over_and_named(
+    make_dataset: DatasetMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    bids_dir = make_dataset("sub-01_T1w")
+    file = tmp_path / "filters.json"
+    file.write_text(json.dumps({"bold": {"task": "rest"}, "t1w": {}}))
+    plan(bids_dir, bids_filter_file=file)
+    assert caplog.messages == [f"{file}: 'bold' is passed over"]
+
+
 @pytest.mark.parametrize(
     ("content", "error", "says"),
     [
         ('{"t1": {}}', UsageError, "'t1'"),
+        ('{"blod": {}, "t1w": {}}', UsageError, "unknown key 'blod'"),
         ('{"t1w": {"acq": "x"}}', UsageError, "acquisition"),
         ('{"t1w": "x"}', UsageError, "object"),
         ("[]", UsageError, "object"),
