@@ -32,6 +32,7 @@ from .study_members import (
     earlier_extents,
     images_on_grid,
     labels_in_study,
+    name_realigned,
     outdated_contrasts,
     outdated_labels,
     redo_command,
@@ -98,6 +99,7 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
         _write_means(roll, study, config)
     _write_reports(roll, cohort, config)
     _name_outdated(config)
+    name_realigned(placed, config)
     return GroupOutcome(tuple(member.label for member in finished), failures)
 
 

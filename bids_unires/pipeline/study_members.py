@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import GroupSettings, ModelSettings, RunConfig, SpaceSettings
 from ..dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
-from ..dataset.entities import natural_key
+from ..dataset.entities import listing, natural_key
 from ..dataset.metadata import SidecarError, load_object
 from ..dataset.naming import (
     STUDY_SPACE,
@@ -23,11 +23,14 @@ from ..dataset.naming import (
     resolution_label,
     sidecar_path,
 )
+from ..dataset.poses import is_one_place
+from ..dataset.sidecar import derivative_uri
+from ..dataset.transforms import read_transform
 from ..loading import grid_of
 from .cohort import Member
 from .study_grid import Frame
 from .study_means import StudyImage
-from .study_placing import Extent
+from .study_placing import Extent, study_transform_path
 
 logger = logging.getLogger("bids_unires")
 
@@ -122,6 +125,43 @@ def remove_leftovers_of(members: Sequence[Member], frame: Frame, config: RunConf
             len(leftovers),
             ", ".join(path.name for path in leftovers),
         )
+
+
+def name_realigned(members: Iterable[Member], config: RunConfig) -> None:
+    """Say which images with other voxels lie elsewhere than their transform says by now.
+
+    Transforms into the space of the study name no resolution, so that those of this run are
+    beside images of earlier ones.
+    """
+    elsewhere = [path for member in members for path in _realigned(member, config)]
+    if elsewhere:
+        logger.warning(
+            "%s of an earlier run with other voxels lie elsewhere than the transforms into the "
+            "space of the study say now: remove them, or run the group level with their "
+            "--voxel-size and the --align and --template of this run",
+            listing(path.name for path in elsewhere),
+        )
+
+
+def _realigned(member: Member, config: RunConfig) -> Iterator[Path]:
+    transform = study_transform_path(config.output_dir, member)
+    uri = derivative_uri(config.output_dir, transform)
+    own = f"_res-{resolution_label(config.model.voxel_size)}_"
+    for folder in member.folders:
+        pattern = f"{member.label}_*space-{STUDY_SPACE}_*_desc-*.nii.gz"
+        for path in sorted((config.output_dir / folder).glob(pattern)):
+            try:
+                about = load_object(sidecar_path(path), MAX_RESULT_SIDECAR_BYTES)
+                stated = about["UniRes"]["Group"]
+                pose = np.asarray(stated["StudyFromImage"], np.float64).reshape(4, 4)
+                is_placed_by_it = stated["Transform"] == uri
+            except (SidecarError, KeyError, TypeError, ValueError):
+                continue
+            grid = grid_of(path)
+            if own in path.name or not is_placed_by_it or grid is None:
+                continue
+            if not is_one_place(pose, read_transform(transform), grid):
+                yield path
 
 
 def redo_command(labels: Iterable[str], config: RunConfig) -> str:

@@ -248,3 +248,20 @@ def test_a_scan_that_is_there_twice_concerns_its_participant_alone(
     assert twice.group(*IN_PLACE, "--participant-label", "01", "02") == 0
     assert "the scans of sub-01 are out of reach" in capsys.readouterr().err
     assert modes(twice) == {"sub-01n/a": "reslice", "sub-02ses-a": "refit", "sub-02ses-b": "refit"}
+
+
+def test_images_with_other_voxels_that_were_aligned_otherwise_are_named(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = ["--voxel-size", "8", "--group-mode", "reslice"]
+    assert study.group(*RESLICED, *coarse) == 0
+    capsys.readouterr()
+    assert study.group(*RESLICED) == 0
+    assert "of an earlier run with other voxels" not in capsys.readouterr().err
+    # Both are aligned to their mean now; where they were is written over.
+    assert study.group(*GROUP, "--group-mode", "reslice") == 0
+    said = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in said if "of an earlier run with other voxels" in line)
+    assert "sub-02_ses-a_space-study_res-8mm_desc-sr_T1w.nii.gz" in line
+    assert "_res-5mm_" not in line
+    assert "mask" not in line
