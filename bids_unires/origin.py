@@ -18,9 +18,9 @@ _RAW = "bids:raw:"
 def follow_raw(output_dir: Path, bids_dir: Path) -> None:
     """Let the link ``raw`` of a derivative dataset follow its raw dataset to another place.
 
-    A dataset that was moved, or is mounted elsewhere in a container, holds a scan at least
-    that the results were made of. Where files have the names of those scans and none of them
-    is one, it is another dataset, whose participants would replace others of their label.
+    A dataset that was moved, or is mounted elsewhere in a container, still holds the scans that
+    results were made of. Where a file of that name is another one, it may be another dataset,
+    whose participants would replace others of their label.
 
     Parameters
     ----------
@@ -37,18 +37,20 @@ def follow_raw(output_dir: Path, bids_dir: Path) -> None:
     stored = raw_link(output_dir, bids_dir)
     if stored is None:
         return
-    changed = None
+    there = 0
     for path, unchanged in _compared(output_dir, bids_dir):
-        if unchanged:
-            relink_raw(output_dir, bids_dir)
-            logger.info("the raw dataset is in %s now, was in %s", bids_dir, stored)
-            return
-        changed = changed or path
-    if changed is not None:
-        raise OutputError(
-            f"results in {output_dir} were made of the dataset in {stored}, and {changed} is "
-            f"another file than there: choose another output folder for {bids_dir}"
-        )
+        there += 1
+        if not unchanged:
+            raise OutputError(
+                f"results in {output_dir} were made of the dataset in {stored}, and {path} is "
+                f"another file than there: choose another output folder for {bids_dir}; or, if "
+                "only that file was replaced and the dataset moved, name the new place in "
+                f"{output_dir / 'dataset_description.json'} (DatasetLinks, raw)"
+            )
+    if there:
+        relink_raw(output_dir, bids_dir)
+        logger.info("the raw dataset is in %s now, was in %s", bids_dir, stored)
+        return
     # As where every job gets a copy of its participant alone.
     logger.warning(
         "%s links to %s as its raw dataset, and no scan that a result was made of is in %s: "

@@ -45,8 +45,8 @@ def test_the_link_follows_a_dataset_that_was_moved(
 ) -> None:
     caplog.set_level("INFO", "bids_unires")
     moved = raw.rename(raw.parent / "moved here")
-    # One scan was replaced on the way, and copies have times of their own.
-    (moved / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"another export")
+    # One scan was removed on the way, and copies have times of their own.
+    (moved / "sub-01" / "anat" / "sub-01_T1w.nii.gz").unlink()
     os.utime(moved / "sub-02" / "anat" / "sub-02_T1w.nii.gz", ns=(1, 1))
     follow_raw(out, moved)
     assert description(out)["DatasetLinks"] == {"raw": moved.as_uri()}
@@ -56,15 +56,18 @@ def test_the_link_follows_a_dataset_that_was_moved(
     assert len(caplog.messages) == 1
 
 
-def test_another_dataset_with_the_same_labels_is_refused(
-    out: Path, raw: Path, make_dataset: DatasetMaker
-) -> None:
-    other = make_dataset("sub-03_T1w", "sub-02_T1w", "sub-01_T1w", root="site2")
+def test_another_dataset_with_the_same_labels_is_refused(out: Path, raw: Path) -> None:
+    other = raw.parent / "site2"
+    shutil.copytree(raw, other)
     (other / "sub-02" / "anat" / "sub-02_T1w.nii.gz").write_bytes(b"of somebody else")
     before = description(out)
-    with pytest.raises(OutputError, match=r"sub-0\d_T1w.nii.gz is another file than there"):
+    with pytest.raises(OutputError, match=r"sub-02_T1w.nii.gz is another file than there"):
         follow_raw(out, other)
     assert description(out) == before
+    # What the message says besides.
+    links = {**before, "DatasetLinks": {"raw": other.as_uri()}}
+    (out / "dataset_description.json").write_text(json.dumps(links))
+    follow_raw(out, other)
 
 
 def test_a_dataset_of_others_leaves_the_link_alone(
