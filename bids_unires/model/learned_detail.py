@@ -52,7 +52,7 @@ TRUST_IF_SEEN = 0.03
 # Where planes alone tell, three times the steps gain 0.2 to 0.4 dB on real heads. With 300 in place
 # of 1000, a fifth more of the errors stay, which is of no consequence to what counts little.
 _EFFORT_ALONE = Effort(pairs=400_000, hidden=128, layers=3, steps=3000)
-_EFFORT_BESIDE = Effort(pairs=250_000, hidden=96, layers=2, steps=1000)
+_EFFORT_BESIDE = Effort(pairs=250_000, hidden=96, layers=2, steps=1500)
 _EFFORT_IF_SEEN = Effort(pairs=250_000, hidden=96, layers=2, steps=300)
 # Of the detail, if other contrasts explain less, planes alone are asked, too.
 _CLEAR = 0.8

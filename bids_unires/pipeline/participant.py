@@ -139,10 +139,10 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
         )
     _say_how_slices_moved(contrasts, result)
     say_which_slices(contrasts, result)
-    say_what_is_left(contrasts, result)
+    _say_what_is_left(contrasts, result)
 
 
-def say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+def _say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
     """Log the residuals of each scan, and where they are no noise."""
     for acquired, statements in zip(contrasts, result.residuals, strict=True):
         for scan, statement in zip(acquired.scans, statements, strict=True):

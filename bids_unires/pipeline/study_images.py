@@ -43,7 +43,7 @@ from ..volume import Volume
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .cohort import Member
 from .limits import memory_limit
-from .participant import say_what_is_left, say_which_slices
+from .participant import say_which_slices
 from .provenance import contrast_provenance, detail_from_record, run_provenance
 from .quality import quality_of
 from .slice_timing import motion_from_record
@@ -276,7 +276,6 @@ def _refit(
         on_progress=report,
     )
     say_which_slices(contrasts, result)
-    say_what_is_left(contrasts, result)
     return plan, config, contrasts, result
 
 

@@ -68,7 +68,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> BothLevels:
         "participant",
         skip_bids_validation=True,
         device="cpu",
-        model=ModelSettings(voxel_size=SIZES, coregister=False),
+        model=ModelSettings(SIZES, reg_scale=4, learned_detail=False, coregister=False),
     )
     assert app.run(config) == 0
     for_all = replace(config, level="group", space=SpaceSettings(align="rigid"))

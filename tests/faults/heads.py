@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEAD_CENTRE = np.array([6.0, -9.0, 12.0])
-QUICK = ["--voxel-size", "5", "--max-iter", "5", "--device", "cpu", "--skip-bids-validation"]
+QUICK = [
+    *("--voxel-size", "5", "--reg-scale", "4", "--no-learned-detail", "--max-iter", "5"),
+    *("--device", "cpu", "--skip-bids-validation"),
+]
 
 
 def head(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PITCHED_CT = DATA / "ct" / "ct_pitch_8bit.nii.gz"
 POSITIONS = DATA / "positions"
 CONTRASTS = DATA / "contrasts"
-BRIEF = ["--device", "cpu", "--skip-bids-validation", "--max-iter", "10"]
+BRIEF = ["--device", "cpu", "--skip-bids-validation", "--reg-scale", "4", "--max-iter", "10"]
 
 
 def brought_to(image: nib.Nifti1Image, scan: Path, transform: Path) -> NDArray[np.float64]:
@@ -90,7 +90,7 @@ def test_two_contrasts_of_one_head_share_a_grid(tmp_path: Path) -> None:
 @pytest.mark.skipif(not POSITIONS.is_dir(), reason=f"no {POSITIONS}")
 def test_refined_poses_explain_every_run_better() -> None:
     volumes = [[load_volume(path) for path in sorted(POSITIONS.rglob("*_T1w.nii.gz"))]]
-    settings = ModelSettings(voxel_size=(2.5, 2.5, 2.5), max_iter=20)
+    settings = ModelSettings(voxel_size=(2.5, 2.5, 2.5), reg_scale=4, max_iter=20)
     poses = starting_poses(volumes, settings)
     refined, fixed = (
         super_resolve(volumes, replace(settings, unified_rigid=move), "cpu", poses=poses)
