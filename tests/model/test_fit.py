@@ -25,9 +25,10 @@ from bids_unires.geometry import (
     scaling,
     translation,
 )
-from bids_unires.model import SliceProfile, SuperResolution, fit, super_resolve
+from bids_unires.model import SliceProfile, SuperResolution, fit, reconstruction, super_resolve
 from bids_unires.model.learned_detail import learned_details
 from bids_unires.model.regularisation import regularisation
+from bids_unires.model.slice_trust import weigh_slices
 from bids_unires.model.tiers import solve_in_tiers
 from bids_unires.volume import Volume
 
@@ -331,13 +332,29 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
 
     monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(fit, "learned_details", learn_on_the_cpu)
-    monkeypatch.setattr(fit, "solve_in_tiers", solve_or_run_out)
+    monkeypatch.setattr(reconstruction, "learned_details", learn_on_the_cpu)
+    monkeypatch.setattr(reconstruction, "solve_in_tiers", solve_or_run_out)
     volume = scan(slice_grid(2))
     result = super_resolve([[volume]], BRIEF)
     assert result.device == "cpu"
     assert "ran out of memory" in caplog.text
     np.testing.assert_array_equal(result.images, super_resolve([[volume]], BRIEF, "cpu").images)
+
+
+def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory_over_slices(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def weigh_or_run_out(*arguments: Any) -> Any:
+        if arguments[-1].type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return weigh_slices(*arguments)
+
+    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
+    monkeypatch.setattr(reconstruction, "weigh_slices", weigh_or_run_out)
+    result = super_resolve([[scan(slice_grid(2))]], replace(FIXED, robust=True))
+    assert result.device == "cpu"
+    assert "ran out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("contrasts", [[], [[]], [[scan(slice_grid(2))], []]])

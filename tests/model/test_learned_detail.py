@@ -205,6 +205,13 @@ def test_there_may_be_nothing_to_learn() -> None:
     assert learned_detail(nobody, NOISE, 1.0) is None
 
 
+@pytest.mark.usefixtures("brief")
+def test_voxels_much_wider_than_wanted_are_not_taken_for_points() -> None:
+    assert learned_detail(sliced(), NOISE, 0.45) is not None
+    assert learned_detail(sliced(), NOISE, 0.35) is None
+    assert thin_voxel_count(sliced(), 0.35) == 0
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
