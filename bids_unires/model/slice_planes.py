@@ -31,8 +31,8 @@ _LEAST_RATIO = 2
 _WAYS = 4
 # In-plane voxels of more unlike sides say little of each other's axis.
 _MOST_UNLIKE = 1.5
-# Voxels this many times as wide as those of the images are no points of them: with 2 detail gains in
-# simulated heads, with 3 it costs more than it gains.
+# Voxels this many times as wide as those of the images are no points of them: twice as wide, detail
+# gains in simulated heads, three times as wide, it costs more than it gains.
 _COARSEST = 2.5
 # Share of the way from air to head above which, or beside which, a voxel counts.
 _HEAD = 0.25
