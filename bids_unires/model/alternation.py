@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from .disagreement import reweighed
-from .learned_detail import Details, beside
+from .learned_detail import Details, with_details
 from .linear import linear_images
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -116,7 +116,7 @@ def solve_unified(
         sharpened = continued(
             before,
             on_progress,
-            beside(contrasts, details, grid),
+            with_details(contrasts, details, grid),
             grid,
             lam,
             tolerance,
@@ -135,7 +135,7 @@ def solve_unified(
     solution = continued(
         before,
         on_progress,
-        beside(contrasts, details, grid),
+        with_details(contrasts, details, grid),
         grid,
         lam,
         tolerance,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..geometry import Grid, translation
 from .forward import ForwardOperator
-from .learned_detail import beside, learned_details
+from .learned_detail import learned_details, with_details
 from .noise import NoiseEstimate
 from .observation import Observation
 from .placement import coverage, footprint_margin, within, without_empty_border
@@ -105,7 +105,7 @@ def calibrated_scales(
             details=details,
         )
         sds = standard_deviations(
-            beside(scans, details, place),
+            with_details(scans, details, place),
             place,
             lam,
             fitted.solution.images,

@@ -175,7 +175,7 @@ def learned_details(
     return found
 
 
-def beside(
+def with_details(
     contrasts: Sequence[Sequence[Observation]], details: Details, grid: Grid
 ) -> list[Sequence[Observation]]:
     """Scans of each contrast, and its detail as one more, for an image on ``grid``.

@@ -15,7 +15,7 @@ from ..geometry import Affine, Grid, padded
 from ..volume import Volume
 from .alternation import UnifiedSolution
 from .calibration import calibrated_scales
-from .learned_detail import Details, DetailStatement, beside, learned_details, recalled
+from .learned_detail import Details, DetailStatement, learned_details, recalled, with_details
 from .noise import NoiseEstimate
 from .observation import Observation, device_name
 from .placement import coverage, measured, within
@@ -275,7 +275,7 @@ def _uncertainty(
         return None
     images, lam = fitted.solution.images, fitted.lam
     scans, estimates_of = apart(fitted.contrasts, noise, fitted.motions)
-    seen_and_learned = beside(scans, fitted.details, grid)
+    seen_and_learned = with_details(scans, fitted.details, grid)
     sds = standard_deviations(seen_and_learned, grid, lam, images, samples=samples)
     scales = calibrated_scales(
         scans,

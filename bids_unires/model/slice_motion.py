@@ -23,7 +23,7 @@ from ..geometry import Affine, Grid
 from . import slice_alone, slice_division
 from .alternation import UnifiedSolution, continued, solve_unified
 from .disagreement import reweighed
-from .learned_detail import Details, beside, placed_beside
+from .learned_detail import Details, placed_beside, with_details
 from .linear import linear_images
 from .noise import NoiseEstimate
 from .observation import Observation
@@ -271,7 +271,7 @@ class _Fit:
         self._solution = continued(
             self._solution.history,
             self._on_progress,
-            beside(parts, self._details, self._grid),
+            with_details(parts, self._details, self._grid),
             self._grid,
             self._lam,
             self._tolerance,

@@ -34,7 +34,7 @@ from .slice_mending import (
 from .slice_stripes import Striped, find_stripes
 from .slice_verdict import FEATURES, SliceVerdict, Verdicts
 from .slice_weights import (
-    beside,
+    adjacent,
     better_left_out,
     compare,
     deviations_from_good,
@@ -205,7 +205,7 @@ def _off(
     believed = _believed(before)
     off = deviations_from_good(compare(parts, noise.halfway), believed)
     if alone:
-        off[beside(~believed)] *= _BESIDE_A_GAP
+        off[adjacent(~believed)] *= _BESIDE_A_GAP
     return off
 
 

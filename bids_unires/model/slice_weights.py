@@ -170,7 +170,7 @@ def deviations_from_good(compared: Comparison, believed: NDArray[np.bool_]) -> N
     """
     off = deviations(compared, believed)
     suspect = (student_weights(off) < _SUSPECT) & believed
-    good = believed & ~(suspect | beside(suspect))
+    good = believed & ~(suspect | adjacent(suspect))
     usable = np.isfinite(compared.features).all(axis=1)
     if good[usable].sum() < 2 * _NEIGHBOURS:
         return off
@@ -213,12 +213,12 @@ def student_weights(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.minimum(weights, 1.0))
 
 
-def beside(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def adjacent(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Slices next to at least one of those given, both ``(K,)``."""
-    beside = np.zeros_like(slices)
-    beside[1:] |= slices[:-1]
-    beside[:-1] |= slices[1:]
-    return beside
+    found = np.zeros_like(slices)
+    found[1:] |= slices[:-1]
+    found[:-1] |= slices[1:]
+    return found
 
 
 def worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> NDArray[np.float64]:

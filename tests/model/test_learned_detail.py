@@ -18,7 +18,6 @@ from bids_unires.model.learned_detail import (
     TRUST_IF_SEEN,
     LearnedDetail,
     Witness,
-    beside,
     learned_detail,
     learned_details,
     placed_beside,
@@ -26,6 +25,7 @@ from bids_unires.model.learned_detail import (
     sees_into,
     shows_like,
     thin_voxel_count,
+    with_details,
 )
 from bids_unires.model.noise import NoiseEstimate
 from bids_unires.model.plane_network import Effort
@@ -364,14 +364,14 @@ def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
     scan = sliced()
     # Whose voxels the scan's samples lie on.
     grid = Grid((SIDE,) * 3, np.eye(4))
-    assert beside([[scan], [scan]], [axial, None], grid) == [[scan, axial.scan], [scan]]
-    assert beside([[scan]], (), grid) == [[scan]]
+    assert with_details([[scan], [scan]], [axial, None], grid) == [[scan, axial.scan], [scan]]
+    assert with_details([[scan]], (), grid) == [[scan]]
 
 
 def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) -> None:
     scan = sliced()
     between = Grid((SIDE,) * 3, translation([0.5, 0.5, 0.0]))
-    ((doubted, _), (alone,)) = beside([[scan], [scan]], [axial, None], between)
+    ((doubted, _), (alone,)) = with_details([[scan], [scan]], [axial, None], between)
     assert alone is scan
     assert np.max(doubted.tau) <= scan.tau
     assert np.mean(doubted.tau) < 0.9 * scan.tau
