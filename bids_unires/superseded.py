@@ -89,18 +89,15 @@ class Results:
         """Labels of space and resolution of the images."""
         return frozenset(
             (name.entities["space"], name.entities["res"])
-            for name in self._images()
+            for _, name in self._named_images()
             if {"space", "res"} <= name.entities.keys()
         )
 
     @cached_property
     def kinds(self) -> frozenset[str]:
         """How the images were made: ``sr``, ``denoised``, ``resliced``."""
-        return frozenset(
-            name.entities["desc"].removesuffix(STD)
-            for name in self._images()
-            if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
-        )
+        names = (parse_name(PurePosixPath(output).name) for output in self.images)
+        return frozenset(name.entities["desc"].removesuffix(STD) for name in names)
 
     @cached_property
     def transforms(self) -> frozenset[str]:
@@ -115,9 +112,6 @@ class Results:
             for output, name in self._named_images()
             if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
         )
-
-    def _images(self) -> Iterator[FileName]:
-        return (name for _, name in self._named_images())
 
     def _named_images(self) -> Iterator[tuple[str, FileName]]:
         for output in self.outputs:

@@ -1,3 +1,5 @@
+"""Results keep to the dataset that they were made of, wherever it lies."""
+
 from __future__ import annotations
 
 import json

@@ -250,7 +250,7 @@ def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str,
     config = replace(config, modalities=modalities)
     if not results:
         return {plan.label: plan for plan in plan_participants(config)}
-    within_reach = _known_labels(config)
+    within_reach = _of_those_there(config)
     if within_reach is None:
         return {}
     try:
@@ -263,7 +263,7 @@ def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str,
     return {plan.label: plan for plan in plans}
 
 
-def _known_labels(config: RunConfig) -> RunConfig | None:
+def _of_those_there(config: RunConfig) -> RunConfig | None:
     """Ask for nobody who is not in the raw dataset any more; None if nobody is left."""
     known = known_participants(config.bids_dir)
     participants = tuple(label for label in config.participant_label if label in known)
@@ -277,10 +277,9 @@ def _known_labels(config: RunConfig) -> RunConfig | None:
             logger.warning(
                 "scans are out of reach: %s has no %s %s", config.bids_dir, what, listing(missing)
             )
-    # Without a label of its kind a run would be about all.
-    is_somebody = bool(participants) >= bool(config.participant_label)
-    is_some_session = bool(sessions) >= bool(config.session_label)
-    if not (known and is_somebody and is_some_session):
+    # Without labels a run would be about all.
+    is_nobody = not known or (config.participant_label and not participants)
+    if is_nobody or (config.session_label and not sessions):
         return None
     return replace(config, participant_label=participants, session_label=sessions)
 
