@@ -116,7 +116,8 @@ def _soft_tissue(head: NDArray[np.float32]) -> tuple[float, float]:
     if kept.min() == kept.max():
         return float(kept[0]), 0.0
     histogram = uniform_histogram(kept, _BINS)
-    smooth = np.convolve(histogram.counts, np.array([1, 2, 3, 2, 1]) / 9, mode="same")
+    # Padded, for a head of fewer values than are averaged.
+    smooth = np.convolve(np.pad(histogram.counts, 2), np.array([1, 2, 3, 2, 1]) / 9, mode="valid")
     peak = int(smooth.argmax())
     lower = smooth < smooth[peak] / 2
     left = peak - int(np.argmax(np.append(lower[peak::-1], True)))

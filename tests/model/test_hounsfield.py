@@ -42,3 +42,11 @@ def test_nothing_but_constants() -> None:
     assert head_densities(np.full(1000, -1024, dtype=np.float32)) is None
     two = np.repeat(np.array([-1024, 40], dtype=np.float32), 1000)
     assert head_densities(two) is None
+
+
+def test_three_values() -> None:
+    values = np.repeat(np.array([-1000, 0, 40], dtype=np.float32), [5000, 3000, 2000])
+    densities = head_densities(values)
+    assert densities is not None
+    assert densities.air_mean == -1000
+    assert densities.tissue_mean == pytest.approx(0, abs=1)
