@@ -22,8 +22,10 @@ from .observation import Observation
 from .plane_network import Pairs
 from .profile import SliceProfile
 
-# Voxels to each side of a patch's middle: across the slices, and along them.
-_SLICES, _ALONG = 2, 4
+# Voxels to each side of a patch's middle: across the slices, and along them. Six along them gain
+# 0.1 dB of Colin27 and 0.05 dB of a real T1w over four; beside another contrast they lose 0.1 dB,
+# and lesions are drawn fainter.
+_SLICES, _ALONG, _ALONG_BESIDE = 2, 6, 4
 # Of what another contrast shows, thin voxels beyond the middle slice to each side, and along it.
 _BEYOND, _BESIDE = 2, 2
 _LEAST_RATIO = 2
@@ -143,7 +145,8 @@ class SlicePlanes:
         count = min(count, _WAYS * len(candidates))
         chosen = torch.randint(len(candidates), (count,), generator=chance)
         picked = candidates[chosen.to(candidates.device)]
-        patches, finer = patches_at(thick, *picked.T), self._divided(lines, blocks)[*picked.T]
+        patches = patches_at(thick, *picked.T, beside=shown is not None)
+        finer = self._divided(lines, blocks)[*picked.T]
         views = patches.new_empty((len(patches), 0, 0))
         if shown is not None:
             block, along, across = picked.T
@@ -183,10 +186,23 @@ class SlicePlanes:
         return lines.reshape(blocks, self.ratio, *lines.shape[1:]).permute(0, 3, 2, 1)
 
 
-def patches_at(thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor) -> Tensor:
-    """``(N, 2 * _SLICES + 1, 2 * _ALONG + 1)`` around places in ``thick`` ``(K, M, Q)``."""
+def patches_at(
+    thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor, *, beside: bool
+) -> Tensor:
+    """``(N, P, R)`` around places in ``thick`` ``(K, M, Q)``.
+
+    Parameters
+    ----------
+    thick
+        Planes, slices first.
+    blocks, along, across
+        ``(N,)`` each: where.
+    beside
+        Whether another contrast shows the same places.
+    """
+    reach = _ALONG_BESIDE if beside else _ALONG
     rows = blocks[:, None] + torch.arange(-_SLICES, _SLICES + 1, device=thick.device)
-    columns = along[:, None] + torch.arange(-_ALONG, _ALONG + 1, device=thick.device)
+    columns = along[:, None] + torch.arange(-reach, reach + 1, device=thick.device)
     return _picked(thick, rows, columns, across)
 
 
