@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATALAD := $(VENV)/datalad
 PYTEST_ARGS ?=
+# Files of tests run beside each other; what one prepares for its tests is prepared once.
+PYTEST_WORKERS ?= auto
 BENCH_ARGS ?=
 EVALUATE_ARGS ?=
 FUZZ_SECONDS ?= 20
@@ -40,7 +42,7 @@ demo: $(STAMP)
 	$(BIN)/bids_unires demo demo_out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

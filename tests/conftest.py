@@ -18,6 +18,9 @@ collect_ignore = ["evaluation", "faults/guided.py"]
 # Read when torch is first imported: idle OpenMP threads that spin make tests many times
 # slower on a machine that has something else to do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Beside other tests, every one has a core for itself.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DatasetMaker = Callable[..., Path]
 

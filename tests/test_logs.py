@@ -30,7 +30,11 @@ def test_verbosity_chooses_the_levels(
     assert printed[-1].endswith("ERROR a ERROR")
 
 
-def test_a_file_gets_everything_after_what_is_there(tmp_path: Path) -> None:
+def test_a_file_gets_everything_after_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What pytest catches of the log cannot be sent from one process of tests to another.
+    monkeypatch.setattr(logger, "propagate", False)
     path = tmp_path / "run.log"
     for _ in range(2):
         with logging_to_file(path):
