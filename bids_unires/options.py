@@ -118,6 +118,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--modalities",
         type=_suffix,
         nargs="+",
+        action="extend",
         metavar="SUFFIX",
         help=f"BIDS suffixes of the images to use (default: {' '.join(MRI_SUFFIXES)})",
     )

@@ -197,6 +197,20 @@ def test_the_group_level_takes_all_contrasts_unless_told(
     assert cli.parse_arguments(["in", "out", "group", *options.split()]).modalities == wanted
 
 
+@pytest.mark.parametrize(
+    ("option", "field", "wanted"),
+    [
+        ("-m", "modalities", ("T1w", "T2w")),
+        ("--participant-label", "participant_label", ("T1w", "T2w")),
+    ],
+)
+def test_lists_can_be_given_piece_by_piece(
+    option: str, field: str, wanted: tuple[str, ...]
+) -> None:
+    config = cli.parse_arguments([*BASE, option, "T1w", option, "T2w"])
+    assert getattr(config, field) == wanted
+
+
 def test_folders_and_options_come_in_any_order() -> None:
     wanted = cli.parse_arguments([*BASE, "--dry-run", "--max-iter", "3"])
     for argv in (
