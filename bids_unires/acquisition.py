@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 
+from .config import Modality
 from .geometry import slice_axis, slice_spacing, voxel_size
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ _THROUGH_PLANE: dict[Dimensionality, tuple[Shape1D, str]] = {
     "3D": ("rect", "encoded partition: MRAcquisitionType 3D"),
     "unknown": ("rect", "assumed excited slice: no MRAcquisitionType"),
 }
+# Of CT, which excites nothing, sidecars state a thickness only.
+_CT_SLICE: tuple[Shape1D, str] = ("rect", "CT slice: assumed to weigh all of its thickness alike")
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a scan's slices were excited.
+    """How a scan's slices were acquired.
 
     Parameters
     ----------
@@ -52,12 +55,12 @@ class Acquisition:
     profile_source
         Where the profile comes from, for the record.
     gap
-        Fraction of the slice spacing that was not excited,
+        Fraction of the slice spacing that was not measured,
         ``1 - thickness / spacing``; negative where slices overlap.
     gap_source
         Where the gap comes from, for the record.
     dimensionality
-        Slice-selective (2D) or slab-selective (3D) excitation.
+        Slice-selective (2D) or slab-selective (3D) excitation; unknown of CT.
     """
 
     slice_axis: int
@@ -68,7 +71,12 @@ class Acquisition:
     dimensionality: Dimensionality
 
 
-def acquisition_from_sidecar(metadata: Mapping[str, Any], affine: ArrayLike) -> Acquisition:
+def acquisition_from_sidecar(
+    metadata: Mapping[str, Any],
+    affine: ArrayLike,
+    name: str = "the scan",
+    modality: Modality = "MR",
+) -> Acquisition:
     """Read a scan's slice geometry off its BIDS metadata and its affine.
 
     The slice spacing is the distance between neighbouring slices, perpendicular to them;
@@ -83,6 +91,10 @@ def acquisition_from_sidecar(metadata: Mapping[str, Any], affine: ArrayLike) -> 
         BIDS sidecar of the scan, lengths in mm.
     affine
         ``(4, 4)``, voxel index to world mm.
+    name
+        What warnings call the scan.
+    modality
+        Magnetic resonance or computed tomography.
 
     Examples
     --------
@@ -91,27 +103,28 @@ def acquisition_from_sidecar(metadata: Mapping[str, Any], affine: ArrayLike) -> 
     >>> round(acquisition_from_sidecar(scan, np.diag([1.0, 1.0, 5.0, 1.0])).gap, 3)
     0.2
     """
-    axis = _slice_axis(metadata, affine)
+    axis = _slice_axis(metadata, affine, name)
     spacing = slice_spacing(affine, axis)
-    dimensionality = _dimensionality(metadata)
-    profile, profile_source = _THROUGH_PLANE[dimensionality]
-    _compare_spacing(metadata, spacing)
+    dimensionality: Dimensionality = "unknown" if modality == "CT" else _dimensionality(metadata)
+    profile, source = _CT_SLICE if modality == "CT" else _THROUGH_PLANE[dimensionality]
+    _compare_spacing(metadata, spacing, name)
     if dimensionality == "3D":
         gap, gap_source = 0.0, "none: 3D acquisition"
     else:
-        gap, gap_source = _gap(metadata, spacing)
-    return Acquisition(axis, profile, profile_source, gap, gap_source, dimensionality)
+        gap, gap_source = _gap(metadata, spacing, name)
+    return Acquisition(axis, profile, source, gap, gap_source, dimensionality)
 
 
-def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike) -> int:
+def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike, name: str) -> int:
     thickest = slice_axis(affine)
     direction = metadata.get("SliceEncodingDirection")
     if direction is None:
         return thickest
     if not isinstance(direction, str) or not re.fullmatch("[ijk]-?", direction):
         logger.warning(
-            "SliceEncodingDirection is %r where BIDS has i, j or k; "
+            "%s: SliceEncodingDirection is %r where BIDS has i, j or k; "
             "the axis with the largest voxel size is used",
+            name,
             direction,
         )
         return thickest
@@ -119,8 +132,9 @@ def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike) -> int:
     sizes = voxel_size(affine)
     if sizes[named] < sizes[thickest] * (1 - SPACING_AGREEMENT):
         logger.warning(
-            "SliceEncodingDirection %s names an axis of %.3g mm, thinner than the %.3g mm of "
+            "%s: SliceEncodingDirection %s names an axis of %.3g mm, thinner than the %.3g mm of "
             "axis %s: check the sidecar if the image was reoriented",
+            name,
             direction,
             sizes[named],
             sizes[thickest],
@@ -136,19 +150,22 @@ def _dimensionality(metadata: Mapping[str, Any]) -> Dimensionality:
     return "3D" if kind == "3D" else "unknown"
 
 
-def _gap(metadata: Mapping[str, Any], spacing: float) -> tuple[float, str]:
+def _gap(metadata: Mapping[str, Any], spacing: float, name: str) -> tuple[float, str]:
     """Gap as a fraction of ``spacing`` (mm), and where it comes from."""
     stated = metadata.get("SliceThickness")
     if stated is None:
         return 0.0, "assumed none: no SliceThickness"
     thickness = _positive_number(stated)
     if thickness is None:
-        logger.warning("SliceThickness is %r, not a length in mm; no slice gap is assumed", stated)
+        logger.warning(
+            "%s: SliceThickness is %r, not a length in mm; no slice gap is assumed", name, stated
+        )
         return 0.0, f"assumed none: SliceThickness {stated!r} is not a length"
     if not MIN_THICKNESS_RATIO <= thickness / spacing <= MAX_THICKNESS_RATIO:
         logger.warning(
-            "SliceThickness %g mm does not fit the slice spacing of %.4g mm; "
+            "%s: SliceThickness %g mm does not fit the slice spacing of %.4g mm; "
             "no slice gap is assumed",
+            name,
             thickness,
             spacing,
         )
@@ -159,14 +176,15 @@ def _gap(metadata: Mapping[str, Any], spacing: float) -> tuple[float, str]:
     return 1.0 - thickness / spacing, source
 
 
-def _compare_spacing(metadata: Mapping[str, Any], spacing: float) -> None:
+def _compare_spacing(metadata: Mapping[str, Any], spacing: float, name: str) -> None:
     stated = metadata.get("SpacingBetweenSlices")
     if stated is None:
         return
     length = _positive_number(stated)
     if length is None or abs(length - spacing) > SPACING_AGREEMENT * spacing:
         logger.warning(
-            "SpacingBetweenSlices is %s mm but the image has %.4g mm; the image is believed",
+            "%s: SpacingBetweenSlices is %s mm but the image has %.4g mm; the image is believed",
+            name,
             stated,
             spacing,
         )

@@ -88,6 +88,33 @@ def test_profile_says_where_it_comes_from(kind: object, dimensionality: str, sou
     assert (acquisition.through_plane, acquisition.gap) == ("rect", 0)
 
 
+@pytest.mark.parametrize("kind", [None, "2D", "3D"])
+def test_slices_of_ct_are_not_excited(kind: str | None) -> None:
+    scan = {"SliceThickness": 4} | ({} if kind is None else {"MRAcquisitionType": kind})
+    acquisition = acquisition_from_sidecar(scan, affine_with(2, 5), modality="CT")
+    assert acquisition.profile_source.startswith("CT slice")
+    assert (acquisition.through_plane, acquisition.dimensionality) == ("rect", "unknown")
+    assert acquisition.gap == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"SliceThickness": "thick"},
+        {"SliceThickness": 100},
+        {"SpacingBetweenSlices": 1},
+        {"SliceEncodingDirection": "x"},
+        {"SliceEncodingDirection": "i"},
+    ],
+)
+def test_warnings_name_the_scan(
+    metadata: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    acquisition_from_sidecar(metadata, affine_with(2, 5), "sub-01_T1w.nii.gz")
+    (message,) = caplog.messages
+    assert message.startswith(f"sub-01_T1w.nii.gz: {next(iter(metadata))} ")
+
+
 def test_thicker_than_apart_is_an_overlap() -> None:
     assert acquisition_from_sidecar({"SliceThickness": 5}, affine_with(2, 2.5)).gap == -1
 

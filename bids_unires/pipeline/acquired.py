@@ -84,7 +84,9 @@ def _acquire_scan(scan: Scan, contrast: Contrast, config: RunConfig) -> Acquired
     volume, shift = load_volume(scan.path, memory_limit(config)), np.eye(4)
     if config.reset_origin and contrast.modality == "CT":
         volume, shift = reset_origin(volume)
-    acquisition = acquisition_from_sidecar(scan.metadata, volume.affine)
+    acquisition = acquisition_from_sidecar(
+        scan.metadata, volume.affine, scan.path.name, contrast.modality
+    )
     tilt = shear_angle(volume.affine)
     logger.info(
         "%s: %s voxels of %s mm, slice gap %.0f %% (%s)%s",

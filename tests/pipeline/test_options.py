@@ -128,7 +128,9 @@ def test_ct_is_found_when_asked_for(
     data = nib.load(image).get_fdata()
     assert np.median(data[:3, :3, :3]) == pytest.approx(-960, abs=30)
     assert data.max() > 500
-    assert provenance(image)["Scans"][0]["NoiseMethod"] in ("gaussian-mixture", "high-pass-mad")
+    scan = provenance(image)["Scans"][0]
+    assert scan["NoiseMethod"] in ("gaussian-mixture", "high-pass-mad")
+    assert scan["SliceProfile"]["Source"].startswith("CT slice")
 
 
 def test_the_origin_of_ct_is_reset_and_the_transform_tells(
