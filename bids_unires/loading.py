@@ -22,7 +22,16 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from .errors import BadDataError, InputOutputError, MissingInputError
-from .geometry import Affine, Grid, Shape, apply_affine, corners, shear_angle, voxel_size
+from .geometry import (
+    Affine,
+    Grid,
+    Shape,
+    apply_affine,
+    corners,
+    scaling,
+    shear_angle,
+    voxel_size,
+)
 from .volume import LabelVolume, Volume
 
 logger = logging.getLogger("bids_unires")
@@ -38,6 +47,10 @@ MIN_AXIS_INDEPENDENCE = 1e-3
 MIN_VOXEL_SIZE_MM = 0.01
 MAX_VOXEL_SIZE_MM = 1000.0
 MAX_DISTANCE_MM = 1e5
+# What a header says of its unit is believed where its voxels are then no larger than this.
+MAX_CONVERTED_SIZE_MM = 100.0
+# NIfTI's codes of metres and micrometres; of whatever else it says, scanners mean mm.
+_UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 # Rounding of a header leaves the axes this close to right angles.
 MAX_ROUNDING_SHEAR_DEGREES = 0.1
 # A compressed file that goes on for longer than this after its image is damaged, or made to fill
@@ -273,13 +286,15 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
         raise BadDataError(f"{path} has an unreadable orientation ({_one_line(error)})") from error
     if not sform_code and not qform_code:
         logger.warning(
-            "%s: the header gives no orientation (sform and qform are unset); "
-            "its axes are taken as they are stored",
+            "%s: the header gives no orientation (sform and qform are unset), so that left and "
+            "right cannot be known; its axes are taken to run to the left, forward and upward",
             path,
         )
     affine = np.asarray(image.affine if sform is None else sform, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise BadDataError(f"{path} has NaN or infinity in its affine: repair its header")
+    into_mm = _into_mm(int(image.header["xyzt_units"]), affine, path)
+    affine = into_mm @ affine
     _check_extent(affine, path)
     shear = shear_angle(affine)
     if shear > MAX_ROUNDING_SHEAR_DEGREES:
@@ -290,8 +305,29 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> Affine:
             shear,
         )
     if sform_code and qform_code and np.isfinite(qform).all():
-        _compare_orientations(affine, qform, (image.shape[0], image.shape[1], image.shape[2]), path)
+        shape = (image.shape[0], image.shape[1], image.shape[2])
+        _compare_orientations(affine, into_mm @ qform, shape, path)
     return affine
+
+
+def _into_mm(units: int, affine: Affine, path: Path) -> Affine:
+    """Scaling from the unit that a header states to mm, unless no head was scanned in that unit."""
+    # Space has three bits, and time the others.
+    unit, length = _UNITS.get(units % 8, ("mm", 1.0))
+    if length == 1:
+        return np.eye(4)
+    with np.errstate(over="ignore"):
+        sizes = length * voxel_size(affine)
+    if sizes.min() >= MIN_VOXEL_SIZE_MM and sizes.max() <= MAX_CONVERTED_SIZE_MM:
+        logger.info("%s: its header is in %s, which are converted to mm", path, unit)
+        return scaling([length] * 3)
+    logger.warning(
+        "%s: its header claims to be in %s, in which no head has voxels of that size; mm are "
+        "assumed",
+        path,
+        unit,
+    )
+    return np.eye(4)
 
 
 def _check_extent(affine: Affine, path: Path) -> None:

@@ -190,6 +190,25 @@ def test_missing_orientation_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     image.to_filename(tmp_path / "a.nii.gz")
     load_volume(tmp_path / "a.nii.gz")
     assert "no orientation" in caplog.text
+    assert "left and right cannot be known" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "per_mm"), [(1, 1e-3), (2, 1.0), (3, 1e3), (0, 1.0), (7, 1.0), (3 + 8, 1e3), (3, 1.0)]
+)
+@pytest.mark.parametrize("forms", ["sform", "qform", "neither"])
+def test_affines_are_in_mm_whatever_the_unit_of_the_header(
+    tmp_path: Path, code: int, per_mm: float, forms: str
+) -> None:
+    upright = np.diag([-1.5, 2.0, 3.0, 1.0])
+    upright[:3, 3] = -0.5 * np.diag(upright)[:3] * [3, 4, 5]
+    image = nib.Nifti1Image(ramp(), np.diag([per_mm] * 3 + [1.0]) @ upright)
+    image.set_qform(image.affine if forms == "qform" else None, int(forms == "qform"))
+    if forms != "sform":
+        image.set_sform(None, 0)
+    image.header["xyzt_units"] = code
+    image.to_filename(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(load_volume(tmp_path / "a.nii.gz").affine, upright, atol=1e-5)
 
 
 @pytest.mark.parametrize(("lean", "warns"), [(0.0, False), (1e-4, False), (0.4, True)])

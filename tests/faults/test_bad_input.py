@@ -448,6 +448,22 @@ def _forms_disagree(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
+def _in_unit(unit: str, per_mm: float) -> Prepare:
+    def prepare(image: nib.Nifti1Image) -> nib.Nifti1Image:
+        converted = nib.Nifti1Image(image.dataobj, np.diag([per_mm] * 3 + [1]) @ image.affine)
+        converted.set_qform(converted.affine, 1)
+        converted.header.set_xyzt_units(unit, "sec")
+        return converted
+
+    return _as(prepare)
+
+
+def _no_orientation(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    return image
+
+
 def _some_missing(data: NDArray[np.float32]) -> NDArray[np.float32]:
     data[3:5, 3:5, 2] = np.nan
     data[0, 0, 0] = -np.inf
@@ -503,6 +519,10 @@ FINE = [
     Case("negative slope", _encoded(np.int16, slope=-0.1), 0, ""),
     Case("qform alone", _as(_qform_only), 0, ""),
     Case("forms disagree", _as(_forms_disagree), 0, "sform and qform disagree by up to 69.3 mm"),
+    Case("micrometres", _in_unit("micron", 1e3), 0, "T1w.nii.gz: its header is in micrometres"),
+    Case("metres", _in_unit("meter", 1e-3), 0, "T1w.nii.gz: its header is in metres"),
+    Case("mm called metres", _in_unit("meter", 1), 0, "T1w.nii.gz: .*mm are assumed"),
+    Case("mm called micrometres", _in_unit("micron", 1), 0, "T1w.nii.gz: .*mm are assumed"),
     Case("some voxels missing", _voxels(_some_missing), 0, "5 voxels are NaN or infinite"),
     Case("left-handed", _placed(affine_of(rotation=np.diag([-1.0, 1, 1]))), 0, ""),
     Case("oblique", _placed(affine_of(rotation=rotation_of(40, -35, 30))), 0, ""),
@@ -523,6 +543,17 @@ def test_what_is_odd_but_fine_gives_the_head_where_it_was(
     assert all(re.match(r"\d{4}-.* (INFO|WARNING) ", line) for line in told.lines), told.err
     assert re.search(case.says, told.err), told.err
     assert_is_the_head(place.image())
+
+
+def test_the_page_says_that_left_and_right_cannot_be_known(
+    place: Place, watched_run: WatchedRun
+) -> None:
+    _as(_no_orientation)(place)
+    assert watched_run().code == 0
+    (page,) = place.out.glob("sub-01*.html")
+    said = page.read_text("utf-8")
+    assert "T1w.nii.gz: the header gives no orientation" in said
+    assert "left and right cannot be known" in said
 
 
 def assert_is_the_head(image: nib.Nifti1Image) -> None:
