@@ -19,6 +19,7 @@ bids=$1 out=$2 list=$3
 shift 3
 
 label=$(sed -n "${SLURM_ARRAY_TASK_ID:?submit with --array=1-N}p" "$list")
+label=${label%$'\r'} # participants.tsv may come from Windows.
 [ -n "$label" ] || { echo "$list has no line $SLURM_ARRAY_TASK_ID" >&2; exit 64; }
 
 # exec: the signals of scancel and of the time limit reach the program, which ends cleanly.

@@ -174,6 +174,17 @@ def test_the_list_of_participants(study: Path) -> None:
     assert documented("docs/running.md", "tail -n +2") in (ROOT / "docs/slurm-array.sh").read_text()
 
 
+def test_the_list_of_participants_may_come_from_windows(tmp_path: Path) -> None:
+    (tmp_path / "BIDS").mkdir()
+    table = b"participant_id\r\nsub-01\r\nsub-02\r\n"
+    (tmp_path / "BIDS" / "participants.tsv").write_bytes(table)
+    assert shell(documented("docs/running.md", "tail -n +2"), tmp_path).returncode == 0
+    script = f"BIDS_UNIRES=echo SLURM_ARRAY_TASK_ID=2 bash {ROOT / 'docs' / 'slurm-array.sh'}"
+    done = shell(f"{script} BIDS OUT participants.txt --ct", tmp_path)
+    wanted = "BIDS OUT participant --participant-label sub-02 --omp-nthreads 1 --ct\n"
+    assert done.stdout.replace("\r", "CR") == wanted
+
+
 def test_the_workers_of_a_scheduler(study: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
