@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import __version__
 from .completion import UnitOfWork
@@ -96,8 +96,7 @@ def _run_participants(config: RunConfig, process: Process) -> int:
     _print(describe_plan(plans))
     if config.dry_run:
         return 0
-    folders = [folder for plan in plans for folder in plan.folders]
-    with _begun(config, folders, len(plans)) as run:
+    with _begun(config, plans) as run:
         logger.debug("plan: %s", describe_plan(plans))
         done = run.work(process, plans)
         return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
@@ -112,15 +111,26 @@ def _run_group(config: RunConfig) -> int:
     _print(describe_cohort(cohort))
     if config.dry_run:
         return 0
-    folders = [folder for member in cohort.members for folder in member.folders]
     lock = config.output_dir / "logs" / ".group.lock"
     with (
         sole_use(lock, f"the group level in {config.output_dir}"),
-        _begun(config, folders, len(cohort.members)) as run,
+        _begun(config, cohort.members) as run,
     ):
         outcome = run_group(cohort, config, run.work)
         planned = len(cohort.members)
         return _conclude(len(outcome.done), outcome.failures, planned, config.output_dir)
+
+
+class _Member(Protocol):
+    """A participant, or a session, at either level."""
+
+    @property
+    def label(self) -> str:
+        """``sub-01`` or ``sub-01_ses-a``."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of its results, relative to that of all results."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +157,15 @@ class _Begun:
 
 
 @contextmanager
-def _begun(config: RunConfig, folders: Sequence[Path], units: int) -> Iterator[_Begun]:
-    """Prepare output, log, threads and devices for a number of units of work."""
+def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
+    """Prepare output, log, threads and devices for the participants and sessions of a run."""
+    units = len(members)
     # A GPU that is not there is refused before anything is written.
     if config.cluster or config.scheduler:
         devices = Devices((config.device,), "of each worker")
     else:
         devices = choose_devices(config.device, find_gpus)
-    log_file = _prepare_output(config, folders)
+    log_file = _prepare_output(config, members)
     with (
         logging_to_file(log_file),
         _termination_as_interrupt(),
@@ -248,13 +259,8 @@ def _temporary_files_in(folder: Path | None) -> Iterator[None]:
         tempfile.tempdir = before[1]
 
 
-def _prepare_output(config: RunConfig, folders: Sequence[Path]) -> Path:
+def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
     """Write the shared files and the configuration, clear what killed runs left.
-
-    Parameters
-    ----------
-    folders
-        Folders of the participants, relative to that of all results.
 
     Returns
     -------
@@ -275,10 +281,13 @@ def _prepare_output(config: RunConfig, folders: Sequence[Path]) -> Path:
         raise OutputError(
             f"{error.filename or logs} cannot be created: {error.strerror or error}"
         ) from error
-    for folder in (config.output_dir, logs, *(config.output_dir / folder for folder in folders)):
+    folders = (config.output_dir / folder for member in members for folder in member.folders)
+    for folder in (config.output_dir, logs, *folders):
         remove_leftovers(folder)
+    # The group level replaces nothing that was made of scans which are not there.
+    replaced = [member.label for member in members] if config.level == "participant" else []
+    follow_raw(config.output_dir, config.bids_dir, replaced)
     write_dataset_files(config.output_dir, config.bids_dir, config.labels)
-    follow_raw(config.output_dir, config.bids_dir)
     return log_file
 
 

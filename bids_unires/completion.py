@@ -140,11 +140,13 @@ def placed_alike(plan: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
     return tuple(results for results in earlier if results.lies_like(now))
 
 
-def recorded_inputs(output_dir: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Names and fingerprints of what the results of the participant level were made of."""
-    for record in sorted((output_dir / "logs" / "participant").glob("*.json")):
-        for results in read_results(record)[:1]:
-            yield from _fingerprints(record, results).items()
+def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """What the results of the participant level were made of: fingerprints by unit and name."""
+    return {
+        record.stem: _fingerprints(record, results)
+        for record in sorted((output_dir / "logs" / "participant").glob("*.json"))
+        for results in read_results(record)[:1]
+    }
 
 
 def _inputs_behind(record: Path, output: str) -> Mapping[str, Mapping[str, Any]]:

@@ -451,3 +451,13 @@ def test_another_dataset_leaves_the_results_of_the_first_alone(
     with pytest.raises(OutputError, match="choose another output folder for"):
         app.run(changed(three, bids_dir=other), fail_differently)
     assert marks(three, 0) == before
+
+
+def test_other_scans_of_another_dataset_replace_no_result(
+    three: RunConfig, make_dataset: DatasetMaker
+) -> None:
+    assert app.run(three, succeed) == 0
+    other = make_dataset("sub-01_FLAIR", root="site2")
+    with pytest.raises(OutputError, match="choose another output folder for"):
+        app.run(changed(three, bids_dir=other), fail_differently)
+    assert done(three) == ["sub-01", "sub-02", "sub-03"]

@@ -81,6 +81,39 @@ def test_a_dataset_of_others_leaves_the_link_alone(
     assert "the link stays" in caplog.text
 
 
+def test_other_scans_of_the_same_label_are_those_of_somebody_else(
+    out: Path, make_dataset: DatasetMaker
+) -> None:
+    before = description(out)
+    other = make_dataset("sub-01_FLAIR", "sub-03_T1w", root="site2")
+    with pytest.raises(OutputError, match=r"none of the scans that those of sub-01 were made of"):
+        follow_raw(out, other, ["sub-03", "sub-01"])
+    assert description(out) == before
+    follow_raw(out, other, ["sub-03"])
+
+
+def test_scans_whose_content_is_elsewhere_are_there(
+    out: Path, make_dataset: DatasetMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    clone = make_dataset("sub-03_T1w", root="clone")
+    (clone / "sub-01" / "anat").mkdir(parents=True)
+    (clone / "sub-01" / "anat" / "sub-01_T1w.nii.gz").symlink_to("annex")
+    follow_raw(out, clone, ["sub-01"])
+    assert "the link stays" in caplog.text
+
+
+def test_a_dataset_beside_the_one_that_is_still_there_is_another(
+    out: Path, raw: Path, make_dataset: DatasetMaker
+) -> None:
+    other = make_dataset("sub-03_T1w", root="site2")
+    content = {"Name": "Another hospital", "BIDSVersion": "1.10.1"}
+    (other / "dataset_description.json").write_text(json.dumps(content))
+    with pytest.raises(OutputError, match="is still there, with another description than"):
+        follow_raw(out, other, ["sub-03"])
+    shutil.rmtree(raw)
+    follow_raw(out, other, ["sub-03"])
+
+
 @pytest.mark.parametrize("link", ["../raw", "https://example.org/raw", "same", None])
 def test_links_that_fit_stay_as_they_are(out: Path, raw: Path, link: str | None) -> None:
     content = description(out)

@@ -102,21 +102,27 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
         _link_labels(output_dir, labels)
 
 
-def raw_link(output_dir: Path, bids_dir: Path) -> str | None:
+def raw_link(output_dir: Path, bids_dir: Path) -> tuple[str, Path] | None:
     """What a description links to as ``raw``, if that is another folder than the raw dataset.
 
     A link that somebody turned into an address elsewhere (``https:``, ``doi:``) is right as
     it is.
+
+    Returns
+    -------
+    tuple of str and Path, or None
+        The link, and the folder that it names.
     """
-    links = load_object(output_dir / "dataset_description.json").get("DatasetLinks")
+    path = output_dir / "dataset_description.json"
+    links = load_object(path).get("DatasetLinks") if path.exists() else None
     stored = links.get("raw") if isinstance(links, dict) else None
     if not isinstance(stored, str):
         return None
     address = urlsplit(stored)
     if address.scheme not in ("", "file"):
         return None
-    folder = output_dir.resolve() / unquote(address.path)
-    return None if folder.resolve() == bids_dir.resolve() else stored
+    folder = (output_dir.resolve() / unquote(address.path)).resolve()
+    return None if folder == bids_dir.resolve() else (stored, folder)
 
 
 def relink_raw(output_dir: Path, bids_dir: Path) -> None:
