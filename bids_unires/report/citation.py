@@ -269,12 +269,14 @@ def _placing(model: ModelSettings, space: SpaceSettings) -> list[str]:
     sentences = []
     if model.coregister:
         sentences.append(
-            "All scans of a participant were aligned rigidly to the first one by maximising "
-            "mutual information (SimpleITK [@lowekamp2013])."
+            "Where a participant had several scans, they were aligned rigidly to the first one by "
+            "maximising mutual information (SimpleITK [@lowekamp2013])."
         )
     if space.align != "none":
         kind = "rigidly" if space.align == "rigid" else "by a similarity transform"
-        sentences.append(f"They were aligned {kind} to the template {space.template} [@fonov2009].")
+        sentences.append(
+            f"Scans were aligned {kind} to the template {space.template} [@fonov2009]."
+        )
     if space.common_output:
         sentences.append(
             "Images of all participants lie on one grid that holds the "
@@ -285,14 +287,14 @@ def _placing(model: ModelSettings, space: SpaceSettings) -> list[str]:
 
 def _reconstruction(model: ModelSettings) -> list[str]:
     size = (
-        "that of the finest scan"
-        if not any(model.voxel_size)
-        else resolution_text(model.voxel_size)
+        f"a voxel size of {resolution_text(model.voxel_size)}"
+        if any(model.voxel_size)
+        else "the voxel size of the scans (the finest where they differed)"
     )
     if model.method == "linear":
         return [
-            f"They were interpolated trilinearly to a voxel size of {size}, and repeats of one "
-            "contrast averaged."
+            f"Scans were interpolated trilinearly to {size}, and averaged where a contrast had "
+            "several."
         ]
     prior = "a joint total-variation prior over all contrasts"
     weight = (
@@ -301,12 +303,12 @@ def _reconstruction(model: ModelSettings) -> list[str]:
         else f"(regularisation {model.reg_scale:g})"
     )
     if model.method == "denoise":
-        what = f"The images were denoised with {prior} {weight} at a voxel size of {size}"
+        what = f"The images were denoised with {prior} {weight} at {size}"
     else:
         what = (
-            "One image of each contrast was reconstructed from all of its scans at a voxel size of "
-            f"{size}, as the maximum a posteriori estimate under a model of slice profiles and "
-            f"gaps, noise and pose of every scan, and {prior} {weight}"
+            f"One image of each contrast was reconstructed from all of its scans at {size}, as the "
+            "maximum a posteriori estimate under a model of slice profiles and gaps, noise and "
+            f"pose of every scan, and {prior} {weight}"
         )
     sentences = [
         f"{what} [@brudfors2018; @brudfors2019].",
@@ -320,7 +322,9 @@ def _reconstruction(model: ModelSettings) -> list[str]:
             "slices; it entered the fit with a share of the precision it had in these planes."
         )
     if model.unified_rigid:
-        sentences.append("Rigid poses of the scans were refined within the fit.")
+        sentences.append(
+            "Where a contrast had several scans, their rigid poses were refined within the fit."
+        )
     if model.slice_motion:
         sentences.append(
             "Groups of slices of 2-D scans had rigid poses of their own where the head had moved "

@@ -39,6 +39,25 @@ def test_the_text_follows_the_settings() -> None:
     assert "aligned" not in other
 
 
+def test_the_text_holds_of_a_participant_with_one_scan() -> None:
+    plain = methods_text(ModelSettings(), SpaceSettings(align="rigid"))
+    sentences = plain.replace("(SimpleITK [@lowekamp2013])", "").split(". ")
+    for done in ("to the first one", "refined within the fit"):
+        (told,) = (sentence for sentence in sentences if done in sentence)
+        assert told.startswith("Where a ")
+        assert "had several scans" in told
+    assert "Scans were aligned rigidly to the template" in plain
+    linear = methods_text(ModelSettings(method="linear"), SpaceSettings())
+    assert "averaged where a contrast had several" in linear
+
+
+def test_denoised_images_have_the_voxels_of_the_scans() -> None:
+    native = methods_text(ModelSettings((0, 0, 0), method="denoise"), SpaceSettings())
+    assert "at the voxel size of the scans" in native
+    chosen = methods_text(ModelSettings((2, 2, 2), method="denoise"), SpaceSettings())
+    assert "at a voxel size of 2 mm isotropic" in chosen
+
+
 def test_bibtex_is_balanced_and_starts_with_its_key() -> None:
     for key, reference in REFERENCES.items():
         assert reference.key == key
