@@ -30,7 +30,7 @@ from .dataset.query import (
 from .dataset.validation import check_folders, validate_dataset
 from .errors import OutputError, UsageError
 from .locking import sole_use
-from .logs import logging_to_file, logging_to_stderr
+from .logs import holding_back, logging_to_file, logging_to_stderr
 from .resources import (
     Devices,
     choose_devices,
@@ -75,7 +75,7 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
     UniResError
         If the run as a whole cannot start.
     """
-    with logging_to_stderr(config.verbosity):
+    with logging_to_stderr(config.verbosity), holding_back():
         check_folders(config)
         _check_work_dir(config)
         limit_threads(threads_per_participant(config, config.nprocs))

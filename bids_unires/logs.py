@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from .errors import OutputError
@@ -31,8 +33,20 @@ def logging_to_stderr(verbosity: int) -> Iterator[None]:
 
 
 @contextmanager
+def holding_back() -> Iterator[None]:
+    """Keep messages of every level for the file that `logging_to_file` opens within the block.
+
+    What a plan passes over is said before there is a folder for the log.
+    """
+    never = logging.CRITICAL + 1
+    handler = MemoryHandler(sys.maxsize, flushLevel=never, flushOnClose=False)
+    with _handler(handler, logging.DEBUG, _formatter()):
+        yield
+
+
+@contextmanager
 def logging_to_file(path: Path) -> Iterator[None]:
-    """Append messages of every level to a file while the block runs.
+    """Append messages of every level to a file while the block runs, after those held back.
 
     Raises
     ------
@@ -44,7 +58,16 @@ def logging_to_file(path: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{path} cannot be created: {error.strerror or error}") from error
     with _handler(handler, logging.DEBUG, _formatter()):
+        _hand_over(handler)
         yield
+
+
+def _hand_over(handler: logging.Handler) -> None:
+    """Give a handler the messages that were held back; from now on it gets its own."""
+    for holding in [each for each in logger.handlers if isinstance(each, MemoryHandler)]:
+        logger.removeHandler(holding)
+        holding.setTarget(handler)
+        holding.flush()
 
 
 def _formatter() -> logging.Formatter:

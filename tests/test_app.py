@@ -130,6 +130,15 @@ def test_the_pipeline_is_what_runs(three: RunConfig, monkeypatch: pytest.MonkeyP
     assert len(done(three)) == 3
 
 
+def test_what_the_plan_passes_over_is_in_the_log(
+    three: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (three.bids_dir / "sub-02" / "anat" / "sub-02_T1w.json").write_text("{broken")
+    assert app.run(three, succeed) == 0
+    assert "it is not JSON" in capsys.readouterr().err
+    assert log(three).count("it is not JSON") == 1
+
+
 def test_a_dry_run_writes_nothing(three: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(changed(three, dry_run=True), succeed) == 0
     assert "sub-03_T1w.nii.gz" in capsys.readouterr().out

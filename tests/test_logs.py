@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bids_unires.errors import OutputError
-from bids_unires.logs import logging_to_file, logging_to_stderr
+from bids_unires.logs import holding_back, logging_to_file, logging_to_stderr
 
 logger = logging.getLogger("bids_unires")
 
@@ -44,6 +44,23 @@ def test_a_file_gets_everything_after_what_is_there(
     assert len(lines) == 10
     assert lines[0].endswith("DEBUG a DEBUG")
     assert lines[-1].endswith(r"INFO a name no encoding knows: \udcff")
+    assert not logger.handlers
+
+
+def test_a_file_begins_with_what_was_said_before_it_was_there(tmp_path: Path) -> None:
+    files = [tmp_path / "first.log", tmp_path / "second.log"]
+    with holding_back():
+        logger.warning("%s passed over", "sub-01_T1w.nii.gz")
+        for path in files:
+            with logging_to_file(path):
+                logger.info("work on %s", path.name)
+            logger.info("afterwards")
+    first, second = (path.read_text("utf-8").splitlines() for path in files)
+    assert [line[24:] for line in first] == [
+        "WARNING sub-01_T1w.nii.gz passed over",
+        "INFO work on first.log",
+    ]
+    assert [line[24:] for line in second] == ["INFO work on second.log"]
     assert not logger.handlers
 
 
