@@ -34,11 +34,7 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
     UsageError
         If it is not JSON, or names a modality or an entity that is not known.
     """
-    queries: dict[str, dict[str, Any]] = {
-        # Phase, real and imaginary parts are no intensities the model could explain.
-        suffix: {"suffix": suffix, "extension": list(IMAGE_EXTENSIONS), "part": [None, "mag"]}
-        for suffix in config.modalities
-    }
+    queries = {suffix: _plain_query(suffix) for suffix in config.modalities}
     if config.bids_filter_file is not None:
         by_name = {suffix.lower(): suffix for suffix in queries}
         for name, entities in _read_filters(config.bids_filter_file).items():
@@ -55,6 +51,16 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
                 )
             queries[suffix].update(_checked_filter(entities, name, config.bids_filter_file))
     return {suffix: _with_sentinels(query) for suffix, query in queries.items()}
+
+
+def unfiltered_query(suffix: str) -> dict[str, Any]:
+    """Make the pybids query of a modality, whatever a filter file says of it."""
+    return _with_sentinels(_plain_query(suffix))
+
+
+def _plain_query(suffix: str) -> dict[str, Any]:
+    # Phase, real and imaginary parts are no intensities the model could explain.
+    return {"suffix": suffix, "extension": list(IMAGE_EXTENSIONS), "part": [None, "mag"]}
 
 
 def _read_filters(path: Path) -> dict[str, Any]:

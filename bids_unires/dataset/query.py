@@ -22,7 +22,7 @@ from .entities import (
     natural_key,
     parse_name,
 )
-from .filters import modality_queries
+from .filters import modality_queries, unfiltered_query
 from .labels import attach_labels
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
@@ -176,10 +176,17 @@ def _find_scans(
     if config.session_label:
         labels["session"] = list(config.session_label)
     found: set[str] = set()
-    for query in queries.values():
-        found.update(
-            layout.get(**_narrowed(query, labels), invalid_filters="allow", return_type="filename")
-        )
+    for suffix, query in queries.items():
+        chosen = _files(layout, query, labels)
+        found.update(chosen)
+        if not chosen and (there := _files(layout, unfiltered_query(suffix), labels)):
+            logger.warning(
+                "%s: the filter of %s leaves none of %s; labels are without sub-, ses-, acq- and "
+                "the like",
+                config.bids_filter_file,
+                suffix,
+                _count(len(there), "scan"),
+            )
     reader = SidecarReader(root)
     scans = []
     for path in map(Path, sorted(found, key=natural_key)):
@@ -194,6 +201,14 @@ def _find_scans(
         scans.append(Scan(path, entities, metadata, f"bids:raw:{relative.as_posix()}"))
     _refuse_duplicates(scans)
     return scans
+
+
+def _files(
+    layout: BIDSLayout, query: Mapping[str, Any], labels: Mapping[str, list[str]]
+) -> list[str]:
+    narrowed = _narrowed(query, labels)
+    found = layout.get(**narrowed, invalid_filters="allow", return_type="filename")
+    return [str(path) for path in found]
 
 
 def _narrowed(query: Mapping[str, Any], labels: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -42,6 +42,32 @@ def test_filters(
     assert names == {f"sub-01_{run}.nii.gz" for run in runs}
 
 
+@pytest.mark.parametrize(
+    ("filters", "left"),
+    [
+        ({"t1w": {"subject": "sub-01"}}, 2),
+        ({"t1w": {"datatype": "func"}}, 2),
+        ({"t1w": {"session": "*"}}, 2),
+        ({"t1w": {"run": 2}}, None),
+        ({"t1w": {}}, None),
+        ({"pdw": {"subject": "sub-01"}}, None),
+    ],
+)
+def test_a_filter_that_leaves_no_scan_is_told(
+    make_dataset: DatasetMaker,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    filters: dict[str, Any],
+    left: int | None,
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w", "sub-01_run-2_T1w", "sub-01_T2w")
+    file = tmp_path / "filters.json"
+    file.write_text(json.dumps(filters))
+    plan(bids_dir, bids_filter_file=file)
+    told = f"{file}: the filter of T1w leaves none of {left} scans"
+    assert [message.startswith(told) for message in caplog.messages] == [True] * (left is not None)
+
+
 def test_keys_for_other_programs_are_passed_over_and_named(
     make_dataset: DatasetMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
