@@ -208,7 +208,11 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
 
 
 def complete(
-    plan: UnitOfWork, config: RunConfig, begun: Mapping[str, Any], outputs: Sequence[Path]
+    plan: UnitOfWork,
+    config: RunConfig,
+    begun: Mapping[str, Any],
+    outputs: Sequence[Path],
+    missing: Sequence[Path] = (),
 ) -> None:
     """Write the record of a unit that succeeded, and remove what it replaces.
 
@@ -220,10 +224,15 @@ def complete(
         What `begin` returned.
     outputs
         The files that were written.
+    missing
+        Files that could not be made, without which the others are good: the next run does the
+        unit again.
     """
     try:
         written = {_below(path, config.output_dir): path.stat().st_size for path in outputs}
         record = {**begun, "Outputs": written}
+        if missing:
+            record["Missing"] = [_below(path, config.output_dir) for path in missing]
         # Before the record is final: whoever kills this leaves one that still knows the files.
         earlier = remove_superseded(
             [Results.of_entry(entry) for entry in begun["Earlier"]],
@@ -252,6 +261,8 @@ def _changes(record: Mapping[str, Any], plan: UnitOfWork, config: RunConfig) -> 
             yield f"{name} is missing"
         elif path.stat().st_size != size:
             yield f"{name} changed its size"
+    for name in record.get("Missing", ()):
+        yield f"{name} could not be made"
 
 
 def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterator[str]:

@@ -51,6 +51,10 @@ class Outcome(Protocol):
         """The files written."""
 
     @property
+    def missing(self) -> tuple[Path, ...]:
+        """Files that could not be made, without which the others are good."""
+
+    @property
     def seconds(self) -> float:
         """Wall time in s."""
 
@@ -244,7 +248,7 @@ def attempt(process: Process, plan: UnitOfWork, config: RunConfig) -> Result:
                 begun = begin(plan, config)
                 outcome = process(plan, config)
             if begun is not None:
-                complete(plan, config, begun, outcome.outputs)
+                complete(plan, config, begun, outcome.outputs, outcome.missing)
             return outcome
     except Exception as error:
         logger.debug("%s failed", plan.label, exc_info=True)

@@ -40,6 +40,7 @@ class Outcome:
     outputs: tuple[Path, ...] = ()
     seconds: float = 0.1
     warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:

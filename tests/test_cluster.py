@@ -43,6 +43,7 @@ class Made:
     outputs: tuple[Path, ...]
     seconds: float = 1.0
     warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 def work(plan: Unit, config: RunConfig) -> Made:

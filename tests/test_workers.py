@@ -23,6 +23,7 @@ class Outcome:
     outputs: tuple[Path, ...] = ()
     seconds: float = 0.1
     warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
@@ -61,6 +62,20 @@ def test_work_is_done_once(plans: tuple[ParticipantPlan, ...], config: RunConfig
     assert isinstance(again, Failure)
     # What failed is not done, even if it was before.
     assert attempt(succeed, plans[0], config) == Outcome("sub-01_ses-a")
+
+
+def without_a_page(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    return Outcome(plan.label, missing=(config.output_dir / f"{plan.label}.html",))
+
+
+def test_work_without_all_that_belongs_to_it_is_done_again(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    assert isinstance(attempt(without_a_page, plans[1], config), Outcome)
+    assert attempt(succeed, plans[1], config) == Outcome("sub-02")
+    assert caplog.messages == ["done again: sub-02.html could not be made"]
+    assert attempt(not_called, plans[1], config) == AlreadyDone("sub-02")
 
 
 def test_failed_work_leaves_no_empty_folder(

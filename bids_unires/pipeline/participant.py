@@ -14,6 +14,7 @@ from ..config import RunConfig
 from ..dataset.scans import ParticipantPlan
 from ..model import Progress, Reconstruction, SuperResolution, interpolate, super_resolve
 from ..progress import listener
+from ..report import page_path
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .derivatives import write_derivatives
 from .limits import memory_limit
@@ -39,12 +40,15 @@ class ParticipantOutcome:
         Wall time.
     warnings
         Messages worth a second look.
+    missing
+        The page, if it could not be made.
     """
 
     label: str
     outputs: tuple[Path, ...]
     seconds: float
     warnings: tuple[str, ...]
+    missing: tuple[Path, ...] = ()
 
 
 def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutcome:
@@ -78,8 +82,13 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
         report = write_report(
             plan, config, contrasts, result, placement.space, outputs, warnings, began
         )
-        outputs = (*outputs, *report)
-    return ParticipantOutcome(plan.label, outputs, time.perf_counter() - began, tuple(warnings))
+    return ParticipantOutcome(
+        plan.label,
+        (*outputs, *report),
+        time.perf_counter() - began,
+        tuple(warnings),
+        () if report else (page_path(config.output_dir, plan.label),),
+    )
 
 
 def _reconstruct(

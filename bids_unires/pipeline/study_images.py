@@ -144,6 +144,7 @@ class RegriddingOutcome:
     outputs: tuple[Path, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:

@@ -111,6 +111,7 @@ class PlacingOutcome:
     outputs: tuple[Path, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

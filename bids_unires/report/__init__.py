@@ -11,7 +11,7 @@ from .group_content import (
     SharedGrid,
 )
 from .outliers import Outlier, find_outliers
-from .participant import write_participant_report
+from .participant import page_path, write_participant_report
 
 __all__ = [
     "PAGE_NAME",
@@ -28,6 +28,7 @@ __all__ = [
     "SharedGrid",
     "find_outliers",
     "label_of",
+    "page_path",
     "write_citation",
     "write_group_report",
     "write_participant_report",

@@ -95,7 +95,12 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
             "references": cited(text),
         },
     )
-    return (*folder.written, write_text(output_dir / f"{content.label}.html", page))
+    return (*folder.written, write_text(page_path(output_dir, content.label), page))
+
+
+def page_path(output_dir: Path, label: str) -> Path:
+    """Where the page of a participant (and session) is."""
+    return output_dir / f"{label}.html"
 
 
 @dataclass(frozen=True)

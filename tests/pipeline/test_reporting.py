@@ -61,6 +61,7 @@ def test_every_method_has_a_report(run_and_report: Runner, method: Method) -> No
     page = outcome.outputs[-1]
     assert page.name == "sub-01.html"
     assert all(path.is_file() for path in outcome.outputs)
+    assert not outcome.missing
     assert "could not be made" not in " ".join(outcome.warnings)
     assert (content.history is None) == (method == "linear")
     for contrast in content.contrasts:
@@ -83,7 +84,10 @@ def test_residual_maps_agree_with_the_statements(run_and_report: Runner) -> None
 
 
 def test_results_survive_a_report_that_fails(
-    run_and_report: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run_and_report: Runner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> None:
         raise InputOutputError("sub-01.html could not be written: No space left on device")
@@ -92,5 +96,6 @@ def test_results_survive_a_report_that_fails(
     outcome, told = run_and_report("linear")
     assert told == []
     assert outcome.outputs[-1].name.endswith("_FLAIR.nii.gz")
+    assert outcome.missing == (tmp_path / "out" / "sub-01.html",)
     assert "No space left" in outcome.warnings[-1]
     assert "the results are complete" in caplog.text
