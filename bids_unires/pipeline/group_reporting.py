@@ -29,7 +29,9 @@ from ..report import (
     Reach,
     SharedGrid,
     find_outliers,
+    group_methods_text,
     label_of,
+    write_citation,
     write_group_report,
 )
 from .cohort import Cohort, Member, in_order
@@ -77,9 +79,10 @@ def write_group_page(
         logger.info("writing the report of the group")
         outliers = find_outliers(rows, QUALITY_COLUMNS)
         _name_outliers(outliers, rows)
-        page = write_group_report(
-            _group_report(cohort, images, rows, outliers, config), config.output_dir
-        )
+        content = _group_report(cohort, images, rows, outliers, config)
+        text = group_methods_text(content.model, content.shared, content.methods)
+        write_citation(config.output_dir, text)
+        page = write_group_report(content, config.output_dir)
         logger.info("report of the group: %s", page)
 
 

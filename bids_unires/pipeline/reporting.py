@@ -28,6 +28,7 @@ from ..report import (
     ReportedContrast,
     ReportedScan,
     ScanFit,
+    methods_text,
     write_citation,
     write_participant_report,
 )
@@ -74,7 +75,7 @@ def write_report(
         logged as a warning.
     """
     with may_fail(plan.label):
-        write_citation(config.output_dir, config.model, config.space)
+        write_citation(config.output_dir, methods_text(config.model, config.space))
         content = ParticipantReport(
             label=plan.label,
             dataset=dataset_name(config.bids_dir),

@@ -1,6 +1,6 @@
 """Reports: pages that open from disk, with the figures they show beside them."""
 
-from .citation import write_citation
+from .citation import group_methods_text, methods_text, write_citation
 from .content import FitHistory, ParticipantReport, ReportedContrast, ReportedScan, ScanFit
 from .group import PAGE_NAME, label_of, write_group_report
 from .group_content import (
@@ -27,7 +27,9 @@ __all__ = [
     "ScanFit",
     "SharedGrid",
     "find_outliers",
+    "group_methods_text",
     "label_of",
+    "methods_text",
     "page_path",
     "write_citation",
     "write_group_report",

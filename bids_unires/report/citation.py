@@ -10,7 +10,7 @@ from typing import Any
 from .. import __version__
 from ..config import NO_TEMPLATE, ModelSettings, SpaceSettings
 from ..dataset.naming import resolution_text
-from ..dataset.writing import write_once
+from ..dataset.writing import write_text
 from .group_content import SharedGrid
 
 
@@ -203,31 +203,48 @@ def cited(text: str) -> tuple[Reference, ...]:
     return tuple(reference for key, reference in REFERENCES.items() if f"@{key}" in text)
 
 
-def write_citation(output_dir: Path, model: ModelSettings, space: SpaceSettings) -> None:
-    """Write ``logs/CITATION.md`` and ``logs/CITATION.bib`` unless they are there.
+def write_citation(output_dir: Path, text: str) -> None:
+    """Write ``logs/CITATION.md`` and ``logs/CITATION.bib``, of this run and of those before it.
+
+    Runs into one folder may differ in method and version, and what earlier ones made may still
+    be there.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivative dataset.
+    text
+        What this run did: `methods_text` or `group_methods_text`.
 
     Raises
     ------
     UniResError
         If they cannot be written.
     """
-    text = methods_text(model, space)
-    references = cited(text)
+    path = output_dir / "logs" / "CITATION.md"
+    before = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    texts = [text, *(line for line in before.splitlines() if line.startswith(_BEGINNING))]
+    texts = list(dict.fromkeys(texts))
+    references = cited("".join(texts))
     listed = "\n".join(f"- [@{each.key}] {each.text}" for each in references)
-    write_once(
-        output_dir / "logs" / "CITATION.md",
-        f"# Methods\n\n{text}\n\n# References\n\n{listed}\n",
-    )
-    write_once(
-        output_dir / "logs" / "CITATION.bib",
-        "\n\n".join(each.bibtex for each in references) + "\n",
-    )
+    heading = ["# Methods", _SEVERAL] if len(texts) > 1 else ["# Methods"]
+    content = "\n\n".join([*heading, *texts, "# References", listed]) + "\n"
+    bibtex = "\n\n".join(each.bibtex for each in references) + "\n"
+    # Participants of one run, which say the same, do not write over each other's.
+    if content != before or not path.with_suffix(".bib").is_file():
+        write_text(path.with_suffix(".bib"), bibtex)
+        write_text(path, content)
+
+
+_BEGINNING = "Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires"
+_SEVERAL = (
+    "Of all runs into this folder, the latest first. The sidecar of an image tells which version "
+    "and settings it was made with."
+)
 
 
 def _origin() -> str:
-    return (
-        f"Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires {__version__}."
-    )
+    return f"{_BEGINNING} {__version__}."
 
 
 def _study(shared: SharedGrid, methods: Collection[str]) -> list[str]:

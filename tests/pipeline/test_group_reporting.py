@@ -144,6 +144,7 @@ def test_table_and_page_come_from_what_is_there(
     said = capsys.readouterr().err
     assert f"worth a look: sub-{NOISY} T1w noise_sd 60 (median 2.4)" in said
     assert f"<mark>{60.0:.1f}</mark>" in page
+    assert "They share a grid of 24 x 32 x 24" in (results.out / "logs/CITATION.md").read_text()
 
 
 def test_what_others_wrote_is_text(results: Results) -> None:

@@ -66,11 +66,34 @@ def test_bibtex_is_balanced_and_starts_with_its_key() -> None:
         assert re.search(r"doi = |url = ", reference.bibtex)
 
 
-def test_files_are_written_once(tmp_path: Path) -> None:
-    write_citation(tmp_path, ModelSettings(), SpaceSettings())
-    first = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
-    assert set(first) == {"CITATION.md", "CITATION.bib"}
-    assert "@brudfors2018" in first["CITATION.md"]
-    assert first["CITATION.bib"].count("@inproceedings") == 1
-    write_citation(tmp_path, ModelSettings(method="linear"), SpaceSettings())
-    assert {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()} == first
+def files_of(output_dir: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (output_dir / "logs").iterdir()}
+
+
+def test_files_tell_of_all_runs(tmp_path: Path) -> None:
+    full = methods_text(ModelSettings(), SpaceSettings())
+    linear = methods_text(ModelSettings(method="linear"), SpaceSettings(align="rigid"))
+    write_citation(tmp_path, full)
+    alone = files_of(tmp_path)
+    assert set(alone) == {"CITATION.md", "CITATION.bib"}
+    assert alone["CITATION.md"].startswith(f"# Methods\n\n{full}\n\n# References\n\n- [@")
+    assert alone["CITATION.bib"].count("@inproceedings") == 1
+    write_citation(tmp_path, linear)
+    both = files_of(tmp_path)
+    paragraphs = both["CITATION.md"].split("\n\n")
+    assert paragraphs[2:4] == [linear, full]
+    assert {"fonov2009", "brudfors2018"} <= set(
+        re.findall(r"^@\w+{(\w+),", both["CITATION.bib"], re.M)
+    )
+    write_citation(tmp_path, full)
+    assert files_of(tmp_path)["CITATION.md"].split("\n\n")[2:4] == [full, linear]
+
+
+def test_files_that_say_it_stay(tmp_path: Path) -> None:
+    text = methods_text(ModelSettings(), SpaceSettings())
+    write_citation(tmp_path, text)
+    path = tmp_path / "logs" / "CITATION.md"
+    inode = path.stat().st_ino
+    write_citation(tmp_path, text)
+    assert path.stat().st_ino == inode
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"CITATION.md", "CITATION.bib"}
