@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from .. import __version__
 from ..errors import OutputError
 from .metadata import load_object
-from .writing import write_json, write_once
+from .writing import write_json, write_once, write_text
 
 PIPELINE_NAME = "bids_unires"
 BIDS_VERSION = "1.10.1"
@@ -38,6 +40,7 @@ DESCRIPTIONS = {
 }
 # Without a trailing slash, which the validator would not match. CT has no place in BIDS yet.
 IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
+_COLUMNS = "desc_id\tdescription"
 
 README = """\
 # Super-resolved images
@@ -72,6 +75,8 @@ Of the group level:
 def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = None) -> None:
     """Write what all participants share, unless another process already did.
 
+    What another version wrote follows this one; what its owner added to it stays.
+
     Parameters
     ----------
     output_dir
@@ -89,15 +94,15 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
         of labels.
     """
     description = json.dumps(dataset_description(output_dir, bids_dir, labels), indent=2)
-    rows = [f"desc-{label}\t{text}" for label, text in sorted(DESCRIPTIONS.items())]
     files = {
         "dataset_description.json": description + "\n",
         "README": README.format(version=__version__),
-        ".bidsignore": "\n".join(IGNORED) + "\n",
-        "descriptions.tsv": "\n".join(["desc_id\tdescription", *rows]) + "\n",
+        ".bidsignore": _with_ignored(""),
+        "descriptions.tsv": _with_descriptions(f"{_COLUMNS}\n"),
     }
     for name, text in files.items():
         write_once(output_dir / name, text)
+    _follow_version(output_dir)
     if labels is not None:
         _link_labels(output_dir, labels)
 
@@ -137,6 +142,55 @@ def relink_raw(output_dir: Path, bids_dir: Path) -> None:
         if isinstance(source, dict) and source.get("URL") == stored:
             source["URL"] = link
     write_json(path, description)
+
+
+def _follow_version(output_dir: Path) -> None:
+    """Bring up to date what another version of this program wrote."""
+    path = output_dir / "dataset_description.json"
+    description = load_object(path)
+    listed = description.get("GeneratedBy")
+    entries = [each for each in listed if isinstance(each, dict)] if listed else []
+    ours = next((each for each in entries if each.get("Name") == PIPELINE_NAME), {})
+    if ours.get("Version") in (None, __version__):
+        return
+    renewals = {
+        "README": _with_version,
+        ".bidsignore": _with_ignored,
+        "descriptions.tsv": _with_descriptions,
+    }
+    for name, renewed in renewals.items():
+        # Files that somebody put into another form are theirs.
+        with suppress(OSError, UnicodeDecodeError):
+            before = (output_dir / name).read_text("utf-8")
+            if (now := renewed(before)) != before:
+                write_text(output_dir / name, now)
+    for name in ("CodeURL", "Container"):
+        ours.pop(name, None)
+    ours.update(generated_by())
+    # Last: whoever kills this leaves a version that still differs.
+    write_json(path, description)
+
+
+def _with_version(readme: str) -> str:
+    """The README as made by this version; its owner may have changed the rest."""
+    return re.sub(rf"(?<=^Made by {PIPELINE_NAME} )\S+", __version__, readme, flags=re.MULTILINE)
+
+
+def _with_ignored(patterns: str) -> str:
+    """A ``.bidsignore`` that has all of `IGNORED`."""
+    lines = patterns.splitlines()
+    return "\n".join([*lines, *(each for each in IGNORED if each not in lines)]) + "\n"
+
+
+def _with_descriptions(table: str) -> str:
+    """A table of descriptions that has all of `DESCRIPTIONS`; others keep their rows."""
+    columns, *rows = table.splitlines() or [""]
+    if columns != _COLUMNS:
+        return table
+    ours = {f"desc-{label}": text for label, text in DESCRIPTIONS.items()}
+    others = [row for row in rows if row.split("\t")[0] not in ours]
+    named = [f"{label}\t{text}" for label, text in sorted(ours.items())]
+    return "\n".join([columns, *named, *others]) + "\n"
 
 
 def _link_labels(output_dir: Path, labels: Path) -> None:

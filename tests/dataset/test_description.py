@@ -12,6 +12,7 @@ from bids.layout import BIDSLayout
 
 from bids_unires import __version__
 from bids_unires.config import MRI_SUFFIXES, RunConfig
+from bids_unires.dataset import description
 from bids_unires.dataset.description import (
     dataset_description,
     generated_by,
@@ -255,6 +256,56 @@ def test_shared_files_are_written_once(make_dataset: DatasetMaker, tmp_path: Pat
     readme.write_text("Edited by its owner.")
     write_dataset_files(tmp_path / "out", bids_dir)
     assert readme.read_text() == "Edited by its owner."
+
+
+@pytest.fixture
+def of_older_version(
+    make_dataset: DatasetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """What an older version wrote, which knew less, and what the owner added."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as older:
+        older.setattr(description, "__version__", "0.0.9")
+        older.setattr(description, "DESCRIPTIONS", {"sr": "Sharp"})
+        older.setattr(description, "IGNORED", ("logs",))
+        older.setenv("BIDS_UNIRES_CONTAINER_TAG", "x:0.0.9")
+        write_dataset_files(out, make_dataset("sub-01_T1w"))
+    path = out / "dataset_description.json"
+    content = json.loads(path.read_text())
+    assert content["GeneratedBy"][0]["Container"] == {"Tag": "x:0.0.9"}
+    content["GeneratedBy"].insert(0, {"Name": "defacer", "Version": "3"})
+    path.write_text(json.dumps({**content, "Name": "Chosen by its owner"}))
+    added = {"README": "Ask Jo.", ".bidsignore": "mine", "descriptions.tsv": "desc-x\ty"}
+    for name, more in added.items():
+        with (out / name).open("a") as file:
+            file.write(f"{more}\n")
+    return out
+
+
+def test_shared_files_follow_the_version(of_older_version: Path, tmp_path: Path) -> None:
+    before = (of_older_version / "README").read_text()
+    write_dataset_files(of_older_version, tmp_path / "raw")
+    content = json.loads((of_older_version / "dataset_description.json").read_text())
+    assert content["GeneratedBy"] == [{"Name": "defacer", "Version": "3"}, generated_by({})]
+    assert content["Name"] == "Chosen by its owner"
+    readme = (of_older_version / "README").read_text()
+    assert readme == before.replace("0.0.9", __version__)
+    assert readme.endswith("Ask Jo.\n")
+    ignored = (of_older_version / ".bidsignore").read_text().splitlines()
+    assert ignored == ["logs", "mine", *description.IGNORED[1:]]
+    rows = (of_older_version / "descriptions.tsv").read_text().splitlines()
+    assert len(rows) == 2 + len(description.DESCRIPTIONS)
+    assert f"desc-sr\t{description.DESCRIPTIONS['sr']}" in rows
+    assert rows[-1] == "desc-x\ty"
+
+
+def test_a_table_of_other_columns_is_that_of_its_owner(
+    of_older_version: Path, tmp_path: Path
+) -> None:
+    table = of_older_version / "descriptions.tsv"
+    table.write_text("desc_id\tdescription\tseen_by\n")
+    write_dataset_files(of_older_version, tmp_path / "raw")
+    assert table.read_text() == "desc_id\tdescription\tseen_by\n"
 
 
 def test_labels_are_linked_to_once(make_dataset: DatasetMaker, tmp_path: Path) -> None:
