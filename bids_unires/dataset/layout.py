@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -48,7 +49,7 @@ def index_images(
     OutputError
         If the database cannot be used.
     UsageError
-        If the database is that of another dataset, or older than a scan.
+        If the database is that of another dataset, or older than the scans.
     """
     import bids
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
@@ -95,15 +96,25 @@ def index_images(
 def _refuse_outdated(
     layout: BIDSLayout, root: Path, participants: Sequence[str], database: Path
 ) -> None:
-    """Find images that came to the dataset after its index, where they would be passed over."""
+    """Find images that came to the dataset after its index, or have left it since."""
     indexed, unwanted = frozenset(layout.files), _ignored((), ())
+    of_others = _ignored((), participants)
+    for path in map(Path, sorted(indexed)):
+        relative = path.relative_to(root).as_posix()
+        # Links to content that is not there yet are scans, of which the run tells.
+        if not of_others.search(f"/{relative}") and not os.path.lexists(path):
+            raise UsageError(_outdated(database, f"{relative} is not there any more"))
     for path in _files_beside_images(root, participants):
         relative = path.relative_to(root).as_posix()
         if not unwanted.search(f"/{relative}") and str(path) not in indexed and not path.is_dir():
-            raise UsageError(
-                f"the index in {database} is older than the dataset, it lacks {relative}: delete "
-                "that folder, and the next run makes it anew"
-            )
+            raise UsageError(_outdated(database, f"it lacks {relative}"))
+
+
+def _outdated(database: Path, what: str) -> str:
+    return (
+        f"the index in {database} is older than the dataset, {what}: delete that folder, and the "
+        "next run makes it anew"
+    )
 
 
 def _files_beside_images(root: Path, participants: Sequence[str]) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,25 @@ def test_a_database_older_than_a_scan_is_refused(
     with pytest.raises(UsageError, match=rf"{database} is older .*/{scan}\.nii\.gz: delete"):
         names(root, "T1w", participants=("01", "02"), database=database)
     assert names(root, "T1w", participants=("03",), database=database) == before
+
+
+def test_a_database_of_a_scan_that_is_gone_is_refused(
+    make_dataset: DatasetMaker, tmp_path: Path
+) -> None:
+    root, database = (
+        make_dataset("sub-01_T1w", "sub-02_ses-a_T1w", "sub-03_T1w"),
+        tmp_path / "index",
+    )
+    elsewhere = root / "sub-03" / "anat" / "sub-03_T2w.nii.gz"
+    elsewhere.symlink_to(root / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    before = names(root, "T1w", database=database)
+    (root / "sub-01" / "anat" / "sub-01_T1w.nii.gz").unlink()
+    # Its content is not there, as of DataLad.
+    assert elsewhere.is_symlink()
+    assert names(root, "T1w", participants=("02", "03"), database=database) == before
+    for participants in ((), ("01",)):
+        with pytest.raises(UsageError, match=rf"{database} is older .*sub-01_T1w.nii.gz is not"):
+            names(root, "T1w", participants=participants, database=database)
+    shutil.rmtree(root / "sub-02")
+    with pytest.raises(UsageError, match=r"ses-a_T1w.nii.gz is not there any more: delete"):
+        names(root, "T1w", participants=("02",), database=database)
