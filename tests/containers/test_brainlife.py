@@ -130,6 +130,75 @@ def test_repeats_are_runs_of_one_contrast(task: Path) -> None:
     assert settings["Settings"]["reg_scale"] == 8
 
 
+def scans_of(sidecar: Path) -> list[str]:
+    scans = json.loads(sidecar.read_text())["UniRes"]["Scans"]
+    return [scan["Source"].rpartition("/")[2] for scan in scans]
+
+
+def test_a_task_run_again_with_other_inputs_forgets_the_first(task: Path) -> None:
+    config = by_datatype(flair=None)
+    assert run(task, config | {"t1w": ["../t1/t1.nii.gz", "../t1/t1.nii.gz"]}).returncode == 0
+    (task / "t2w").mkdir()
+    (task / "t2w" / "t2.nii.gz").write_text("of an earlier run")
+    done = run(task, config | {"voxel_size": 6})
+    assert done.returncode == 0, done.stderr
+    assert scans_of(task / "t1w" / "t1.json") == ["sub-S7_T1w.nii.gz"]
+    zooms = nib.load(task / "t1w" / "t1.nii.gz").header.get_zooms()
+    assert zooms[:3] == pytest.approx((6, 6, 6))
+    assert not (task / "t2w").exists()
+    images = json.loads((task / "product.json").read_text())["meta"]["images"]
+    assert [image["voxel_size"] for image in images] == [[6, 6, 6]]
+
+    done = run(task, {**config, "_inputs": [{"id": "t1w", "meta": {"subject": "8"}}]})
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in sorted((task / "bids").glob("sub-*"))] == ["sub-8"]
+    assert scans_of(task / "t1w" / "t1.json") == ["sub-8_T1w.nii.gz"]
+
+
+def test_somebody_else_s_folder_stays(task: Path) -> None:
+    shutil.copytree(task.parent / "raw", task / "bids")
+    done = run(task, by_datatype())
+    assert done.returncode == 64
+    assert "move it away" in done.stderr
+    assert (task / "bids" / "sub-02" / "anat" / "sub-02_T1w.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("subjects", "label"),
+    [(["__"], "01"), ([12], "12"), ([None, "__", "S 7"], "S7"), ([], "01"), ([""], "01")],
+)
+def test_labels_are_made_of_whatever_the_subject_is_called(
+    task: Path, subjects: list[Any], label: str
+) -> None:
+    # What the program does with them is of no matter here.
+    (task.parent / "programs" / "singularity").write_text("#!/bin/sh\nexit 9\n")
+    inputs = [{"id": "t1w", "meta": {"subject": subject}} for subject in subjects]
+    assert run(task, by_datatype(_inputs=inputs, flair=None)).returncode == 9
+    scan = task / "bids" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+    assert scan.exists()
+
+
+def test_of_several_contrasts_the_plainest_is_the_result(task: Path) -> None:
+    anat = task.parent / "raw" / "sub-01" / "anat"
+    for name in ("sub-01_acq-mprage_T1w.nii.gz", "sub-01_ce-gad_T1w.nii.gz"):
+        shutil.copy(anat / "sub-01_T1w.nii.gz", anat / name)
+    done = run(task, {"bids": "../raw", "participant_label": "sub-01", "voxel_size": 5})
+    assert done.returncode == 0, done.stderr
+    assert scans_of(task / "t1w" / "t1.json") == ["sub-01_T1w.nii.gz"]
+    told = json.loads((task / "product.json").read_text())["brainlife"]
+    assert [message["type"] for message in told] == ["success", "warning"]
+    assert "one of 3 images of T1w" in told[1]["msg"]
+
+
+def test_several_participants_have_no_one_result(task: Path) -> None:
+    done = run(task, {"bids": "../raw", "voxel_size": 5})
+    assert done.returncode == 0, done.stderr
+    assert not (task / "t1w").exists()
+    product = json.loads((task / "product.json").read_text())
+    assert len(product["meta"]["images"]) == 4
+    assert "no t1w/t1.nii.gz, since there are 2 participants" in product["brainlife"][1]["msg"]
+
+
 def test_a_bids_folder_is_an_input_too(task: Path) -> None:
     config = {"bids": "../raw", "participant_label": ["02"], "voxel_size": 5}
     done = run(task, config)
