@@ -389,7 +389,7 @@ def test_a_kept_index_is_used_again(make_dataset: DatasetMaker, tmp_path: Path) 
     assert second[0].scans[0].metadata["EchoTime"] == 0.002
     assert {path: path.stat().st_mtime_ns for path in database.rglob("*")} == written
     (bids_dir / "sub-02/anat/sub-02_T1w.nii.gz").rename(tmp_path / "away.nii.gz")
-    with pytest.raises(UsageError, match="sub-02_T1w.nii.gz is not there any more: delete"):
+    with pytest.raises(UsageError, match=r"sub-02_T1w.nii.gz is not there any more: delete"):
         plan(bids_dir, participant_label=("02",), **options)
     with pytest.raises(UsageError, match="holds the index of"):
         plan(make_dataset("sub-01_T1w", root="other"), **options)
