@@ -15,8 +15,6 @@ from .geometry import (
     Shape,
     apply_affine,
     corners,
-    rigid_basis,
-    rigid_matrix,
     scaling,
     translation,
 )
@@ -24,9 +22,7 @@ from .geometry import (
 MAX_MEAN_STEPS = 1024
 MEAN_TOLERANCE = 1e-20
 MAX_SHEAR_STEPS = 10_000
-# Below this sum of squared shears an affine is left as it is, and at this squared gradient
-# norm the fit without shears stops: values of the reference implementation, which decide
-# its grids in the fourth decimal of a millimetre.
+# Below this sum of squared shears an affine is left as it is, as by the reference implementation.
 SHEAR_TOLERANCE = 1e-8
 ROUNDING_NOISE = 1e-9
 # A box may stick out of its voxels by this part of one, so that noise adds none.
@@ -406,44 +402,27 @@ def _group_mean(affines: Sequence[Affine]) -> Affine:
 
 
 def _without_shears(affine: Affine) -> Affine:
-    """Closest product of a rigid motion and voxel sizes, by Gauss-Newton from the identity."""
-    factor = np.linalg.cholesky(affine[:3, :3].T @ affine[:3, :3]).T
+    """Closest product of a rigid motion and voxel sizes, `affine` itself if nearly one.
+
+    Rotation and sizes are found from each other in turn, which comes closer at every step, however
+    far a gantry was tilted: the rotation by the orthogonal Procrustes problem (Schönemann 1966),
+    the sizes as lengths of the columns along the rotated axes.
+    """
+    columns = affine[:3, :3]
+    factor = np.linalg.cholesky(columns.T @ columns).T
     shears = factor[np.triu_indices(3, k=1)] / np.repeat(np.diag(factor), [2, 1, 0])
     if (shears**2).sum() <= SHEAR_TOLERANCE:
         return affine
-    pose, log_sizes = np.zeros(6), np.zeros(3)
-    basis = rigid_basis()
-    product_map = np.eye(4)
+    sizes = np.linalg.norm(columns, axis=0)
     for _ in range(MAX_SHEAR_STEPS):
-        zoom = scaling(np.exp(log_sizes))
-        rigid = rigid_matrix(pose)
-        product_map = rigid @ zoom
-        moved = [rigid @ _right_differential(pose @ basis.reshape(6, 16), b) @ zoom for b in basis]
-        stretched = [product_map @ np.diag(np.eye(4)[axis]) for axis in range(3)]
-        slopes = np.array(moved + stretched).reshape(9, 16)
-        gradient = slopes @ (product_map - affine).ravel()
-        step = np.linalg.solve(slopes @ slopes.T, gradient)
-        if (gradient**2).sum() < SHEAR_TOLERANCE:
+        left, _, right = np.linalg.svd(columns * sizes)
+        rotation = left @ right
+        before, sizes = sizes, (rotation * columns).sum(axis=0)
+        if np.abs(sizes / before - 1).max() < ROUNDING_NOISE:
             break
-        pose, log_sizes = pose - step[:6], log_sizes - step[6:]
-    return np.asarray(product_map)
-
-
-def _right_differential(
-    generator: NDArray[np.float64], direction: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``exp(-X) d exp(X)[B]`` of a generator X ``(16,)`` in a direction B ``(4, 4)``.
-
-    The series of ``(1 - exp(-ad X)) / ad X`` (Hall, *Lie Groups, Lie Algebras, and
-    Representations*, 2015, theorem 5.4).
-    """
-    x = generator.reshape(4, 4)
-    term = direction
-    total = direction.copy()
-    for k in range(2, 60):
-        term = (term @ x - x @ term) / k
-        total = total + term
-    return np.asarray(total)
+    result = affine.copy()
+    result[:3, :3] = rotation * sizes
+    return result
 
 
 def _exponential(matrix: NDArray[np.float64]) -> Affine:
