@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..config import RunConfig
 from ..dataset.scans import ParticipantPlan
 from ..model import Progress, Reconstruction, SuperResolution, interpolate, super_resolve
@@ -24,6 +26,9 @@ from .reporting import write_report
 from .slice_timing import largest_motion, slice_orders
 
 logger = logging.getLogger("bids_unires")
+
+# Coils and rescaling make repeats differ by less than this factor.
+_MOST_UNLIKE_REPEATS = 1.5
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,28 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolut
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
             iterations(result),
         )
+    _say_how_repeats_differ(contrasts, result)
     _say_how_slices_moved(contrasts, result)
     say_which_slices(contrasts, result)
     _say_what_is_left(contrasts, result)
+
+
+def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
+    for acquired, noise in zip(contrasts, result.noise, strict=True):
+        if acquired.contrast.modality == "CT" or len(noise) < 2:
+            continue
+        brightness = [own.foreground_mean for own in noise]
+        darkest, brightest = int(np.argmin(brightness)), int(np.argmax(brightness))
+        ratio = brightness[brightest] / brightness[darkest]
+        if ratio > _MOST_UNLIKE_REPEATS:
+            logger.warning(
+                "%s is %.1f times as bright as %s, its repeat: the image is as bright as the "
+                "geometric mean of all repeats",
+                acquired.scans[brightest].scan.path.name,
+                ratio,
+                acquired.scans[darkest].scan.path.name,
+            )
 
 
 def _say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:

@@ -372,6 +372,27 @@ def test_missing_voxels_are_filled_and_reported(
     assert result[x, y, z] > 30
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1.2, False), (3.0, True)])
+def test_repeats_of_unlike_brightness_are_told(
+    factor: float,
+    told: bool,
+    make_head_scan: ScanMaker,
+    make_head_dataset: DatasetMaker,
+    tmp_path: Path,
+) -> None:
+    first = make_head_scan()
+    second = nib.Nifti1Image(first.get_fdata(dtype=np.float32) * np.float32(factor), first.affine)
+    raw = make_head_dataset(
+        tmp_path / "raw", {"sub-01_run-1_T1w": first, "sub-01_run-2_T1w": second}
+    )
+    settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=5)
+    config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
+    (plan,) = plan_participants(config)
+    messages = [text for text in run_participant(plan, config).warnings if "as bright as" in text]
+    assert bool(messages) == told
+    assert all("sub-01_run-2_T1w.nii.gz is 3.0 times" in text for text in messages)
+
+
 def test_a_participant_that_needs_too_much_memory_is_refused(
     half_good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
