@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -151,7 +151,9 @@ def _run_config(given: Mapping[str, Any]) -> RunConfig:
         "space": SpaceSettings(**_fields(SpaceSettings, {**_alignment(given), **given})),
         "group": GroupSettings(**_fields(GroupSettings, given)),
     }
-    return RunConfig(**_fields(RunConfig, {**given, **composed}))
+    config = RunConfig(**_fields(RunConfig, {**given, **composed}))
+    _refuse_options_without_effect(config)
+    return config
 
 
 def _fields(
@@ -176,6 +178,45 @@ def _refuse_settings_of_the_fit(given: Mapping[str, Any]) -> None:
             "level fits with the settings that each participant was reconstructed with, so leave "
             f"{'it' if only else 'them'} out, or run the participant level again"
         )
+
+
+def _refuse_options_without_effect(config: RunConfig) -> None:
+    """Who changes what changes nothing has something else in mind; defaults may be spelled out."""
+    idle = [*_idle_at_the_participant_level(config), *_idle_anywhere(config)]
+    if idle:
+        option, purpose = idle[0]
+        raise UsageError(f"{option} {purpose}, and would change nothing here: leave it out")
+
+
+def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Options that do nothing there, each with what it is for."""
+    if config.level != "participant":
+        return
+    for name in _changed(config.group, GroupSettings()):
+        option = "group_mode" if name == "mode" else name
+        yield f"--{option.replace('_', '-')}", "is for the group level"
+    changed = _changed(config.space, SpaceSettings())
+    if "fov" in changed and not config.space.common_output:
+        yield "--fov", "is for the grid of --common-output"
+    if "template" in changed and config.space.align == "none":
+        yield "--template", "is for an alignment, by --align or --common-output"
+
+
+def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
+    if config.cluster_args and config.cluster is None:
+        yield "--cluster-args", "is for --cluster"
+    if config.model.method == "linear":
+        changed = _changed(config.model, ModelSettings())
+        for name in ("reg_scale", "interleave_correction"):
+            if name in changed:
+                yield f"--{name.replace('_', '-')}", "is for a fit, which --linear does not make"
+
+
+def _changed(
+    settings: ModelSettings | SpaceSettings | GroupSettings,
+    default: ModelSettings | SpaceSettings | GroupSettings,
+) -> list[str]:
+    return [name for name, value in vars(settings).items() if value != getattr(default, name)]
 
 
 def _spelled(name: str, value: Any) -> str:

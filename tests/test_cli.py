@@ -182,6 +182,34 @@ def test_settings_of_the_fit_are_refused_at_the_group_level(options: str, said: 
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--group-mode refit", "--group-mode is for the group level"),
+        ("--grid-policy pow2", "--grid-policy is"),
+        ("--grid-multiple 8", "--grid-multiple is"),
+        ("--grid-margin 20", "--grid-margin is"),
+        ("--fov head", "--fov is for the grid of --common-output"),
+        ("--fov head --align rigid", "--fov is"),
+        ("--template MNI152Lin", "--template is for an alignment"),
+        ("--template MNI152Lin --align none", "--template is"),
+        ("--cluster-args=--gres=gpu:1", "--cluster-args is for --cluster"),
+        ("--linear --reg-scale 4", "--reg-scale is for a fit, which --linear"),
+        ("--linear --interleave-correction", "--interleave-correction is for a fit"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(options: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        cli.parse_arguments([*BASE, *options.split()])
+
+
+def test_defaults_may_be_spelled_out() -> None:
+    options = "--group-mode auto --grid-policy pow23 --grid-multiple 16 --grid-margin 5"
+    options += " --fov brain --template MNI152NLin2009cAsym --align none --reg-scale auto"
+    assert cli.parse_arguments([*BASE, *options.split()]) == cli.parse_arguments(BASE)
+    cli.parse_arguments([*BASE, *options.split(), "--linear"])
+
+
+@pytest.mark.parametrize(
     ("options", "wanted"),
     [
         ("", ()),

@@ -24,6 +24,9 @@ NAMES = (
 )
 COUNTS = st.integers(1, 10**6).map(str)
 SIZES = st.floats(0.1, 20).map(repr)
+TEMPLATES = st.from_regex(r"[0-9A-Za-z]{1,9}", fullmatch=True).filter("none".__ne__)
+INTERPOLATED = ["--linear", "--reg-scale", "auto"]
+COMMON = ["--common-output", "--align", "rigid", "--voxel-size", "2"]
 
 
 def option(name: str, *values: st.SearchStrategy[str]) -> st.SearchStrategy[list[str]]:
@@ -50,15 +53,19 @@ ARGUMENTS = st.tuples(
     option("--voxel-size", SIZES, SIZES, SIZES),
     option("--tol", st.floats(1e-300, 1, exclude_max=True).map(repr)),
     option("--reg-scale", st.just("auto") | st.floats(1e-300, 1e300).map(repr)),
-    option("--template", st.from_regex(r"[0-9A-Za-z]{1,9}", fullmatch=True).filter("none".__ne__)),
-    option("--fov", st.sampled_from(["brain", "head"])),
-    option("--align", st.sampled_from(["none", "rigid", "similarity"])),
-    st.sampled_from([[], ["--denoise"], ["--linear"], ["-v"], ["-qq"], ["--no-unified-rigid"]]),
+    st.sampled_from([[], ["--align", "none"]])
+    | st.tuples(
+        st.sampled_from([["--align", "rigid"], ["--align", "similarity"]]),
+        option("--template", TEMPLATES),
+    ).map(lambda parts: [argument for part in parts for argument in part]),
+    st.sampled_from([[], ["--denoise"], INTERPOLATED, ["-v"], ["-qq"], ["--no-unified-rigid"]]),
     st.sampled_from([[], ["--ct"], ["--res-origin"], ["--scale"]]),
     st.sampled_from([[], ["--dry-run"], ["--no-resume"], ["--stop-on-first-crash"]]),
     # Last, since it has to overrule sizes and alignments that it cannot go with.
-    st.sampled_from([[], ["--common-output", "--align", "rigid", "--voxel-size", "2"]]),
+    st.sampled_from([[], COMMON, [*COMMON, "--fov", "head"]]),
 ).map(lambda parts: [argument for part in parts for argument in part])
+# Even slices are for a fit.
+ARGUMENTS = ARGUMENTS.filter(lambda arguments: not {"--linear", "--scale"} <= {*arguments})
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -45,9 +45,10 @@ def check_memory(
     logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
     if limit is not None and needed > limit:
         raise BadDataError(
-            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} contrasts "
-            f"needs about {needed / 2**30:.1f} GiB of memory and {limit / 2**30:.1f} GiB may be "
-            "used: choose a larger voxel size, or give more memory"
+            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} "
+            f"contrast{'s' if len(contrasts) > 1 else ''} needs about {needed / 2**30:.1f} GiB of "
+            f"memory and {limit / 2**30:.1f} GiB may be used: choose a larger voxel size, or give "
+            "more memory"
         )
 
 

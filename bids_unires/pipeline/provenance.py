@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from .. import __version__
-from ..config import RunConfig
+from ..config import ModelSettings, RunConfig
 from ..geometry import rigid_parameters
 from ..model import Reconstruction, SuperResolution, Uncertainty
 from ..model.learned_detail import DetailStatement
@@ -18,6 +18,8 @@ from .acquired import AcquiredContrast, AcquiredScan
 from .limits import peak_memory
 from .slice_timing import motion_record
 from .slice_verdicts import verdict_record
+
+_OF_ANY_METHOD = ("voxel_size", "coregister", "method")
 
 
 def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> d
     """
     about: dict[str, Any] = {
         "Version": __version__,
-        "Settings": {**asdict(config.model), **asdict(config.space)},
+        "Settings": {**_stated(config.model), **asdict(config.space)},
         "Device": result.device,
     }
     if isinstance(result, SuperResolution):
@@ -42,6 +44,16 @@ def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> d
     return about | {
         "RuntimeSeconds": round(time.perf_counter() - began, 2),
         "PeakMemoryBytes": peak_memory(),
+    }
+
+
+def _stated(model: ModelSettings) -> dict[str, Any]:
+    """The settings that images depend on: all of them in a fit, few in an interpolation."""
+    settings = asdict(model)
+    return {
+        name: value
+        for name, value in settings.items()
+        if model.method != "linear" or name in _OF_ANY_METHOD
     }
 
 

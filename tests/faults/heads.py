@@ -18,6 +18,8 @@ QUICK = [
     *("--voxel-size", "5", "--reg-scale", "4", "--no-learned-detail", "--max-iter", "5"),
     *("--device", "cpu", "--skip-bids-validation"),
 ]
+# After `QUICK`: a prior of any strength is for a fit.
+LINEAR = ["--linear", "--reg-scale", "auto"]
 
 
 def head(points: NDArray[np.float64]) -> NDArray[np.float64]:

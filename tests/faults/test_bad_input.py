@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from bids_unires.cli import main
 from tests.faults.heads import (
     HEAD_CENTRE,
+    LINEAR,
     QUICK,
     Place,
     Told,
@@ -613,7 +614,7 @@ def test_a_sidecar_that_cannot_be_used_is_named_and_passed_over(
     case: Case, place: Place, watched_run: WatchedRun
 ) -> None:
     case.prepare(place)
-    told = watched_run("--linear", "-q")
+    told = watched_run(*LINEAR, "-q")
     assert told.code == 0, told.err
     assert all(re.match(r"\d{4}-.* WARNING ", line) for line in told.lines), told.err
     assert re.search(case.says, told.err), told.err
@@ -646,7 +647,7 @@ def test_folders_may_have_any_name(
     (here / name).mkdir()
     place.raw.rename(here / name / "raw")
     arguments = [str(here / name / "raw"), str(here / name / "out"), "participant", *QUICK]
-    assert main([*arguments, "--linear", "-w", str(here / name / "work")]) == 0
+    assert main([*arguments, *LINEAR, "-w", str(here / name / "work")]) == 0
     assert "Traceback" not in capfd.readouterr().err
     assert_is_the_head(Place(here / name).image())
     assert [path.name for path in here.iterdir()] == [name]

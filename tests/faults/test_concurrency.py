@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.faults.heads import QUICK, Place, scan
+from tests.faults.heads import LINEAR, QUICK, Place, scan
 
 LABELS = tuple(f"{number:02}" for number in range(1, 11))
 ROUNDS = range(int(os.environ.get("CONCURRENCY_ROUNDS", "2")))
@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def run_together(place: Place, out: Path, labels: Sequence[str]) -> list[tuple[int, str]]:
     """Run one process for every label at the same moment; exit codes, and what they said."""
     said = [out.with_name(f"{out.name}-{number}.err") for number in range(len(labels))]
-    options = ["--linear", "--omp-nthreads", "1", "--participant-label"]
+    options = [*LINEAR, "--omp-nthreads", "1", "--participant-label"]
     runs = [
         [str(error), str(place.raw), str(out), "participant", *QUICK, *options, label]
         for label, error in zip(labels, said, strict=True)

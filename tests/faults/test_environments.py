@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bids_unires.kernels.runtime import kernel_cache
-from tests.faults.heads import QUICK, Place, scan, snapshot
+from tests.faults.heads import LINEAR, QUICK, Place, scan, snapshot
 
 NOBODY = 65533
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may change its user id")
@@ -51,7 +51,7 @@ def run(
 ) -> Run:
     program = [*as_user, sys.executable, "-m", "bids_unires", place.raw, place.out, "participant"]
     return subprocess.run(
-        [*program, *QUICK, "--linear", "--omp-nthreads", "1", *options],
+        [*program, *QUICK, *LINEAR, "--omp-nthreads", "1", *options],
         env={"WARP_CACHE_PATH": str(kernel_cache()), **(environment or {})},
         preexec_fn=before,
         text=True,
@@ -178,7 +178,7 @@ import subprocess, sys
 from bids_unires import app, workers
 from bids_unires.cli import parse_arguments
 
-config = parse_arguments([*sys.argv[1:3], "participant", "--linear", *{QUICK!r}])
+config = parse_arguments([*sys.argv[1:3], "participant", *{[*QUICK, *LINEAR]!r}])
 out = str(config.output_dir)
 
 complete = workers.complete

@@ -16,8 +16,11 @@ def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
     observation = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
     check_memory(grid, [[observation]], None)
     check_memory(grid, [[observation]], 2**33)
-    for contrasts, limit in (([[observation]], 2**31), ([[observation]] * 6, 2**33)):
-        with pytest.raises(BadDataError, match="400 x 400 x 400"):
+    for contrasts, limit, said in (
+        ([[observation]], 2**31, "1 contrast needs"),
+        ([[observation]] * 6, 2**33, "6 contrasts needs"),
+    ):
+        with pytest.raises(BadDataError, match=f"400 x 400 x 400 voxels for {said}"):
             check_memory(grid, contrasts, limit)
 
 

@@ -84,6 +84,9 @@ def test_linear_interpolates_and_says_nothing_of_a_fit(
     # Every third layer lies in the middle of a slice.
     np.testing.assert_allclose(data[:, :, 1::3], scan.get_fdata(), atol=0.05)
     assert "Objective" not in provenance(image)
+    stated = provenance(image)["Settings"]
+    assert (stated["method"], stated["voxel_size"]) == ("linear", [5, 5, 5])
+    assert not {"learned_detail", "unified_rigid", "reg_scale", "tolerance"} & stated.keys()
     assert only(out, "*_from-T1w_to-individual_mode-image_xfm.txt").exists()
 
 

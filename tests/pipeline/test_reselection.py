@@ -14,6 +14,8 @@ from bids_unires.dataset.derivatives import find_results
 
 BRIEF = ["--reg-scale", "20", "--max-iter", "4", "--device", "cpu", "--skip-bids-validation"]
 COARSE = ["--voxel-size", "5"]
+# After `BRIEF`: a prior of any strength is for a fit.
+LINEAR = ["--linear", "--reg-scale", "auto"]
 
 
 def test_the_results_are_those_of_the_last_selection(
@@ -66,7 +68,7 @@ def test_interpolated_images_lie_where_the_super_resolved_ones_beside_them_do(
     raw, out = make_head_dataset(tmp_path / "raw", scans), tmp_path / "out"
     # No scan has these voxels, so that the grid follows from the poses, which the fit refines.
     run = [str(raw), str(out), "participant", *BRIEF, "--voxel-size", "6"]
-    assert main([*run, "--linear"]) == 0
+    assert main([*run, *LINEAR]) == 0
     assert main(run) == 0
     (result,) = find_results(out)
     assert [image.desc for image in result.images] == ["sr"]
@@ -75,7 +77,7 @@ def test_interpolated_images_lie_where_the_super_resolved_ones_beside_them_do(
     before = {path: path.read_bytes() for path in out.rglob("*_xfm.txt")}
     assert len(before) == 2
 
-    assert main([*run, "--linear"]) == 0
+    assert main([*run, *LINEAR]) == 0
     assert "of an earlier run removed" not in capfd.readouterr().err
     (result,) = find_results(out)
     assert [image.desc for image in result.images] == ["resliced", "sr"]
