@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from .config import RunConfig
+from .control_groups import core_limit
 from .errors import UsageError
 
 # Read by the libraries when they are first imported.
@@ -23,7 +23,6 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,10 @@ class Devices:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: by affinity, and by the limit of its container."""
+    """Cores this process may use: by affinity, and by the limit of its container or job."""
     cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CGROUP_CPU_LIMIT.read_text("ascii").split()
-        limit = cores if quota == "max" else round(int(quota) / int(period))
-    except (OSError, ValueError):
-        limit = cores
-    return max(1, min(cores, limit))
+    limit = core_limit()
+    return cores if limit is None else max(1, min(cores, round(limit)))
 
 
 def threads_per_participant(config: RunConfig, at_once: int) -> int:

@@ -16,16 +16,15 @@ TWO = Gpus(("cuda:0", "cuda:1"), "2 GPUs are usable")
 NONE = Gpus((), "no GPU is usable: there is none")
 
 
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("", 8)])
+@pytest.mark.parametrize(("limit", "cores"), [(None, 8), (2.5, 2), (0.2, 1), (64.0, 8)])
 def test_cores_are_those_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+    monkeypatch: pytest.MonkeyPatch, limit: float | None, cores: int
 ) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(resources, "CGROUP_CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(resources, "core_limit", lambda: limit)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     assert resources.usable_cores() == cores
     config = RunConfig(Path("in"), Path("out"), "participant")
-    assert resources.threads_per_participant(config, 2) == cores // 2
+    assert resources.threads_per_participant(config, 2) == max(1, cores // 2)
     assert resources.threads_per_participant(config, 100) == 1
     assert resources.threads_per_participant(replace(config, omp_nthreads=5), 2) == 5
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from pathlib import Path
 
+from .. import control_groups
 from ..config import RunConfig
-
-_CGROUP_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_limit(config: RunConfig) -> int:
@@ -17,12 +15,7 @@ def memory_limit(config: RunConfig) -> int:
     if config.mem_mb is not None:
         return config.mem_mb * 2**20 // config.nprocs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        container = int(_CGROUP_MEMORY_LIMIT.read_text("ascii"))
-    except (OSError, ValueError):
-        # No control group, or "max": nothing but the machine sets a limit.
-        container = machine
-    return min(machine, container) // config.nprocs
+    return min(machine, control_groups.memory_limit() or machine) // config.nprocs
 
 
 def peak_memory() -> int:
