@@ -128,7 +128,7 @@ def contrast_name(entities: Mapping[str, str]) -> str:
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``run-2`` comes before ``run-10``."""
     parts = re.split(r"(\d+)", text)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def listing(labels: Iterable[str], most: int = 20, separator: str = ", ") -> str:

@@ -36,6 +36,7 @@ def test_repeats_share_a_name_and_contrasts_do_not(
 def test_natural_order_is_that_of_the_numbers(numbers: list[int]) -> None:
     ordered = sorted((f"run-{number}_T1w" for number in numbers), key=natural_key)
     assert ordered == [f"run-{number}_T1w" for number in sorted(numbers)]
+    assert sorted(["²", "10", "9"], key=natural_key) == ["9", "10", "²"]
 
 
 @pytest.mark.parametrize(
