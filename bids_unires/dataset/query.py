@@ -7,6 +7,7 @@ import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,21 +176,11 @@ def _find_scans(
     labels: dict[str, Any] = {"subject": list(participants)}
     if config.session_label:
         labels["session"] = list(config.session_label)
-    found: set[str] = set()
-    for suffix, query in queries.items():
-        chosen = _files(layout, query, labels)
-        found.update(chosen)
-        if not chosen and (there := _files(layout, unfiltered_query(suffix), labels)):
-            logger.warning(
-                "%s: the filter of %s leaves none of %s; labels are without sub-, ses-, acq- and "
-                "the like",
-                config.bids_filter_file,
-                suffix,
-                _count(len(there), "scan"),
-            )
+    found = {suffix: _files(layout, query, labels) for suffix, query in queries.items()}
+    _warn_of_filters(layout, config, found, labels)
     reader = SidecarReader(root)
     scans = []
-    for path in map(Path, sorted(found, key=natural_key)):
+    for path in map(Path, sorted({*chain(*found.values())}, key=natural_key)):
         relative = path.relative_to(root)
         try:
             entities = raw_entities(relative)
@@ -201,6 +192,27 @@ def _find_scans(
         scans.append(Scan(path, entities, metadata, f"bids:raw:{relative.as_posix()}"))
     _refuse_duplicates(scans)
     return scans
+
+
+def _warn_of_filters(
+    layout: BIDSLayout,
+    config: RunConfig,
+    found: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+) -> None:
+    """Name the modalities that the filter file alone leaves without a scan."""
+    # Where nothing is left at all, an error says so.
+    if config.bids_filter_file is None or not any(found.values()):
+        return
+    for suffix in (suffix for suffix, paths in found.items() if not paths):
+        if there := _files(layout, unfiltered_query(suffix), labels):
+            logger.warning(
+                "%s: the filter of %s leaves none of %s; labels are without sub-, ses-, acq- and "
+                "the like",
+                config.bids_filter_file,
+                suffix,
+                _count(len(there), "scan"),
+            )
 
 
 def _files(
