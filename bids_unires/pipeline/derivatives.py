@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..config import Method, RunConfig
+from ..dataset.entities import listing
 from ..dataset.naming import (
     STD,
     derivative_path,
@@ -33,8 +38,11 @@ from ..dataset.writing import (
     write_mask,
 )
 from ..model import Reconstruction, SuperResolution, resample_labels
+from ..volume import LabelVolume
 from .acquired import AcquiredContrast
 from .provenance import contrast_provenance, run_provenance, uncertainty_provenance
+
+logger = logging.getLogger("bids_unires")
 
 _DESC: dict[Method, str] = {
     "super-resolution": "sr",
@@ -94,6 +102,20 @@ def write_derivatives(
         *writer.write_standard_deviations(contrasts),
         *writer.write_images(contrasts, began),
     )
+
+
+def _warn_of_lost_labels(drawn: LabelVolume, carried: NDArray[np.int32]) -> None:
+    """Name the labels of a segmentation that its image on the grid of the result has not."""
+    present = np.unique(drawn.data)
+    lost = np.setdiff1d(present[present != 0], carried)
+    if lost.size == 0:
+        return
+    reason = (
+        "these of its labels lie outside of the images, or are smaller than their voxels, and are"
+        if carried.any()
+        else "nothing of it lies within the images, and all of its labels are"
+    )
+    logger.warning("%s: %s lost: %s", drawn.path, reason, listing(map(str, lost)))
 
 
 class _Writer:
@@ -165,6 +187,7 @@ class _Writer:
                         spatial_reference=self._reference,
                     )
                     labels = resample_labels(drawn, self._result.grid, pose @ acquired.shift)
+                    _warn_of_lost_labels(drawn, labels)
                     written.append(write_json(sidecar_path(path), content))
                     if label.lookup is not None:
                         written.append(copy_file(label.lookup, lookup_path(path)))

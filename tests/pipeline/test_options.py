@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -168,6 +169,33 @@ def test_ct_and_mr_share_a_grid(
     np.testing.assert_array_equal(mr.affine, ct.affine)
     assert ct.get_fdata().min() < -900
     assert mr.get_fdata().min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("apart", "told"),
+    [(0, None), (90, "these of .* lost: 14175"), (900, "nothing of .* lost: 2, 14175")],
+)
+def test_labels_that_do_not_overlap_the_images_are_named(
+    tmp_path: Path,
+    make_head_scan: ScanMaker,
+    make_head_dataset: DatasetMaker,
+    apart: float,
+    told: str | None,
+) -> None:
+    scan = make_head_scan(2)
+    raw = make_head_dataset(tmp_path / "raw", {SUFFIX: scan})
+    drawn = np.zeros(scan.shape, dtype=np.int16)
+    drawn[2:8, 5:25, 3:8] = 2
+    drawn[22:28, 5:25, 3:8] = 14175
+    affine = scan.affine.copy()
+    affine[0, 3] += apart * np.sign(affine[0, 0])
+    nib.Nifti1Image(drawn, affine).to_filename(raw / "sub-01" / "anat" / "sub-01_dseg.nii.gz")
+    out = tmp_path / "out"
+    assert main([str(raw), str(out), "participant", *COARSE, *BRIEF, "--max-iter", "1"]) == 0
+    page = (out / "sub-01.html").read_text("utf-8")
+    found = re.search(r"sub-01_dseg.nii.gz: (.* lost: [0-9, ]+)", page)
+    assert (found is None) is (told is None)
+    assert told is None or re.match(told, found[1])  # type: ignore[index]
 
 
 def test_labels_come_along(
