@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +32,7 @@ from .dataset.validation import check_folders, validate_dataset
 from .errors import OutputError, UsageError
 from .locking import sole_use
 from .logs import holding_back, logging_to_file, logging_to_stderr
+from .own_process import OwnProcess
 from .resources import (
     Devices,
     choose_devices,
@@ -38,7 +40,16 @@ from .resources import (
     limit_threads,
     threads_per_participant,
 )
-from .workers import AlreadyDone, Elsewhere, Failure, Outcome, Process, WorkDone, Workers
+from .workers import (
+    AlreadyDone,
+    Elsewhere,
+    Failure,
+    Outcome,
+    Process,
+    Successive,
+    WorkDone,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from .cluster import DaskWorkers
@@ -62,7 +73,7 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
         The whole configuration.
     process
         Does one unit of work of the participant level; has to be importable by name, since
-        with ``config.nprocs`` above 1 it is called in processes of its own.
+        where there are several they are done in processes of their own.
 
     Returns
     -------
@@ -140,11 +151,19 @@ class _Begun:
     config: RunConfig
     devices: Devices
     at_once: int
-    elsewhere: Elsewhere | None = None
+    elsewhere: Elsewhere | None
+    successive: Successive
 
     def work(self, process: Process, units: Sequence[UnitOfWork]) -> WorkDone:
         """Do units of work; log how each ended."""
-        workers = Workers(process, self.config, self.devices.names, self.at_once, self.elsewhere)
+        workers = Workers(
+            process,
+            self.config,
+            self.devices.names,
+            self.at_once,
+            self.elsewhere,
+            self.successive,
+        )
         done, failures = [], []
         for result in workers.results(units):
             if isinstance(result, Failure):
@@ -171,6 +190,7 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         _termination_as_interrupt(),
         _temporary_files_in(config.work_dir),
         _workers_elsewhere(config) as elsewhere,
+        OwnProcess() as successive,
     ):
         at_once = min(elsewhere.at_once if elsewhere else config.nprocs, units)
         threads = threads_per_participant(config, at_once)
@@ -185,7 +205,8 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
         logger.debug("settings: %s", json.dumps(config.as_dict()))
         # What participants at once share, such as memory, is shared by no more than there are.
-        yield _Begun(replace(config, nprocs=max(1, at_once)), devices, at_once, elsewhere)
+        config = replace(config, nprocs=max(1, at_once))
+        yield _Begun(config, devices, at_once, elsewhere, successive)
 
 
 def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:
@@ -198,8 +219,12 @@ def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers 
 
 def _print(text: str) -> None:
     """Print for who reads it; a reader that has gone away does not stop a run."""
-    with suppress(OSError):
+    try:
         print(text, flush=True)
+    except OSError:
+        # What waits to be printed would fail whoever flushes it, as every process that starts.
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _check_work_dir(config: RunConfig) -> None:

@@ -6,6 +6,7 @@ of the run itself, or one that sends the reports on to that process.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Any, Protocol
 
 logger = logging.getLogger("bids_unires")
 
@@ -107,8 +108,17 @@ class Sender(QueueHandler):
         """Send the end of an iteration."""
         self._send("iteration", label, number, bound, objective)
 
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Fill in what may not be sent, with the traceback apart, which not everybody is shown."""
+        ready = copy.copy(record)
+        ready.msg, ready.args = record.getMessage(), None
+        if record.exc_info and not record.exc_text:
+            ready.exc_text = logging.Formatter().formatException(record.exc_info)
+        ready.exc_info = None
+        return ready
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Send a message, which has its arguments and its traceback filled in."""
+        """Send a message that was prepared."""
         self._send("message", record)
 
     def _send(self, *report: object) -> None:
@@ -131,14 +141,21 @@ def forward(connection: Connection, label: str, to: ProgressListener) -> None:
     """
     with connection, suppress(EOFError, OSError):
         while True:
-            match connection.recv():
-                case ("phase", *report):
-                    to.phase(*report)
-                case ("iteration", *report):
-                    to.iteration(*report)
-                case ("message", record):
-                    record.msg = f"{label} {record.msg}"
-                    logger.handle(record)
+            report = connection.recv()
+            if report[0] == "message":
+                report[1].msg = f"{label} {report[1].msg}"
+            pass_on(report, to)
+
+
+def pass_on(report: tuple[Any, ...], to: ProgressListener) -> None:
+    """Give one report of a `Sender` to a listener, or to the log if it is a message."""
+    match report:
+        case ("phase", *details):
+            to.phase(*details)
+        case ("iteration", *details):
+            to.iteration(*details)
+        case ("message", record):
+            logger.handle(record)
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,17 @@ class Outcome(Protocol):
         """What the user should look at."""
 
 
-class Elsewhere(Protocol):
-    """Does units of work outside of this process."""
+class Successive(Protocol):
+    """Does units of work one after the other, outside of this process."""
 
     def attempt(
         self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
     ) -> Result:
-        """Do one unit; several threads may call this at once."""
+        """Do one unit."""
+
+
+class Elsewhere(Successive, Protocol):
+    """Does units of work outside of this process; several threads may ask for that at once."""
 
     def give_up(self) -> None:
         """Let the calls that are waiting return soon."""
@@ -139,9 +143,11 @@ class Workers:
     devices
         Names of the devices that the units share.
     at_once
-        Units at the same time; one is done in this process, more have processes of their own.
+        Units at the same time; if it is more than one, each has a process of its own.
     elsewhere
         Where they are done instead.
+    successive
+        Where several are done one after the other; in this process if None, as a single one is.
     """
 
     def __init__(
@@ -151,6 +157,7 @@ class Workers:
         devices: Sequence[str],
         at_once: int,
         elsewhere: Elsewhere | None = None,
+        successive: Successive | None = None,
     ) -> None:
         self._process = process
         self._config = config
@@ -158,6 +165,7 @@ class Workers:
         self._at_once = at_once
         self._here = at_once == 1 and elsewhere is None
         self._elsewhere = elsewhere or _Processes()
+        self._successive = successive
 
     def results(self, plans: Sequence[UnitOfWork]) -> Iterator[Result]:
         """Do the units; give the result of each when it is there."""
@@ -170,12 +178,14 @@ class Workers:
     def _one_by_one(
         self, plans: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
     ) -> Iterator[Result]:
-        def here(plan: UnitOfWork, config: RunConfig) -> Result:
+        def do(plan: UnitOfWork, config: RunConfig) -> Result:
+            if self._successive is not None and len(plans) > 1:
+                return self._successive.attempt(self._process, plan, config, log)
             with listening(log):
                 return attempt(self._process, plan, config)
 
         for plan in plans:
-            result = self._do(plan, here, progress)
+            result = self._do(plan, do, progress)
             yield result
             if self._config.stop_on_first_crash and isinstance(result, Failure):
                 return
@@ -252,7 +262,7 @@ def attempt(process: Process, plan: UnitOfWork, config: RunConfig) -> Result:
             return outcome
     except Exception as error:
         logger.debug("%s failed", plan.label, exc_info=True)
-        return _failure(plan.label, error)
+        return failure(plan.label, error)
 
 
 @contextmanager
@@ -304,7 +314,7 @@ def _attempt_in_process(
     reports = threading.Thread(target=forward, args=(reader, plan.label, listener), daemon=True)
     reports.start()
     try:
-        with writer, ProcessPoolExecutor(1, spawn, _connect, (writer,)) as pool:
+        with writer, ProcessPoolExecutor(1, spawn, connect, (writer,)) as pool:
             future = pool.submit(attempt, process, plan, config)
             # The child has its own end by now, and with the last one the pipe ends.
             writer.close()
@@ -318,12 +328,12 @@ def _attempt_in_process(
             1,
         )
     except Exception as error:
-        return _failure(plan.label, error)
+        return failure(plan.label, error)
     finally:
         reports.join(_SECONDS_FOR_LAST_REPORTS)
 
 
-def _connect(writer: Connection) -> None:
+def connect(writer: Connection) -> None:
     """First thing in a worker process: let all it says go to the process of the run."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sender = Sender(writer)
@@ -342,7 +352,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _failure(label: str, error: Exception) -> Failure:
+def failure(label: str, error: Exception) -> Failure:
+    """What an exception tells of the unit of work that it ended."""
     if isinstance(error, UniResError):
         return Failure(label, str(error), error.exit_code)
     text = " ".join(str(error).split()) or "no message"

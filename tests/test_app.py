@@ -124,11 +124,13 @@ def test_a_run_from_the_plan_to_the_log(
 
 
 def test_the_pipeline_is_what_runs(three: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Several would be done in another process.
+    one = changed(three, participant_label=("02",))
     pipeline = types.ModuleType("bids_unires.pipeline.participant")
     pipeline.run_participant = succeed  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "bids_unires.pipeline.participant", pipeline)
-    assert app.run(three) == 0
-    assert len(done(three)) == 3
+    assert app.run(one) == 0
+    assert done(three) == ["sub-02"]
 
 
 def test_what_the_plan_passes_over_is_in_the_log(
@@ -186,16 +188,27 @@ def test_the_first_failure_can_be_the_last(
     assert "1 of 3 failed, 1 not started: sub-02" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("nprocs", "named"), [(1, ""), (2, "sub-01 ")])
 def test_a_killed_process_takes_no_other_with_it(
-    three: RunConfig, capsys: pytest.CaptureFixture[str]
+    three: RunConfig, nprocs: int, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert app.run(changed(three, nprocs=2, omp_nthreads=3), die_for_02) == 1
+    assert app.run(changed(three, nprocs=nprocs, omp_nthreads=3), die_for_02) == 1
     assert done(three) == ["sub-01", "sub-03"]
     assert "sub-02 failed: its process was killed" in capsys.readouterr().err
     assert len({*marks(three, 0), str(os.getpid())}) == 3
     assert set(marks(three, 1)) == {"3"}
-    # What the workers say is in the log of the run, with the name of the participant.
-    assert "INFO sub-01 work is done" in log(three)
+    # What the workers say is in the log of the run, with the name of the participant where
+    # others speak in between.
+    assert f"INFO {named}work is done" in log(three)
+
+
+def test_participants_one_after_the_other_share_a_process(three: RunConfig) -> None:
+    assert app.run(three, succeed) == 0
+    (process,) = {*marks(three, 0)}
+    assert process != str(os.getpid())
+    # For a single one, nothing is loaded twice.
+    assert app.run(changed(three, participant_label=("01",), resume=False), succeed) == 0
+    assert marks(three, 0) == [str(os.getpid()), process, process]
 
 
 def test_leftovers_of_killed_runs_are_cleared(three: RunConfig) -> None:
@@ -235,17 +248,21 @@ def sleep_long(plan: ParticipantPlan, config: RunConfig) -> Outcome:
     return Outcome(plan.label)
 
 
+@pytest.mark.parametrize("nprocs", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_no_worker_outlives_the_run(three: RunConfig, how: signal.Signals) -> None:
+def test_no_worker_outlives_the_run(three: RunConfig, how: signal.Signals, nprocs: int) -> None:
     run = multiprocessing.get_context("spawn").Process(
-        target=app.run, args=(changed(three, nprocs=2), sleep_long)
+        target=app.run, args=(changed(three, nprocs=nprocs), sleep_long)
     )
     run.start()
-    workers = wait_for(lambda: [p.read_text() for p in three.output_dir.glob("*.pid")], 2)
+    workers = wait_for(lambda: [p.read_text() for p in three.output_dir.glob("*.pid")], nprocs)
     os.kill(run.pid or 0, how)
     run.join(20)
     assert not run.is_alive()
-    wait_for(lambda: [pid for pid in workers if not is_running(pid)], 2)
+    wait_for(lambda: [pid for pid in workers if not is_running(pid)], nprocs)
+    if (nprocs, how) == (1, signal.SIGTERM):
+        # Nor does a lock of it, which it removes itself.
+        assert not list((three.output_dir / "logs").glob(".*.lock"))
 
 
 def wait_for(found: Callable[[], list[str]], count: int) -> list[str]:
@@ -412,18 +429,18 @@ def test_ten_processes_share_an_output(make_dataset: DatasetMaker) -> None:
     assert [path.name for path in config.output_dir.rglob(".*")] == [".bidsignore"]
 
 
+def meet(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    if plan.participant == "02":
+        code = app.run(changed(config, participant_label=("02",)), succeed)
+        (config.output_dir / "second").write_text(str(code))
+    return succeed(plan, config)
+
+
 def test_a_participant_is_worked_on_once_at_a_time(
     three: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    second = []
-
-    def meet(plan: ParticipantPlan, config: RunConfig) -> Outcome:
-        if plan.participant == "02":
-            second.append(app.run(changed(three, participant_label=("02",)), succeed))
-        return succeed(plan, config)
-
     assert app.run(three, meet) == 0
-    assert second == [73]
+    assert (three.output_dir / "second").read_text() == "73"
     assert "sub-02 failed: another process is working on sub-02 in" in capsys.readouterr().err
 
 

@@ -83,7 +83,7 @@ def test_reports_pass_through_a_pipe_until_it_ends(caplog: pytest.LogCaptureFixt
     thread.join(10)
     assert not thread.is_alive()
     assert caplog.messages[0].startswith("sub-01 a <function")
-    assert "ZeroDivisionError: by zero" in caplog.messages[0]
+    assert "ZeroDivisionError: by zero" in caplog.text
     assert notes.reports == [("sub-01", "fit"), ("sub-01", 3, 9, 2.5)]
     # Nobody listens any more, which is no reason to stop working.
     sender.phase("sub-01", "writing")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +15,9 @@ import pytest
 
 from bids_unires.config import RunConfig
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
-from bids_unires.progress import listener
+from bids_unires.logs import logging_to_file, logging_to_stderr
+from bids_unires.own_process import OwnProcess
+from bids_unires.progress import Silence, listener
 from bids_unires.workers import AlreadyDone, Failure, Workers, attempt
 
 DatasetMaker = Callable[..., Path]
@@ -118,17 +124,82 @@ def test_a_folder_without_permission_is_noticed_before_the_work(
     assert result.message.endswith("sub-02/anat cannot be written to: Permission denied")
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize(("at_once", "beside"), [(1, False), (1, True), (2, False)])
 def test_progress_is_told_in_the_process_of_the_run(
     plans: tuple[ParticipantPlan, ...],
     config: RunConfig,
     at_once: int,
+    beside: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "bids_unires")
-    workers = Workers(report, config, ["cpu"], at_once)
-    assert {result.label for result in workers.results(plans)} == {"sub-01_ses-a", "sub-02"}
+    with OwnProcess() as own:
+        workers = Workers(report, config, ["cpu"], at_once, successive=own if beside else None)
+        assert {result.label for result in workers.results(plans)} == {"sub-01_ses-a", "sub-02"}
     said = [message for message in caplog.messages if "phase in" in message]
     assert sorted(message.split(":")[0] for message in said) == ["sub-01_ses-a", "sub-02"]
     processes = {message.split()[-1] for message in said}
-    assert (str(os.getpid()) in processes) == (at_once == 1)
+    assert (str(os.getpid()) in processes) == (at_once == 1 and not beside)
+    assert len(processes) == (2 if at_once == 2 else 1)
+
+
+def warn_of_an_error(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    try:
+        raise ZeroDivisionError("by zero")
+    except ZeroDivisionError:
+        logging.getLogger("bids_unires").warning("no page of %s", plan.label, exc_info=True)
+    return Outcome(plan.label)
+
+
+def return_a_lock(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    return Outcome(plan.label, warnings=(threading.Lock(),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("nprocs", [1, 2])
+def test_tracebacks_of_other_processes_are_for_the_file_too(
+    plans: tuple[ParticipantPlan, ...],
+    config: RunConfig,
+    nprocs: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = config.output_dir / "logs" / "run.log"
+    with logging_to_stderr(-1), logging_to_file(path), OwnProcess() as own:
+        workers = Workers(warn_of_an_error, config, ["cpu"], nprocs, successive=own)
+        assert len(list(workers.results(plans))) == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert sorted(line.split()[-1] for line in printed) == ["sub-01_ses-a", "sub-02"]
+    assert path.read_text("utf-8").count("ZeroDivisionError: by zero") == 2
+
+
+def test_what_cannot_be_sent_fails_alone(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig
+) -> None:
+    with OwnProcess() as own:
+        for process in (return_a_lock, lambda plan, config: Outcome(plan.label)):
+            result = own.attempt(process, plans[0], config, Silence())
+            assert isinstance(result, Failure)
+            assert "pickle" in result.message
+        assert own.attempt(succeed, plans[1], config, Silence()) == Outcome("sub-02")
+
+
+def test_a_script_needs_no_guard(config: RunConfig) -> None:
+    """Other processes do not run it again."""
+    folders = [str(config.bids_dir), str(config.output_dir), "participant"]
+    script = config.output_dir / "script.py"
+    script.write_text(
+        "from bids_unires import app\n"
+        "from bids_unires.cli import parse_arguments\n"
+        "from tests.test_workers import succeed\n"
+        f"options = {[*folders, '--device', 'cpu', '--skip-bids-validation']}\n"
+        "print('code', app.run(parse_arguments(options), succeed))\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.stdout.splitlines()[-1] == "code 0", done.stderr
+    assert len(list((config.output_dir / "logs").glob("*.log"))) == 1

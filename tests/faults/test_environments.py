@@ -175,21 +175,21 @@ def test_an_output_that_becomes_read_only(place: Place) -> None:
 
 READ_ONLY_AFTER_THE_FIRST = f"""
 import subprocess, sys
-from bids_unires import app, workers
+from bids_unires import app
 from bids_unires.cli import parse_arguments
 
 config = parse_arguments([*sys.argv[1:3], "participant", *{[*QUICK, *LINEAR]!r}])
 out = str(config.output_dir)
 
-complete = workers.complete
+report = app._report
 
-def complete_and_remount(*arguments):
-    complete(*arguments)
+def report_and_remount(result):
+    report(result)
     # A mount over the folder: the open log file would keep the file system writable.
     subprocess.run(["mount", "--bind", out, out], check=False)
     subprocess.run(["mount", "-o", "remount,ro,bind", out], check=False)
 
-workers.complete = complete_and_remount
+app._report = report_and_remount
 sys.exit(app.run(config))
 """
 

@@ -165,10 +165,13 @@ def assert_as_undisturbed(out: Path, undisturbed: Undisturbed) -> None:
     assert [path.name for path in out.rglob(".*")] == [".bidsignore"]
 
 
-def test_one_worker_killed_leaves_the_others_to_finish(undisturbed: Undisturbed) -> None:
-    out = undisturbed.place.root / "out-worker"
+@pytest.mark.parametrize("nprocs", [1, 2])
+def test_one_worker_killed_leaves_the_others_to_finish(
+    undisturbed: Undisturbed, nprocs: int
+) -> None:
+    out = undisturbed.place.root / f"out-worker-{nprocs}"
     with subprocess.Popen(
-        command(undisturbed.place, out, 2), stderr=subprocess.PIPE, text=True
+        command(undisturbed.place, out, nprocs), stderr=subprocess.PIPE, text=True
     ) as run:
         os.kill(worker_on(out, "01"), signal.SIGKILL)
         assert run.stderr is not None
@@ -178,7 +181,7 @@ def test_one_worker_killed_leaves_the_others_to_finish(undisturbed: Undisturbed)
     assert said.splitlines()[-1].endswith("1 of 3 failed: sub-01")
     images = {path.parts[-3] for path in out.rglob("*_desc-sr_*.nii.gz")}
     assert images - {"sub-01"} == {"sub-02", "sub-03"}
-    subprocess.run(command(undisturbed.place, out, 2), check=True, capture_output=True)
+    subprocess.run(command(undisturbed.place, out, nprocs), check=True, capture_output=True)
     assert_as_undisturbed(out, undisturbed)
 
 
