@@ -149,7 +149,8 @@ def _follow_version(output_dir: Path) -> None:
     path = output_dir / "dataset_description.json"
     description = load_object(path)
     listed = description.get("GeneratedBy")
-    entries = [each for each in listed if isinstance(each, dict)] if listed else []
+    listed = listed if isinstance(listed, list) else []
+    entries = [each for each in listed if isinstance(each, dict)]
     ours = next((each for each in entries if each.get("Name") == PIPELINE_NAME), {})
     if ours.get("Version") in (None, __version__):
         return

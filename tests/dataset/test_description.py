@@ -317,3 +317,14 @@ def test_labels_are_linked_to_once(make_dataset: DatasetMaker, tmp_path: Path) -
     assert content["DatasetLinks"]["labels"] == (tmp_path / "labels").as_uri()
     with pytest.raises(OutputError, match="another output folder"):
         write_dataset_files(out, bids_dir, tmp_path / "others")
+
+
+@pytest.mark.parametrize("listed", [3, "bids_unires", {"Name": "bids_unires"}])
+def test_a_generator_that_is_no_list_is_left_alone(tmp_path: Path, listed: object) -> None:
+    path = tmp_path / "dataset_description.json"
+    path.write_text(json.dumps({"Name": "Mine", "BIDSVersion": "1.10.1", "GeneratedBy": listed}))
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "dataset_description.json").write_text('{"Name": "Raw", "BIDSVersion": "1.10.1"}')
+    write_dataset_files(tmp_path, raw)
+    assert json.loads(path.read_text())["GeneratedBy"] == listed
