@@ -2,6 +2,8 @@
 
 Container images do so once, where they are built, into the folder that ``WARP_CACHE_PATH``
 names; a run then finds its kernels there without writing anything.
+
+Kernels for a GPU are compiled by a run that has one, which takes a few seconds once.
 """
 
 from __future__ import annotations
@@ -17,13 +19,8 @@ import bids_unires.kernels as package
 from . import runtime
 
 
-def compile_kernels(device: str = "cpu") -> Path:
-    """Compile the kernels of all modules of this package for one device.
-
-    Parameters
-    ----------
-    device
-        Warp's name of it, ``cpu`` or ``cuda:N``.
+def compile_kernels() -> Path:
+    """Compile the kernels of all modules of this package for the CPU.
 
     Returns
     -------
@@ -34,7 +31,7 @@ def compile_kernels(device: str = "cpu") -> Path:
     for module in pkgutil.iter_modules(package.__path__):
         if module.name != __name__.rpartition(".")[2]:
             importlib.import_module(f"{package.__name__}.{module.name}")
-    wp.load_module(package.__name__, device=device, recursive=True)
+    wp.load_module(package.__name__, device="cpu", recursive=True)
     return Path(str(wp.config.kernel_cache_dir))
 
 

@@ -141,7 +141,8 @@ def learned_details(
     Notes
     -----
     On the CPU every contrast has one thread to itself: the matrices are too small to be shared,
-    and the outcome does not depend on how many threads there are.
+    and the outcome does not depend on how many threads there are. A GPU learns of one after
+    the other.
     """
     everything = [
         Witness(scan, estimate)
@@ -159,7 +160,8 @@ def learned_details(
         return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    at_once = threads if device.type == "cpu" else 1
+    with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         found = tuple(pool.map(learn, contrasts, noise, wanted))
     # What a thread sets, threads that begin later inherit.
     torch.set_num_threads(threads)

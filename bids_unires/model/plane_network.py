@@ -12,7 +12,7 @@ turned round along it or not, and the mean of both answers counts (Timofte, Roth
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from typing import NamedTuple
@@ -278,15 +278,53 @@ def _learned(
     optimizer = torch.optim.Adam(parameters, fused=True)
     steps = min(effort.steps, math.ceil(_EPOCHS * len(seen) / _BATCH))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-    for some, asked, counts in _batches(used, steps):
+
+    def find_slopes(some: Tensor, asked: Tensor, counts: Tensor) -> None:
         error = layers(some) - asked
         optimizer.zero_grad(set_to_none=True)
         (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]
+
+    batches = _batches(used, steps)
+    if seen.device.type == "cuda":
+        find_slopes = _recorded(find_slopes, next(_batches(used, 1)))
+    for batch in batches:
+        find_slopes(*batch)
         optimizer.step()
         schedule.step()
     for parameter in parameters:
         parameter.requires_grad_(False)
     return layers.behind(basis, mean)
+
+
+def _recorded(task: Callable[..., None], like: Sequence[Tensor]) -> Callable[..., None]:
+    """A task of many small kernels that a GPU does at once, instead of waiting for each of them.
+
+    Parameters
+    ----------
+    task
+        Its effect on memory must not depend on what was there before.
+    like
+        Tensors of the shapes that it takes.
+    """
+    taken = [tensor.clone() for tensor in like]
+    device = taken[0].device
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.device(device):
+        with torch.cuda.stream(stream):
+            # Libraries prepare themselves at the first call, which no recording can hold.
+            task(*taken)
+        with torch.cuda.graph(graph, stream=stream):
+            task(*taken)
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+    def replay(*given: Tensor) -> None:
+        for own, tensor in zip(taken, given, strict=True):
+            own.copy_(tensor)
+        graph.replay()
+
+    return replay
 
 
 def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,9 +336,10 @@ def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
     share = importance / importance.sum()
     mean = (seen * share).sum(dim=0, keepdim=True)
     above = seen - mean
-    variance, directions = torch.linalg.eigh(((above * share).T @ above).double())
+    # So small a matrix a GPU's library takes longer to be loaded for than the CPU to decompose.
+    variance, directions = torch.linalg.eigh(((above * share).T @ above).double().cpu())
     scale = (variance.clamp_min(0) + variance.mean()).sqrt()
-    return (directions / scale).float(), mean
+    return (directions / scale).float().to(seen.device), mean
 
 
 def _layers(
@@ -318,9 +357,10 @@ def _layers(
 
 def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tensor:
     weighted = patches * importance
-    ridge = _RIDGE * len(patches) * torch.eye(patches.shape[1], device=patches.device)
-    shortcut: Tensor = torch.linalg.solve(weighted.T @ patches + ridge, weighted.T @ wanted)
-    return shortcut
+    ridge = _RIDGE * len(patches) * torch.eye(patches.shape[1])
+    squares, products = (weighted.T @ patches).cpu(), (weighted.T @ wanted).cpu()
+    shortcut: Tensor = torch.linalg.solve(squares + ridge, products)
+    return shortcut.to(patches.device)
 
 
 def _batches(parts: Sequence[Tensor], steps: int) -> Iterator[list[Tensor]]:
