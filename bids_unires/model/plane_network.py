@@ -12,19 +12,21 @@ turned round along it or not, and the mean of both answers counts (Timofte, Roth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .one_cycle import descend_in_one_cycle
+
 _BATCH = 1024
 # Small heads are known by heart after more: no step is of use that sees a pair more often.
 _EPOCHS = 20
-# Of Adam, in the middle of one cycle that begins and ends low (Smith & Topin 2019).
-_LEARNING_RATE = 1e-2
+# How far a step of the optimiser may go.
+_FASTEST = 1e-2
 _RIDGE = 1e-3
 # Relative spread of intensities below which it is rounding.
 _ALIKE = 1e-5
@@ -271,60 +273,25 @@ def _learned(
     basis, mean = _evening(seen, importance)
     used = ((seen - mean) @ basis, wanted, importance)
     weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort, chance, seen.device)
-    layers = _Layers(weights, biases, _least_squares(*used))
-    parameters = [*weights, *biases, layers.shortcut]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(parameters, fused=True)
+    count = len(weights)
+
+    def loss(parameters: Sequence[Tensor], batch: Sequence[Tensor]) -> Tensor:
+        some, asked, counts = batch
+        *others, shortcut = parameters
+        error = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(some) - asked
+        return (error.square() * counts).mean()
+
     steps = min(effort.steps, math.ceil(_EPOCHS * len(seen) / _BATCH))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-
-    def find_slopes(some: Tensor, asked: Tensor, counts: Tensor) -> None:
-        error = layers(some) - asked
-        optimizer.zero_grad(set_to_none=True)
-        (error.square() * counts).mean().backward()  # type: ignore[no-untyped-call]
-
-    batches = _batches(used, steps)
-    if seen.device.type == "cuda":
-        find_slopes = _recorded(find_slopes, next(_batches(used, 1)))
-    for batch in batches:
-        find_slopes(*batch)
-        optimizer.step()
-        schedule.step()
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    *others, shortcut = descend_in_one_cycle(
+        loss,
+        [*weights, *biases, _least_squares(*used)],
+        used,
+        batch_size=_BATCH,
+        steps=steps,
+        fastest=_FASTEST,
+    )
+    layers = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
     return layers.behind(basis, mean)
-
-
-def _recorded(task: Callable[..., None], like: Sequence[Tensor]) -> Callable[..., None]:
-    """A task of many small kernels that a GPU does at once, instead of waiting for each of them.
-
-    Parameters
-    ----------
-    task
-        Its effect on memory must not depend on what was there before.
-    like
-        Tensors of the shapes that it takes.
-    """
-    taken = [tensor.clone() for tensor in like]
-    device = taken[0].device
-    graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.device(device):
-        with torch.cuda.stream(stream):
-            # Libraries prepare themselves at the first call, which no recording can hold.
-            task(*taken)
-        with torch.cuda.graph(graph, stream=stream):
-            task(*taken)
-    torch.cuda.current_stream(device).wait_stream(stream)
-
-    def replay(*given: Tensor) -> None:
-        for own, tensor in zip(taken, given, strict=True):
-            own.copy_(tensor)
-        graph.replay()
-
-    return replay
 
 
 def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,13 +328,6 @@ def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tenso
     squares, products = (weighted.T @ patches).cpu(), (weighted.T @ wanted).cpu()
     shortcut: Tensor = torch.linalg.solve(squares + ridge, products)
     return shortcut.to(patches.device)
-
-
-def _batches(parts: Sequence[Tensor], steps: int) -> Iterator[list[Tensor]]:
-    """One after the other, and from the beginning again."""
-    starts = range(0, max(1, len(parts[0]) - _BATCH + 1), _BATCH)
-    for start in islice(cycle(starts), steps):
-        yield [part[start : start + _BATCH] for part in parts]
 
 
 def _variance(errors: Tensor, squares: Tensor) -> Tensor:
