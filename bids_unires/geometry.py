@@ -14,6 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 Affine = NDArray[np.float64]
 Shape = tuple[int, int, int]
 
+# Voxels beyond a face that are rounding: what lies on it lies inside.
+_ON_A_FACE = 1e-4
+# Stands for 0 where a line runs along a face.
+_ALMOST_ACROSS = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -85,13 +90,20 @@ def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
     >>> inside(Grid((4, 1, 1), np.eye(4)), thick)[:, 0, 0].tolist()
     [True, True, False, False]
     """
-    into_box = (np.linalg.inv(box.affine) @ grid.affine).astype(np.float32)
-    x, y, z = np.ogrid[tuple(slice(0, side) for side in grid.shape)]
-    within = np.ones(grid.shape, dtype=bool)
+    into_box = np.linalg.inv(box.affine) @ grid.affine
+    x, y = np.ogrid[: grid.shape[0], : grid.shape[1]]
+    first, last = np.zeros(grid.shape[:2]), np.full(grid.shape[:2], grid.shape[2] - 1.0)
+    # A line of voxels enters the box once and leaves it once.
     for (a, b, c, offset), side in zip(into_box[:3], box.shape, strict=True):
-        index = (a * x.astype(np.float32) + b * y + offset) + c * z.astype(np.float32)
-        within &= (index >= -0.5) & (index <= side - 0.5)
-    return within
+        start, along = a * x + b * y + offset, c or _ALMOST_ACROSS
+        ends = [(face - start) / along for face in (-0.5 - _ON_A_FACE, side - 0.5 + _ON_A_FACE)]
+        first = np.maximum(first, np.ceil(np.minimum(*ends)))
+        last = np.minimum(last, np.floor(np.maximum(*ends)))
+    entered, left = (
+        np.clip(bound, -1, grid.shape[2]).astype(np.int32)[:, :, None] for bound in (first, last)
+    )
+    z = np.arange(grid.shape[2], dtype=np.int32)
+    return np.asarray((z >= entered) & (z <= left))
 
 
 def voxel_size(affine: ArrayLike) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import warp as wp
 from torch import Tensor
 
 from . import runtime, slabs
@@ -189,7 +188,7 @@ class SlabDataTerm:
             runtime.flat(self._scan),
             measured,
         ]
-        after = [runtime.flat(target), wp.from_torch(cost)]
+        after = [runtime.flat(target), runtime.as_array(cost)]
 
         def inputs(_: int) -> list[object]:
             scratch = [runtime.flat(torch.empty(size)) for size in self._scratch]

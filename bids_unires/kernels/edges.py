@@ -125,7 +125,7 @@ def edge_weights(
     float
         Joint total variation: the sum over voxels of ``sqrt(g + sum_c lambda_c^2 |D y_c|^2)``.
     """
-    factor_array = wp.from_torch(factors.contiguous(), dtype=wp.vec3)
+    factor_array = runtime.as_array(factors.contiguous(), dtype=wp.vec3)
     guided = guide is not None
     squares = runtime.flat(weights if guide is None else guide)
     arrays = [factor_array, guided, squares, smoothing, runtime.flat(weights)]

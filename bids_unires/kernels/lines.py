@@ -56,9 +56,9 @@ def sum_over_lines(
     stretch = stretch_length(length, like.device)
     parts = -(-length // stretch)
     found = torch.empty((lines, parts, max(sums, 1)), dtype=torch.float64, device=like.device)
-    found_array = wp.from_torch(found)
+    found_array = runtime.as_array(found)
     device = wp.device_from_torch(like.device)
-    wp.load_module(kernel.module.name, device=device)
+    runtime.load(kernel.module.name, str(device))
 
     def launch(first: int, count: int) -> None:
         arguments = [wp.vec3i(*like.shape), stretch, first, *inputs, found_array]

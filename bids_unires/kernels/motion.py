@@ -204,7 +204,7 @@ def motion_derivatives(
     sums = torch.zeros((rows, _SUMS), dtype=torch.float64, device=image.device)
     device = wp.device_from_torch(image.device)
     weights = [
-        wp.from_torch(torch.as_tensor(w, dtype=torch.float32, device=image.device))
+        runtime.as_array(torch.as_tensor(w, dtype=torch.float32, device=image.device))
         for w in sampling.weights
     ]
     inputs = [
@@ -215,11 +215,11 @@ def motion_derivatives(
         wp.mat33(*np.linalg.inv(image_axes).T.ravel().tolist()),
         wp.vec3i(*sampling.ratio),
         *weights,
-        wp.from_torch(precision),
-        wp.from_torch(scan),
-        wp.from_torch(sums),
+        runtime.as_array(precision),
+        runtime.as_array(scan),
+        runtime.as_array(sums),
     ]
-    wp.load_module(motion_rows.module.name, device=device)
+    runtime.load(motion_rows.module.name, str(device))
 
     def launch(first: int, count: int) -> None:
         wp.launch(motion_rows, count, inputs=[first, stride, *inputs], device=device)

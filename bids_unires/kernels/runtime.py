@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,6 +91,12 @@ def _copy_kernels(source: Path, target: Path) -> None:
             partial.replace(copy)
 
 
+@cache
+def load(module: str, device: str) -> None:
+    """Compile a module's kernels, or find them compiled, before threads launch them at once."""
+    wp.load_module(module, device=device)
+
+
 @lru_cache(maxsize=4)
 def _workers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="slab")
@@ -121,6 +127,12 @@ def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
     in_threads(lambda k: launch(edges[k], edges[k + 1] - edges[k]), range(threads))
 
 
+def as_array(tensor: torch.Tensor, dtype: type | None = None) -> wp.array[Any, Any]:
+    """A tensor as what kernels take, on the same memory."""
+    # A descriptor takes half as long to make as an array, and there are a dozen for each kernel.
+    return cast("wp.array[Any, Any]", wp.from_torch(tensor, dtype, return_ctype=True))
+
+
 def flat(tensor: torch.Tensor) -> wp.array[Any, Any]:
     """A contiguous tensor as a one-dimensional warp array on the same memory."""
-    return cast("wp.array[Any, Any]", wp.from_torch(tensor.view(-1)))
+    return as_array(tensor.view(-1))

@@ -136,12 +136,12 @@ class VoxelInterpolation:
 
     def pull(self, image: Tensor, samples: Tensor) -> None:
         """Interpolate ``image`` into ``samples`` (shape of the intermediate grid)."""
-        inputs = [runtime.flat(image), self._image_shape, self._matrix, wp.from_torch(samples)]
+        inputs = [runtime.flat(image), self._image_shape, self._matrix, runtime.as_array(samples)]
         wp.launch(voxels.pull_voxels, samples.shape, inputs=inputs, device=self._device)
 
     def push(self, samples: Tensor, image: Tensor) -> None:
         """Add the transpose of :meth:`pull` to ``image``."""
-        inputs = [wp.from_torch(samples), self._matrix, self._inverse, wp.from_torch(image)]
+        inputs = [runtime.as_array(samples), self._matrix, self._inverse, runtime.as_array(image)]
         wp.launch(voxels.push_voxels, image.shape, inputs=inputs, device=self._device)
 
 
@@ -158,7 +158,11 @@ class WarpBackend:
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
         self.sampling = sampling
-        self._interpolation = _interpolation(sampling, device)
+        self._interpolation = self._interpolating(device)
+        self._weights = {
+            axis: torch.as_tensor(sampling.weights[axis], dtype=torch.float32, device=device)
+            for axis in sampling.blurred_axes
+        }
 
     def forward(self, image: Tensor) -> Tensor:
         """What the scanner measures of ``image``: target shape in, source shape out."""
@@ -168,7 +172,7 @@ class WarpBackend:
         for axis in sampling.blurred_axes:
             sides = list(scan.shape)
             sides[axis] = sampling.source_shape[axis]
-            scan = _along_axis(voxels.correlate_voxels, scan, sides, sampling, axis)
+            scan = self._along_axis(voxels.correlate_voxels, scan, sides, axis)
         return scan
 
     def add_adjoint(self, scan: Tensor, image: Tensor) -> None:
@@ -178,42 +182,37 @@ class WarpBackend:
         for axis in reversed(sampling.blurred_axes):
             sides = list(fine.shape)
             sides[axis] = sampling.intermediate_shape[axis]
-            fine = _along_axis(voxels.spread_voxels, fine, sides, sampling, axis)
+            fine = self._along_axis(voxels.spread_voxels, fine, sides, axis)
         self._interpolation.push(fine, image)
+
+    def _interpolating(self, device: torch.device) -> Interpolation:
+        sampling = self.sampling
+        if device.type == "cpu":
+            return SlabInterpolation(
+                sampling.target_shape, sampling.intermediate_shape, sampling.matrix
+            )
+        return VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
+
+    def _along_axis(self, kernel: wp.Kernel, values: Tensor, sides: list[int], axis: int) -> Tensor:
+        """Correlate or spread along one axis; ``sides`` is the shape that comes out."""
+        before, after = math.prod(sides[:axis]), math.prod(sides[axis + 1 :])
+        result = values.new_empty(sides)
+        wp.launch(
+            kernel,
+            (before, sides[axis], after),
+            inputs=[
+                runtime.as_array(values.view(before, -1, after)),
+                runtime.as_array(self._weights[axis]),
+                self.sampling.ratio[axis],
+                runtime.as_array(result.view(before, -1, after)),
+            ],
+            device=wp.device_from_torch(values.device),
+        )
+        return result
 
 
 class VoxelBackend(WarpBackend):
     """As :class:`WarpBackend`, with the GPU's kernels on every device."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        self.sampling = sampling
-        self._interpolation = VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
-
-
-def _interpolation(sampling: Sampling, device: torch.device) -> Interpolation:
-    if device.type == "cpu":
-        return SlabInterpolation(
-            sampling.target_shape, sampling.intermediate_shape, sampling.matrix
-        )
-    return VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
-
-
-def _along_axis(
-    kernel: wp.Kernel, values: Tensor, sides: list[int], sampling: Sampling, axis: int
-) -> Tensor:
-    """Correlate or spread along one axis; ``sides`` is the shape that comes out."""
-    before, after = math.prod(sides[:axis]), math.prod(sides[axis + 1 :])
-    result = values.new_empty(sides)
-    weights = torch.as_tensor(sampling.weights[axis], dtype=torch.float32, device=values.device)
-    wp.launch(
-        kernel,
-        (before, sides[axis], after),
-        inputs=[
-            wp.from_torch(values.view(before, -1, after)),
-            wp.from_torch(weights),
-            sampling.ratio[axis],
-            wp.from_torch(result.view(before, -1, after)),
-        ],
-        device=wp.device_from_torch(values.device),
-    )
-    return result
+    def _interpolating(self, device: torch.device) -> Interpolation:
+        return VoxelInterpolation(self.sampling.target_shape, self.sampling.matrix, device)

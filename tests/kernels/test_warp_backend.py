@@ -24,14 +24,14 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 COMPILED = [
     pytest.param("warp", "cpu", id="slabs"),
     pytest.param("warp-voxels", "cpu", id="voxels"),
-    pytest.param("warp", "cuda", id="cuda", marks=needs_gpu),
+    pytest.param("warp", "cuda:0", id="cuda", marks=needs_gpu),
 ]
 EVERY_BACKEND = [pytest.param("reference", "cpu", id="reference"), *COMPILED]
 
 GUARDED = [
     pytest.param(WarpBackend, "cpu", id="slabs"),
     pytest.param(VoxelBackend, "cpu", id="voxels"),
-    pytest.param(WarpBackend, "cuda", id="cuda", marks=needs_gpu),
+    pytest.param(WarpBackend, "cuda:0", id="cuda", marks=needs_gpu),
 ]
 
 thorough = settings(
