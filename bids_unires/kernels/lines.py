@@ -18,7 +18,7 @@ from . import runtime
 
 runtime.start()
 
-_GPU_STRETCH = 8
+_GPU_STRETCH = 2
 
 # For functions of `shape`, `x`, `y`, `begin`, `count` and `factor`, the square of what
 # differences along each axis are multiplied with. `up_x` leads to the neighbour above along
