@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,26 @@ def write_scan(path: Path, shape: tuple[int, ...] = (5, 6, 7), seed: int = 0) ->
     affine[:3, 3] = [-2, 3, -10]
     nib.Nifti1Image(data, affine).to_filename(path)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_learning(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Learn for a moment only what lies within slices, but in modules that ask how well.
+
+    These say ``pytestmark = pytest.mark.learns``. What takes a minute of learning in a head
+    of a participant takes no less in small ones.
+    """
+    if request.node.get_closest_marker("learns"):
+        yield
+        return
+    from bids_unires.model import learned_detail
+    from bids_unires.model.plane_network import Effort
+
+    effort = Effort(pairs=50_000, hidden=32, layers=2, steps=200)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
+            patched.setattr(learned_detail, name, effort)
+        yield
 
 
 @pytest.fixture

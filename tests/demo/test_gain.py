@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bids_unires import app
 from bids_unires.config import RunConfig
 from bids_unires.dataset.query import plan_participants
@@ -11,6 +13,8 @@ from bids_unires.demo.dataset import claim, write_dataset
 from bids_unires.demo.phantom import load_icbm152
 from bids_unires.demo.run import score_participant
 from bids_unires.demo.study import MOTIONS, PARTICIPANTS, PROTOCOLS
+
+pytestmark = pytest.mark.learns
 
 
 def test_every_contrast_gains_on_cubic_interpolation(tmp_path: Path) -> None:

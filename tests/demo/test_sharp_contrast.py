@@ -18,6 +18,8 @@ from bids_unires.model import super_resolve
 from bids_unires.model.result import SuperResolution
 from bids_unires.volume import Volume
 
+pytestmark = pytest.mark.learns
+
 SETTINGS = ModelSettings(voxel_size=(1.25, 1.25, 1.25))
 # As far apart as scans of one session may be.
 MOTIONS = (Motion(), Motion((0.4, 0.3, 0.2), (3.0, -2.0, 4.0)), Motion((-1.7, 2.6, 1.2)))

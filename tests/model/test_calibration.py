@@ -13,6 +13,8 @@ from bids_unires.model import ModelSettings, NoiseEstimate, Observation, super_r
 from bids_unires.model.calibration import calibrated_scales
 from bids_unires.volume import Volume
 
+pytestmark = pytest.mark.learns
+
 SIDE = 56
 STEP = 4
 NOISE_SD = 3.0

@@ -31,6 +31,8 @@ from bids_unires.model.noise import NoiseEstimate
 from bids_unires.model.plane_network import Effort
 from bids_unires.model.profile import SliceProfile
 
+pytestmark = pytest.mark.learns
+
 CPU = torch.device("cpu")
 SIDE, RATIO = 72, 4
 NOISE_SD = 1.0

@@ -21,11 +21,9 @@ from bids_unires.model import (
     Observation,
     SliceProfile,
     SuperResolution,
-    learned_detail,
     super_resolve,
 )
 from bids_unires.model.noise import NoiseEstimate
-from bids_unires.model.plane_network import Effort
 from bids_unires.model.pose import mean_pose, refined_poses
 from bids_unires.model.profile import profile_for_voxels
 from bids_unires.model.slice_groups import Group, SliceMotion, interleaved
@@ -258,16 +256,6 @@ def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
         ModelSettings(slice_motion=True, **wrong)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learn for a moment only, where it does not matter how well."""
-    for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
-        monkeypatch.setattr(
-            learned_detail, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60)
-        )
-
-
-@pytest.mark.usefixtures("brief")
 def test_scans_that_stay_whole_keep_their_detail() -> None:
     stacks = moved_stacks([0, 1, 2], 2, LARGEST, seed=7)
     plan = SliceMotion(stacks.groups[0], tuple(stacks.known[0]), "truth")
@@ -285,7 +273,6 @@ def test_scans_that_stay_whole_keep_their_detail() -> None:
     assert np.abs(with_detail.images[1] - without.images[1]).max() > 0
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("reg_scale", [4.0, "auto"])
 def test_a_single_scan_that_nothing_places_has_its_detail(reg_scale: float | str) -> None:
     stack = moved_stacks([0, 1, 2], 2, 0.0, seed=8)
