@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ..errors import BadDataError
-from ..geometry import Affine, apply_affine, scaling, translation
+from ..geometry import (
+    Affine,
+    apply_affine,
+    rigid_matrix,
+    rigid_parameters,
+    scaling,
+    translation,
+)
 from ..volume import Volume
 from .matching import HISTOGRAM_BINS, SMALLEST_OVERLAP, Candidate, Matcher, shared_head
 from .pyramid import COARSE_MM, Pyramid, affine_of, build_pyramid
@@ -31,9 +38,10 @@ LEVELS: tuple[Level, ...] = ((COARSE_MM, 6, 0.2), (4.0, 2, 0.05), (2.0, 1, 0.002
 COARSE_SAMPLES = 8_000
 SAME_POSE_MM = 8.0
 TILTS_DEGREES = (-30.0, 0.0, 30.0)
-# A pose is a decimal number of this many digits in mm and rad, so that the order in which
-# threads add up does not show in the result.
-POSE_DIGITS = 7
+# The order in which threads add up moves a pose by some 1e-9 mm and 1e-11 rad, which must not
+# show in the result: it is given to so many digits of mm and of rad (a scale to as many), and
+# then its matrix, which is no rounder for that, to so many.
+_MM_DIGITS, _RAD_DIGITS, _MATRIX_DIGITS = 4, 6, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +100,7 @@ def align_rigid(reference: Volume, moving: Volume, *, threads: int) -> RigidAlig
         Scans of one head. Contrasts, resolutions and fields of view may differ, and the
         headers may be wrong by any rotation; a head seen in part is enough.
     threads
-        Number of threads to use. The pose depends on it by less than a micrometre.
+        Number of threads to use.
 
     Returns
     -------
@@ -116,8 +124,26 @@ def _align(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
     winner = search(
         reference, moving, starting_poses(reference, moving), Matcher.refine, threads=threads
     )
-    pose = np.round(np.linalg.inv(winner.pose), POSE_DIGITS)
-    return RigidAlignment(pose, winner.information, winner.start)
+    return RigidAlignment(steadied(np.linalg.inv(winner.pose)), winner.information, winner.start)
+
+
+def steadied(pose: Affine) -> Affine:
+    """A pose, with or without a scale, to the digits that do not depend on threads.
+
+    Examples
+    --------
+    >>> one, other = (rigid_matrix([1 + error, 0, 0, 0.2, 0, error]) for error in (0, 1e-9))
+    >>> bool(np.all(one == other)), bool(np.all(steadied(one) == steadied(other)))
+    (False, True)
+    """
+    scale = float(np.cbrt(np.linalg.det(pose[:3, :3])))
+    rigid = pose.copy()
+    rigid[:3, :3] /= scale
+    parameters = rigid_parameters(rigid)
+    rounded = [*np.round(parameters[:3], _MM_DIGITS), *np.round(parameters[3:], _RAD_DIGITS)]
+    steady = rigid_matrix(rounded)
+    steady[:3, :3] *= np.round(scale, _RAD_DIGITS)
+    return np.round(steady, _MATRIX_DIGITS)
 
 
 def search(

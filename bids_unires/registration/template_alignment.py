@@ -14,7 +14,7 @@ from ..geometry import Affine, apply_affine, scaling, translation
 from ..volume import Volume
 from .matching import Candidate, Matcher
 from .pyramid import Pyramid, build_pyramid, compared_in
-from .rigid import LEVELS, POSE_DIGITS, Level, search, starting_poses
+from .rigid import LEVELS, Level, search, starting_poses, steadied
 from .template import Template
 
 AlignmentKind = Literal["rigid", "similarity"]
@@ -108,7 +108,7 @@ def align_to_template(
     if kind == "rigid":
         matrix = without_scale(matrix, scale, template)
         scale = 1.0
-    return TemplateAlignment(np.round(matrix, POSE_DIGITS), kind, scale, best.information)
+    return TemplateAlignment(steadied(matrix), kind, scale, best.information)
 
 
 def _refined(
