@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from ..errors import BadDataError
@@ -127,7 +127,7 @@ def _align(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
     return RigidAlignment(steadied(np.linalg.inv(winner.pose)), winner.information, winner.start)
 
 
-def steadied(pose: Affine) -> Affine:
+def steadied(pose: ArrayLike) -> Affine:
     """A pose, with or without a scale, to the digits that do not depend on threads.
 
     Examples
@@ -136,8 +136,8 @@ def steadied(pose: Affine) -> Affine:
     >>> bool(np.all(one == other)), bool(np.all(steadied(one) == steadied(other)))
     (False, True)
     """
-    scale = float(np.cbrt(np.linalg.det(pose[:3, :3])))
-    rigid = pose.copy()
+    rigid = np.array(pose, dtype=np.float64)
+    scale = float(np.cbrt(np.linalg.det(rigid[:3, :3])))
     rigid[:3, :3] /= scale
     parameters = rigid_parameters(rigid)
     rounded = [*np.round(parameters[:3], _MM_DIGITS), *np.round(parameters[3:], _RAD_DIGITS)]

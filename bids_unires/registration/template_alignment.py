@@ -67,7 +67,7 @@ def align_to_template(
     kind
         ``rigid`` keeps sizes; ``similarity`` also scales, by one factor.
     threads
-        Number of threads to use. The pose depends on it by less than a micrometre.
+        Number of threads to use.
 
     Returns
     -------
