@@ -18,7 +18,8 @@ from itertools import cycle, islice, pairwise
 import torch
 from torch import Tensor
 
-# Slopes count half after so many steps: few in the middle, many at both ends.
+# Share of what is known of the slope that the next step leaves: few steps count in the middle, many
+# at both ends.
 _MEMORY = (0.95, 0.85, 0.95)
 _MEMORY_OF_SQUARES = 0.999
 # Lengths of steps at the beginning, in the middle and at the end, in that of the longest.
