@@ -17,14 +17,16 @@ from bids_unires.model import super_resolve
 from bids_unires.model.profile import profile_for_voxels
 from bids_unires.volume import Volume
 
+pytestmark = pytest.mark.learns
+
 SETTINGS = ModelSettings(voxel_size=(1.25, 1.25, 1.25))
 PLANES: tuple[Plane, ...] = ("transverse", "sagittal", "coronal")
 
 
 @pytest.mark.parametrize(
     ("planes", "noise", "least_gain"),
-    [(PLANES[:1], 0.005, 0.1), (PLANES[:1], 0.015, 0.1), (PLANES, 0.015, 0.8)],
-    ids=["one stack", "one stack with more noise", "three stacks"],
+    [(PLANES[:1], 0.015, 0.1), (PLANES, 0.015, 0.8)],
+    ids=["one stack", "three stacks"],
 )
 def test_reading_the_gap_gains(planes: tuple[Plane, ...], noise: float, least_gain: float) -> None:
     anatomy = build_anatomy(load_icbm152(), PARTICIPANTS[0])
