@@ -16,7 +16,7 @@ from bids_unires.geometry import Affine, apply_affine
 from bids_unires.model import SuperResolution, super_resolve
 from bids_unires.volume import Volume
 
-SETTINGS = ModelSettings(voxel_size=(2, 2, 2))
+SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0)
 MOTIONS: dict[Plane, Motion] = {
     "sagittal": Motion(),
     "coronal": Motion((4.8, -3.1, 4.0), (4.5, -5.0, 3.2)),
