@@ -20,6 +20,7 @@ from .slice_timing import motion_record
 from .slice_verdicts import verdict_record
 
 _OF_ANY_METHOD = ("voxel_size", "coregister", "method")
+_OF_SUPER_RESOLUTION = ("learned_detail",)
 
 
 def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
@@ -50,11 +51,11 @@ def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> d
 def _stated(model: ModelSettings) -> dict[str, Any]:
     """The settings that images depend on: all of them in a fit, few in an interpolation."""
     settings = asdict(model)
-    return {
-        name: value
-        for name, value in settings.items()
-        if model.method != "linear" or name in _OF_ANY_METHOD
-    }
+    if model.method == "linear":
+        return {name: settings[name] for name in _OF_ANY_METHOD}
+    if model.method == "denoise":
+        return {name: settings[name] for name in settings if name not in _OF_SUPER_RESOLUTION}
+    return settings
 
 
 def contrast_provenance(
