@@ -87,6 +87,16 @@ def error_of_cubic(scan: Observation) -> float:
     return float(np.sqrt(np.mean((cubic - head())[INNER] ** 2)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fair_learning() -> Iterator[None]:
+    """What small heads of large folds need; those of participants take ten times as long."""
+    with pytest.MonkeyPatch.context() as patched:
+        alone = Effort(pairs=200_000, hidden=96, layers=2, steps=1000)
+        patched.setattr(details, "_EFFORT_ALONE", alone)
+        patched.setattr(details, "_EFFORT_BESIDE", replace(alone, hidden=64, steps=600))
+        yield
+
+
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn for a moment only, where it does not matter how well."""
