@@ -16,6 +16,7 @@ from bids_unires.geometry import (
     apply_affine,
     centre_of,
     corners,
+    inside,
     rigid_basis,
     rigid_matrix,
     rigid_parameters,
@@ -170,3 +171,25 @@ def test_centre_is_the_mean_of_the_corners(
     grid = Grid(shape, rigid_matrix(parameters) @ scaling([1, 2, 3]))
     at_corners = apply_affine(grid.affine, corners(shape, edge=0.5))
     np.testing.assert_allclose(centre_of(grid), at_corners.mean(axis=0), atol=1e-9)
+
+
+@given(
+    motions(),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.sampled_from([-2.0, -1.0, 0.5, 1.0])] * 3),
+)
+def test_voxels_inside_are_those_whose_centres_are(
+    motion: np.ndarray,
+    shape: tuple[int, int, int],
+    box_shape: tuple[int, int, int],
+    sizes: tuple[float, float, float],
+) -> None:
+    box = Grid(box_shape, np.eye(4))
+    motion[:3] /= 20
+    grid = Grid(shape, rigid_matrix(motion) @ scaling(sizes))
+    at = apply_affine(grid.affine, np.moveaxis(np.indices(shape), 0, -1))
+    beyond = np.maximum(-0.5 - at, at - (np.array(box_shape) - 0.5)).max(axis=-1)
+    # On a face rounding decides.
+    clear = np.abs(beyond) > 1e-3
+    np.testing.assert_array_equal(inside(grid, box)[clear], (beyond < 0)[clear])
