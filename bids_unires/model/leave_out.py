@@ -85,13 +85,13 @@ def left_out(
     coarse = coarse_grid(grid)
     # Prior and data term add up fewer voxels, in the same proportion to each other.
     volume = float(np.prod(coarse.voxel_size / grid.voxel_size))
-    binned = [[_binned(scan, coarse) for scan in scans] for scans in contrasts]
-    predicted = [[np.zeros(scan.data.shape, np.float32) for scan, _ in own] for own in binned]
+    coarsely = [[binned(scan, coarse) for scan in scans] for scans in contrasts]
+    predicted = [[np.zeros(scan.data.shape, np.float32) for scan, _ in own] for own in coarsely]
     for fold in range(FOLDS):
         images = solve(
             [
                 stood_in([_without(scan, fold) for scan, _ in scans], own)
-                for scans, own in zip(binned, thresholds, strict=True)
+                for scans, own in zip(coarsely, thresholds, strict=True)
             ],
             coarse,
             [volume * own for own in lam],
@@ -99,13 +99,13 @@ def left_out(
             max_iter=_ITERATIONS,
             device=str(device),
         ).images
-        for scans, image, own in zip(binned, images, predicted, strict=True):
+        for scans, image, own in zip(coarsely, images, predicted, strict=True):
             for (scan, _), prediction in zip(scans, own, strict=True):
                 found = _operator(scan, coarse).forward(image).cpu().numpy()
                 _slices(scan, prediction)[fold::FOLDS] = _slices(scan, found)[fold::FOLDS]
     return [
         [_described(*parts, found) for parts, found in zip(scans, own, strict=True)]
-        for scans, own in zip(binned, predicted, strict=True)
+        for scans, own in zip(coarsely, predicted, strict=True)
     ]
 
 
@@ -121,8 +121,8 @@ def measured_anew(parts: LeftOut, scan: Observation, coarse: Grid) -> LeftOut:
     coarse
         The grid of the fits, `coarse_grid`.
     """
-    binned, variance = _binned(scan, coarse)
-    return replace(parts, measured=_slices(scan, binned.data), detail=_slices(scan, variance))
+    means, variance = binned(scan, coarse)
+    return replace(parts, measured=_slices(scan, means.data), detail=_slices(scan, variance))
 
 
 def coarse_grid(grid: Grid) -> Grid:
@@ -146,8 +146,15 @@ def _without(scan: Observation, fold: int) -> Observation:
     return replace(scan, slice_weights=weights)
 
 
-def _binned(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
+def binned(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
     """A scan with voxels averaged in the plane until they are about as large as those of a grid.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    grid
+        The grid of the fits, `coarse_grid`.
 
     Returns
     -------
@@ -163,13 +170,13 @@ def _binned(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
     count = np.maximum(count, 1)
     mean = _sums(values, steps) / count
     variance = np.where(enough, np.maximum(_sums(values**2, steps) / count - mean**2, 0), 0)
-    binned = replace(
+    means = replace(
         scan,
         data=np.where(enough, mean, np.float32(np.nan)),
         affine=scan.affine @ translation((steps - 1) / 2) @ scaling(steps),
         tau=scan.tau * float(np.prod(steps)),
     )
-    return replace(binned, profile=_profile(binned, grid)), variance
+    return replace(means, profile=_profile(means, grid)), variance
 
 
 def _sums(values: Stack, steps: NDArray[np.int_]) -> Stack:

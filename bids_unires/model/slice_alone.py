@@ -2,9 +2,7 @@
 
 An image made of one scan explains its slices wherever they lie, so it does not say how these
 moved. The images of other contrasts show the same head. What intensity goes with theirs is
-read off the scan itself, as the mean over all voxels where the others predict the same: the
-correlation ratio's model of how two contrasts relate (Roche et al. 1998, "The correlation
-ratio as a new similarity measure for multimodal image registration", equation 4).
+read off the scan itself (`correlation_ratio`).
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Grid
+from .correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
 from .forward import ForwardOperator
 from .observation import Observation
 from .prior import edge_squares
@@ -29,15 +26,8 @@ from .solver import solve
 
 logger = logging.getLogger("bids_unires")
 
-# Grey levels of each of the other contrasts that are told apart, and how far (in these) the
-# means are smoothed: where few voxels have some levels, their neighbours speak for them, and
-# where there are none, those further off.
-_LEVELS = 24
-_SMOOTHINGS = (1.0, 4.0, 16.0)
-_FEWEST_VOXELS = 1e-3
 # With more contrasts most combinations of levels would be empty.
 _MOST_CONTRASTS = 2
-_BRIGHTEST = 0.998
 # What an imitation gets wrong is anatomy, alike over about this many voxels of a slice.
 _VOXELS_ALIKE = 25.0
 WORTHWHILE_MM = 1.0
@@ -72,21 +62,22 @@ def imitation(
         Robust standard deviation of what it leaves unexplained of the head.
     """
     others = others[:_MOST_CONTRASTS]
-    tops = [_bright(image) for image in others]
+    shown = [image.cpu().numpy() for image in others]
+    tops = [brightest(image) for image in shown]
     measured, levels = [], []
     for part in parts:
         operator = ForwardOperator(grid, part.grid, pose=part.pose, profile=part.profile)
         seen = ~part.missing
         measured.append(part.data[seen])
         predictions = [operator.forward(image).cpu().numpy()[seen] for image in others]
-        levels.append(_levels(predictions, tops))
+        levels.append(grey_levels(predictions, tops))
     values, at = np.concatenate(measured), np.concatenate(levels, axis=1)
-    table = _means(values, at)
-    residual = values - _looked_up(table, at)
+    table = mean_at_levels(values, at)
+    residual = values - looked_up(table, at)
     head = (at > 1).any(axis=0)
     sd = MAD_TO_SD * float(np.median(np.abs(residual[head]))) if head.any() else 0.0
-    flat = _levels([image.cpu().numpy().ravel() for image in others], tops)
-    image = _looked_up(table, flat).reshape(grid.shape)
+    flat = grey_levels([image.ravel() for image in shown], tops)
+    image = looked_up(table, flat).reshape(grid.shape)
     return torch.as_tensor(image, dtype=torch.float32, device=others[0].device), sd
 
 
@@ -146,50 +137,3 @@ def believed(part: Observation, sd: float) -> Observation:
     if isinstance(part.tau, np.ndarray):
         return replace(part, tau=np.minimum(part.tau, np.float32(most)))
     return replace(part, tau=min(part.tau, most))
-
-
-def _bright(image: Tensor) -> float:
-    values = image.cpu().numpy()
-    positive = values[values > 0]
-    return float(np.quantile(positive[::7], _BRIGHTEST)) if positive.size > 7 else 1.0
-
-
-def _levels(values: Sequence[NDArray[np.float32]], tops: Sequence[float]) -> NDArray[np.float64]:
-    """Intensities ``(N,)`` of each contrast as levels, ``(C, N)``, from 0 to the brightest."""
-    scaled = [own / top * (_LEVELS - 1) for own, top in zip(values, tops, strict=True)]
-    return np.clip(np.stack(scaled), 0, _LEVELS - 1)
-
-
-def _means(values: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the values at every combination of levels, one axis for each contrast."""
-    sides = (_LEVELS,) * len(levels)
-    cells = np.ravel_multi_index(np.rint(levels).astype(np.intp), sides)
-    size = _LEVELS ** len(levels)
-    sums = np.bincount(cells, weights=values, minlength=size).reshape(sides).astype(np.float64)
-    counts = np.bincount(cells, minlength=size).reshape(sides).astype(np.float64)
-    means = np.zeros(sides)
-    for sd in reversed(_SMOOTHINGS):
-        near, weight = _smoothed(sums, sd), _smoothed(counts, sd)
-        means = np.where(weight > _FEWEST_VOXELS, near / np.maximum(weight, _FEWEST_VOXELS), means)
-    return means
-
-
-def _smoothed(table: NDArray[np.float64], sd: float) -> NDArray[np.float64]:
-    """Convolve with a Gaussian along every axis; beyond the border are zeros."""
-    at = np.arange(_LEVELS)
-    kernel = np.exp(-0.5 * ((at[:, None] - at) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
-    for axis in range(table.ndim):
-        table = np.moveaxis(np.tensordot(kernel, table, axes=(1, axis)), 0, axis)
-    return table
-
-
-def _looked_up(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Multilinear interpolation of a table at ``(C, N)``, within its sides."""
-    below = np.minimum(at.astype(np.intp), _LEVELS - 2)
-    share = at - below
-    values = np.zeros(at.shape[1])
-    for corner in product((0, 1), repeat=len(at)):
-        places = [own + step for own, step in zip(below, corner, strict=True)]
-        weights = [f if step else 1 - f for f, step in zip(share, corner, strict=True)]
-        values += np.prod(weights, axis=0) * table[tuple(places)]
-    return values

@@ -10,20 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..volume import Volume
 from .leave_out import LeftOut
-from .slice_shift import correlated_shift, moved
+from .slice_shift import (
+    LARGEST_FACTOR,
+    correlated_shift,
+    least_squares_shift,
+    moved,
+    regressed,
+)
 from .slice_stripes import Stripes, without_stripes
 
 Slice = NDArray[np.float32]
 
-LARGEST_FACTOR = 8.0
-"""No slice is made brighter or darker by more than this."""
 
 # Quantile of the intensities of a head that stands for its tissue.
 _TISSUE = 0.75
@@ -38,10 +41,6 @@ _LEAST_LOG_FACTOR, _LEAST_SHIFT_MM = 0.1, 1.5
 # Of a slice that predictions explain worse than this, neither its brightness nor, sooner, its place
 # can be told from its anatomy.
 _MOST_UNEXPLAINED, _MOST_UNEXPLAINED_PLACE = 0.3, 0.1
-# Whole steps go too far, since differences of neighbours are less steep than slopes.
-_STEP = 0.6
-_MOST_STEPS = 30
-_SETTLED_MM = 0.02
 _FURTHEST_REFINED_MM = 2.0
 _FEWEST_VOXELS = 50
 
@@ -63,6 +62,21 @@ class SliceRepair:
     factor: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
     stripes: tuple[Stripes, ...] = ()
+
+    def and_then(self, further: SliceRepair) -> SliceRepair:
+        """Both together: what more was found to be wrong once the first was done.
+
+        Examples
+        --------
+        >>> SliceRepair(0.5, (3.0, 0.0)).and_then(SliceRepair(0.8, (0.0, 1.0)))
+        SliceRepair(factor=0.4, shift=(3.0, 1.0), stripes=())
+        """
+        (u, v), (further_u, further_v) = self.shift, further.shift
+        return SliceRepair(
+            self.factor * further.factor,
+            (u + further_u, v + further_v),
+            self.stripes + further.stripes,
+        )
 
     def __str__(self) -> str:
         """In a few words.
@@ -128,7 +142,7 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
     head = np.isfinite(measured) & ((measured > threshold) | (predicted > threshold))
     # As it is, seen beside slices that were mended since.
     found = [SliceRepair()]
-    at_its_place = _regressed(measured, predicted, spacing, threshold)
+    at_its_place = regressed(measured, predicted, spacing, threshold)
     if at_its_place is not None and at_its_place.unexplained < _MOST_UNEXPLAINED:
         factors = (
             at_its_place.factor,
@@ -139,12 +153,15 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
     roughly = correlated_shift(measured, predicted, spacing)
     if roughly is None:
         return found
-    shift, factor, unexplained = _refined(measured, predicted, roughly, spacing, threshold)
-    place = (float(shift[0]), float(shift[1]))
-    if unexplained < _MOST_UNEXPLAINED_PLACE and math.hypot(*place) > _LEAST_SHIFT_MM:
-        found.append(SliceRepair(shift=place))
-        if abs(np.log(factor)) > _LEAST_LOG_FACTOR:
-            found.append(SliceRepair(factor, place))
+    place = least_squares_shift(
+        measured, predicted, roughly, spacing, threshold, _FURTHEST_REFINED_MM
+    )
+    if place is None or place.unexplained >= _MOST_UNEXPLAINED_PLACE:
+        return found
+    if math.hypot(*place.shift) > _LEAST_SHIFT_MM:
+        found.append(SliceRepair(shift=place.shift))
+        if abs(np.log(place.factor)) > _LEAST_LOG_FACTOR:
+            found.append(SliceRepair(place.factor, place.shift))
     return found
 
 
@@ -198,54 +215,6 @@ def mended_coarsely(parts: LeftOut, repairs: Repairs) -> LeftOut:
         measured[k] = _moved_magnitudes(measured[k], voxels) / np.float32(repair.factor)
         detail[k] = _moved_magnitudes(detail[k], voxels) / np.float32(repair.factor**2)
     return replace(parts, measured=measured, detail=np.nan_to_num(detail))
-
-
-def _refined(
-    measured: Slice,
-    predicted: Slice,
-    roughly: tuple[float, float],
-    spacing: NDArray[np.float64],
-    threshold: float,
-) -> tuple[NDArray[np.float64], float, float]:
-    """Shift in mm by least squares near another, the factor, and the share left unexplained.
-
-    Gauss-Newton steps (Lucas & Kanade 1981, "An iterative image registration technique with an
-    application to stereo vision", section 4.3, with a factor of brightness).
-    """
-    shift = start = np.array(roughly)
-    for _ in range(_MOST_STEPS):
-        found = _regressed(measured, moved(predicted, shift / spacing), spacing, threshold)
-        if found is None or np.linalg.norm(shift - start) > _FURTHEST_REFINED_MM:
-            break
-        shift = shift - _STEP * found.towards / found.factor
-        if np.linalg.norm(found.towards) < _SETTLED_MM * found.factor:
-            return shift, found.factor, found.unexplained
-    return start, 1.0, 1.0
-
-
-class _Regression(NamedTuple):
-    """Factors on a prediction and on its slopes, per mm, and the share of energy they leave."""
-
-    factor: float
-    towards: NDArray[np.float64]
-    unexplained: float
-
-
-def _regressed(
-    measured: Slice, predicted: Slice, spacing: NDArray[np.float64], threshold: float
-) -> _Regression | None:
-    inside = np.isfinite(measured) & (predicted > threshold)
-    if np.count_nonzero(inside) < _FEWEST_VOXELS:
-        return None
-    slopes = [np.gradient(predicted, step, axis=axis) for axis, step in enumerate(spacing.tolist())]
-    regressors = np.stack([part[inside] for part in (predicted, *slopes)], axis=1)
-    wanted = measured[inside].astype(np.float64)
-    (factor, *towards), *_ = np.linalg.lstsq(regressors.astype(np.float64), wanted, rcond=None)
-    if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
-        return None
-    left = wanted - regressors @ [factor, *towards]
-    unexplained = float(np.mean(left**2) / np.mean(wanted**2))
-    return _Regression(float(factor), np.array(towards), unexplained)
 
 
 def _moved_magnitudes(image: Slice, voxels: NDArray[np.float64]) -> Slice:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,33 @@ Slice = NDArray[np.float32]
 LARGEST_SHIFT_MM = 5.0
 """Nothing is looked for further away."""
 
+LARGEST_FACTOR = 8.0
+"""No slice is taken to be brighter or darker by more than this."""
+
 # Mirrored around a slice before it is moved, so that one side does not come in at the other.
 _RIM = 16
+
+# Whole steps go too far, since differences of neighbours are less steep than slopes.
+_STEP = 0.6
+_MOST_STEPS = 60
+_SETTLED_MM = 0.02
+_FEWEST_VOXELS = 50
+
+
+class Regression(NamedTuple):
+    """Factors on a prediction and on its slopes, per mm, and the share of energy they leave."""
+
+    factor: float
+    towards: NDArray[np.float64]
+    unexplained: float
+
+
+class Place(NamedTuple):
+    """Where a slice lies: its shift in mm, and as for `Regression` there."""
+
+    shift: tuple[float, float]
+    factor: float
+    unexplained: float
 
 
 def moved(image: Slice, voxels: NDArray[np.float64]) -> Slice:
@@ -72,6 +99,77 @@ def correlated_shift(
         for offset, index, step, values in zip(offsets, peak, spacing, around, strict=True)
     )
     return u, v
+
+
+def least_squares_shift(
+    measured: Slice,
+    predicted: Slice,
+    roughly: tuple[float, float],
+    spacing: NDArray[np.float64],
+    threshold: float,
+    furthest: float,
+) -> Place | None:
+    """How far about a slice was moved from its prediction, by least squares near another shift.
+
+    Gauss-Newton steps (Lucas & Kanade 1981, "An iterative image registration technique with an
+    application to stereo vision", section 4.3, with a factor of brightness).
+
+    Parameters
+    ----------
+    measured, predicted
+        ``(U, V)``; what is measured may be NaN where missing.
+    roughly
+        mm along both axes: where to start.
+    spacing
+        ``(2,)``, mm between voxels.
+    threshold
+        Intensity above which a prediction shows the head.
+    furthest
+        mm from where it started, beyond which it is lost.
+
+    Returns
+    -------
+    Place or None
+        None where it does not settle.
+    """
+    shift = start = np.array(roughly)
+    for _ in range(_MOST_STEPS):
+        found = regressed(measured, moved(predicted, shift / spacing), spacing, threshold)
+        if found is None or np.linalg.norm(shift - start) > furthest:
+            return None
+        shift = shift - _STEP * found.towards / found.factor
+        if np.linalg.norm(found.towards) < _SETTLED_MM * found.factor:
+            return Place((float(shift[0]), float(shift[1])), found.factor, found.unexplained)
+    return None
+
+
+def regressed(
+    measured: Slice, predicted: Slice, spacing: NDArray[np.float64], threshold: float
+) -> Regression | None:
+    """Explain a slice by its prediction and the slopes of that, by least squares.
+
+    Parameters
+    ----------
+    measured, predicted, spacing, threshold
+        As for `least_squares_shift`.
+
+    Returns
+    -------
+    Regression or None
+        None where there is too little of the head, or the factor is beyond all reason.
+    """
+    inside = np.isfinite(measured) & (predicted > threshold)
+    if np.count_nonzero(inside) < _FEWEST_VOXELS:
+        return None
+    slopes = [np.gradient(predicted, step, axis=axis) for axis, step in enumerate(spacing.tolist())]
+    regressors = np.stack([part[inside] for part in (predicted, *slopes)], axis=1)
+    wanted = measured[inside].astype(np.float64)
+    (factor, *towards), *_ = np.linalg.lstsq(regressors.astype(np.float64), wanted, rcond=None)
+    if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
+        return None
+    left = wanted - regressors @ [factor, *towards]
+    unexplained = float(np.mean(left**2) / np.mean(wanted**2))
+    return Regression(float(factor), np.array(towards), unexplained)
 
 
 def _vertex(values: NDArray[np.float64]) -> float:

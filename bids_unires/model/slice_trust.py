@@ -3,7 +3,8 @@
 Stripes are taken off first, since they tell by themselves. Then slices are weighed by how well the
 others predict them, and those of very low weight rejected, until the same ones are. What a rejected
 slice measured may be all there but for its brightness or its place: where undoing that
-brings it in line with the others, it is believed again.
+brings it in line with the others, it is believed again. Where slices of a contrast's only scan then
+lie elsewhere than a template of the head expects, they are put there, and all are judged anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Grid
 from ..volume import Volume
-from .leave_out import LeftOut, coarse_grid, left_out, measured_anew
+from .leave_out import LeftOut, binned, coarse_grid, left_out, measured_anew
 from .noise import NoiseEstimate
 from .observation import Observation
 from .readings import Readings
@@ -31,6 +32,7 @@ from .slice_mending import (
     repairs_of,
     repairs_of_lost_signal,
 )
+from .slice_place import Shift, displaced_in_head
 from .slice_stripes import Striped, find_stripes
 from .slice_verdict import FEATURES, SliceVerdict, Verdicts
 from .slice_weights import (
@@ -51,6 +53,9 @@ _OUTERMOST = 2
 # Slices of a lower weight may have gone wrong, and by how much mending has to raise it.
 _SUSPECT, _BETTER_BY = 0.8, 0.1
 _SAME_PLACE_MM = 0.1
+# Neighbours may tell more exactly where a slice lies than a template does, which is off by so much;
+# and where they tell anything, they must not be contradicted by so much more than before.
+_TEMPLATE_OFF_MM, _MOST_CONTRADICTED = 1.0, 1.2
 # By how much a slice is off whose stripes do not come off.
 _STRIPED = 12.0
 # Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
@@ -87,6 +92,9 @@ def weigh_slices(
     judge = _Judge(scans, trusting, grid, lam, device)
     judge.reject()
     judge.mend()
+    if judge.put_back():
+        judge.reject()
+        judge.mend()
     return _filled(judge.scans), judge.verdicts
 
 
@@ -120,9 +128,9 @@ class _Judge:
         self._device = device
         self._alone = [[len(own) == 1 for _ in own] for own in scans.observations]
         self._striped = _each(_striped, scans.volumes, scans.observations, scans.noise)
-        self.verdicts = _each(_before_comparison, scans.observations, self._striped)
-        self.scans = trusting(self.verdicts)
-        self._compared = self._predicted()
+        self._first = _each(_before_comparison, scans.observations, self._striped)
+        self._trust(self._first)
+        self._compared: Sequence[Sequence[LeftOut]] = self._predicted()
 
     def reject(self) -> None:
         """Judge by predictions from what is believed, until that does not change any more."""
@@ -149,6 +157,31 @@ class _Judge:
                 break
             # Slices beside mended ones are predicted better, and tell more of these.
             compared = self._shown(self._predicted(), unmended)
+
+    def put_back(self) -> bool:
+        """Put slices of a contrast's only scan where a template expects them, and start anew.
+
+        Returns
+        -------
+        bool
+            Whether any lies elsewhere now.
+        """
+        noise, coarse = self.scans.above_air, coarse_grid(self._grid)
+
+        def displaced(scan: Observation, own: NoiseEstimate, alone: bool) -> Mapping[int, Shift]:
+            if not alone or not scan.zero_is_missing:
+                return {}
+            return displaced_in_head(binned(scan, coarse)[0], own.halfway)
+
+        shifts = _each(displaced, self.scans.observations, noise, self._alone)
+        if not any(map(any, shifts)):
+            return False
+        likely = _each(_likely, self._predicted(), noise, shifts)
+        if any(map(any, likely)):
+            found = _each(_with_shifts, self._first, self.verdicts, likely)
+            self._trust(found)
+            self._compared = self._predicted()
+        return any(map(any, likely))
 
     def _trust(self, verdicts: Verdicts) -> None:
         self.verdicts = verdicts
@@ -183,6 +216,36 @@ def _before_comparison(scan: Observation, striped: Mapping[int, Striped]) -> Sli
         k: SliceRepair(stripes=own.stripes) for k, own in striped.items() if _comes_off(striped, k)
     }
     return SliceVerdict(scan.slice_axis, student_weights(off), off, repairs)
+
+
+def _likely(
+    parts: LeftOut, noise: NoiseEstimate, shifts: Mapping[int, Shift]
+) -> Mapping[int, Shift]:
+    """Shifts of slices, more exact where their neighbours tell; without those that they deny."""
+    found = {k: _placed(parts, k, shift, noise.halfway) for k, shift in shifts.items()}
+    repaired = mended_coarsely(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
+    there, back = (compare(seen, noise.halfway).contradicted for seen in (parts, repaired))
+    return {k: own for k, own in found.items() if not back[k] > _MOST_CONTRADICTED * there[k]}
+
+
+def _placed(parts: LeftOut, k: int, shift: Shift, threshold: float) -> Shift:
+    for repair in repairs_of(parts, k, threshold):
+        if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_OFF_MM:
+            return repair.shift
+    return shift
+
+
+def _with_shifts(
+    first: SliceVerdict, settled: SliceVerdict, shifts: Mapping[int, Shift]
+) -> SliceVerdict:
+    """What was thought first, and shifts of slices beside those undone already."""
+    repairs = dict(first.repairs)
+    for k, shift in shifts.items():
+        so_far = SliceRepair(shift=settled.repairs.get(k, SliceRepair()).shift)
+        further = so_far.and_then(SliceRepair(shift=shift))
+        repairs[k] = repairs.get(k, SliceRepair()).and_then(further)
+    logger.debug("slices put where a template expects them: %s", repairs)
+    return replace(first, repairs=repairs)
 
 
 def _with_stripes_left(
@@ -260,7 +323,7 @@ def _mended(
         spared[[k for k in striped if not _comes_off(striped, k)]] = False
         weights[spared] = np.maximum(weights[spared], REJECTED)
     repairs = {
-        k: replace(own, stripes=settled.repairs.get(k, own).stripes)
+        k: settled.repairs.get(k, SliceRepair()).and_then(own)
         for k, own in found.items()
         if own != SliceRepair()
     }

@@ -1,8 +1,15 @@
 """Rigid coregistration of scans of one head, alignment to a template, and masks."""
 
+from .bending import bent_template
 from .masks import head_mask
 from .rigid import RigidAlignment, align_rigid, coregister
-from .template import DEFAULT_TEMPLATE, Template, load_template, template_grid
+from .template import (
+    DEFAULT_TEMPLATE,
+    Template,
+    load_template,
+    packaged_template,
+    template_grid,
+)
 from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template
 
@@ -13,10 +20,12 @@ __all__ = [
     "TemplateAlignment",
     "align_rigid",
     "align_to_template",
+    "bent_template",
     "brain_mask_from_template",
     "coregister",
     "head_mask",
     "load_template",
+    "packaged_template",
     "template_grid",
     "without_scale",
 ]

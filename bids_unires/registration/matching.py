@@ -79,6 +79,10 @@ class Matcher:
         """Climb as `refine` does, over rigid motions with one scale for all axes."""
         return self._climb(candidate, smallest_step, sitk.Similarity3DTransform())
 
+    def refine_affine(self, candidate: Candidate, smallest_step: float) -> Candidate:
+        """Climb as `refine` does, over all affine motions."""
+        return self._climb(candidate, smallest_step, sitk.AffineTransform(3))
+
     def _climb(
         self, candidate: Candidate, smallest_step: float, motion: sitk.Transform
     ) -> Candidate:
@@ -115,7 +119,7 @@ class Matcher:
         # What is searched for is a motion before the pose: near the identity, where no three
         # angles are singular, however far the pose turns.
         _set_centre(motion, RAS_TO_LPS[:3, :3] @ self._reference.centre)
-        method.SetMovingInitialTransform(_transform_of(pose))
+        method.SetMovingInitialTransform(transform_of(pose))
         method.SetInitialTransform(motion)
         return method
 
@@ -133,7 +137,7 @@ def shared_head(reference: Pyramid, moving: Pyramid, pose: Affine) -> float:
     return max(forth, back)
 
 
-def _transform_of(pose: Affine) -> sitk.AffineTransform:
+def transform_of(pose: Affine) -> sitk.AffineTransform:
     """SimpleITK's form of a pose (RAS)."""
     lps = RAS_TO_LPS @ pose @ RAS_TO_LPS
     transform = sitk.AffineTransform(3)

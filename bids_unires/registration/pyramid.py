@@ -85,7 +85,7 @@ def build_pyramid(volume: Volume, threads: int) -> Pyramid:
     """
     data, affine = _canonical(volume)
     images: dict[float, sitk.Image] = {}
-    image = _to_image(data, affine)
+    image = to_image(data, affine)
     for level in LEVELS_MM:
         image = _isotropic(image, level, threads)
         images[level] = image
@@ -98,7 +98,7 @@ def build_pyramid(volume: Volume, threads: int) -> Pyramid:
 
 def compared_in(pyramid: Pyramid, mask: Volume) -> Pyramid:
     """A pyramid whose finer levels are compared inside a mask alone, 0 outside."""
-    region = sitk.Cast(_to_image(mask.data, mask.affine) > 0, sitk.sitkUInt8)
+    region = sitk.Cast(to_image(mask.data, mask.affine) > 0, sitk.sitkUInt8)
     return replace(pyramid, region=region)
 
 
@@ -128,7 +128,8 @@ def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
     return np.clip(data, low, high), affine
 
 
-def _to_image(data: NDArray[np.float32], affine: Affine) -> sitk.Image:
+def to_image(data: NDArray[np.float32], affine: Affine) -> sitk.Image:
+    """An image of SimpleITK's with the voxels of an array, and their place in the world (RAS)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
     spacing = voxel_size(affine)
     lps = RAS_TO_LPS @ affine

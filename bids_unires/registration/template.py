@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -91,17 +91,23 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     return _from_files(name, found)
 
 
+def packaged_template() -> Template:
+    """The template that comes with the program, the same wherever that runs."""
+    parts = ("head_T1w", "brain_mask", "head_mask")
+    image, brain, head = (_packaged(f"icbm152_{part}.nii.gz") for part in parts)
+    return Template(DEFAULT_TEMPLATE, image, brain, head, PACKAGED_SOURCE)
+
+
 def _default_template(found: TemplateFiles | None, problem: str) -> Template:
-    image, source = _packaged("icbm152_head_T1w.nii.gz"), PACKAGED_SOURCE
+    packaged = packaged_template()
     if found is None:
         logger.info("%s; the packaged ICBM152 head takes its place", problem)
-    else:
-        try:
-            image, source = load_volume(found.t1w), str(found.t1w)
-        except (BadDataError, InputOutputError) as error:
-            logger.warning("%s; the packaged ICBM152 head takes its place", error)
-    brain, head = (_packaged(f"icbm152_{part}_mask.nii.gz") for part in ("brain", "head"))
-    return Template(DEFAULT_TEMPLATE, image, brain, head, source)
+        return packaged
+    try:
+        return replace(packaged, image=load_volume(found.t1w), source=str(found.t1w))
+    except (BadDataError, InputOutputError) as error:
+        logger.warning("%s; the packaged ICBM152 head takes its place", error)
+        return packaged
 
 
 def _from_files(name: str, found: TemplateFiles) -> Template:

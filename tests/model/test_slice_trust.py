@@ -138,6 +138,17 @@ def test_the_outermost_dark_slice_is_mended_too(one_stack: Fitted) -> None:
     assert robust.quality > one_stack.quality - 0.5
 
 
+def test_slices_that_moved_near_the_ends_are_put_back(one_stack: Fitted) -> None:
+    case = one_stack.case.damaged(["shifted"], seed=2)
+    # The fifth slice that shows a tenth of the head: its neighbours do not tell where it lies.
+    assert min(case.damage[0][0]) == 7
+    robust = fit(case, FIT, robust=True)
+    assert robust.mended == robust.damaged
+    for repair in robust.verdicts[0].repairs.values():
+        assert np.linalg.norm(repair.shift) == pytest.approx(SHIFT_MM, abs=0.8)
+    assert robust.quality > one_stack.quality - 0.5
+
+
 def test_what_cannot_be_mended_is_left_out_and_nothing_read_off_it(
     strange_stacks: Fitted,
 ) -> None:

@@ -1,0 +1,193 @@
+"""Which slices of a stack lie elsewhere than a template of the head expects them.
+
+Neighbours tell where a slice lies. Towards the ends of a stack anatomy changes so fast that they do
+not; but how it changes there is much the same in all heads. Beside a template that was bent to the
+scan, slices drift from place to place as heads differ from each other, smoothly, and one that
+moved by itself stands out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadDataError
+from ..kernels.runtime import thread_count
+from ..volume import Volume
+from .correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
+from .observation import Observation
+from .slice_shift import Place, least_squares_shift
+from .smooth_blocks import MAD_TO_SD
+
+logger = logging.getLogger("bids_unires")
+
+Stack = NDArray[np.float32]
+Shift = tuple[float, float]
+"""mm along both axes of a slice by which what it shows was moved."""
+
+# What is bright in a template is so in other contrasts, too, or dark, and not alike in skin and
+# brain: so many slices to each side tell, and the slice itself.
+_SLICES_AROUND = 4
+_FURTHEST_MM = 8.0
+# Slices that the template explains worse than this show something else.
+_MOST_UNEXPLAINED = 0.5
+_UNEXPLAINED_WORSE = 2.0
+_FEWEST_SLICES = 10
+# Slices with less head than this, of the median of the stack, barely touch it.
+_LEAST_HEAD = 0.2
+# Heads differ smoothly: by how much the drift of places bends from slice to slice, and by how
+# much single places are off, in mm; of a t distribution with few degrees of freedom.
+_BEND_MM, _OFF_MM = 0.4, 0.5
+_DEGREES_OF_FREEDOM = 2.0
+_TURNS = 30
+_AROUND = 3
+# Clean slices of three heads in three planes are at most 1.5 mm off, those next to the outermost
+# one up to 1.9 mm.
+_LEAST_MM, _LEAST_NEAR_END_MM, _LEAST_SDS = 1.75, 2.1, 4.0
+# What depends on the order in which threads add up must not show.
+_DIGITS = 2
+
+
+def displaced_in_head(scan: Observation, threshold: float) -> Mapping[int, Shift]:
+    """`displaced`, beside the template of a head that comes with the program.
+
+    Parameters
+    ----------
+    scan
+        A scan with voxels of about 2 mm in its plane.
+    threshold
+        Intensity above which a voxel belongs to the head.
+
+    Returns
+    -------
+    mapping
+        Empty where the scan does not look like a head.
+    """
+    # The registration library is loaded only when there is something to register, so that the
+    # model runs without it.
+    from ..registration import bent_template, packaged_template
+
+    try:
+        template = bent_template(
+            Volume(scan.data, scan.affine), packaged_template(), threads=thread_count()
+        )
+    except BadDataError:
+        logger.info("the template does not tell where slices lie: it does not fit the scan")
+        return {}
+    measured, expected = (
+        np.moveaxis(values, scan.slice_axis, 0) for values in (scan.data, template)
+    )
+    spacing = np.delete(scan.grid.voxel_size, scan.slice_axis)
+    return displaced(measured, expected, spacing, threshold)
+
+
+def displaced(
+    measured: Stack, template: Stack, spacing: NDArray[np.float64], threshold: float
+) -> Mapping[int, Shift]:
+    """Find slices that lie elsewhere than those around them, beside a template.
+
+    Parameters
+    ----------
+    measured
+        ``(K, U, V)``, slices first; NaN where missing.
+    template
+        ``(K, U, V)``, what a template bent to the scan shows there, in any intensities.
+    spacing
+        ``(2,)``, mm between voxels of a slice.
+    threshold
+        Intensity above which a voxel belongs to the head.
+
+    Returns
+    -------
+    mapping
+        Index of a slice to the mm along both axes by which what it shows was moved. Empty where too
+        few slices look like the template.
+    """
+    found = _places(measured, template, spacing, threshold)
+    found = _alike(found)
+    if len(found) < _FEWEST_SLICES:
+        return {}
+    at = np.array(sorted(found))
+    shifts = np.array([found[k].shift for k in at.tolist()])
+    off = shifts - _drift(at, shifts)
+    distance = np.hypot(*off.T)
+    # Of the quietest half, in two dimensions.
+    usual = MAD_TO_SD * float(np.median(np.abs(off)))
+    least = np.full(len(at), _LEAST_MM)
+    least[[1, -2]] = _LEAST_NEAR_END_MM
+    least[[0, -1]] = np.inf
+    moved = distance > np.maximum(least, _LEAST_SDS * usual)
+    rounded = np.round(off, _DIGITS)
+    return {
+        k: (float(u), float(v))
+        for k, (u, v) in zip(at[moved].tolist(), rounded[moved], strict=True)
+    }
+
+
+def _places(
+    measured: Stack, template: Stack, spacing: NDArray[np.float64], threshold: float
+) -> dict[int, Place]:
+    known = np.where(np.isfinite(measured), measured, np.float32(0))
+    found: dict[int, Place] = {}
+    for k in _with_head(known, threshold):
+        around = slice(max(k - _SLICES_AROUND, 0), k + _SLICES_AROUND + 1)
+        expected = _imitated(known[around], template[around], template[k])
+        place = least_squares_shift(
+            measured[k], expected, (0.0, 0.0), spacing, threshold, _FURTHEST_MM
+        )
+        if place is not None:
+            found[k] = place
+    return found
+
+
+def _with_head(known: Stack, threshold: float) -> list[int]:
+    voxels = (known > threshold).sum(axis=(1, 2))
+    usual = float(np.median(voxels[voxels > 0])) if voxels.any() else 1.0
+    return np.flatnonzero(voxels >= _LEAST_HEAD * usual).tolist()
+
+
+def _imitated(measured: Stack, template: Stack, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A slice of a template in the intensities of a scan."""
+    tops = [brightest(template)]
+    table = mean_at_levels(measured.ravel(), grey_levels([template.ravel()], tops))
+    expected = looked_up(table, grey_levels([image.ravel()], tops))
+    return expected.reshape(image.shape).astype(np.float32)
+
+
+def _alike(found: Mapping[int, Place]) -> dict[int, Place]:
+    """Without slices that look unlike the template, or more so than those around them."""
+    left = {k: place.unexplained for k, place in found.items()}
+    usual = {
+        k: float(np.median([left[j] for j in left if 0 < abs(j - k) <= _SLICES_AROUND] or [1.0]))
+        for k in left
+    }
+    return {
+        k: place
+        for k, place in found.items()
+        if place.unexplained < min(_MOST_UNEXPLAINED, _UNEXPLAINED_WORSE * usual[k])
+    }
+
+
+def _drift(at: NDArray[np.int_], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where slices lie but for those that moved by themselves: ``(N, 2)`` at ``(N,)`` of them.
+
+    Second differences are normal, and what is left follows a t distribution, by
+    expectation-maximisation (Lange, Little & Taylor 1989, "Robust statistical modeling using the t
+    distribution", section 3).
+    """
+    count = len(at)
+    bends = np.zeros((count - 2, count))
+    for row, (first, second) in enumerate(zip(np.diff(at)[:-1], np.diff(at)[1:], strict=True)):
+        bends[row, row : row + 3] = 1 / first, -1 / first - 1 / second, 1 / second
+    stiffness = bends.T @ bends / _BEND_MM**2
+    drift = np.array(
+        [np.median(shifts[max(i - _AROUND, 0) : i + _AROUND + 1], axis=0) for i in range(count)]
+    )
+    for _ in range(_TURNS):
+        squares = ((shifts - drift) ** 2).sum(axis=1) / _OFF_MM**2
+        weights = (_DEGREES_OF_FREEDOM + 2) / (_DEGREES_OF_FREEDOM + squares) / _OFF_MM**2
+        drift = np.linalg.solve(np.diag(weights) + stiffness, weights[:, None] * shifts)
+    return np.asarray(drift)
