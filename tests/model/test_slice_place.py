@@ -118,7 +118,7 @@ def test_a_few_slices_have_no_drift_to_stand_out_from() -> None:
 def test_what_the_template_does_not_fit_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     scan = Observation(np.ones((20, 20, 12), np.float32), np.diag([2.0, 2.0, 4.0, 1.0]), 1.0)
     with caplog.at_level(logging.INFO, logger="bids_unires"):
-        assert displaced_in_head(scan, 50.0) == {}
+        assert displaced_in_head(scan, 0.5) == {}
     assert "does not fit the scan" in caplog.text
 
 
