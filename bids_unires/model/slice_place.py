@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from ..kernels.runtime import thread_count
 from ..volume import Volume
 from .correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
 from .observation import Observation
-from .slice_shift import Place, least_squares_shift
+from .slice_shift import Place, least_squares_shift, moved
 from .smooth_blocks import MAD_TO_SD
 
 logger = logging.getLogger("bids_unires")
@@ -44,9 +45,11 @@ _BEND_MM, _OFF_MM = 0.4, 0.5
 _DEGREES_OF_FREEDOM = 2.0
 _TURNS = 30
 _AROUND = 3
-# Clean slices of three heads in three planes are at most 1.5 mm off, those next to the outermost
-# one up to 2.1 mm.
-_LEAST_MM, _LEAST_NEAR_END_MM, _LEAST_SDS = 1.75, 2.5, 4.0
+# Clean slices of three heads in three planes are at most 1.5 mm off, but for the outermost two. The
+# outermost has nothing beside it. The next one, where it seems to lie, looks up to 1.02 times as
+# much like the template as where it is; where it did move, 1.08 to 1.22 times.
+_LEAST_MM, _LEAST_SDS = 1.75, 4.0
+_LEAST_MORE_ALIKE = 1.05
 # What depends on the order in which threads add up must not show.
 _DIGITS = 2
 
@@ -105,32 +108,41 @@ def displaced(
         Index of a slice to the mm along both axes by which what it shows was moved. Empty where too
         few slices look like the template.
     """
-    found = _places(measured, template, spacing, threshold)
-    found = _alike(found)
-    if len(found) < _FEWEST_SLICES:
+    seen = _alike(_places(measured, template, spacing, threshold))
+    if len(seen) < _FEWEST_SLICES:
         return {}
-    at = np.array(sorted(found))
-    shifts = np.array([found[k].shift for k in at.tolist()])
-    off = shifts - _drift(at, shifts)
+    at = np.array(sorted(seen))
+    shifts = np.array([seen[k].place.shift for k in at.tolist()])
+    drift = _drift(at, shifts)
+    off = shifts - drift
     distance = np.hypot(*off.T)
     # Of the quietest half, in two dimensions.
     usual = MAD_TO_SD * float(np.median(np.abs(off)))
-    least = np.full(len(at), _LEAST_MM)
-    least[[1, -2]] = _LEAST_NEAR_END_MM
-    least[[0, -1]] = np.inf
-    moved = distance > np.maximum(least, _LEAST_SDS * usual)
+    moved_away = distance > max(_LEAST_MM, _LEAST_SDS * usual)
+    moved_away[[0, -1]] = False
+    for i in (1, len(at) - 2):
+        slice_seen = seen[int(at[i])]
+        moved_away[i] &= _more_alike(slice_seen, drift[i], spacing, threshold) > _LEAST_MORE_ALIKE
     rounded = np.round(off, _DIGITS)
     return {
         k: (float(u), float(v))
-        for k, (u, v) in zip(at[moved].tolist(), rounded[moved], strict=True)
+        for k, (u, v) in zip(at[moved_away].tolist(), rounded[moved_away], strict=True)
     }
+
+
+class _Seen(NamedTuple):
+    """A slice, what a template has in its place, and where it looks like that."""
+
+    measured: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    place: Place
 
 
 def _places(
     measured: Stack, template: Stack, spacing: NDArray[np.float64], threshold: float
-) -> dict[int, Place]:
+) -> dict[int, _Seen]:
     known = np.where(np.isfinite(measured), measured, np.float32(0))
-    found: dict[int, Place] = {}
+    found: dict[int, _Seen] = {}
     for k in _with_head(known, threshold):
         around = slice(max(k - _SLICES_AROUND, 0), k + _SLICES_AROUND + 1)
         expected = _imitated(known[around], template[around], template[k])
@@ -138,7 +150,7 @@ def _places(
             measured[k], expected, (0.0, 0.0), spacing, threshold, _FURTHEST_MM
         )
         if place is not None:
-            found[k] = place
+            found[k] = _Seen(known[k], expected, place)
     return found
 
 
@@ -156,18 +168,38 @@ def _imitated(measured: Stack, template: Stack, image: NDArray[np.float32]) -> N
     return expected.reshape(image.shape).astype(np.float32)
 
 
-def _alike(found: Mapping[int, Place]) -> dict[int, Place]:
+def _alike(seen: Mapping[int, _Seen]) -> dict[int, _Seen]:
     """Without slices that look unlike the template, or more so than those around them."""
-    left = {k: place.unexplained for k, place in found.items()}
+    left = {k: own.place.unexplained for k, own in seen.items()}
     usual = {
         k: float(np.median([left[j] for j in left if 0 < abs(j - k) <= _SLICES_AROUND] or [1.0]))
         for k in left
     }
     return {
-        k: place
-        for k, place in found.items()
-        if place.unexplained < min(_MOST_UNEXPLAINED, _UNEXPLAINED_WORSE * usual[k])
+        k: own
+        for k, own in seen.items()
+        if left[k] < min(_MOST_UNEXPLAINED, _UNEXPLAINED_WORSE * usual[k])
     }
+
+
+def _more_alike(
+    seen: _Seen, elsewhere: NDArray[np.float64], spacing: NDArray[np.float64], threshold: float
+) -> float:
+    """How many times as much of a slice is unexplained if it lies elsewhere."""
+    here, there = (
+        _unexplained(seen.measured, moved(seen.expected, np.array(shift) / spacing), threshold)
+        for shift in (seen.place.shift, elsewhere)
+    )
+    return there / here if here > 0 else 1.0
+
+
+def _unexplained(
+    measured: NDArray[np.float32], expected: NDArray[np.float32], threshold: float
+) -> float:
+    head = expected > threshold
+    values, predicted = measured[head].astype(np.float64), expected[head].astype(np.float64)
+    factor = (values @ predicted) / (predicted @ predicted)
+    return float(np.sum((values - factor * predicted) ** 2) / (values @ values))
 
 
 def _drift(at: NDArray[np.int_], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
