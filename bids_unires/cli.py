@@ -28,8 +28,6 @@ from .errors import UniResError, UnknownLevelError, UsageError
 from .options import Parser, build_parser
 
 INTERRUPTED = 130
-# Settings of the model that interpolation alone has, too.
-_WITHOUT_A_FIT = {"method", "voxel_size", "coregister"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,10 +207,9 @@ def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "--cluster-args", "is for --cluster"
     if config.model.method == "linear":
         changed = _changed(config.model, ModelSettings())
-        for name in changed:
-            if name not in _WITHOUT_A_FIT:
-                option = _spelled(name, getattr(config.model, name))
-                yield option, "is for a fit, which --linear does not make"
+        for name in ("reg_scale", "interleave_correction"):
+            if name in changed:
+                yield f"--{name.replace('_', '-')}", "is for a fit, which --linear does not make"
 
 
 def _changed(

@@ -195,9 +195,6 @@ def test_settings_of_the_fit_are_refused_at_the_group_level(options: str, said: 
         ("--cluster-args=--gres=gpu:1", "--cluster-args is for --cluster"),
         ("--linear --reg-scale 4", "--reg-scale is for a fit, which --linear"),
         ("--linear --interleave-correction", "--interleave-correction is for a fit"),
-        ("--linear --max-iter 5", "--max-iter is for a fit"),
-        ("--linear --tolerance 1e-3", "--tolerance is for a fit"),
-        ("--linear --no-learned-detail", "--no-learned-detail is for a fit"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(options: str, said: str) -> None:

@@ -115,19 +115,12 @@ def displaced(
     shifts = np.array([seen[k].place.shift for k in at.tolist()])
     drift = _drift(at, shifts)
     off = shifts - drift
-    distance = np.hypot(*off.T)
-    # Of the quietest half, in two dimensions.
-    usual = MAD_TO_SD * float(np.median(np.abs(off)))
-    moved_away = distance > max(_LEAST_MM, _LEAST_SDS * usual)
-    moved_away[[0, -1]] = False
+    apart = _standing_out(off)
     for i in (1, len(at) - 2):
-        slice_seen = seen[int(at[i])]
-        moved_away[i] &= _more_alike(slice_seen, drift[i], spacing, threshold) > _LEAST_MORE_ALIKE
-    rounded = np.round(off, _DIGITS)
-    return {
-        k: (float(u), float(v))
-        for k, (u, v) in zip(at[moved_away].tolist(), rounded[moved_away], strict=True)
-    }
+        more_alike = _more_alike(seen[int(at[i])], drift[i], spacing, threshold)
+        apart[i] &= more_alike > _LEAST_MORE_ALIKE
+    rounded = np.round(off[apart], _DIGITS).tolist()
+    return {k: (u, v) for k, (u, v) in zip(at[apart].tolist(), rounded, strict=True)}
 
 
 class _Seen(NamedTuple):
@@ -152,6 +145,14 @@ def _places(
         if place is not None:
             found[k] = _Seen(known[k], expected, place)
     return found
+
+
+def _standing_out(off: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Slices that lie further from the drift than most, ``(N,)``, but for the outermost ones."""
+    usual = MAD_TO_SD * float(np.median(np.abs(off)))
+    found = np.hypot(*off.T) > max(_LEAST_MM, _LEAST_SDS * usual)
+    found[[0, -1]] = False
+    return np.asarray(found)
 
 
 def _with_head(known: Stack, threshold: float) -> list[int]:
@@ -198,6 +199,8 @@ def _unexplained(
 ) -> float:
     head = expected > threshold
     values, predicted = measured[head].astype(np.float64), expected[head].astype(np.float64)
+    if not values.any() or not predicted.any():
+        return 1.0
     factor = (values @ predicted) / (predicted @ predicted)
     return float(np.sum((values - factor * predicted) ** 2) / (values @ values))
 

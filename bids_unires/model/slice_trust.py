@@ -177,11 +177,11 @@ class _Judge:
         if not any(map(any, shifts)):
             return False
         likely = _each(_likely, self._predicted(), noise, shifts)
-        if any(map(any, likely)):
-            found = _each(_with_shifts, self._first, self.verdicts, likely)
-            self._trust(found)
-            self._compared = self._predicted()
-        return any(map(any, likely))
+        if not any(map(any, likely)):
+            return False
+        self._trust(_each(_with_shifts, self._first, self.verdicts, likely))
+        self._compared = self._predicted()
+        return True
 
     def _trust(self, verdicts: Verdicts) -> None:
         self.verdicts = verdicts
