@@ -95,7 +95,8 @@ def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
     first, last = np.zeros(grid.shape[:2]), np.full(grid.shape[:2], grid.shape[2] - 1.0)
     # A line of voxels enters the box once and leaves it once.
     for (a, b, c, offset), side in zip(into_box[:3], box.shape, strict=True):
-        start, along = a * x + b * y + offset, c or _ALMOST_ACROSS
+        start = a * x + b * y + offset
+        along = c if abs(c) > _ALMOST_ACROSS else _ALMOST_ACROSS
         ends = [(face - start) / along for face in (-0.5 - _ON_A_FACE, side - 0.5 + _ON_A_FACE)]
         first = np.maximum(first, np.ceil(np.minimum(*ends)))
         last = np.minimum(last, np.floor(np.maximum(*ends)))
