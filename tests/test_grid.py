@@ -21,6 +21,7 @@ from bids_unires.geometry import (
     translation,
 )
 from bids_unires.grid import (
+    SHEAR_TOLERANCE,
     enclose,
     in_axial_order,
     mask_box,
@@ -80,7 +81,9 @@ def test_a_tilted_gantry_gives_the_closest_directions_without_tilt(
     affine[1, 2] = size[2] * np.tan(np.radians(degrees))
     affine = rigid_matrix([10.0, -20.0, 5.0, *turns]) @ affine
     grid = mean_space([Grid((40, 40, 10), affine)], (1.0, 1.0, 1.0))
-    assert shear_angle(grid.affine) < 1e-3
+    # Next to no tilt is left as it is, as by the reference.
+    most_left = float(np.degrees(np.sqrt(SHEAR_TOLERANCE)))
+    assert shear_angle(grid.affine) < (1e-3 if abs(degrees) > 2 * most_left else most_left)
 
     def misfit(directions: np.ndarray) -> float:
         columns = affine[:3, :3]
