@@ -37,6 +37,8 @@ _FURTHEST_MM = 8.0
 _MOST_UNEXPLAINED = 0.5
 _UNEXPLAINED_WORSE = 2.0
 _FEWEST_SLICES = 10
+# Less than this, along any axis, is no more of a head than of anything else.
+_LEAST_MM_OF_HEAD = 40.0
 # Slices with less head than this, of the median of the stack, barely touch it.
 _LEAST_HEAD = 0.2
 # Heads differ smoothly: by how much the drift of places bends from slice to slice, and by how
@@ -69,18 +71,18 @@ def displaced_in_head(scan: Observation, threshold: float) -> Mapping[int, Shift
     mapping
         Empty where the scan does not look like a head.
     """
-    # The registration library is loaded only when there is something to register, so that the
-    # model runs without it.
+    measured = np.moveaxis(scan.data, scan.slice_axis, 0)
+    extent = np.array(scan.data.shape) * scan.grid.voxel_size
+    if extent.min() < _LEAST_MM_OF_HEAD or len(_with_head(measured, threshold)) < _FEWEST_SLICES:
+        return {}
+    # The registration library is loaded only when there is something to register.
     from ..registration import bent_template, packaged_template
 
-    measured = np.moveaxis(scan.data, scan.slice_axis, 0)
-    if len(_with_head(measured, threshold)) < _FEWEST_SLICES:
-        return {}
     volume = Volume(scan.data, scan.affine)
     try:
         template = bent_template(volume, packaged_template(), threads=thread_count())
-    except BadDataError:
-        logger.info("the template does not tell where slices lie: it does not fit the scan")
+    except (BadDataError, RuntimeError, np.linalg.LinAlgError) as error:
+        logger.info("the template does not fit the scan, and tells of no slices: %s", error)
         return {}
     spacing = np.delete(scan.grid.voxel_size, scan.slice_axis)
     return displaced(measured, np.moveaxis(template, scan.slice_axis, 0), spacing, threshold)
@@ -134,16 +136,15 @@ class _Seen(NamedTuple):
 def _places(
     measured: Stack, template: Stack, spacing: NDArray[np.float64], threshold: float
 ) -> dict[int, _Seen]:
-    known = np.where(np.isfinite(measured), measured, np.float32(0))
     found: dict[int, _Seen] = {}
-    for k in _with_head(known, threshold):
+    for k in _with_head(measured, threshold):
         around = slice(max(k - _SLICES_AROUND, 0), k + _SLICES_AROUND + 1)
-        expected = _imitated(known[around], template[around], template[k])
+        expected = _imitated(measured[around], template[around], template[k])
         place = least_squares_shift(
             measured[k], expected, (0.0, 0.0), spacing, threshold, _FURTHEST_MM
         )
         if place is not None:
-            found[k] = _Seen(known[k], expected, place)
+            found[k] = _Seen(measured[k], expected, place)
     return found
 
 
@@ -155,16 +156,16 @@ def _standing_out(off: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(found)
 
 
-def _with_head(known: Stack, threshold: float) -> list[int]:
-    voxels = (known > threshold).sum(axis=(1, 2))
+def _with_head(measured: Stack, threshold: float) -> list[int]:
+    voxels = (measured > threshold).sum(axis=(1, 2))
     usual = float(np.median(voxels[voxels > 0])) if voxels.any() else 1.0
     return np.flatnonzero(voxels >= _LEAST_HEAD * usual).tolist()
 
 
 def _imitated(measured: Stack, template: Stack, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A slice of a template in the intensities of a scan."""
-    tops = [brightest(template)]
-    table = mean_at_levels(measured.ravel(), grey_levels([template.ravel()], tops))
+    tops, known = [brightest(template)], np.isfinite(measured)
+    table = mean_at_levels(measured[known], grey_levels([template[known]], tops))
     expected = looked_up(table, grey_levels([image.ravel()], tops))
     return expected.reshape(image.shape).astype(np.float32)
 
@@ -197,7 +198,7 @@ def _more_alike(
 def _unexplained(
     measured: NDArray[np.float32], expected: NDArray[np.float32], threshold: float
 ) -> float:
-    head = expected > threshold
+    head = np.isfinite(measured) & (expected > threshold)
     values, predicted = measured[head].astype(np.float64), expected[head].astype(np.float64)
     if not values.any() or not predicted.any():
         return 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
@@ -59,7 +61,8 @@ def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArra
     scan, head = build_pyramid(volume, threads), build_pyramid(template.image, threads)
     start = Candidate(similarity, "similarity")
     affine = Matcher(scan, head, _LEVEL_MM, threads).refine_affine(start, _SMALLEST_AFFINE_STEP_MM)
-    straight, bending = transform_of(affine.pose), _bending(scan, head, affine.pose, threads)
+    pose = affine.pose if affine.score > -math.inf else similarity
+    straight, bending = transform_of(pose), _bending(scan, head, pose, threads)
     resample = sitk.ResampleImageFilter()
     resample.SetNumberOfThreads(threads)
     resample.SetReferenceImage(to_image(volume.data, volume.affine))
