@@ -66,6 +66,8 @@ class SliceRepair:
     def and_then(self, further: SliceRepair) -> SliceRepair:
         """Both together: what more was found to be wrong once the first was done.
 
+        Stripes come off first, so ``further`` has none of its own beside a shift or a factor here.
+
         Examples
         --------
         >>> SliceRepair(0.5, (3.0, 0.0)).and_then(SliceRepair(0.8, (0.0, 1.0)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Slice = NDArray[np.float32]
 
 LARGEST_SHIFT_MM = 5.0
-"""Nothing is looked for further away."""
+"""`correlated_shift` looks no further."""
 
 LARGEST_FACTOR = 8.0
 """No slice is taken to be brighter or darker by more than this."""

@@ -3,8 +3,8 @@
 Stripes are taken off first, since they tell by themselves. Then slices are weighed by how well the
 others predict them, and those of very low weight rejected, until the same ones are. What a rejected
 slice measured may be all there but for its brightness or its place: where undoing that
-brings it in line with the others, it is believed again. Where slices of a contrast's only scan then
-lie elsewhere than a template of the head expects, they are put there, and all are judged anew.
+brings it in line with the others, it is believed again. Where slices of a contrast's only MR scan
+then lie elsewhere than a template of the head expects, they are put there, and all are judged anew.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .observation import Observation
 from .readings import Readings
 from .slice_filling import REJECTED, stood_in
 from .slice_mending import (
+    Repairs,
     SliceRepair,
     mended_coarsely,
     repairs_of,
@@ -52,7 +53,8 @@ _MENDING_TURNS = 3
 _OUTERMOST = 2
 # Slices of a lower weight may have gone wrong, and by how much mending has to raise it.
 _SUSPECT, _BETTER_BY = 0.8, 0.1
-_SAME_PLACE_MM = 0.1
+_SAME_PLACE_MM, _SAME_LOG_FACTOR = 0.1, 0.05
+_LEAST_SHIFT_MM = 0.5
 # Neighbours may tell more exactly where a slice lies than a template does, which is off by so much;
 # and where they tell anything, they must not be contradicted by so much more than before.
 _TEMPLATE_OFF_MM, _MOST_CONTRADICTED = 1.0, 1.2
@@ -159,7 +161,7 @@ class _Judge:
             compared = self._shown(self._predicted(), unmended)
 
     def put_back(self) -> bool:
-        """Put slices of a contrast's only scan where a template expects them, and start anew.
+        """Put slices of a contrast's only MR scan where a template expects them, and start anew.
 
         Returns
         -------
@@ -167,13 +169,8 @@ class _Judge:
             Whether any lies elsewhere now.
         """
         noise, coarse = self.scans.above_air, coarse_grid(self._grid)
-
-        def displaced(scan: Observation, own: NoiseEstimate, alone: bool) -> Mapping[int, Shift]:
-            if not alone or not scan.zero_is_missing:
-                return {}
-            return displaced_in_head(binned(scan, coarse)[0], own.halfway)
-
-        shifts = _each(displaced, self.scans.observations, noise, self._alone)
+        grids = [[coarse for _ in own] for own in noise]
+        shifts = _each(_displaced, self.scans.observations, noise, self._alone, grids)
         if not any(map(any, shifts)):
             return False
         likely = _each(_likely, self._predicted(), noise, shifts)
@@ -218,6 +215,18 @@ def _before_comparison(scan: Observation, striped: Mapping[int, Striped]) -> Sli
     return SliceVerdict(scan.slice_axis, student_weights(off), off, repairs)
 
 
+def _displaced(
+    scan: Observation, noise: NoiseEstimate, alone: bool, coarse: Grid
+) -> Mapping[int, Shift]:
+    """Slices of a contrast's only MR scan that lie elsewhere than a template of the head has them.
+
+    Repeats tell it better, and for CT it has not been tried.
+    """
+    if not alone or not scan.zero_is_missing:
+        return {}
+    return displaced_in_head(binned(scan, coarse)[0], noise.halfway)
+
+
 def _likely(
     parts: LeftOut, noise: NoiseEstimate, shifts: Mapping[int, Shift]
 ) -> Mapping[int, Shift]:
@@ -244,8 +253,17 @@ def _with_shifts(
         so_far = SliceRepair(shift=settled.repairs.get(k, SliceRepair()).shift)
         further = so_far.and_then(SliceRepair(shift=shift))
         repairs[k] = repairs.get(k, SliceRepair()).and_then(further)
-    logger.debug("slices put where a template expects them: %s", repairs)
-    return replace(first, repairs=repairs)
+    logger.debug("slices put where a template expects them: %s", dict(shifts))
+    return replace(first, repairs=_worth_doing(repairs))
+
+
+def _worth_doing(repairs: Repairs) -> Repairs:
+    """Without shifts that nearly undo each other: to move a slice blurs it and costs its rim."""
+    kept = {
+        k: replace(own, shift=(0.0, 0.0)) if math.hypot(*own.shift) < _LEAST_SHIFT_MM else own
+        for k, own in repairs.items()
+    }
+    return {k: own for k, own in kept.items() if own != SliceRepair()}
 
 
 def _with_stripes_left(
@@ -322,19 +340,24 @@ def _mended(
         spared = ~better_left_out(compared, _believed(settled))
         spared[[k for k in striped if not _comes_off(striped, k)]] = False
         weights[spared] = np.maximum(weights[spared], REJECTED)
-    repairs = {
+    further = {
         k: settled.repairs.get(k, SliceRepair()).and_then(own)
         for k, own in found.items()
         if own != SliceRepair()
     }
-    return replace(settled, weights=weights, deviations=off, repairs={**settled.repairs, **repairs})
+    repairs = _worth_doing({**settled.repairs, **further})
+    return replace(settled, weights=weights, deviations=off, repairs=repairs)
 
 
 def _same_repairs(verdict: SliceVerdict, before: SliceVerdict) -> bool:
     if verdict.repairs.keys() != before.repairs.keys():
         return False
     pairs = [(own, before.repairs[k]) for k, own in verdict.repairs.items()]
-    return all(math.dist(own.shift, then.shift) < _SAME_PLACE_MM for own, then in pairs)
+    return all(
+        math.dist(own.shift, then.shift) < _SAME_PLACE_MM
+        and abs(math.log(own.factor / then.factor)) < _SAME_LOG_FACTOR
+        for own, then in pairs
+    )
 
 
 def _filled(scans: Readings) -> Readings:

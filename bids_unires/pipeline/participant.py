@@ -223,7 +223,7 @@ def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolut
             for what, slices in (("mended", mended), ("left out", left_out)):
                 if slices:
                     logger.warning(
-                        "%s: %d of %d slices, which the others contradict, were %s (counted from "
+                        "%s: %d of %d slices, which do not fit in, were %s (counted from "
                         "0 along %s): %s",
                         scan.scan.path.name,
                         len(slices),

@@ -355,9 +355,10 @@ def _reconstruction(model: ModelSettings) -> list[str]:
         sentences.append(
             "Every slice was compared with its prediction from all other slices, and weighted by a "
             "Student-t model of the differences; slices of low weight were corrected in brightness "
-            "or place where that brought them in line with the others, or left out. Slices of a "
-            "contrast's only scan that lay elsewhere than a template of the head, bent to it, "
-            "has them were put there. Stripes of spikes in k-space were subtracted."
+            "or place where that brought them in line with the others, or left out. Where a "
+            "contrast had a single MR scan, slices that lay elsewhere than a template of the head "
+            "[@fonov2009], bent to the scan by B-splines (SimpleITK [@lowekamp2013]), has them "
+            "were put there. Stripes of spikes in k-space were subtracted."
         )
     sentences.append(
         "The objective was minimised by a majorise-minimise memory-gradient method "

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bids_unires.geometry import scaling, translation
 from bids_unires.loading import load_volume
-from bids_unires.model import slice_place
 from bids_unires.model.observation import Observation
 from bids_unires.model.slice_place import displaced, displaced_in_head
 from bids_unires.model.slice_shift import moved
@@ -127,19 +126,44 @@ def test_what_the_template_does_not_fit_is_left_as_it_is(caplog: pytest.LogCaptu
     assert "does not fit the scan" in caplog.text
 
 
-def test_slices_first_whatever_the_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("axis", range(3))
+def test_slices_first_whatever_the_axes(monkeypatch: pytest.MonkeyPatch, axis: int) -> None:
     measured = with_moved(drifting(head()), SHIFTS)
-    affine = np.diag([2.0, 1.5, 4.0, 1.0])
-    expected = head()
+    template = np.ascontiguousarray(np.moveaxis(head(), 0, axis))
     monkeypatch.setattr(
-        "bids_unires.registration.bent_template",
-        lambda volume, template, threads: expected.transpose(1, 2, 0),
+        "bids_unires.registration.bent_template", lambda volume, head, threads: template
     )
-    scan = Observation(np.ascontiguousarray(measured.transpose(1, 2, 0)), affine, 1.0)
-    assert scan.slice_axis == 2
-    assert displaced_in_head(scan, THRESHOLD) == slice_place.displaced(
-        measured, expected, SPACING, THRESHOLD
+    sizes = np.insert(SPACING, axis, 4.0)
+    scan = Observation(
+        np.ascontiguousarray(np.moveaxis(measured, 0, axis)), scaling(sizes.tolist()), 1.0
     )
+    assert scan.slice_axis == axis
+    expected = displaced(measured, head(), SPACING, THRESHOLD)
+    assert displaced_in_head(scan, THRESHOLD) == expected
+
+
+def test_what_cannot_be_bent_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no overlap at all")
+
+    monkeypatch.setattr("bids_unires.registration.bent_template", fail)
+    data = np.ascontiguousarray(np.moveaxis(head(), 0, 2))
+    with caplog.at_level(logging.INFO, logger="bids_unires"):
+        assert displaced_in_head(Observation(data, scaling([*SPACING, 4.0]), 1.0), 15.0) == {}
+    assert "no overlap at all" in caplog.text
+
+
+def test_too_little_of_a_head_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("looked at")
+
+    monkeypatch.setattr("bids_unires.registration.bent_template", fail)
+    data = np.ascontiguousarray(np.moveaxis(head(), 0, 2))
+    assert displaced_in_head(Observation(data, np.diag([0.2, 0.2, 0.4, 1.0]), 1.0), 15.0) == {}
+    few = np.ascontiguousarray(data[..., :9])
+    assert displaced_in_head(Observation(few, scaling([*SPACING, 6.0]), 1.0), 15.0) == {}
 
 
 def real_stack(axis: int) -> Observation:

@@ -9,8 +9,13 @@ import pytest
 
 from bids_unires.config import ModelSettings
 from bids_unires.geometry import scaling, translation
-from bids_unires.model import SliceVerdict, SuperResolution, super_resolve
-from bids_unires.model.noise import estimate_noise
+from bids_unires.model import SliceVerdict, SuperResolution, slice_trust, super_resolve
+from bids_unires.model.leave_out import LeftOut
+from bids_unires.model.noise import NoiseEstimate, estimate_noise
+from bids_unires.model.observation import Observation
+from bids_unires.model.slice_mending import SliceRepair
+from bids_unires.model.slice_shift import moved
+from bids_unires.model.slice_stripes import Stripes
 from bids_unires.volume import Volume
 from tests.corrupted import DAMAGES, SCALE, SHIFT_MM, Examination, examine
 
@@ -180,3 +185,51 @@ def test_neither_unit_nor_order_of_axes_matters(dark_stack: Fitted) -> None:
     assert {len(turned) - 1 - k for k in other.repairs} == set(before.repairs)
     for k, repair in before.repairs.items():
         assert other.repairs[len(turned) - 1 - k].factor == pytest.approx(repair.factor, rel=0.05)
+
+
+NOISE_OF_A_HEAD = NoiseEstimate(2.0, 3.0, 80.0, "rice-mixture")
+
+
+@pytest.mark.parametrize(("alone", "mr"), [(True, True), (False, True), (True, False)])
+def test_a_template_is_asked_of_single_mr_scans_alone(
+    monkeypatch: pytest.MonkeyPatch, alone: bool, mr: bool
+) -> None:
+    scan = examine("one stack", NOISE, 0, 3.0).scans[0][0]
+    seen = Observation(scan.data, scan.affine, 1.0, zero_is_missing=mr)
+    monkeypatch.setattr(slice_trust, "displaced_in_head", lambda *_: {7: (3.0, 0.0)})
+    coarse = slice_trust.coarse_grid(scan.grid)
+    found = slice_trust._displaced(seen, NOISE_OF_A_HEAD, alone, coarse)
+    assert found == ({7: (3.0, 0.0)} if alone and mr else {})
+
+
+def textured_slices() -> np.ndarray:
+    x, y = np.indices((48, 56))
+    inside = (x - 24) ** 2 / 20**2 + (y - 28) ** 2 / 24**2 < 1
+    image = inside * (80 + 40 * np.sin(x / 2.5) * np.cos(y / 3))
+    return np.stack([image] * 12).astype(np.float32)
+
+
+def test_neighbours_that_tell_deny_what_a_template_says() -> None:
+    predicted, spacing = textured_slices(), (4.0, 2.0, 2.0)
+    measured = predicted.copy()
+    measured[5] = moved(predicted[5], np.array([1.5, 0.0]))
+    parts = LeftOut(measured, predicted, np.zeros_like(measured), spacing)
+    shifts = {5: (2.6, 0.4), 8: (2.6, 0.4)}
+    likely = slice_trust._likely(parts, NOISE_OF_A_HEAD, shifts)
+    # The one did move, and they tell more exactly how far; the other did not.
+    assert set(likely) == {5}
+    assert likely[5] == pytest.approx((3.0, 0.0), abs=0.2)
+
+
+def test_shifts_come_on_top_of_what_was_undone_already() -> None:
+    stripes = (Stripes((0.1, 0.2), 30.0, 0.0),)
+    settled = SliceVerdict(
+        2,
+        np.ones(9),
+        np.zeros((9, 6)),
+        {1: SliceRepair(0.5, (1.0, 0.0)), 2: SliceRepair(shift=(2.9, 0.3)), 3: SliceRepair(0.3)},
+    )
+    first = replace(settled, repairs={4: SliceRepair(stripes=stripes)})
+    shifts = {1: (2.0, 1.0), 2: (-2.8, -0.3), 4: (0.0, 3.0)}
+    repairs = slice_trust._with_shifts(first, settled, shifts).repairs
+    assert repairs == {1: SliceRepair(shift=(3.0, 1.0)), 4: SliceRepair(1.0, (0.0, 3.0), stripes)}
