@@ -4,7 +4,7 @@ A few hidden layers and a linear map beside them, trained by regression. Patches
 the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
 Where another contrast shows the same place with thin voxels, that is looked at, too.
 
-Heads have no direction along the axis across slices, so every patch is looked at in two ways,
+Heads have no direction along the axis across slices, so patches are looked at in two ways,
 turned round along it or not, and the mean of both answers counts (Timofte, Rothe & Van Gool 2016,
 "Seven ways to improve example-based single image super resolution").
 """
@@ -147,13 +147,17 @@ class PlaneNetwork:
     error_sd: float
     explained: float
 
-    def predict(self, patches: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, patches: Tensor, views: Tensor, way: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Intensities of the finer voxels and the variances of their errors.
 
         Parameters
         ----------
         patches, views
             As of `Pairs`, with the same sides.
+        way
+            Which of `ways` to look in; None for the mean of all.
 
         Returns
         -------
@@ -162,7 +166,8 @@ class PlaneNetwork:
         """
         middle, contrast, scaled = _scaled(patches, views, self.noise_sd, self.usual)
         constant, slope = self.variance
-        return middle + contrast * _answer(self.ways, scaled), constant + slope * contrast.square()
+        ways = self.ways if way is None else self.ways[way : way + 1]
+        return middle + contrast * _answer(ways, scaled), constant + slope * contrast.square()
 
 
 def train(

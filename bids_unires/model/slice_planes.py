@@ -7,7 +7,8 @@ of detail that is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from .noise import NoiseEstimate
 from .observation import Observation
 from .plane_network import Pairs
 from .profile import SliceProfile
+from .spline import interpolation
 
 # Voxels to each side of a patch's middle: across the slices, and along them. Six along them gain
 # 0.1 dB of Colin27 and 0.05 dB of a real T1w over four; beside another contrast they lose 0.1 dB,
@@ -36,6 +38,8 @@ _MOST_UNLIKE = 1.5
 # Voxels this many times as wide as those of the images are no points of them: twice as wide, detail
 # gains in simulated heads, three times as wide, it costs more than it gains.
 _COARSEST = 2.5
+# Of the weights of an interpolated voxel, at most this share may fall on missing ones.
+_MISSING = 0.02
 # Share of the way from air to head above which, or beside which, a voxel counts.
 _HEAD = 0.25
 
@@ -204,6 +208,74 @@ def patches_at(
     rows = blocks[:, None] + torch.arange(-_SLICES, _SLICES + 1, device=thick.device)
     columns = along[:, None] + torch.arange(-reach, reach + 1, device=thick.device)
     return _picked(thick, rows, columns, across)
+
+
+def oblique_patches(
+    planes: Tensor, degrees: float, where: Tensor
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Patches of planes through the slices, at any angle to the axes of these.
+
+    Parameters
+    ----------
+    planes
+        ``(K, M, N)``, NaN where nothing was measured.
+    degrees
+        From axis 1 towards axis 2: along which the patches are cut out.
+    where
+        ``(K, M, N)`` bool: the voxels in their middle.
+
+    Yields
+    ------
+    tuple
+        For each slice that has any its number, the places ``(N,)`` of the voxels along axes 1
+        and 2, and the patches as of `patches_at`.
+    """
+    lines = _ObliqueLines(planes, degrees)
+    last = len(planes) - 1
+    window = deque(
+        (lines.through(min(max(k, 0), last)) for k in range(-_SLICES - 1, _SLICES)),
+        maxlen=2 * _SLICES + 1,
+    )
+    for k, voxels in enumerate(where):
+        window.append(lines.through(min(k + _SLICES, last)))
+        first, second = voxels.nonzero().T
+        if len(first):
+            yield k, first, second, torch.stack([row[first, second] for row in window], dim=1)
+
+
+class _ObliqueLines:
+    """Lines within slices at any angle to the axes of these, by splines.
+
+    Parameters
+    ----------
+    planes
+        ``(K, M, N)``, NaN where nothing was measured.
+    degrees
+        From axis 1 towards axis 2.
+    """
+
+    def __init__(self, planes: Tensor, degrees: float) -> None:
+        self._missing = ~planes.isfinite()
+        self._planes = planes.masked_fill(self._missing, 0)
+        angle = math.radians(degrees)
+        steps = range(-_ALONG, _ALONG + 1)
+        self._first, self._second = (
+            self._offsets(side, [step * part for step in steps])
+            for side, part in zip(planes.shape[1:], (math.cos(angle), math.sin(angle)), strict=True)
+        )
+
+    def _offsets(self, count: int, offsets: Sequence[float]) -> Tensor:
+        matrices = [interpolation(count, offset).astype(np.float32) for offset in offsets]
+        return torch.from_numpy(np.stack(matrices)).to(self._planes.device)
+
+    def through(self, k: int) -> Tensor:
+        """Lines through all voxels of a slice, ``(M, N, 2 * _ALONG + 1)``, NaN if not measured."""
+        found = self._first @ self._planes[k] @ self._second.mT
+        missing = self._missing[k]
+        if missing.any():
+            share = self._first.abs() @ missing.float() @ self._second.abs().mT
+            found.masked_fill_(share > _MISSING, torch.nan)
+        return found.permute(1, 2, 0).contiguous()
 
 
 def slice_planes(

@@ -115,6 +115,17 @@ def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: in
     assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
 
 
+def test_more_planes_tell_more_and_are_believed_as_two(
+    axial: LearnedDetail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(details, "_DIRECTIONS", (0.0, 90.0))
+    from_two = learned(sliced())
+    assert error(axial) < 0.99 * error(from_two)
+    precision = [np.mean(np.asarray(detail.scan.tau)[INNER]) for detail in (axial, from_two)]
+    assert precision[0] == pytest.approx(precision[1], rel=0.02)
+    assert axial.statement == from_two.statement
+
+
 @pytest.mark.usefixtures("brief")
 def test_it_lies_where_the_scan_lies() -> None:
     turned = rigid_matrix([3.0, -2.0, 5.0, 0.2, -0.1, 0.3]) @ np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -387,6 +398,18 @@ def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) 
     assert alone is scan
     assert np.max(doubted.tau) <= scan.tau
     assert np.mean(doubted.tau) < 0.9 * scan.tau
+
+
+def test_off_the_voxels_of_an_image_it_is_interpolated_there(axial: LearnedDetail) -> None:
+    turned = Grid((SIDE,) * 3, rigid_matrix([0.3, 0.2, 0.1, 0.05, 0.0, 0.1]))
+    ((_, on_voxels),) = with_details([[sliced()]], [axial], turned)
+    assert on_voxels.grid == turned
+    back = np.linalg.inv(axial.scan.affine) @ turned.affine
+    places = np.einsum("ij,jxyz->ixyz", back[:3, :3], np.indices(turned.shape))
+    places += back[:3, 3].reshape(3, 1, 1, 1)
+    expected = ndimage.map_coordinates(axial.scan.data, places, order=5, mode="mirror")
+    within = (slice(22, -22),) * 3
+    np.testing.assert_allclose(on_voxels.data[within], expected[within], atol=0.01)
 
 
 def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
