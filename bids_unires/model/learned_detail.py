@@ -39,7 +39,6 @@ from .placement import without_empty_border
 from .plane_network import Effort, Pairs, PlaneNetwork, train
 from .profile import SliceProfile
 from .slice_planes import SlicePlanes, divided_by, oblique_patches, patches_at, slice_planes
-from .spline import interpolated_on
 
 logger = logging.getLogger("bids_unires")
 
@@ -207,10 +206,7 @@ def with_details(
     return [
         scans
         if detail is None
-        else [
-            *(believed_where_straight(scan, grid) for scan in scans),
-            interpolated_on(detail.scan, grid),
-        ]
+        else [*(believed_where_straight(scan, grid) for scan in scans), detail.scan]
         for scans, detail in zip(contrasts, details, strict=True)
     ]
 

@@ -11,7 +11,7 @@ import warp as wp
 from bids_unires.kernels import runtime
 
 # What a GPU runs; slabs are for the CPU, whose compiler knows vectors.
-ON_GPUS = ("descent", "edges", "motion", "pyramid", "sharpening", "spline", "voxels")
+ON_GPUS = ("descent", "edges", "motion", "pyramid", "sharpening", "voxels")
 # Turing, the oldest that torch supports, and Hopper.
 ARCHITECTURES = (75, 90)
 

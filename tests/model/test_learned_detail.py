@@ -400,18 +400,6 @@ def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) 
     assert np.mean(doubted.tau) < 0.9 * scan.tau
 
 
-def test_off_the_voxels_of_an_image_it_is_interpolated_there(axial: LearnedDetail) -> None:
-    turned = Grid((SIDE,) * 3, rigid_matrix([0.3, 0.2, 0.1, 0.05, 0.0, 0.1]))
-    ((_, on_voxels),) = with_details([[sliced()]], [axial], turned)
-    assert on_voxels.grid == turned
-    back = np.linalg.inv(axial.scan.affine) @ turned.affine
-    places = np.einsum("ij,jxyz->ixyz", back[:3, :3], np.indices(turned.shape))
-    places += back[:3, 3].reshape(3, 1, 1, 1)
-    expected = ndimage.map_coordinates(axial.scan.data, places, order=5, mode="mirror")
-    within = (slice(22, -22),) * 3
-    np.testing.assert_allclose(on_voxels.data[within], expected[within], atol=0.01)
-
-
 def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
     quieter = replace(NOISE, noise_sd=NOISE_SD / 7)
     again = recalled(head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement)
