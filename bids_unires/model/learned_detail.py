@@ -69,9 +69,9 @@ _MEASURED = 0.99
 # What was found before, and interpolated since, is believed within so many times the noise. With
 # 2, images on a study's grid are up to 0.09 dB further from the truth, with 0.7 0.01 dB.
 _RECALLED_NOISE = 1.0
-# Of planes through the slices, in degrees from the first of their axes to the second. Eight, every
-# other one with its patches turned round, gain 0.06 to 0.15 dB of real heads over two with
-# patches both ways; four gain half of that.
+# Of planes through the slices, in degrees from the first of their axes to the second, in voxels.
+# Eight, every other one with its patches turned round, gain 0.06 to 0.15 dB of real heads over two
+# with patches both ways; four gain half of that.
 _DIRECTIONS = tuple(180 / 8 * number for number in range(8))
 _PATCHES_AT_ONCE = 4096
 _SEED = 2016
@@ -147,8 +147,8 @@ def learned_details(
     Notes
     -----
     On the CPU one thread learns from each contrast: the matrices are too small to be shared,
-    and the outcome does not depend on how many threads there are. To look with what was
-    learned, all of them help. A GPU learns from one contrast after the other.
+    and the outcome does not depend on how many threads there are. Where planes alone tell,
+    all of them help to look with what was learned. A GPU learns from one contrast after the other.
     """
     everything = [
         Witness(scan, estimate)
@@ -168,13 +168,15 @@ def learned_details(
         return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
     threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
-    with (
-        _single_threads(threads if on_cpu else 1) as learners,
-        _single_threads(threads) as helpers,
-    ):
-        found = tuple(learners.map(learn, contrasts, noise, wanted))
-    # What a thread sets, threads that begin later inherit.
-    torch.set_num_threads(threads)
+    try:
+        with (
+            _single_threads(threads if on_cpu else 1) as learners,
+            _single_threads(threads) as helpers,
+        ):
+            found = tuple(learners.map(learn, contrasts, noise, wanted))
+    finally:
+        # What a thread sets, threads that begin later inherit.
+        torch.set_num_threads(threads)
     for number, detail in enumerate(found, start=1):
         if detail is not None and detail.statement is not None:
             share = 100 * detail.statement.explained
@@ -521,8 +523,9 @@ class _Finding:
     def scan(self, scan: Observation, trust: float) -> Observation:
         """The scan with its slices divided, and the precision that planes have on average."""
         planes = self._planes
-        data = self._values / self._precision.clamp_min(torch.finfo(torch.float32).tiny)
-        counted = planes.known / (self._planes_through.clamp_min(1) * planes.unit**2)
+        tiny = torch.finfo(torch.float32).tiny
+        data = self._values / self._precision.clamp_min(tiny)
+        counted = planes.known / (self._planes_through.clamp_min(tiny) * planes.unit**2)
         precision = trust * self._precision * counted[:, None]
         return Observation(
             self._as_acquired(data * planes.unit),

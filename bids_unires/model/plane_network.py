@@ -5,7 +5,7 @@ the same size of contrast first, so that what is learned at a strong edge holds 
 Where another contrast shows the same place with thin voxels, that is looked at, too.
 
 Heads have no direction along the axis across slices, so patches are looked at in two ways,
-turned round along it or not, and the mean of both answers counts (Timofte, Rothe & Van Gool 2016,
+turned round along it or not, and the mean of the answers counts (Timofte, Rothe & Van Gool 2016,
 "Seven ways to improve example-based single image super resolution").
 """
 
@@ -157,7 +157,8 @@ class PlaneNetwork:
         patches, views
             As of `Pairs`, with the same sides.
         way
-            Which of `ways` to look in; None for the mean of all.
+            Which of `ways` to look in; None for the mean of all, whose errors' variances
+            are told either way.
 
         Returns
         -------

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ORDER = 5
-# Samples on either side of a place that its value depends on.
+# Coefficients on either side of a place that its value depends on.
 _REACH = 3
 
 
@@ -44,13 +44,14 @@ def _to_coefficients(count: int) -> NDArray[np.float64]:
 
 def _basis(count: int, places: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weight of each of so many coefficients at ``(P,)`` places, ``(P, count)``."""
-    indices = np.arange(-_REACH, count + _REACH)
-    weights = _weight(np.abs(places[:, None] - indices))
+    nearby = np.floor(places).astype(int)[:, None] + np.arange(1 - _REACH, 1 + _REACH)
+    weights = _weight(np.abs(places[:, None] - nearby))
     period = max(2 * (count - 1), 1)
-    folded = indices % period
-    found = np.zeros((count, len(places)))
-    np.add.at(found, np.minimum(folded, period - folded) % count, weights.T)
-    return np.asarray(found.T)
+    folded = nearby % period
+    found = np.zeros((len(places), count))
+    rows = np.arange(len(places))[:, None]
+    np.add.at(found, (rows, np.minimum(folded, period - folded) % count), weights)
+    return found
 
 
 def _weight(distance: NDArray[np.float64]) -> NDArray[np.float64]:

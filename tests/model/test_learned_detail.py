@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -28,8 +29,9 @@ from bids_unires.model.learned_detail import (
     with_details,
 )
 from bids_unires.model.noise import NoiseEstimate
-from bids_unires.model.plane_network import Effort
+from bids_unires.model.plane_network import Effort, PlaneNetwork
 from bids_unires.model.profile import SliceProfile
+from bids_unires.model.slice_planes import slice_planes
 
 pytestmark = pytest.mark.learns
 
@@ -115,15 +117,58 @@ def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: in
     assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
 
 
-def test_more_planes_tell_more_and_are_believed_as_two(
-    axial: LearnedDetail, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_planes_tell_more(axial: LearnedDetail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(details, "_DIRECTIONS", (0.0, 90.0))
     from_two = learned(sliced())
     assert error(axial) < 0.99 * error(from_two)
-    precision = [np.mean(np.asarray(detail.scan.tau)[INNER]) for detail in (axial, from_two)]
-    assert precision[0] == pytest.approx(precision[1], rel=0.02)
     assert axial.statement == from_two.statement
+
+
+class Says:
+    """In the place of a network: one value for everything, as sure as a variance says."""
+
+    ways = (None, None)
+
+    def __init__(self, value: float, variance: float) -> None:
+        self._value, self._variance = value, variance
+
+    def predict(
+        self, patches: torch.Tensor, views: torch.Tensor, way: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        found = torch.full((len(patches), RATIO), self._value)
+        found[~patches.isfinite().all(dim=2).all(dim=1)] = torch.nan
+        return found, torch.full_like(found, self._variance)
+
+
+def told(scan: Observation, beside: Says | None, around: Says) -> Observation:
+    """What networks say of all of a scan, one beside another contrast along one axis."""
+    planes = slice_planes(scan, NOISE, 1.0, CPU)
+    assert planes is not None
+    finding = details._Finding(planes, None)
+    if beside is not None:
+        shown = torch.zeros((SIDE, SIDE, SIDE))
+        finding.look_beside(cast("PlaneNetwork", beside), (1,), shown, planes.head)
+    finding.look_around(cast("PlaneNetwork", around), planes.head)
+    return finding.scan(scan, 1.0)
+
+
+def test_however_many_planes_are_looked_at_they_count_as_two() -> None:
+    scan = told(sliced(), Says(1.0, 0.25), Says(4.0, 0.25))
+    middle = (SIDE // 2,) * 3
+    unit = NOISE.contrast
+    assert scan.data[middle] == pytest.approx((1.0 + 2 * 4.0) / 3 * unit)
+    assert np.asarray(scan.tau)[middle] == pytest.approx(4 / unit**2)
+
+
+def test_what_few_planes_tell_is_as_precise_as_one_of_them_is() -> None:
+    whole = sliced()
+    data = whole.data.copy()
+    data[:30] = np.nan
+    scan = told(replace(whole, data=data), None, Says(1.0, 0.25))
+    tau = np.asarray(scan.tau)[:, SIDE // 2, SIDE // 2]
+    # Planes along the rim are all that is left at it.
+    np.testing.assert_allclose(tau[30:60], 4 / NOISE.contrast**2, rtol=1e-4)
+    assert not tau[:30].any()
 
 
 @pytest.mark.usefixtures("brief")

@@ -51,6 +51,18 @@ def test_it_finds_what_no_linear_map_can(network: PlaneNetwork) -> None:
     assert (network.predict(patches, views)[0] - halves).square().mean() < best_linear / 4
 
 
+def test_the_mean_of_both_ways_is_what_it_says(network: PlaneNetwork) -> None:
+    patches, views, _ = pairs(100, 3)
+    both, variance = network.predict(patches, views)
+    ways = [network.predict(patches, views, way) for way in (0, 1)]
+    torch.testing.assert_close((ways[0][0] + ways[1][0]) / 2, both, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(ways[0][0], ways[1][0], rtol=1e-3)
+    # Turned round, a patch is in the one way what it was in the other, and so is the answer.
+    turned = network.predict(patches.flip(1), views, 0)[0].flip(1)
+    torch.testing.assert_close(turned, ways[1][0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ways[1][1], variance)
+
+
 def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
     patches, views, halves = pairs(5_000, 4)
     found, variance = network.predict(patches, views)

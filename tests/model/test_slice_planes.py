@@ -80,6 +80,38 @@ def test_what_is_missing_is_missing_on_every_line_through_it_and_nowhere_else(
         torch.testing.assert_close(found[told], whole[told], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("degrees", [22.5, 45.0, 135.0])
+def test_what_stands_for_missing_voxels_does_not_show(degrees: float) -> None:
+    data = torch.ones((SLICES, ROWS, COLUMNS))
+    data[2, 10:12, 12:15] = torch.nan
+    found = all_patches(data, degrees)
+    told = found.isfinite()
+    assert (found[told] - 1).abs().max() < 0.012
+    # Of all lines through the middle of the hole, the middle.
+    assert not told[2, 10, 13, 2, ALONG - 1 : ALONG + 2].any()
+
+
+def test_nothing_is_cut_out_where_nothing_is_asked_for() -> None:
+    data = planes()
+    assert list(oblique_patches(data, 45.0, torch.zeros(data.shape, dtype=torch.bool))) == []
+
+
+def test_far_from_what_is_asked_for_nothing_matters() -> None:
+    chance = torch.Generator().manual_seed(0)
+    data = torch.randn((SLICES, 60, 70), generator=chance)
+    where = torch.zeros(data.shape, dtype=torch.bool)
+    where[2, 25:30, 30:34] = where[5, 27, 31] = True
+    other = data.clone()
+    other[:, :8] = other[:, :, :12] = 5.0
+    found, again = (list(oblique_patches(each, 67.5, where)) for each in (data, other))
+    assert [k for k, *_ in found] == [2, 5]
+    for (_, *at, patches), (_, *again_at, same) in zip(found, again, strict=True):
+        torch.testing.assert_close(at, again_at)
+        torch.testing.assert_close(patches, same, atol=2e-3, rtol=0)
+    everything = all_patches(data, 67.5)
+    torch.testing.assert_close(found[1][3][0], everything[5, 27, 31], atol=2e-3, rtol=0)
+
+
 def test_only_what_is_asked_for_is_cut_out() -> None:
     data = planes()
     where = torch.zeros(data.shape, dtype=torch.bool)
