@@ -258,11 +258,11 @@ def learned_detail(
         network = _network(planes, axes, shown, _EFFORT_BESIDE, chance)
         if network is not None:
             networks.append(network)
-            finding.look_beside(network, axes, shown, planes.head)
+            finding.look_beside(network, axes, shown, finding.head)
     is_shown = bool(networks)
     is_clear = bool(networks) and min(network.explained for network in networks) > _CLEAR
-    unsure = finding.unseen() if is_clear else planes.head
-    if float(unsure.sum()) > _MOST_UNSEEN * float(planes.head.sum()):
+    unsure = finding.unseen() if is_clear else finding.head
+    if float(unsure.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
         effort = _EFFORT_IF_SEEN if seen and not witnesses else _EFFORT_ALONE
         network = _network(planes, (1, 2), None, effort, chance)
         if network is not None:
@@ -465,10 +465,13 @@ class _Finding:
         self._values = planes.data.new_zeros((slices, planes.ratio, rows, columns))
         self._precision = torch.zeros_like(self._values)
         self._planes_through = planes.data.new_zeros((slices, rows, columns))
+        self.head = planes.head.clone()
+        # What the outermost slices hold depends on what lies beyond them, which was not seen.
+        self.head[[0, -1]] = False
 
     def unseen(self) -> Tensor:
         """Voxels of the head of which nothing was found yet, ``(K, M, N)`` bool."""
-        return self._planes.head & (self._planes_through == 0)
+        return self.head & (self._planes_through == 0)
 
     def look_beside(
         self, network: PlaneNetwork, axes: Sequence[int], shown: Tensor, where: Tensor
