@@ -447,6 +447,11 @@ def _without_air(scan: Observation) -> Observation:
     return without_empty_border(replace(scan, data=data))
 
 
+def _share() -> float:
+    """For how much one direction counts; however many there are, they count as two planes."""
+    return 2 / len(_DIRECTIONS)
+
+
 class _Finding:
     """Thin voxels as they are found: sums of what each plane through them says.
 
@@ -494,13 +499,11 @@ class _Finding:
 
     def look_around(self, network: PlaneNetwork, where: Tensor) -> None:
         """What a network says of the voxels in ``where`` ``(K, M, N)`` from planes alone."""
-        # However many planes say it, it is to be believed as two.
-        share = 2 / len(_DIRECTIONS)
         for number, degrees in enumerate(_DIRECTIONS):
             way = number % len(network.ways)
             for k, first, second, patches in oblique_patches(self._planes.data, degrees, where):
                 found = self._predicted(network, patches, way)
-                self._add(k, torch.stack([first, second]), found, share)
+                self._add(k, torch.stack([first, second]), found, _share())
 
     def _predicted(self, network: PlaneNetwork, patches: Tensor, way: int) -> tuple[Tensor, Tensor]:
         def predict(some: Tensor) -> tuple[Tensor, Tensor]:
@@ -526,9 +529,9 @@ class _Finding:
     def scan(self, scan: Observation, trust: float) -> Observation:
         """The scan with its slices divided, and the precision that planes have on average."""
         planes = self._planes
-        tiny = torch.finfo(torch.float32).tiny
-        data = self._values / self._precision.clamp_min(tiny)
-        counted = planes.known / (self._planes_through.clamp_min(tiny) * planes.unit**2)
+        data = self._values / self._precision.clamp_min(torch.finfo(torch.float32).tiny)
+        # Where any plane told anything, at least one did.
+        counted = planes.known / (self._planes_through.clamp_min(_share()) * planes.unit**2)
         precision = trust * self._precision * counted[:, None]
         return Observation(
             self._as_acquired(data * planes.unit),

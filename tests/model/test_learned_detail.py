@@ -140,9 +140,11 @@ class Says:
         return found, torch.full_like(found, self._variance)
 
 
-def told(scan: Observation, beside: Says | None, around: Says) -> Observation:
+def told(
+    scan: Observation, beside: Says | None, around: Says, noise: NoiseEstimate = NOISE
+) -> Observation:
     """What networks say of all of a scan, one beside another contrast along one axis."""
-    planes = slice_planes(scan, NOISE, 1.0, CPU)
+    planes = slice_planes(scan, noise, 1.0, CPU)
     assert planes is not None
     finding = details._Finding(planes, None)
     if beside is not None:
@@ -158,6 +160,16 @@ def test_however_many_planes_are_looked_at_they_count_as_two() -> None:
     unit = NOISE.contrast
     assert scan.data[middle] == pytest.approx((1.0 + 2 * 4.0) / 3 * unit)
     assert np.asarray(scan.tau)[middle] == pytest.approx(4 / unit**2)
+
+
+def test_units_do_not_matter() -> None:
+    noise = NoiseEstimate(1e-3 * NOISE_SD, 0.0, 1e-3 * NOISE.contrast, "rice-mixture")
+    whole, small = sliced(), sliced()
+    small = replace(small, data=np.float32(1e-3) * small.data)
+    found = told(whole, None, Says(1.0, 0.25))
+    other = told(small, None, Says(1.0, 0.25), noise)
+    np.testing.assert_allclose(other.tau, 1e6 * np.asarray(found.tau), rtol=1e-4)
+    np.testing.assert_allclose(other.data, 1e-3 * found.data, rtol=1e-4)
 
 
 def test_what_few_planes_tell_is_as_precise_as_one_of_them_is() -> None:
