@@ -1,7 +1,7 @@
 # make demo    install into .venv and run on a small dataset made on the spot
 # make test    install into .venv and run the tests
 # make check   format, lint and types
-# make evaluate  simulated cases against interpolation and the plain model (about half an hour)
+# make evaluate  simulated cases against interpolation and the plain model (about an hour)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
 # make datalad-test   run in a dataset of DataLad, which gets an environment of its own
