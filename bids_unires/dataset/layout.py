@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import CT_SUFFIX
-from ..errors import InvalidDatasetError, OutputError, UsageError
+from ..errors import InvalidDatasetError, OutputError, UniResError, UsageError
 from .entities import ENTITY_KEYS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 DATATYPES = ("anat", CT_SUFFIX)
 LABEL_SUFFIX = "dseg"
+# Given by pybids.
+_INDEX_NAME = "layout_index.sqlite"
 
 
 def index_images(
@@ -52,29 +55,17 @@ def index_images(
         If the database is that of another dataset, or older than the scans.
     """
     import bids
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
     from sqlalchemy.exc import SQLAlchemyError
 
     root = root.absolute()
-    if database is not None:
-        try:
-            database.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{database} cannot be created: {error.strerror}") from error
-    # A database outlives this run, so it holds everything.
-    ignored = _ignored(suffixes, participants) if database is None else _ignored((), ())
-    indexer = BIDSLayoutIndexer(validate=False, ignore=[ignored], index_metadata=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            layout = BIDSLayout(
-                str(root),
-                validate=False,
-                derivatives=False,
-                config=[_layout_config(root)],
-                database_path=str(database) if database is not None else None,
-                indexer=indexer,
-            )
+            if database is None:
+                return _layout(root, None, _ignored(suffixes, participants))
+            layout = _kept_layout(root, database)
+    except UniResError:
+        raise
     except SQLAlchemyError as error:
         raise OutputError(
             f"the index database in {database} cannot be used "
@@ -88,9 +79,51 @@ def index_images(
         raise UsageError(
             f"{database} holds the index of {layout.root}, not of {root}: name another folder"
         )
-    if database is not None:
-        _refuse_outdated(layout, root, participants, database)
+    _refuse_outdated(layout, root, participants, database)
     return layout
+
+
+def _layout(root: Path, database: Path | None, ignored: re.Pattern[str]) -> BIDSLayout:
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    return BIDSLayout(
+        str(root),
+        validate=False,
+        derivatives=False,
+        config=[_layout_config(root)],
+        database_path=str(database) if database is not None else None,
+        indexer=BIDSLayoutIndexer(validate=False, ignore=[ignored], index_metadata=False),
+    )
+
+
+def _kept_layout(root: Path, database: Path) -> BIDSLayout:
+    """The index in a folder, which is made if there is none.
+
+    The jobs of an array begin together: whoever finds an index finds a whole one, so each that
+    finds none makes it elsewhere and puts it there at once.
+    """
+    from bids.layout.db import ConnectionManager
+
+    # An index outlives this run, so it holds everything.
+    everything, index = _ignored((), ()), database / _INDEX_NAME
+    if not index.exists():
+        try:
+            database.mkdir(parents=True, exist_ok=True)
+            building = tempfile.TemporaryDirectory(prefix=".part-", dir=database)
+        except OSError as error:
+            raise OutputError(
+                f"{database} cannot be created or written to ({error.strerror}): "
+                "name a writable folder or leave it out"
+            ) from error
+        with building as folder:
+            _layout(root, Path(folder), everything).session.close()
+            (Path(folder) / _INDEX_NAME).replace(index)
+    elif ConnectionManager(database).layout_info is None:
+        raise UsageError(
+            f"the index in {database} was never finished: delete that folder, and the next run "
+            "makes it anew"
+        )
+    return _layout(root, database, everything)
 
 
 def _refuse_outdated(

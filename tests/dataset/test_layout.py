@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,13 @@ from bids_unires.errors import OutputError, UsageError
 
 DatasetMaker = Callable[..., Path]
 FileAdder = Callable[..., Path]
+
+MAKE_INDEX = """
+import sys
+from pathlib import Path
+from bids_unires.dataset.layout import index_images
+print(len(index_images(Path(sys.argv[1]), ["T1w"], (), Path(sys.argv[2])).files))
+"""
 
 
 def names(
@@ -124,3 +134,34 @@ def test_a_database_of_a_scan_that_is_gone_is_refused(
     shutil.rmtree(root / "sub-02")
     with pytest.raises(UsageError, match=r"ses-a_T1w.nii.gz is not there any more: delete"):
         names(root, "T1w", participants=("02",), database=database)
+
+
+def test_many_jobs_may_make_one_database_at_once(
+    make_dataset: DatasetMaker, tmp_path: Path
+) -> None:
+    root = make_dataset(*(f"sub-{number:02}_T1w" for number in range(1, 31)))
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAKE_INDEX, root, tmp_path / "index"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    said = [job.communicate() for job in jobs]
+    assert [(job.returncode, out.strip()) for job, (out, _) in zip(jobs, said, strict=True)] == [
+        (0, "30")
+    ] * len(jobs), said
+    assert [path.name for path in (tmp_path / "index").iterdir()] == ["layout_index.sqlite"]
+
+
+def test_a_database_that_was_never_finished_is_named(
+    make_dataset: DatasetMaker, tmp_path: Path
+) -> None:
+    root, database = make_dataset("sub-01_T1w"), tmp_path / "index"
+    names(root, "T1w", database=database)
+    with sqlite3.connect(database / "layout_index.sqlite") as index:
+        index.execute("DELETE FROM layout_info")
+    with pytest.raises(UsageError, match=rf"{database} was never finished: delete that folder"):
+        names(root, "T1w", database=database)
