@@ -190,16 +190,19 @@ def extent_in_study(output_dir: Path, member: Member, fov: FieldOfView) -> Exten
 
 
 def _pose(image: Volume, unit: Placing) -> _Pose:
-    stays = unit.align == "none" or (
-        unit.member.result.space == aligned_space(unit.template, unit.align)
-    )
-    if stays:
+    if unit.align == "none":
         return _Pose(np.eye(4), np.eye(4) if unit.fov == "brain" else None)
+    stays = unit.member.result.space == aligned_space(unit.template, unit.align)
+    if stays and unit.align == "similarity":
+        return _Pose(np.eye(4), np.eye(4))
     if unit.mean is not None:
         reference = load_volume(unit.mean)
         return _Pose(align_rigid(reference, image, threads=thread_count()).pose, None)
     template = _template(unit.template)
     similar = align_to_template(image, template, kind="similarity", threads=thread_count())
+    if stays:
+        # It lies where it should; how large the head is remains to be found for the masks.
+        return _Pose(np.eye(4), similar.matrix)
     matrix = similar.matrix
     if unit.align == "rigid":
         matrix = without_scale(similar.matrix, similar.scale, template)
