@@ -177,13 +177,20 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        What the unit starts from, for `complete`; None if an input cannot be read.
+        What the unit starts from, for `complete`; None if an input cannot be read, and then
+        nothing is taken down.
 
     Raises
     ------
     UniResError
         If the record cannot be written.
     """
+    try:
+        inputs = {name: _fingerprint(path) for name, path in plan.inputs}
+    except OSError:
+        # Whoever works with it will say what is wrong. What was done of it before still is, and
+        # will be known to be once the input is back.
+        return None
     path = record_path(plan, config)
     # The group level, where a run may be on some contrasts only, removes what nothing replaces.
     former = read_results(path) if plan.stage == "participant" else []
@@ -193,11 +200,6 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
     else:
         with suppress(FileNotFoundError):
             path.unlink()
-    try:
-        inputs = {name: _fingerprint(path) for name, path in plan.inputs}
-    except OSError:
-        # Whoever works with it will say what is wrong.
-        return None
     return {
         "Version": __version__,
         "Settings": _settings(plan, config),
@@ -269,7 +271,13 @@ def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterat
     for name, path in now.items():
         if name not in before:
             yield f"{name} is new"
-        elif not is_unchanged(before[name], path):
+            continue
+        try:
+            unchanged = is_unchanged(before[name], path)
+        except OSError:
+            yield f"{name} cannot be read"
+            continue
+        if not unchanged:
             yield f"{name} changed"
     for name in before:
         if name not in now:

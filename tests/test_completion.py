@@ -158,8 +158,16 @@ def test_work_that_began_again_is_not_done(plan: ParticipantPlan, config: RunCon
 def test_an_input_that_cannot_be_read_is_left_to_the_work(
     plan: ParticipantPlan, config: RunConfig
 ) -> None:
-    plan.scans[0].path.unlink()
+    scan = plan.scans[0].path
+    content, status = scan.read_bytes(), scan.stat()
+    scan.unlink()
+    (reason,) = standing(plan, config).reasons
+    assert reason.endswith(f"{scan.name} cannot be read")
     assert begin(plan, config) is None
+    # As where `datalad get` follows `datalad drop`.
+    scan.write_bytes(content)
+    os.utime(scan, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert standing(plan, config).done
 
 
 def test_a_record_that_cannot_be_written_fails_no_work(
