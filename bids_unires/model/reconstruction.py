@@ -16,6 +16,7 @@ from ..volume import Volume
 from .alternation import UnifiedSolution
 from .calibration import calibrated_scales
 from .learned_detail import Details, DetailStatement, learned_details, recalled, with_details
+from .linear import AIR_HU
 from .noise import NoiseEstimate
 from .observation import Observation, device_name
 from .placement import coverage, measured, within
@@ -236,7 +237,7 @@ def _finished(
         image += np.float32(intensity_of_air(own, modality))
         low, high = _intensity_range(scans)
         np.clip(image, low, high, out=image)
-        image[~here] = low if modality == "CT" else 0
+        image[~here] = max(AIR_HU, low) if modality == "CT" else 0
     return images
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..config import RunConfig
+from ..config import CT_SUFFIX, RunConfig
 from ..dataset.naming import resolution_text, sidecar_path, study_image_path
 from ..dataset.sidecar import derivative_uri
 from ..dataset.writing import write_image, write_json
 from ..geometry import Grid
-from ..loading import load_volume
+from ..loading import load_labels, load_volume
+from ..model.linear import AIR_HU
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,15 @@ class StudyImage:
         The NIfTI file.
     metadata
         Its sidecar.
+    field_of_view
+        Mask on the same grid of where the participant was scanned, if there is one.
     """
 
     contrast: str
     entities: Mapping[str, str]
     path: Path
     metadata: Mapping[str, Any]
+    field_of_view: Path | None
 
 
 def write_mean(
@@ -69,9 +74,12 @@ def write_mean(
     count = np.zeros(grid.shape, dtype=np.uint16)
     for image, level in zip(images, levels, strict=True):
         values = load_volume(image.path).data
-        total += values * np.float32(common / level)
-        count += values != 0
+        seen = _measured(image, values)
+        total += np.where(seen, values, np.float32(0)) * np.float32(common / level)
+        count += seen
     first = images[0]
+    mean = total / np.maximum(count, 1)
+    mean[count == 0] = AIR_HU if _is_ct(first) else 0
     path = study_image_path(
         config.output_dir, first.entities, desc="mean", voxel_size=config.model.voxel_size
     )
@@ -85,13 +93,26 @@ def write_mean(
     }
     return [
         write_json(sidecar_path(path), content),
-        write_image(path, total / np.maximum(count, 1), grid.affine),
+        write_image(path, mean, grid.affine),
     ]
+
+
+def _measured(image: StudyImage, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where scans of a participant show what there is, ``(X, Y, Z)``."""
+    if not _is_ct(image):
+        return values != 0
+    if image.field_of_view is None:
+        return np.ones(values.shape, dtype=bool)
+    return np.asarray(load_labels(image.field_of_view).data > 0)
+
+
+def _is_ct(image: StudyImage) -> bool:
+    return image.entities["suffix"] == CT_SUFFIX
 
 
 def _level(image: StudyImage) -> float:
     """Intensity that stands for an image; Hounsfield units stay as they are."""
-    if image.entities["suffix"] == "ct":
+    if _is_ct(image):
         return 1.0
     try:
         level = float(image.metadata["UniRes"]["Quality"]["MeanIntensity"])

@@ -18,6 +18,7 @@ from ..dataset.entities import listing, natural_key
 from ..dataset.metadata import SidecarError, load_object
 from ..dataset.naming import (
     STUDY_SPACE,
+    fov_mask_path,
     in_space,
     lookup_path,
     resolution_label,
@@ -197,7 +198,12 @@ def _on_grid(member: Member, frame: Frame, config: RunConfig) -> Iterator[StudyI
         except SidecarError:
             continue
         if path.is_file() and grid_of(path) == frame.grid:
-            yield StudyImage(image.contrast, image.entities, path, metadata)
+            fov = fov_mask_path(
+                config.output_dir, member, voxel_size=config.model.voxel_size, space=STUDY_SPACE
+            )
+            yield StudyImage(
+                image.contrast, image.entities, path, metadata, fov if fov.is_file() else None
+            )
 
 
 def _placings(

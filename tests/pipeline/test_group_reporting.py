@@ -87,7 +87,7 @@ def write_member(out: Path, number: int) -> StudyImage:
     transform = folder / f"{label}_from-individual_to-study_mode-image_xfm.json"
     placed = {"Align": "none", "Template": "MNI152NLin2009cAsym"}
     write_json(transform, {"UniRes": {**placed, "Extent": extent}})
-    return StudyImage("T1w", {"suffix": "T1w"}, image, sidecar_of(number))
+    return StudyImage("T1w", {"suffix": "T1w"}, image, sidecar_of(number), None)
 
 
 @pytest.fixture
