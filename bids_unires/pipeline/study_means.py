@@ -100,10 +100,10 @@ def write_mean(
 def _measured(image: StudyImage, values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Where scans of a participant show what there is, ``(X, Y, Z)``."""
     if not _is_ct(image):
-        return values != 0
+        return np.asarray(values != 0)
     if image.field_of_view is None:
         return np.ones(values.shape, dtype=bool)
-    return np.asarray(load_labels(image.field_of_view).data > 0)
+    return load_labels(image.field_of_view).data > 0
 
 
 def _is_ct(image: StudyImage) -> bool:
