@@ -189,7 +189,8 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         logging_to_file(log_file),
         _termination_as_interrupt(),
         _temporary_files_in(config.work_dir),
-        _workers_elsewhere(config) as elsewhere,
+        # No more jobs than there is work for.
+        _workers_elsewhere(replace(config, nprocs=min(config.nprocs, units))) as elsewhere,
         OwnProcess() as successive,
     ):
         at_once = min(elsewhere.at_once if elsewhere else config.nprocs, units)

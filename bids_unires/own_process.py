@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pickle import PicklingError
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, TracebackType
 
 from .completion import UnitOfWork
 from .config import RunConfig
 from .progress import ProgressListener, pass_on
-from .workers import Failure, Process, Result, attempt, connect, failure
+from .workers import Failure, Process, Result, attempt, connect, failure, without_program
 
 # For what is half-written to be removed; a kernel that computes is not interrupted.
 _SECONDS_TO_END = 5.0
@@ -79,7 +77,7 @@ class OwnProcess:
         spawn = multiprocessing.get_context("spawn")
         here, there = spawn.Pipe()
         child = spawn.Process(target=_serve, args=(there,))
-        with there, _without_program():
+        with there, without_program():
             child.start()
         self._running = child, here
         return here
@@ -122,18 +120,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     # Not while what is half-written is removed.
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _without_program() -> Iterator[None]:
-    """Let a process start without the program that started this one.
-
-    It would be run again there up to the line that guards it, if it has one: a script that
-    calls `bids_unires.cli.main` may have none.
-    """
-    program = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program

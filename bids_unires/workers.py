@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import resource
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from .completion import UnitOfWork, begin, complete, standing
@@ -37,6 +39,7 @@ from .terminal import live_display
 logger = logging.getLogger("bids_unires")
 
 _SECONDS_FOR_LAST_REPORTS = 5.0
+_STARTING = threading.Lock()
 
 
 class Outcome(Protocol):
@@ -305,6 +308,22 @@ class _Processes:
             child.terminate()
 
 
+@contextmanager
+def without_program() -> Iterator[None]:
+    """Let a process start without the program that started this one.
+
+    It would be run again there up to the line that guards it, if it has one: a script that
+    calls `bids_unires.cli.main` may have none.
+    """
+    with _STARTING:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
+
+
 def _attempt_in_process(
     process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
 ) -> Result:
@@ -315,7 +334,8 @@ def _attempt_in_process(
     reports.start()
     try:
         with writer, ProcessPoolExecutor(1, spawn, connect, (writer,)) as pool:
-            future = pool.submit(attempt, process, plan, config)
+            with without_program():
+                future = pool.submit(attempt, process, plan, config)
             # The child has its own end by now, and with the last one the pipe ends.
             writer.close()
             result = future.result()

@@ -182,7 +182,8 @@ def test_what_cannot_be_sent_fails_alone(
         assert own.attempt(succeed, plans[1], config, Silence()) == Outcome("sub-02")
 
 
-def test_a_script_needs_no_guard(config: RunConfig) -> None:
+@pytest.mark.parametrize("nprocs", ["1", "2"])
+def test_a_script_needs_no_guard(config: RunConfig, nprocs: str) -> None:
     """Other processes do not run it again."""
     folders = [str(config.bids_dir), str(config.output_dir), "participant"]
     script = config.output_dir / "script.py"
@@ -190,7 +191,7 @@ def test_a_script_needs_no_guard(config: RunConfig) -> None:
         "from bids_unires import app\n"
         "from bids_unires.cli import parse_arguments\n"
         "from tests.test_workers import succeed\n"
-        f"options = {[*folders, '--device', 'cpu', '--skip-bids-validation']}\n"
+        f"options = {[*folders, '--device', 'cpu', '--nprocs', nprocs, '--skip-bids-validation']}\n"
         "print('code', app.run(parse_arguments(options), succeed))\n"
     )
     root = Path(__file__).parents[1]

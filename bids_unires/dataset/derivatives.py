@@ -23,13 +23,15 @@ from .entities import (
 )
 from .layout import DATATYPES, LABEL_SUFFIX
 from .metadata import SidecarError, load_object
-from .naming import STD, STUDY_SPACE, sidecar_path
+from .naming import STUDY_SPACE, sidecar_path
 from .scans import Datatype, datatype_of
 
 logger = logging.getLogger("bids_unires")
 
 # Residuals and histories make our own sidecars larger than those of scanners.
 MAX_RESULT_SIDECAR_BYTES = 64 * 2**20
+# ``desc`` of the images of the participant level; of several kinds the first one is used.
+IMAGE_KINDS = ("sr", "denoised", "resliced")
 _ENTITY_NAMES = {key: name for name, key in ENTITY_KEYS.items()}
 
 
@@ -236,9 +238,7 @@ def _result(
 
 def _is_image(file: _File) -> bool:
     name = file[0]
-    desc = name.entities.get("desc", "")
-    is_map = desc.endswith(STD)
-    return name.suffix not in (LABEL_SUFFIX, "mask") and bool(desc) and not is_map
+    return name.suffix not in (LABEL_SUFFIX, "mask") and name.entities.get("desc") in IMAGE_KINDS
 
 
 def _image(name: FileName, path: Path, problems: list[str]) -> ResultImage:

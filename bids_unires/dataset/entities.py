@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 # Labels that say how the slices lie and nothing about the contrast.
-ORIENTATION_LABEL = re.compile(r"(?:ax|axial|tra|cor|coronal|sag|sagittal)\d*", re.IGNORECASE)
+ORIENTATION_LABEL = re.compile(
+    r"(?:ax|axial|tra|trans|transvers(?:e|al)|cor|coronal|sag|sagittal)\d*", re.IGNORECASE
+)
 # Entities by which scans of one contrast may differ; chunk is another part of the body.
 REPEAT_ENTITIES = frozenset({"run", "chunk"})
 # Entities that name the participant or the kind of file, not the contrast.

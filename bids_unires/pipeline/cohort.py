@@ -12,7 +12,7 @@ from typing import Any
 from ..completion import changed_since
 from ..config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ..dataset.content import unavailable
-from ..dataset.derivatives import ParticipantResult, ResultImage, find_results
+from ..dataset.derivatives import IMAGE_KINDS, ParticipantResult, ResultImage, find_results
 from ..dataset.entities import listing
 from ..dataset.naming import SPACE, aligned_space, resolution_label, transform_path
 from ..dataset.poses import is_one_place, scan_poses
@@ -28,9 +28,6 @@ from ..errors import (
 from ..loading import grid_of
 
 logger = logging.getLogger("bids_unires")
-
-# Of several kinds of images of one participant the first of these is used.
-_KINDS = ("sr", "denoised", "resliced")
 
 
 @dataclass(frozen=True)
@@ -343,7 +340,8 @@ def _member(
     config: RunConfig,
     refused: Mapping[Path, str],
 ) -> Member:
-    kind = next(kind for kind in _KINDS if any(image.desc == kind for image in result.images))
+    made = {image.desc for image in result.images}
+    kind = next(kind for kind in IMAGE_KINDS if kind in made)
     found = sorted(
         (image for image in result.images if image.desc == kind),
         key=lambda image: contrast_order(image.entities),

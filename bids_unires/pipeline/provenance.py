@@ -66,6 +66,7 @@ def contrast_provenance(
         {
             "Source": scan.scan.uri,
             **(_fit_of_scan(index, repeat, scan, result)),
+            **_origin_of_scan(scan),
             **_pose_of_scan(index, repeat, result),
             **_slices_of_scan(index, repeat, scan, result),
         }
@@ -118,6 +119,12 @@ def uncertainty_provenance(
 def iterations(result: SuperResolution) -> int:
     """Iterations of the solver, over all groups of contrasts and weightings of repeats."""
     return sum(after.products > before.products for before, after in pairwise(result.objective))
+
+
+def _origin_of_scan(acquired: AcquiredScan) -> Mapping[str, Any]:
+    """How far a scan whose origin was reset moved before it got its pose, in mm."""
+    shift = acquired.shift[:3, 3]
+    return {"OriginShift": shift.tolist()} if shift.any() else {}
 
 
 def _pose_of_scan(index: int, repeat: int, result: Reconstruction) -> Mapping[str, Any]:

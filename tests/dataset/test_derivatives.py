@@ -94,6 +94,18 @@ def test_everything_that_was_written_is_found(
         assert result.problems == ()
 
 
+def test_images_of_others_are_no_results(out: Path, plans: tuple[ParticipantPlan, ...]) -> None:
+    before = find_results(out)
+    folder = out / "sub-1" / "anat"
+    for name in (
+        "res-1mm_desc-smoothed_T1w",
+        "res-2mm_desc-smoothed_T1w",
+        "res-1mm_desc-srStd_T1w",
+    ):
+        place(folder / f"sub-1_space-individual_{name}.nii.gz")
+    assert find_results(out) == before
+
+
 def test_results_name_what_is_made_of_them(out: Path) -> None:
     result = by_label(find_results(out))["sub-2_ses-a"]
     path = template_transform_path(out, result, "study")

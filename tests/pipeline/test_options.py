@@ -155,6 +155,10 @@ def test_the_origin_of_ct_is_reset_and_the_transform_tells(
     assert np.abs(centre).max() < 20
     pose = read_transform(only(out, "*_xfm.txt"))
     np.testing.assert_allclose(pose[:3, 3], (-300, 250, -1500), atol=0.01)
+    (scan,) = provenance(only(out, "*_desc-sr_ct.nii.gz"))["Scans"]
+    stated = np.array(scan["Pose"])
+    stated[:3, 3] += stated[:3, :3] @ scan["OriginShift"]
+    np.testing.assert_allclose(stated, pose, atol=0.01)
 
 
 def test_ct_and_mr_share_a_grid(
