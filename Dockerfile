@@ -18,7 +18,7 @@ COPY pyproject.toml requirements.lock ./
 ARG TORCH=cuda
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN if [ "$TORCH" = cpu ]; then \
-      pip install --constraint requirements.lock --index-url "$TORCH_CPU_INDEX" torch; \
+      pip install --constraint requirements.lock --extra-index-url "$TORCH_CPU_INDEX" torch; \
     elif [ "$TORCH" != cuda ]; then \
       echo "TORCH is cuda or cpu, not $TORCH" >&2; exit 1; \
     fi \

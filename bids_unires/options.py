@@ -344,7 +344,8 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         "--mem-mb",
         type=_positive,
         metavar="MB",
-        help="refuse participants that would need more memory than this, in MB",
+        help="memory in MB for all participants at once together, with --cluster or --scheduler "
+        "for each job; who would need more is refused (default: that of the machine)",
     )
     group.add_argument(
         "-w",

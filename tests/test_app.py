@@ -56,7 +56,7 @@ def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
 def note_memory(plan: ParticipantPlan, config: RunConfig) -> Outcome:
     path = config.output_dir / plan.folder / "done.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(str(memory_limit(config) // 2**20))
+    path.write_text(str(memory_limit(config) // 10**6))
     return Outcome(plan.label, (path,))
 
 
@@ -323,7 +323,7 @@ def test_memory_is_shared_by_the_participants_at_once(
 ) -> None:
     config = changed(three, nprocs=nprocs, participant_label=labels, mem_mb=mem_mb, device="cpu")
     assert app.run(config, note_memory) == 0
-    everything = [str(memory_limit(changed(config, nprocs=1)) // 2**20)]
+    everything = [str(memory_limit(changed(config, nprocs=1)) // 10**6)]
     assert sorted(marks(three, 0)) == (each or everything)
     # What is written down is what was asked for.
     (file,) = (three.output_dir / "logs").glob("*.toml")

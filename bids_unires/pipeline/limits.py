@@ -13,7 +13,7 @@ from ..config import RunConfig
 def memory_limit(config: RunConfig) -> int:
     """Bytes a participant may use: its share of ``--mem-mb``, or of the memory there is."""
     if config.mem_mb is not None:
-        return config.mem_mb * 2**20 // config.nprocs
+        return config.mem_mb * 10**6 // config.nprocs
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, control_groups.memory_limit() or machine) // config.nprocs
 

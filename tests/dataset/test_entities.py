@@ -9,7 +9,21 @@ from bids_unires.dataset.entities import contrast_name, listing, natural_key, pa
 LABELS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1)
 
 
-@pytest.mark.parametrize("label", ["ax", "axial", "tra", "cor", "coronal", "sag", "sagittal"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "ax",
+        "axial",
+        "tra",
+        "trans",
+        "transverse",
+        "transversal",
+        "cor",
+        "coronal",
+        "sag",
+        "sagittal",
+    ],
+)
 @pytest.mark.parametrize("number", ["", "2", "01"])
 def test_orientation_is_no_contrast(label: str, number: str) -> None:
     for spelling in (label, label.upper(), label.capitalize()):
