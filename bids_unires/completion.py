@@ -28,6 +28,8 @@ from .superseded import Results, read_results, remove_superseded
 logger = logging.getLogger("bids_unires")
 
 _SHOWN = 3
+# Stage of the participant level.
+_PARTICIPANT = "participant"
 
 
 class UnitOfWork(Protocol):
@@ -140,11 +142,28 @@ def placed_alike(plan: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
     return tuple(results for results in earlier if results.lies_like(now))
 
 
+def unfinished(output_dir: Path) -> frozenset[str]:
+    """Units that the participant level began to work on, and has not finished since.
+
+    Their images may be some of one run and some of another, or not all that there will be.
+    """
+    return frozenset(
+        path.stem for path in (output_dir / "logs" / _PARTICIPANT).glob("*.json") if _is_begun(path)
+    )
+
+
+def _is_begun(record: Path) -> bool:
+    try:
+        return "Begun" in json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Mapping[str, Any]]]:
     """What the results of the participant level were made of: fingerprints by unit and name."""
     return {
         record.stem: _fingerprints(record, results)
-        for record in sorted((output_dir / "logs" / "participant").glob("*.json"))
+        for record in sorted((output_dir / "logs" / _PARTICIPANT).glob("*.json"))
         for results in read_results(record)[:1]
     }
 
@@ -192,12 +211,12 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
         # will be known to be once the input is back.
         return None
     path = record_path(plan, config)
-    # The group level, where a run may be on some contrasts only, removes what nothing replaces.
-    former = read_results(path) if plan.stage == "participant" else []
-    earlier = [results.entry for results in former]
-    if earlier:
+    earlier: list[dict[str, Any]] = []
+    if plan.stage == _PARTICIPANT:
+        earlier = [results.entry for results in read_results(path)]
         write_json(path, {"Version": __version__, "Begun": True, "Earlier": earlier})
     else:
+        # There a run may be on some contrasts only, and removes what nothing replaces.
         with suppress(FileNotFoundError):
             path.unlink()
     return {

@@ -17,6 +17,7 @@ from bids_unires.completion import (
     complete,
     record_path,
     standing,
+    unfinished,
 )
 from bids_unires.config import ModelSettings, RunConfig, SpaceSettings
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
@@ -153,6 +154,15 @@ def test_a_damaged_record_means_to_do_it_again(
 def test_work_that_began_again_is_not_done(plan: ParticipantPlan, config: RunConfig) -> None:
     begin(plan, config)
     assert standing(plan, config) == Standing(False, ())
+
+
+def test_work_that_began_and_did_not_end_is_told(plan: ParticipantPlan, config: RunConfig) -> None:
+    assert unfinished(config.output_dir) == set()
+    begun = begin(plan, config)
+    assert begun is not None
+    assert unfinished(config.output_dir) == {"sub-01"}
+    complete(plan, config, begun, [])
+    assert unfinished(config.output_dir) == set()
 
 
 def test_an_input_that_cannot_be_read_is_left_to_the_work(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..completion import changed_since
+from ..completion import changed_since, unfinished
 from ..config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ..dataset.content import unavailable
 from ..dataset.derivatives import IMAGE_KINDS, ParticipantResult, ResultImage, find_results
@@ -184,6 +184,14 @@ def find_cohort(config: RunConfig) -> Cohort:
             if plan.label not in chosen
         ]
     )
+    begun = unfinished(config.output_dir)
+    for member in members:
+        if member.label in begun:
+            logger.warning(
+                "%s: the participant level began on it and has not finished; images may be "
+                "missing, or of two runs: run that on it again, and then this",
+                member.label,
+            )
     for absentee in absentees:
         logger.warning("%s takes no part: %s", absentee.label, absentee.reason)
     for member in members:

@@ -298,7 +298,7 @@ def _absence(member: Member, contrast: str, roll: _Roll, config: RunConfig) -> t
         return "failed", member.refused[contrast]
     if contrast not in {image.contrast for image in member.known}:
         logger.info("%s has no %s", member.label, contrast)
-        return "missing", "the participant has no scan of this contrast"
+        return "missing", "the participant level left no image of this contrast"
     if member.label in roll.reasons:
         return "failed", roll.reasons[member.label]
     if contrast in outdated_contrasts(member, roll.images[member.label], config):

@@ -85,7 +85,7 @@ def finished(out: Path) -> dict[Path, int]:
     """Results of the units that are done, and when they were written."""
     written = {}
     for record in out.glob("logs/participant/*.json"):
-        for name in json.loads(record.read_text("utf-8"))["Outputs"]:
+        for name in json.loads(record.read_text("utf-8")).get("Outputs", ()):
             written[out / name] = (out / name).stat().st_mtime_ns
     return written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -265,3 +266,12 @@ def test_images_with_other_voxels_that_were_aligned_otherwise_are_named(
     assert "sub-02_ses-a_space-study_res-8mm_desc-sr_T1w.nii.gz" in line
     assert "_res-5mm_" not in line
     assert "mask" not in line
+
+
+def test_who_was_not_finished_is_told(study: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    record = study.out / "logs" / "participant" / "sub-01.json"
+    record.write_text(json.dumps({"Version": "0", "Begun": True, "Earlier": []}))
+    assert study.group(*GROUP, "--dry-run") == 0
+    said = capfd.readouterr().err
+    assert "sub-01: the participant level began on it and has not finished" in said
+    assert said.count("has not finished") == 1
