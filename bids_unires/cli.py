@@ -205,6 +205,9 @@ def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str
 def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
     if config.cluster_args and config.cluster is None:
         yield "--cluster-args", "is for --cluster"
+    changed = _changed(config.group, GroupSettings())
+    if "grid_multiple" in changed and config.group.grid_policy != "multiple":
+        yield "--grid-multiple", "is for --grid-policy multiple"
     if config.model.method == "linear":
         changed = _changed(config.model, ModelSettings())
         for name in ("reg_scale", "interleave_correction"):

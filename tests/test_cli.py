@@ -202,6 +202,11 @@ def test_options_that_would_change_nothing_are_refused(options: str, said: str) 
         cli.parse_arguments([*BASE, *options.split()])
 
 
+def test_a_multiple_is_for_the_policy_of_multiples() -> None:
+    with pytest.raises(UsageError, match="--grid-multiple is for --grid-policy multiple"):
+        cli.parse_arguments(["in", "out", "group", "--grid-multiple", "32"])
+
+
 def test_defaults_may_be_spelled_out() -> None:
     options = "--group-mode auto --grid-policy pow23 --grid-multiple 16 --grid-margin 5"
     options += " --fov brain --template MNI152NLin2009cAsym --align none --reg-scale auto"
