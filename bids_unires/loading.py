@@ -21,6 +21,7 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from .dataset.content import POINTER_PREFIXES, is_kept_by_git
 from .errors import BadDataError, InputOutputError, MissingInputError
 from .geometry import (
     Affine,
@@ -37,8 +38,6 @@ from .volume import LabelVolume, Volume
 logger = logging.getLogger("bids_unires")
 
 GZIP_MAGIC = b"\x1f\x8b"
-# A file that git-annex or git-lfs stands in for starts with one of these.
-POINTER_PREFIXES = (b"/annex/objects/", b"version https://git-lfs")
 # sform and qform count as the same when no corner of the box moves further than this.
 ORIENTATION_TOLERANCE_VOXELS = 0.1
 # Volume of a voxel over the product of its sides: 1 for right angles, 0 for collapsed axes.
@@ -170,7 +169,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     """Content of a file as it is on disk."""
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
-        if "annex" in Path(target).parts or ".git" in Path(target).parts:
+        if is_kept_by_git(target):
             raise _content_elsewhere(path)
         raise MissingInputError(f"{path} is a link to {target}, which does not exist")
     try:

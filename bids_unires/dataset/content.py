@@ -23,7 +23,7 @@ def unavailable(path: Path) -> str | None:
         if not path.is_symlink():
             return f"it cannot be read ({error.strerror})"
         target = os.readlink(path)
-        if {"annex", ".git"} & set(Path(target).parts):
+        if is_kept_by_git(target):
             return "its content is not here"
         return f"it is a link to {target}, which cannot be read ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
@@ -33,6 +33,11 @@ def unavailable(path: Path) -> str | None:
     if status.st_size > MAX_POINTER_BYTES:
         return None
     return "its content is not here" if is_pointer(path) else None
+
+
+def is_kept_by_git(target: str) -> bool:
+    """Whether a link that leads there is one of git-annex."""
+    return bool({"annex", ".git"} & set(Path(target).parts))
 
 
 def is_pointer(path: Path) -> bool:
