@@ -56,7 +56,8 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `sub-*/[ses-*/]ct/*_ct.nii.gz`: the same of CT, in Hounsfield units.
 - `*_dseg.nii.gz`: label images that came with the scans, on the same grid.
 - `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it
-  at least one contrast has no data. An image is 0 where none of its own scans measured.
+  at least one contrast has no data. An image is 0 where none of its own scans measured, and CT as
+  dark as air.
 - `*_from-*_to-individual_mode-image_xfm.txt`: the position of each scan, in ITK's format:
   `antsApplyTransforms -i SCAN -r IMAGE -t FILE` brings the scan to the grid of the image.
 - `logs`: what was run when, and what to cite.
