@@ -143,7 +143,7 @@ def test_the_table_has_a_row_for_each_image_and_each_reason(finished: Study) -> 
         assert float(done[column]) > 0
     assert float(said["sub-01", "n/a", "T1w"]["displacement"]) == 0
     assert said["sub-02", "ses-a", "FLAIR"]["status"] == "missing"
-    assert "no scan" in said["sub-02", "ses-a", "FLAIR"]["reason"]
+    assert "left no image" in said["sub-02", "ses-a", "FLAIR"]["reason"]
     assert said["sub-03", "n/a", "n/a"]["status"] == "missing"
     assert "participant level" in said["sub-03", "n/a", "n/a"]["reason"]
     dictionary = json.loads((finished.out / "group_unires.json").read_text())
