@@ -228,6 +228,18 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
     }
 
 
+def abandon(plan: UnitOfWork, config: RunConfig) -> None:
+    """Take back that a unit was begun, if no run has made anything of it."""
+    record = record_path(plan, config)
+    folders = [config.output_dir / folder for folder in plan.folders]
+    made = any(True for folder in folders for _ in folder.glob(f"{plan.label}_*"))
+    if not made and _is_begun(record) and not read_results(record):
+        with suppress(OSError):
+            record.unlink()
+            # With the folder, if it was the first.
+            record.parent.rmdir()
+
+
 def complete(
     plan: UnitOfWork,
     config: RunConfig,

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from .completion import UnitOfWork, begin, complete, standing
+from .completion import UnitOfWork, abandon, begin, complete, standing
 from .config import RunConfig
 from .errors import InputOutputError, OutputError, UniResError
 from .locking import sole_use
@@ -259,7 +259,11 @@ def attempt(process: Process, plan: UnitOfWork, config: RunConfig) -> Result:
                     logger.info("done again: %s", now)
             with _writable([config.output_dir / folder for folder in plan.folders]):
                 begun = begin(plan, config)
-                outcome = process(plan, config)
+                try:
+                    outcome = process(plan, config)
+                except BaseException:
+                    abandon(plan, config)
+                    raise
             if begun is not None:
                 complete(plan, config, begun, outcome.outputs, outcome.missing)
             return outcome

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from bids_unires import completion
 from bids_unires.completion import (
     Standing,
+    abandon,
     begin,
     changed_since,
     complete,
@@ -163,6 +165,20 @@ def test_work_that_began_and_did_not_end_is_told(plan: ParticipantPlan, config: 
     assert unfinished(config.output_dir) == {"sub-01"}
     complete(plan, config, begun, [])
     assert unfinished(config.output_dir) == set()
+
+
+def test_failed_work_is_told_if_anything_was_made(plan: ParticipantPlan, config: RunConfig) -> None:
+    record_path(plan, config).unlink()
+    shutil.rmtree(config.output_dir / "sub-01", ignore_errors=True)
+    begin(plan, config)
+    abandon(plan, config)
+    assert not record_path(plan, config).parent.exists()
+    begin(plan, config)
+    image = config.output_dir / "sub-01" / "anat" / "sub-01_space-individual_desc-sr_T1w.nii.gz"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.touch()
+    abandon(plan, config)
+    assert unfinished(config.output_dir) == {"sub-01"}
 
 
 def test_an_input_that_cannot_be_read_is_left_to_the_work(
