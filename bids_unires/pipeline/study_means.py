@@ -16,7 +16,6 @@ from ..dataset.sidecar import derivative_uri
 from ..dataset.writing import write_image, write_json
 from ..geometry import Grid
 from ..loading import load_labels, load_volume
-from ..model.linear import AIR_HU
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ def write_mean(
     """Average one contrast over the participants, with one image in memory at a time.
 
     MR has no unit, so every image first gets the mean brain intensity that the images have
-    on average. A participant counts only where its scans measured (where it is not 0).
+    on average. A participant counts only where its scans measured: where an MR image is not 0,
+    and of CT, in which 0 is water, within the field of view of all the participant's contrasts.
+    Where nobody counts, the images are averaged as they are: mostly air.
 
     Parameters
     ----------
@@ -70,16 +71,16 @@ def write_mean(
     """
     levels = [_level(image) for image in images]
     common = float(np.mean(levels))
-    total = np.zeros(grid.shape, dtype=np.float32)
+    total, as_they_are = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
     count = np.zeros(grid.shape, dtype=np.uint16)
     for image, level in zip(images, levels, strict=True):
         values = load_volume(image.path).data
         seen = _measured(image, values)
         total += np.where(seen, values, np.float32(0)) * np.float32(common / level)
+        as_they_are += values / np.float32(len(images))
         count += seen
     first = images[0]
-    mean = total / np.maximum(count, 1)
-    mean[count == 0] = AIR_HU if _is_ct(first) else 0
+    mean = np.where(count > 0, total / np.maximum(count, 1), as_they_are)
     path = study_image_path(
         config.output_dir, first.entities, desc="mean", voxel_size=config.model.voxel_size
     )

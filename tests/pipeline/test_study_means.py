@@ -40,3 +40,14 @@ def test_who_was_not_scanned_somewhere_does_not_count_there(
     written = write_mean(images, GRID, tmp_path / "grid.nii.gz", config)
     mean = nib.load(written[-1]).get_fdata()
     np.testing.assert_allclose(mean[0, 0], [30, 30, 40, 40, 40, 40, air, air], atol=0.01)
+
+
+def test_ct_beyond_the_field_of_view_of_other_contrasts_is_no_air(tmp_path: Path) -> None:
+    config = parse_arguments([str(tmp_path), str(tmp_path), "group", "--voxel-size", "5"])
+    image = write_participant(tmp_path, 1, "ct", 7, 40.0)
+    short = np.zeros(GRID.shape, dtype=bool)
+    short[:, :, :3] = True
+    write_mask(tmp_path / "sub-1_space-study_res-5mm_desc-fov_mask.nii.gz", short, GRID.affine)
+    written = write_mean([image], GRID, tmp_path / "grid.nii.gz", config)
+    mean = nib.load(written[-1]).get_fdata()
+    np.testing.assert_allclose(mean[0, 0], [*[40] * 7, -1000], atol=0.01)
