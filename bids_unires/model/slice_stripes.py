@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Slice = NDArray[np.float32]
 Slices = NDArray[np.float32]
@@ -34,6 +34,8 @@ _MOST_SPIKES = 4
 _TAPERED = 0.1
 _FEWEST_VOXELS = 50
 _ZOOMS, _ZOOM_POINTS = 4, 9
+# Cycles per voxel that only rounding tells from 0.
+_SAME_FREQUENCY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Stripes:
     Attributes
     ----------
     frequency
-        Cycles per voxel along both axes of the slice; the phase is 0 at voxel (0, 0).
+        Cycles per voxel along both axes of the slice; the phase is 0 at voxel (0, 0). Of the two
+        that name the same wave, ``f`` and ``-f``, the one of the `upper_half_plane`.
     cosine, sine
         Amplitudes, in intensity.
     """
@@ -155,7 +158,8 @@ def _peak(image: Slice, near: Slice) -> _Peak | None:
     ring = (_pooled(spectrum, _AROUND)[0] * sizes[0] - power * sizes[1]) / (sizes[0] - sizes[1])
     u, v = (np.fft.fftfreq(side) for side in image.shape)
     usual = np.maximum(np.maximum(near, ring), np.finfo(np.float32).tiny)
-    ratio = np.where(np.hypot(u[:, None], v) < _LOWEST_FREQUENCY, 0, power / usual)
+    compared = (np.hypot(u[:, None], v) >= _LOWEST_FREQUENCY) & _upper_half(image.shape)
+    ratio = np.where(compared, power / usual, 0)
     if ratio.max() < _LEAST_POWER:
         return None
     first, second = np.unravel_index(
@@ -189,11 +193,43 @@ def _fitted(
         best = np.unravel_index(np.argmax(strength), strength.shape)
         centre = np.array([grid[index] for grid, index in zip(grids, best, strict=True)])
         steps = steps * 2 / (_ZOOM_POINTS - 1)
-    frequency = (float(centre[0]), float(centre[1]))
+    frequency = upper_half_plane(centre)
     waves = [Stripes(frequency, *pair).wave(image.shape)[head] for pair in ((1, 0), (0, 1))]
     design = np.stack([*waves, np.ones(len(waves[0]))], axis=1)
     (cosine, sine, _), *_ = np.linalg.lstsq(design, residual[head], rcond=None)
     return Stripes(frequency, float(cosine), float(sine))
+
+
+def upper_half_plane(frequency: ArrayLike) -> tuple[float, float]:
+    """The name of a wave: of ``f`` and ``-f`` the one that is positive along the first axis.
+
+    A real image is as strong at both, so that rounding would decide which of them is found.
+    Where that axis cannot tell them apart, at 0 and at half a cycle, the second decides.
+
+    Parameters
+    ----------
+    frequency
+        Cycles per voxel along both axes, ``(2,)``.
+
+    Examples
+    --------
+    >>> upper_half_plane((-0.25, 0.125)), upper_half_plane((-0.5, -0.125))
+    ((0.25, -0.125), (0.5, 0.125))
+    """
+    # Sampled once a voxel, whole cycles cannot be told from none.
+    u, v = (float(part - np.rint(part)) for part in np.asarray(frequency, dtype=np.float64))
+    names_itself = min(abs(u), 0.5 - abs(u)) < _SAME_FREQUENCY
+    if names_itself:
+        return (abs(u), abs(v))
+    v_upper = v if u > 0 else -v
+    return (abs(u), abs(v) if 0.5 - abs(v) < _SAME_FREQUENCY else v_upper)
+
+
+def _upper_half(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which entries of a spectrum name a wave, ``(U, V)``: one of every pair ``f`` and ``-f``."""
+    (first, count), (second, others) = ((np.arange(side), side) for side in shape)
+    names_itself = (2 * first % count == 0)[:, None]
+    return np.where(names_itself, 2 * second <= others, (2 * first < count)[:, None])
 
 
 def _reference(slices: Slices, k: int) -> Slice:

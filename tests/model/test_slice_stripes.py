@@ -7,7 +7,12 @@ import functools
 import numpy as np
 import pytest
 
-from bids_unires.model.slice_stripes import Stripes, find_stripes, without_stripes
+from bids_unires.model.slice_stripes import (
+    Stripes,
+    find_stripes,
+    upper_half_plane,
+    without_stripes,
+)
 from tests.corrupted import stack
 
 THRESHOLD = 250.0
@@ -95,3 +100,18 @@ def test_infinite_voxels_are_missing() -> None:
     damaged[20, 40, 40], damaged[21, 30, 40] = np.inf, -np.inf
     (stripes,) = find_stripes(damaged, THRESHOLD)[20].stripes
     np.testing.assert_allclose(stripes.frequency, (0.31, -0.12), atol=0.002)
+
+
+@pytest.mark.parametrize(
+    "frequency", [(0.31, -0.12), (0.0, 0.25), (0.5, 0.21), (0.21, 0.5), (0.21, 0.0)]
+)
+def test_a_wave_has_one_name(frequency: tuple[float, float]) -> None:
+    """Which of its two frequencies is found is a rule and not a matter of rounding."""
+    u, v = frequency
+    names = []
+    for named in ((u, v), (-u, -v)):
+        (stripes,) = find_stripes(striped(20, Stripes(named, 150.0, 0.0)), THRESHOLD)[20].stripes
+        assert stripes.frequency == upper_half_plane(stripes.frequency)
+        names.append(stripes.frequency)
+    np.testing.assert_allclose(names[0], names[1], atol=1e-9)
+    np.testing.assert_allclose(names[0], frequency, atol=0.002)
