@@ -50,11 +50,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.benchmarks bench $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks bench $(BENCH_ARGS)
 
 evaluate: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
-	$(BIN)/python -m tests.evaluation evaluation $(EVALUATE_ARGS)
+	$(BIN)/python -m evaluation evaluation_out $(EVALUATE_ARGS)
 
 container-test: $(STAMP)
 	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)
@@ -81,5 +81,5 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo_out bench evaluation build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_out bench evaluation_out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

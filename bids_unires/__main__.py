@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .cli import main
+from .cli.main import main
 
 # Worker processes import this module again when they start.
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from matplotlib.patheffects import withStroke
 from nitransforms import linear
 from numpy.typing import NDArray
 
+from bids_unires.dataset.reading import load_volume
 from bids_unires.demo.dataset import DemoPaths
 from bids_unires.demo.score import resample
 from bids_unires.demo.study import MOTIONS
-from bids_unires.geometry import Affine, Grid
-from bids_unires.loading import load_volume
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 PARTICIPANT = "01"
 COLUMNS = ("scan, linear interpolation", "bids_unires", "truth")

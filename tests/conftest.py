@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-# They need packages that only `make fuzz` and `make evaluate` install.
-collect_ignore = ["evaluation", "faults/guided.py"]
+# It needs a package that only `make fuzz` installs.
+collect_ignore = ["faults/guided.py"]
 
 # Read when torch is first imported: idle OpenMP threads that spin make tests many times
 # slower on a machine that has something else to do.
@@ -45,8 +45,8 @@ def brief_learning(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("learns"):
         yield
         return
-    from bids_unires.model import learned_detail
-    from bids_unires.model.plane_network import Effort
+    from bids_unires.model.detail import learning as learned_detail
+    from bids_unires.model.detail.network import Effort
 
     effort = Effort(pairs=50_000, hidden=32, layers=2, steps=200)
     with pytest.MonkeyPatch.context() as patched:

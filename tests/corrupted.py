@@ -19,9 +19,10 @@ from bids_unires.demo.phantom import Anatomy, build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.geometry import Affine, Grid, scaling, translation
 from bids_unires.model import SuperResolution
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 Damage = Literal["scaled", "shifted", "spiked"]
 DAMAGES: tuple[Damage, ...] = get_args(Damage)

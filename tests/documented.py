@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 PAGES = ("README.md", "docs/running.md")
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.

@@ -37,9 +37,9 @@ RUN_BY = {
         "bids_unires BIDS OUT participant --scheduler": (
             "tests/test_docs.py::test_the_workers_of_a_scheduler"
         ),
-        "bids_unires --bids-exec-spec": "tests/test_boutiques.py::test_the_documented_launch",
-        "bosh validate": "tests/test_boutiques.py::test_the_documented_launch",
-        "bosh exec": "tests/test_boutiques.py::test_the_documented_launch",
+        "bids_unires --bids-exec-spec": "tests/cli/test_boutiques.py::test_the_documented_launch",
+        "bosh validate": "tests/cli/test_boutiques.py::test_the_documented_launch",
+        "bosh exec": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "datalad clone": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad get": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad containers-add": "tests/containers/test_datalad.py::test_the_documented_run",

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import Affine, Grid, apply_affine, centre_of, corners
+from ..space.affines import Affine, apply_affine
+from ..space.grid import Grid, centre_of, corners
 
 # Fits of the same scans on other voxels find poses that differ by a fraction of a voxel.
 _VOXELS, _AT_LEAST_MM = 0.5, 0.5

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..geometry import Affine
+from ..space.affines import Affine
 from .writing import write_text
 
 

@@ -24,7 +24,7 @@ from isal import igzip
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputOutputError, OutputError, UniResError
-from ..geometry import shear_angle
+from ..space.affines import shear_angle
 
 # Hidden from pybids and the validator (leading dot) and from globs such as *.nii.gz.
 TEMPORARY_PREFIX = ".unires-"

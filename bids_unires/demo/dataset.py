@@ -12,12 +12,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_unires.dataset.naming import sidecar_path
-from bids_unires.dataset.writing import write_json, write_text
-from bids_unires.errors import OutputError
-from bids_unires.geometry import Affine
-from bids_unires.volume import Volume
-
+from ..dataset.naming import sidecar_path
+from ..dataset.writing import write_json, write_text
+from ..errors import OutputError
+from ..space.affines import Affine
+from ..space.volume import Volume
 from .phantom import Participant, TissueMaps, build_anatomy
 from .scanner import Motion, Protocol, acquire
 

@@ -17,16 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_unires.geometry import (
-    Affine,
-    Grid,
-    Shape,
-    apply_affine,
-    corners,
-    scaling,
-    translation,
-    voxel_size,
-)
+from ..space.affines import Affine, apply_affine, scaling, translation, voxel_size
+from ..space.grid import Grid, Shape, corners
 
 Image = NDArray[np.float32]
 

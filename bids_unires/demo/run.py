@@ -10,20 +10,14 @@ from pathlib import Path
 import numpy as np
 from nitransforms import linear
 
-from bids_unires.config import RunConfig, SpaceSettings
-from bids_unires.dataset.metadata import load_object
-from bids_unires.dataset.naming import (
-    derivative_path,
-    sidecar_path,
-    study_grid_path,
-    transform_path,
-)
-from bids_unires.dataset.query import ParticipantPlan, Scan, plan_participants
-from bids_unires.geometry import Affine
-from bids_unires.loading import load_volume
-from bids_unires.pipeline.limits import memory_limit
-from bids_unires.resources import usable_cores
-
+from ..config import RunConfig, SpaceSettings
+from ..dataset.metadata import load_object
+from ..dataset.naming import derivative_path, sidecar_path, study_grid_path, transform_path
+from ..dataset.query import ParticipantPlan, Scan, plan_participants
+from ..dataset.reading import load_volume
+from ..pipeline.limits import memory_limit
+from ..run.devices import usable_cores
+from ..space.affines import Affine
 from .dataset import DemoPaths, claim, write_dataset
 from .phantom import load_icbm152
 from .score import Score, score
@@ -55,7 +49,7 @@ def run_demo(output_dir: Path) -> int:
     OutputError
         If the folder holds anything else.
     """
-    from bids_unires.app import run
+    from ..run.app import run
 
     start = time.monotonic()
     paths = claim(Path(output_dir))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from bids_unires.geometry import Affine, Grid, Shape, apply_affine, corners, translation
-from bids_unires.volume import Volume
+from ..space.affines import Affine, apply_affine, translation
+from ..space.grid import Grid, Shape, corners
+from ..space.volume import Volume
 
 Plane = Literal["sagittal", "coronal", "transverse"]
 

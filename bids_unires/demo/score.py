@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_unires.geometry import Affine, Grid, apply_affine
-from bids_unires.volume import Volume
+from ..space.affines import Affine, apply_affine
+from ..space.grid import Grid
+from ..space.volume import Volume
 
 
 @dataclass(frozen=True)

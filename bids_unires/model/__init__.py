@@ -1,20 +1,20 @@
 """The model: forward operator, prior, objective, solver and the fit that joins them."""
 
 from ..config import ModelSettings
-from ..geometry import Grid
-from .fit import super_resolve
-from .forward import ForwardOperator
-from .interpolation import interpolate
-from .labels import resample_labels
-from .noise import NoiseEstimate, estimate_noise
-from .objective import Objective, ObjectiveValue
-from .observation import Observation
-from .profile import SliceProfile
-from .residuals import ResidualStatement
-from .result import Reconstruction, SuperResolution
-from .slice_verdict import SliceVerdict
-from .solver import Progress, Solution, solve
-from .uncertainty import Uncertainty
+from ..space.grid import Grid
+from ..space.labels import resample_labels
+from .assess.residuals import ResidualStatement
+from .assess.uncertainty import Uncertainty
+from .fit.interpolation import interpolate
+from .fit.result import Reconstruction, SuperResolution
+from .fit.super_resolution import super_resolve
+from .intensity.noise import NoiseEstimate, estimate_noise
+from .robust.verdict import SliceVerdict
+from .scanner.forward import ForwardOperator
+from .scanner.observation import Observation
+from .scanner.profile import SliceProfile
+from .solve.objective import Objective, ObjectiveValue
+from .solve.solver import Progress, Solution, solve
 
 __all__ = [
     "ForwardOperator",

@@ -6,8 +6,8 @@ import os
 import resource
 import sys
 
-from .. import control_groups
 from ..config import RunConfig
+from ..run import control_groups
 
 
 def memory_limit(config: RunConfig) -> int:

@@ -3,13 +3,7 @@
 from .bending import bent_template
 from .masks import head_mask
 from .rigid import RigidAlignment, align_rigid, coregister
-from .template import (
-    DEFAULT_TEMPLATE,
-    Template,
-    load_template,
-    packaged_template,
-    template_grid,
-)
+from .template import DEFAULT_TEMPLATE, Template, load_template, packaged_template, template_grid
 from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template
 

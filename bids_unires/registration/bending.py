@@ -9,8 +9,8 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from ..errors import BadDataError
-from ..geometry import Affine
-from ..volume import Volume
+from ..space.affines import Affine
+from ..space.volume import Volume
 from .matching import HISTOGRAM_BINS, Candidate, Matcher, transform_of
 from .pyramid import COARSE_MM, Pyramid, build_pyramid, to_image
 from .template import Template

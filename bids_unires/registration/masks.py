@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import Affine, voxel_size
+from ..space.affines import Affine, voxel_size
 
 Mask = NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from ..geometry import Affine, apply_affine
+from ..space.affines import Affine, apply_affine
 from .pyramid import COARSE_MM, RAS_TO_LPS, Pyramid
 
 SAMPLES_PER_LEVEL = 60_000

@@ -14,8 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from ..errors import BadDataError
-from ..geometry import Affine, apply_affine, voxel_size
-from ..volume import Volume
+from ..space.affines import Affine, apply_affine, voxel_size
+from ..space.volume import Volume
 
 LEVELS_MM = (2.0, 4.0, 8.0)
 """Voxel size in mm of each level's image, from fine to coarse."""

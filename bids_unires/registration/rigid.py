@@ -19,15 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from ..errors import BadDataError
-from ..geometry import (
-    Affine,
-    apply_affine,
-    rigid_matrix,
-    rigid_parameters,
-    scaling,
-    translation,
-)
-from ..volume import Volume
+from ..space.affines import Affine, apply_affine, scaling, translation
+from ..space.rigid import rigid_matrix, rigid_parameters
+from ..space.volume import Volume
 from .matching import HISTOGRAM_BINS, SMALLEST_OVERLAP, Candidate, Matcher, shared_head
 from .pyramid import COARSE_MM, Pyramid, affine_of, build_pyramid
 

@@ -14,11 +14,11 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from ..config import FieldOfView
+from ..dataset.reading import load_volume
 from ..errors import BadDataError, InputOutputError, MissingInputError, UsageError
-from ..geometry import Grid
-from ..grid import mask_box, network_grid
-from ..loading import load_volume
-from ..volume import Volume
+from ..space.boxes import mask_box, network_grid
+from ..space.grid import Grid
+from ..space.volume import Volume
 from .masks import head_mask
 from .templateflow import TemplateFiles, cached_files, download
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from ..errors import BadDataError
-from ..geometry import Affine, apply_affine, scaling, translation
-from ..volume import Volume
+from ..space.affines import Affine, apply_affine, scaling, translation
+from ..space.volume import Volume
 from .matching import Candidate, Matcher
 from .pyramid import Pyramid, build_pyramid, compared_in
 from .rigid import LEVELS, Level, search, starting_poses, steadied

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import Grid
+from ..space.grid import Grid
 from .template import Template
 from .template_alignment import TemplateAlignment
 

@@ -3,13 +3,7 @@
 from .citation import group_methods_text, methods_text, write_citation
 from .content import FitHistory, ParticipantReport, ReportedContrast, ReportedScan, ScanFit
 from .group import PAGE_NAME, label_of, write_group_report
-from .group_content import (
-    GroupReport,
-    MeanPicture,
-    MemberPicture,
-    Reach,
-    SharedGrid,
-)
+from .group_content import GroupReport, MeanPicture, MemberPicture, Reach, SharedGrid
 from .outliers import Outlier, find_outliers
 from .participant import page_path, write_participant_report
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..acquisition import Acquisition
 from ..config import ModelSettings, SpaceSettings
-from ..geometry import Affine, Grid
+from ..dataset.acquisition import Acquisition
 from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile, SliceVerdict
-from ..model.learned_detail import DetailStatement
-from ..model.slice_groups import SliceMotion
-from ..volume import Volume
+from ..model.detail.term import DetailStatement
+from ..model.scanner.slice_groups import SliceMotion
+from ..space.affines import Affine
+from ..space.grid import Grid
+from ..space.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import i0e
 
-from ..model.histogram import grey_level_step, sample_voxels, square_root_histogram
-from ..model.rice_mixture import RiceMixture, fit_rice_mixture
+from ..model.intensity.histogram import grey_level_step, sample_voxels, square_root_histogram
+from ..model.intensity.rice_mixture import RiceMixture, fit_rice_mixture
 from .content import FitHistory, ReportedScan
 from .motion import Motion
 from .slice_motion import GroupMotion

@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import __version__
 from ..dataset.naming import resolution_text
+from ..dataset.reading import load_labels, load_volume
 from ..dataset.writing import write_text
 from ..errors import UniResError
-from ..loading import load_labels, load_volume
-from ..volume import Volume
+from ..space.volume import Volume
 from . import mosaic, planes, quality_table
 from .citation import cited, group_methods_text
 from .flicker import Flicker, Layer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelSettings
-from ..geometry import Grid
+from ..space.grid import Grid
 from .outliers import Outlier
 
 

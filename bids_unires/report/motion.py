@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Affine, Grid, apply_affine, centre_of, corners
+from ..space.affines import Affine, apply_affine
+from ..space.grid import Grid, centre_of, corners
 
 # Of the field of view, about what a head fills.
 _HEAD_SHARE = 0.6

@@ -11,7 +11,7 @@ import numpy as np
 from .. import __version__
 from ..dataset.naming import resolution_text
 from ..dataset.writing import remove_leftovers, write_text
-from ..volume import Volume
+from ..space.volume import Volume
 from . import figures, mosaic, planes
 from .citation import cited, methods_text
 from .content import ParticipantReport, ReportedContrast

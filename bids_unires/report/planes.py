@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import Affine, Grid, inside, scaling, translation, voxel_size
-from ..volume import Volume
+from ..space.affines import Affine, scaling, translation, voxel_size
+from ..space.grid import Grid, inside
+from ..space.volume import Volume
 
 Values = NDArray[np.float32]
 Order = Literal[0, 1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Grid
+from ..space.grid import Grid
 from .content import ReportedScan
 from .motion import Motion, motion_of
 

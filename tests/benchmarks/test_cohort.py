@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_memory_is_that_of_one_participant() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.cohort", "3", "12"]
+    command = [sys.executable, "-m", "benchmarks.cohort", "3", "12"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     few, many = (json.loads(line) for line in done.stdout.splitlines())
     assert (few["rows done"], many["rows done"]) == (3, 12)

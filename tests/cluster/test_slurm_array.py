@@ -13,8 +13,8 @@ import pytest
 from tests.cluster.conftest import Slurm
 from tests.containers.dataset import write_small_dataset
 from tests.documented import documented
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "slurm-array.sh"
 PAGE = "docs/running.md"
 PARTICIPANTS = ("01", "02", "03")

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires.app import process_participant
-from bids_unires.cluster import DaskWorkers, slurm_workers
 from bids_unires.config import ModelSettings, RunConfig
 from bids_unires.dataset.description import write_dataset_files
 from bids_unires.dataset.query import plan_participants
 from bids_unires.errors import UsageError
-from bids_unires.workers import Failure, Result
+from bids_unires.run.app import process_participant
+from bids_unires.run.dask import DaskWorkers, slurm_workers
+from bids_unires.work.outcome import Failure, Result
 from tests.containers.dataset import write_small_dataset
 from tests.documented import documented
+from tests.paths import ROOT
 
 dask = pytest.importorskip("dask")
 
 PARTICIPANTS = ("01", "02", "03")
-ROOT = Path(__file__).parents[2]
 
 
 class Phases:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bids_unires.resources import usable_cores
+from bids_unires.run.devices import usable_cores
 from tests.containers.compare import differences, listing
 from tests.containers.dataset import write_small_dataset
 

@@ -14,8 +14,9 @@ import nibabel as nib
 import pytest
 
 from tests.containers.dataset import write_small_dataset
+from tests.paths import ROOT
 
-APP = Path(__file__).parents[2] / "brainlife"
+APP = ROOT / "brainlife"
 # Drops `exec -e IMAGE`, and the environment with it as -e does. Learning what lies within slices
 # would take most of the time, and has nothing to do with which file goes where.
 SINGULARITY = """\

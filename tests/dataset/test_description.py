@@ -13,11 +13,7 @@ from bids.layout import BIDSLayout
 from bids_unires import __version__
 from bids_unires.config import MRI_SUFFIXES, RunConfig
 from bids_unires.dataset import description
-from bids_unires.dataset.description import (
-    dataset_description,
-    generated_by,
-    write_dataset_files,
-)
+from bids_unires.dataset.description import dataset_description, generated_by, write_dataset_files
 from bids_unires.dataset.naming import (
     aligned_space,
     derivative_path,

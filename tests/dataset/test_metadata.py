@@ -7,12 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires.dataset.metadata import (
-    MAX_SIDECAR_BYTES,
-    SidecarError,
-    SidecarReader,
-    load_object,
-)
+from bids_unires.dataset.metadata import MAX_SIDECAR_BYTES, SidecarError, SidecarReader, load_object
 
 IMAGE = "sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-01_T1w.nii.gz"
 

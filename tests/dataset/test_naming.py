@@ -24,13 +24,7 @@ from bids_unires.dataset.naming import (
     template_transform_path,
     transform_path,
 )
-from bids_unires.dataset.query import (
-    Contrast,
-    LabelImage,
-    ParticipantPlan,
-    Scan,
-    plan_participants,
-)
+from bids_unires.dataset.query import Contrast, LabelImage, ParticipantPlan, Scan, plan_participants
 
 DatasetMaker = Callable[..., Path]
 OUT = Path("/out")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from bids_unires.dataset.poses import is_one_place, scan_poses
-from bids_unires.geometry import Grid, rigid_matrix, translation
+from bids_unires.space.affines import translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.rigid import rigid_matrix
 
 GRID = Grid((100, 100, 100), translation([500, 0, -50]))
 

@@ -16,11 +16,7 @@ from bids_unires.dataset.query import (
     known_participants,
     plan_participants,
 )
-from bids_unires.errors import (
-    InvalidDatasetError,
-    NothingSelectedError,
-    UsageError,
-)
+from bids_unires.errors import InvalidDatasetError, NothingSelectedError, UsageError
 
 DatasetMaker = Callable[..., Path]
 FileAdder = Callable[..., Path]

@@ -19,9 +19,9 @@ from bids_unires.errors import (
     UniResError,
     UsageError,
 )
+from tests.paths import SHARED
 
 DatasetMaker = Callable[..., Path]
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
 
 def config(bids_dir: Path, output_dir: Path, **options: Any) -> RunConfig:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires import app
 from bids_unires.config import RunConfig
 from bids_unires.dataset.query import plan_participants
 from bids_unires.demo.dataset import claim, write_dataset
 from bids_unires.demo.phantom import load_icbm152
 from bids_unires.demo.run import score_participant
 from bids_unires.demo.study import MOTIONS, PARTICIPANTS, PROTOCOLS
+from bids_unires.run import app
 
 pytestmark = pytest.mark.learns
 

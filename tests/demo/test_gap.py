@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_unires.acquisition import acquisition_from_sidecar
 from bids_unires.config import ModelSettings
+from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, Plane, acquire
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.model import super_resolve
-from bids_unires.model.profile import profile_for_voxels
-from bids_unires.volume import Volume
+from bids_unires.model.scanner.profile import profile_for_voxels
+from bids_unires.space.volume import Volume
 
 pytestmark = pytest.mark.learns
 

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires import app
 from bids_unires.config import GroupSettings, ModelSettings, RunConfig, SpaceSettings
 from bids_unires.dataset.metadata import load_object
 from bids_unires.dataset.naming import sidecar_path, study_grid_path
+from bids_unires.dataset.reading import load_volume
 from bids_unires.dataset.transforms import read_transform
 from bids_unires.demo.dataset import DemoPaths, claim, write_dataset
 from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion
 from bids_unires.demo.score import resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.geometry import Affine, Grid, apply_affine
-from bids_unires.loading import load_volume
-from bids_unires.volume import Volume
+from bids_unires.run import app
+from bids_unires.space.affines import Affine, apply_affine
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 VOXEL_MM = 2
 SIZES = (float(VOXEL_MM),) * 3

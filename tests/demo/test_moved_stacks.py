@@ -12,9 +12,9 @@ from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, Plane, acquire
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.geometry import Affine, apply_affine
 from bids_unires.model import SuperResolution, super_resolve
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, apply_affine
+from bids_unires.space.volume import Volume
 
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0)
 MOTIONS: dict[Plane, Motion] = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_unires.demo.phantom import Participant, TissueMaps, build_anatomy, load_icbm152
-from bids_unires.geometry import apply_affine
+from bids_unires.space.affines import apply_affine
 
 TISSUES = {"grey", "white", "fluid", "lesion", "muscle", "bone", "scalp"}
 BUSY = Participant(

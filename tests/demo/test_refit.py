@@ -20,12 +20,13 @@ from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, acquire
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.geometry import Affine, Grid
 from bids_unires.model import SuperResolution, super_resolve
-from bids_unires.model.learned_detail import DetailStatement
-from bids_unires.model.profile import profile_for_voxels
-from bids_unires.pipeline.study_images import RECALLING_ORDER, WARM_TOLERANCE, spline
-from bids_unires.volume import Volume
+from bids_unires.model.detail.term import DetailStatement
+from bids_unires.model.scanner.profile import profile_for_voxels
+from bids_unires.pipeline.group.study_images import RECALLING_ORDER, WARM_TOLERANCE, spline
+from bids_unires.space.affines import Affine
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 Image = NDArray[np.float32]
 Images = NDArray[np.float32]

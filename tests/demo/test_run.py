@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_unires import app
-from bids_unires.cli import main
+from bids_unires.cli.main import main
 from bids_unires.config import RunConfig
 from bids_unires.dataset.naming import (
     derivative_path,
@@ -15,6 +14,7 @@ from bids_unires.dataset.naming import (
     transform_path,
 )
 from bids_unires.dataset.query import plan_participants
+from bids_unires.dataset.reading import load_volume
 from bids_unires.dataset.transforms import write_transform
 from bids_unires.dataset.writing import write_image, write_json
 from bids_unires.demo import run as demo
@@ -22,8 +22,8 @@ from bids_unires.demo.dataset import DemoPaths
 from bids_unires.demo.phantom import Participant, TissueMaps
 from bids_unires.demo.scanner import Motion
 from bids_unires.errors import OutputError
-from bids_unires.geometry import Affine
-from bids_unires.loading import load_volume
+from bids_unires.run import app
+from bids_unires.space.affines import Affine
 
 PEOPLE = (Participant("01", seed=1), Participant("02", size=(1.1, 1.0, 0.9), seed=2))
 MOTIONS = {

@@ -13,8 +13,9 @@ from bids_unires.demo.scanner import (
     scan_grid,
     thick_slices,
 )
-from bids_unires.geometry import Grid, apply_affine, corners, slice_axis, translation
-from bids_unires.volume import Volume
+from bids_unires.space.affines import apply_affine, slice_axis, translation
+from bids_unires.space.grid import Grid, corners
+from bids_unires.space.volume import Volume
 
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "transverse")
 FIELD = Grid((24, 28, 20), translation([-10.0, -15.0, 3.0]))

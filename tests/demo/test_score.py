@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from bids_unires.demo.score import psnr, resample, score
-from bids_unires.geometry import Grid, scaling, translation
-from bids_unires.volume import Volume
+from bids_unires.space.affines import scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 EVERYWHERE = np.ones((4, 4, 4), dtype=bool)
 

@@ -13,10 +13,10 @@ from bids_unires.demo.phantom import Anatomy, build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, acquire, add_rician_noise
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.geometry import Grid
 from bids_unires.model import super_resolve
-from bids_unires.model.result import SuperResolution
-from bids_unires.volume import Volume
+from bids_unires.model.fit.result import SuperResolution
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 pytestmark = pytest.mark.learns
 

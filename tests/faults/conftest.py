@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires.cli import main
+from bids_unires.cli.main import main
 from bids_unires.kernels.runtime import kernel_cache
-from bids_unires.resources import THREAD_VARIABLES
+from bids_unires.run.devices import THREAD_VARIABLES
 from tests.faults.heads import QUICK, Place, Told, snapshot
 
 

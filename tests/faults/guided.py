@@ -21,14 +21,14 @@ with atheris.instrument_imports(include=["bids_unires", "nibabel", "json"]):
     import nibabel as nib
     import numpy as np
 
-    from bids_unires.acquisition import (
+    from bids_unires.dataset.acquisition import (
         MAX_THICKNESS_RATIO,
         MIN_THICKNESS_RATIO,
         acquisition_from_sidecar,
     )
     from bids_unires.dataset.metadata import SidecarError, load_object
+    from bids_unires.dataset.reading import load_labels, load_volume
     from bids_unires.errors import UniResError
-    from bids_unires.loading import load_labels, load_volume
 
 MEMORY_LIMIT = 2**26
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import DTypeLike, NDArray
 
-from bids_unires.cli import main
+from bids_unires.cli.main import main
 from tests.faults.heads import (
     HEAD_CENTRE,
     LINEAR,

@@ -24,8 +24,8 @@ ROUNDS = range(int(os.environ.get("CONCURRENCY_ROUNDS", "2")))
 # own for each, which ten times the imports would be most of. Runs start when all are ready.
 RUNNER = """
 import os, sys
-from bids_unires.cli import main
-import bids_unires.pipeline.participant, bids.layout, bids_unires.report
+from bids_unires.cli.main import main
+import bids_unires.pipeline.participant.workflow, bids.layout, bids_unires.report
 runs = [arguments.split("\x1f") for arguments in sys.argv[1:]]
 start, go = os.pipe()
 children = []

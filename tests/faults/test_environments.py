@@ -176,7 +176,7 @@ def test_an_output_that_becomes_read_only(place: Place) -> None:
 READ_ONLY_AFTER_THE_FIRST = f"""
 import subprocess, sys
 from bids_unires import app
-from bids_unires.cli import parse_arguments
+from bids_unires.cli.main import parse_arguments
 
 config = parse_arguments([*sys.argv[1:3], "participant", *{[*QUICK, *LINEAR]!r}])
 out = str(config.output_dir)

@@ -20,16 +20,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bids_unires.acquisition import acquisition_from_sidecar
+from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.dataset.entities import contrast_name, parse_name
 from bids_unires.dataset.metadata import SidecarReader
 from bids_unires.dataset.query import raw_entities
+from bids_unires.dataset.reading import load_labels, load_volume
 from bids_unires.dataset.scans import Contrast, ParticipantPlan, Scan
 from bids_unires.dataset.sidecar import image_sidecar
 from bids_unires.dataset.writing import write_json
 from bids_unires.errors import UniResError
-from bids_unires.loading import load_labels, load_volume
-from bids_unires.volume import LabelVolume, Volume
+from bids_unires.space.volume import LabelVolume, Volume
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))
 MEMORY_LIMIT = 2**26

@@ -11,9 +11,10 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from bids_unires.geometry import Affine, Grid, scaling, translation
-from bids_unires.model.forward import ForwardOperator
-from bids_unires.model.profile import SHAPES, Shape1D, SliceProfile
+from bids_unires.model.scanner.forward import ForwardOperator
+from bids_unires.model.scanner.profile import SHAPES, Shape1D, SliceProfile
+from bids_unires.space.affines import Affine, scaling, translation
+from bids_unires.space.grid import Grid
 
 OperatorMaker = Callable[..., ForwardOperator]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bids_unires.kernels import descent, lines
-from bids_unires.model.prior import differences, differences_adjoint
+from bids_unires.model.prior.total_variation import differences, differences_adjoint
 
 Shape = tuple[int, int, int]
 Factor = tuple[float, float, float]

@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_unires.geometry import Affine, Grid, rigid_matrix, scaling, translation
 from bids_unires.kernels import runtime
 from bids_unires.kernels.motion import MotionDerivatives, motion_derivatives
 from bids_unires.model import ForwardOperator, SliceProfile
+from bids_unires.space.affines import Affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.rigid import rigid_matrix
 
 GRID = Grid((26, 24, 22), rigid_matrix([1, -2, 3, 0.1, 0.2, -0.1]) @ scaling([1.0, 1.1, 0.9]))
 CENTRE = np.array([10.0, 12.0, 8.0])

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bids_unires.geometry import Grid, rigid_matrix
 from bids_unires.kernels.sampling import RIM, Sampling
 from bids_unires.kernels.warp_backend import VoxelBackend, WarpBackend
-from bids_unires.model.forward import ForwardOperator
-from bids_unires.model.profile import SliceProfile
+from bids_unires.model.scanner.forward import ForwardOperator
+from bids_unires.model.scanner.profile import SliceProfile
+from bids_unires.space.grid import Grid
+from bids_unires.space.rigid import rigid_matrix
 
 OperatorMaker = Callable[..., ForwardOperator]
 OperatorStrategy = st.SearchStrategy[OperatorMaker]

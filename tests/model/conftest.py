@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.geometry import Grid
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
+from bids_unires.space.grid import Grid
+from tests.paths import DATA
 
-FOLDER = Path(__file__).parents[1] / "data" / "jtv2mm"
+FOLDER = DATA / "jtv2mm"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 
@@ -18,7 +18,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 for name in {packages!r}:
     package = importlib.import_module(name)
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
         print(module.name)
 """
@@ -45,9 +45,9 @@ def test_torch_numpy_and_warp_are_enough() -> None:
     )
     assert result.returncode == 0, result.stderr
     modules = {
-        f"{package}.{path.stem}"
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for package in PACKAGES
-        for path in ROOT.joinpath(*package.split(".")).glob("[!_]*.py")
+        for path in ROOT.joinpath(*package.split(".")).rglob("[!_]*.py")
     }
     assert modules
     assert modules <= set(result.stdout.split())

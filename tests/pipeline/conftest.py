@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_unires.cli import main
-from bids_unires.resources import THREAD_VARIABLES
+from bids_unires.cli.main import main
+from bids_unires.run.devices import THREAD_VARIABLES
 from tests.pipeline.study import COARSE, GROUP, OFFSETS, Study
 
 VOXEL_MM = 5.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import nibabel as nib
 
-from bids_unires.cli import main
+from bids_unires.cli.main import main
 
 COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "40"]
 GROUP = ["--voxel-size", "5", "--device", "cpu", "--template", "none"]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_unires.errors import BadDataError
-from bids_unires.geometry import Affine, Grid, apply_affine, scaling, translation
 from bids_unires.registration import Template, bent_template, packaged_template
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, apply_affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 AXIAL = Grid((56, 70, 40), scaling((3.4, 3.2, 4.6)) @ translation((-28, -36, -20)))
 

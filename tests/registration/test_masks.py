@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.geometry import apply_affine, scaling, translation
 from bids_unires.registration import head_mask
+from bids_unires.space.affines import apply_affine, scaling, translation
 
 SHAPE = (88, 100, 32)
 AFFINE = scaling((2.0, 2.0, 6.0)) @ translation(-(np.array(SHAPE) - 1) / 2)

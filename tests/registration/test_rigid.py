@@ -10,11 +10,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bids_unires.errors import BadDataError
-from bids_unires.geometry import Affine, apply_affine, scaling, translation
 from bids_unires.registration import align_rigid, coregister, rigid
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, apply_affine, scaling, translation
+from bids_unires.space.volume import Volume
+from tests.paths import SHARED
 
-POSITIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "positions"
+POSITIONS = SHARED / "data" / "positions"
 MILLIMETRES = 0.5
 DEGREES = 0.5
 

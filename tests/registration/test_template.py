@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from bids_unires.errors import BadDataError, MissingInputError, UsageError
-from bids_unires.geometry import apply_affine, corners
 from bids_unires.registration import (
     DEFAULT_TEMPLATE,
     Template,
@@ -23,6 +22,9 @@ from bids_unires.registration import (
     template_grid,
     templateflow,
 )
+from bids_unires.space.affines import apply_affine
+from bids_unires.space.grid import corners
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_nothing_is_written_without_a_home() -> None:
         "assert load_template().source.startswith('packaged'); "
         "assert 'templateflow' not in sys.modules"
     )
-    environment = {"HOME": "/proc/nowhere", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {"HOME": "/proc/nowhere", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
 
 

@@ -11,9 +11,10 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_unires.errors import BadDataError
-from bids_unires.geometry import Affine, Grid, apply_affine, scaling, translation
 from bids_unires.registration import Template, align_to_template, load_template, templateflow
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, apply_affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 MILLIMETRES = 0.5
 SCALE_SHARE = 0.005

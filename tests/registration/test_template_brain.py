@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bids_unires.geometry import Affine, Grid, apply_affine, scaling, translation
 from bids_unires.registration import Template, TemplateAlignment, brain_mask_from_template
-from bids_unires.volume import Volume
+from bids_unires.space.affines import Affine, apply_affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 SHAPE = (88, 100, 32)
 AFFINE = scaling((2.0, 2.0, 6.0)) @ translation(-(np.array(SHAPE) - 1) / 2)

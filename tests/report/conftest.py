@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bids_unires.acquisition import acquisition_from_sidecar
 from bids_unires.config import ModelSettings, SpaceSettings
+from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.dataset.writing import write_image, write_mask
-from bids_unires.geometry import Grid, translation
 from bids_unires.model import NoiseEstimate, Progress, SliceProfile
-from bids_unires.model.learned_detail import DetailStatement
-from bids_unires.model.residuals import describe
-from bids_unires.pipeline.group_table import QUALITY_COLUMNS, data_dictionary
+from bids_unires.model.assess.residuals import describe
+from bids_unires.model.detail.term import DetailStatement
+from bids_unires.pipeline.group.table import QUALITY_COLUMNS, data_dictionary
 from bids_unires.report import (
     FitHistory,
     GroupReport,
@@ -35,7 +34,9 @@ from bids_unires.report import (
     SharedGrid,
     find_outliers,
 )
-from bids_unires.volume import Volume
+from bids_unires.space.affines import translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 GRID = Grid((30, 36, 32), translation([-58, -70, -62]) @ np.diag([4.0, 4.0, 4.0, 1.0]))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.geometry import Grid, centre_of, scaling, translation
 from bids_unires.report.motion import motion_of
+from bids_unires.space.affines import scaling, translation
+from bids_unires.space.grid import Grid, centre_of
 
 
 def rotation_about(grid: Grid, degrees: float) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bids_unires.model import SliceVerdict
-from bids_unires.model.slice_mending import SliceRepair
-from bids_unires.model.slice_verdict import FEATURES
+from bids_unires.model.robust.repair import SliceRepair
+from bids_unires.model.robust.verdict import FEATURES
 from bids_unires.report import ParticipantReport, write_participant_report
 
 ReportMaker = Callable[..., ParticipantReport]

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bids_unires.geometry import Grid, apply_affine, scaling, translation
 from bids_unires.report.planes import HeadBox, brick_of, grid_box, head_box, view_of
-from bids_unires.volume import Volume
+from bids_unires.space.affines import apply_affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.volume import Volume
 
 STAY = np.eye(4)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bids_unires.pipeline.group_table import data_dictionary
+from bids_unires.pipeline.group.table import data_dictionary
 from bids_unires.report.outliers import Outlier
 from bids_unires.report.quality_table import cells_of, columns_of, number_text
 

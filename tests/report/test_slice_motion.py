@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from bids_unires.geometry import translation
-from bids_unires.model.slice_groups import SliceMotion
+from bids_unires.model.scanner.slice_groups import SliceMotion
 from bids_unires.report import ParticipantReport, write_participant_report
 from bids_unires.report.figures import draw_slice_motions
 from bids_unires.report.slice_motion import group_motions
+from bids_unires.space.affines import translation
 
 ReportMaker = Callable[..., ParticipantReport]
 GROUPS = ((0, 2, 4, 6, 8, 10), (1, 3, 5, 7, 9))

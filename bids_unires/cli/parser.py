@@ -1,0 +1,449 @@
+"""The options of the command line: their names, the values they take, their help.
+
+An option that is not given has no entry in what is parsed, so that its default is stated once,
+in `bids_unires.config`, and a configuration file can come in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from .. import __version__
+from ..config import (
+    DEFAULT_SAMPLES,
+    LEVELS,
+    MRI_SUFFIXES,
+    Alignment,
+    FieldOfView,
+    GridPolicy,
+    GroupMode,
+    GroupSettings,
+    ModelSettings,
+    SpaceSettings,
+)
+from ..errors import UsageError
+from .boutiques import PrintDescriptor
+
+_MODEL = ModelSettings()
+_SPACE = SpaceSettings()
+_GROUP = GroupSettings()
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises its errors and leaves the exit code to the caller."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as an error of usage."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Parse arguments, folders and options in any order.
+
+        Returns
+        -------
+        dict
+            What was given, by name; no entry for what was not.
+
+        Raises
+        ------
+        UsageError
+            If an argument is unknown or has no such value.
+        """
+        given = vars(self.parse_intermixed_args(list(argv)))
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def build_parser() -> Parser:
+    """Make the parser of the BIDS App command line."""
+    parser = Parser(
+        prog="bids_unires",
+        usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
+        "       %(prog)s --config-file FILE [options]\n"
+        "       %(prog)s demo output_dir",
+        description="Super-resolve thick-slice brain scans of a BIDS dataset.",
+        epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for name, kind, text in (
+        ("bids_dir", Path, "root folder of the BIDS dataset"),
+        ("output_dir", Path, "where the results go, a BIDS dataset too"),
+        ("level", str, "analysis level: " + ", ".join(LEVELS)),
+    ):
+        # Whether they are missing is known when a configuration file has been read.
+        parser.add_argument(name, type=kind, nargs="?", default=None, help=text)
+    parser.add_argument("--version", action="version", version=f"bids_unires {__version__}")
+    parser.add_argument(
+        "--bids-exec-spec",
+        action=PrintDescriptor,
+        help="print the Boutiques descriptor of this command and exit",
+    )
+    _add_selection(parser.add_argument_group("which images"))
+    _add_model(parser.add_argument_group("model"))
+    _add_space(parser.add_argument_group("alignment and grid"))
+    _add_ct(parser.add_argument_group("CT"))
+    _add_group(parser.add_argument_group("group level"))
+    _add_resources(parser.add_argument_group("resources"))
+    _add_cluster(parser.add_argument_group("other machines"))
+    _add_control(parser.add_argument_group("control"))
+    return parser
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--participant-label",
+        "--participant_label",
+        type=_label("sub-"),
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="participants to process, with or without sub- (default: all)",
+    )
+    group.add_argument(
+        "--session-label",
+        "--session_label",
+        "--session-id",
+        type=_label("ses-"),
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        help="sessions to process, with or without ses- (default: all)",
+    )
+    group.add_argument(
+        "-m",
+        "--modalities",
+        type=_suffix,
+        nargs="+",
+        action="extend",
+        metavar="SUFFIX",
+        help=f"BIDS suffixes of the images to use (default: {' '.join(MRI_SUFFIXES)})",
+    )
+    group.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help='JSON file of pybids filters per modality: {"t1w": {"acquisition": null}}; '
+        'null stands for "absent" and "*" for any value',
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FOLDER",
+        help="BIDS derivatives with label images of the scans, which are carried over to the "
+        "grid of the results",
+    )
+    group.add_argument(
+        "--skip-bids-validation",
+        "--skip_bids_validation",
+        "--skip_bids_validator",
+        action="store_true",
+        help="do not run the BIDS validator on the input",
+    )
+    group.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the index of the dataset here and use it again; delete the folder when the "
+        "dataset has changed (default: index in memory)",
+    )
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--voxel-size",
+        "--vx",
+        nargs="+",
+        type=float,
+        metavar="MM",
+        help="voxel size of the results in mm, one number or three; 0 denoises on the finest "
+        f"voxel size of the scans (default: {_MODEL.voxel_size[0]:g})",
+    )
+    group.add_argument(
+        "--reg-scale",
+        "--reg_scl",
+        type=_strength,
+        metavar="NUMBER",
+        help="strength of the prior; larger is smoother, and auto chooses it for every contrast "
+        f"from the scans (default: {_MODEL.reg_scale})",
+    )
+    method = group.add_mutually_exclusive_group()
+    method.add_argument(
+        "--denoise",
+        "--denoising",
+        dest="method",
+        action="store_const",
+        const="denoise",
+        help="take the scans as they are sampled and remove their noise only; implies "
+        "--voxel-size 0 unless that is given",
+    )
+    method.add_argument(
+        "--linear",
+        dest="method",
+        action="store_const",
+        const="linear",
+        help="interpolate the scans linearly, without any model",
+    )
+    group.add_argument(
+        "--unified-rigid",
+        action=argparse.BooleanOptionalAction,
+        help="refine the poses of the scans within the fit "
+        f"(default: {_yes_or_no(_MODEL.unified_rigid)})",
+    )
+    group.add_argument(
+        "--learned-detail",
+        action=argparse.BooleanOptionalAction,
+        help="where a contrast of MRI has one scan of thick slices, learn from the detail in their "
+        "planes, and from other contrasts, what lies within them "
+        f"(default: {_yes_or_no(_MODEL.learned_detail)})",
+    )
+    group.add_argument(
+        "--interleave-correction",
+        "--scale",
+        action="store_true",
+        help="correct scans whose odd and even slices differ in brightness",
+    )
+    group.add_argument(
+        "--uncertainty",
+        nargs="?",
+        const=DEFAULT_SAMPLES,
+        type=int,
+        metavar="N",
+        help="map the standard deviation of every image too, from N samples "
+        f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
+    )
+    group.add_argument(
+        "--slice-motion",
+        action="store_true",
+        help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
+        "during a scan; not together with --robust",
+    )
+    group.add_argument(
+        "--robust",
+        action="store_true",
+        help="weigh every slice by how well all other slices predict it, and mend those that went "
+        "wrong (signal lost, head moved, spikes) or leave them out",
+    )
+    group.add_argument(
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="most iterations of the solver, once poses and weights of repeats have settled "
+        f"(default: {_MODEL.max_iter})",
+    )
+    group.add_argument(
+        "--tolerance",
+        "--tol",
+        type=float,
+        metavar="NUMBER",
+        help="stop when an iteration lowers the objective by less than this fraction of it "
+        f"(default: {_MODEL.tolerance:g})",
+    )
+
+
+def _add_space(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--common-output",
+        "--common_output",
+        action="store_true",
+        help="put every participant on the same grid, the box of the template with sides of "
+        "2^k or 3*2^k voxels; implies --align rigid unless --align similarity is given",
+    )
+    group.add_argument(
+        "--fov",
+        choices=get_args(FieldOfView),
+        help=f"what the common grid has to hold (default: {_SPACE.fov})",
+    )
+    group.add_argument(
+        "--template",
+        metavar="NAME",
+        help=f"TemplateFlow's name of the template (default: {_SPACE.template}); none, at the "
+        "group level, for the mean of the participants",
+    )
+    group.add_argument(
+        "--align",
+        choices=get_args(Alignment),
+        help="how to align the scans to the template before the fit; similarity is rigid with "
+        f"one scale for all axes (default: {_SPACE.align}; at the group level: rigid)",
+    )
+
+
+def _add_ct(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ct", action="store_true", help="use CT scans too (*_ct.nii.gz); same as naming ct in -m"
+    )
+    group.add_argument(
+        "--reset-origin",
+        "--res-origin",
+        action="store_true",
+        help="move the origin of CT scans, often metres away, to their centre",
+    )
+
+
+def _add_group(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--group-mode",
+        dest="mode",
+        choices=get_args(GroupMode),
+        help="reconstruct every participant again on the shared grid, or interpolate the images "
+        "of the participant level; auto reconstructs where the scans are there (default: "
+        f"{_GROUP.mode})",
+    )
+    group.add_argument(
+        "--grid-policy",
+        choices=get_args(GridPolicy),
+        help="sides of the shared grid: 2^k or 3*2^k (pow23), 2^k (pow2), or multiples of "
+        f"--grid-multiple (default: {_GROUP.grid_policy})",
+    )
+    group.add_argument(
+        "--grid-multiple",
+        type=_positive,
+        metavar="N",
+        help=f"in voxels, for --grid-policy multiple (default: {_GROUP.grid_multiple})",
+    )
+    group.add_argument(
+        "--grid-margin",
+        type=float,
+        metavar="MM",
+        help=f"space kept around every brain, or head, in mm (default: {_GROUP.grid_margin:g})",
+    )
+    group.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="group level: write its table and page again, from what is there",
+    )
+
+
+def _add_resources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device",
+        type=_device,
+        metavar="{auto,cpu,cuda,cuda:N}",
+        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
+        "auto is cuda where a GPU is usable, else cpu (default: auto)",
+    )
+    group.add_argument(
+        "--nprocs",
+        "--n-cpus",
+        "--n_cpus",
+        "--ncpus",
+        type=_positive,
+        metavar="N",
+        help="participants to process at once (default: 1)",
+    )
+    group.add_argument(
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
+        help="threads per participant (default: the usable cores shared out among --nprocs)",
+    )
+    group.add_argument(
+        "--mem-mb",
+        type=_positive,
+        metavar="MB",
+        help="memory in MB for all participants at once together, with --cluster or --scheduler "
+        "for each job; who would need more is refused (default: that of the machine)",
+    )
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where temporary files go, outside of bids_dir (default: that of the system)",
+    )
+
+
+def _add_cluster(group: argparse._ArgumentGroup) -> None:
+    workers = group.add_mutually_exclusive_group()
+    workers.add_argument(
+        "--cluster",
+        choices=("slurm",),
+        help="process participants in jobs of Slurm: --nprocs of them, each with --omp-nthreads "
+        "cores and --mem-mb of memory",
+    )
+    workers.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="process participants on the workers of a running Dask scheduler, such as "
+        "tcp://10.0.0.1:8786",
+    )
+    group.add_argument(
+        "--cluster-args",
+        metavar="TEXT",
+        help='further options of sbatch: --cluster-args="--partition=gpu --gres=gpu:1"',
+    )
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of options under their long names, which those on the command line "
+        "override; every run writes its own to output_dir/logs",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="print what would be done and stop there"
+    )
+    group.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="pass over participants that an earlier run finished with the same inputs, settings "
+        f"and version (default: {_yes_or_no(True)})",
+    )
+    group.add_argument(
+        "--stop-on-first-crash",
+        action="store_true",
+        help="start no other participant after one has failed",
+    )
+    group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
+    group.add_argument("-q", "--quiet", action="count", help="say less")
+
+
+def _label(prefix: str) -> Callable[[str], str]:
+    """Make a converter that takes a label with or without its prefix."""
+
+    def bare(text: str) -> str:
+        label = text.removeprefix(prefix)
+        if not re.fullmatch(r"[0-9A-Za-z+]+", label):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no BIDS label: labels have letters and digits only"
+            )
+        return label
+
+    return bare
+
+
+def _suffix(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no BIDS suffix, such as T1w")
+    return text
+
+
+def _strength(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number") from None
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+    return text
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
+
+
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"

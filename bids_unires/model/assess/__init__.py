@@ -1,0 +1,1 @@
+"""How well images explain the scans, and how sure they are."""

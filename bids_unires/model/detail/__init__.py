@@ -1,0 +1,1 @@
+"""Detail within slices, learned from the scan's own planes."""

@@ -1,0 +1,124 @@
+"""What was learned of what lies within slices, as a term of the fit: one more scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...space.grid import Grid
+from ..intensity.noise import NoiseEstimate
+from ..scanner.interpolation_error import believed_where_straight
+from ..scanner.observation import Observation
+from ..scanner.profile import SliceProfile
+from ..scanner.slice_groups import SliceMotion
+
+# What was found before, and interpolated since, is believed within so many times the noise. With
+# 2, images on a study's grid are up to 0.09 dB further from the truth, with 0.7 0.01 dB.
+_RECALLED_NOISE = 1.0
+
+
+@dataclass(frozen=True)
+class DetailStatement:
+    """How good the detail within a scan's slices is, where it could be compared with the truth.
+
+    Attributes
+    ----------
+    error_sd
+        Root mean square of its errors within the scan's planes, in intensity.
+    explained
+        Share of the detail's variance that was found, at most 1.
+    shown
+        Whether another contrast was looked at, too, since it shows what lies within the slices.
+    """
+
+    error_sd: float
+    explained: float
+    shown: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedDetail:
+    """What a scan suggests of what lies within its slices.
+
+    Attributes
+    ----------
+    scan
+        The scan with thin slices, and a precision for each voxel; 0 in air.
+    statement
+        How good that is; None where nothing was learned and it only recalls an earlier fit.
+    """
+
+    scan: Observation
+    statement: DetailStatement | None
+
+
+Details = Sequence[LearnedDetail | None]
+"""Of each contrast; None where there is none."""
+
+
+def with_details(
+    contrasts: Sequence[Sequence[Observation]], details: Details, grid: Grid
+) -> list[Sequence[Observation]]:
+    """Scans of each contrast, and its detail as one more, for an image on ``grid``.
+
+    Beside detail, scans count less where the image's interpolation fails them. ``details`` may be
+    empty.
+    """
+    if not details:
+        return list(contrasts)
+    return [
+        scans
+        if detail is None
+        else [*(believed_where_straight(scan, grid) for scan in scans), detail.scan]
+        for scans, detail in zip(contrasts, details, strict=True)
+    ]
+
+
+def recalled(
+    image: NDArray[np.float32],
+    grid: Grid,
+    noise: Sequence[NoiseEstimate],
+    statement: DetailStatement | None,
+) -> LearnedDetail:
+    """What an earlier fit made of the scans of a contrast, in the place of their detail.
+
+    Parameters
+    ----------
+    image
+        ``(X, Y, Z)``: that fit's image, interpolated on ``grid``.
+    grid
+        Where the image lies.
+    noise
+        Of each scan.
+    statement
+        How good the detail is that the image was made with; None if it was made without.
+    """
+    variance = np.mean([own.noise_sd**2 for own in noise])
+    precision = float(1 / (_RECALLED_NOISE**2 * variance))
+    scan = Observation(
+        image, grid.affine, precision, SliceProfile("point", "point"), zero_is_missing=False
+    )
+    return LearnedDetail(scan, statement)
+
+
+def of_whole_scans(details: Details, motions: Sequence[Sequence[SliceMotion | None]]) -> Details:
+    """Details of contrasts none of whose scans was taken apart.
+
+    They are learned of slices as if these lay in a row.
+
+    Parameters
+    ----------
+    details
+        Of each contrast; may be empty.
+    motions
+        How the slices of each scan moved; empty where none did.
+    """
+    if not details or not motions:
+        return details
+    return tuple(
+        detail if all(motion is None for motion in own) else None
+        for detail, own in zip(details, motions, strict=True)
+    )

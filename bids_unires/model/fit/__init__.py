@@ -1,0 +1,1 @@
+"""A fit from scans to images."""

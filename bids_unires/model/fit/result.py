@@ -1,0 +1,98 @@
+"""What comes out of a reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...space.affines import Affine
+from ...space.grid import Grid
+from ..assess.residuals import ResidualStatement
+from ..assess.uncertainty import Uncertainty
+from ..detail.term import DetailStatement
+from ..intensity.noise import NoiseEstimate
+from ..robust.verdict import Verdicts
+from ..scanner.profile import SliceProfile
+from ..scanner.slice_groups import SliceMotion
+from ..solve.solver import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Images on one grid, however they came about.
+
+    Nested tuples are (contrast, repeat), in the order of the input.
+
+    Attributes
+    ----------
+    images
+        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
+        of them measured it is 0, or in CT the darkest value of the scans. Holes are bridged as
+        far as the neighbours of the voxels that were measured.
+    grid
+        Where they lie.
+    coverage
+        ``(X, Y, Z)`` bool: voxels within the field of view of at least one scan of every contrast.
+    poses
+        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
+        were given.
+    device
+        Where it was computed: ``cpu`` or the name of the GPU.
+    """
+
+    images: NDArray[np.float32]
+    grid: Grid
+    coverage: NDArray[np.bool_]
+    poses: tuple[tuple[Affine, ...], ...]
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolution(Reconstruction):
+    """Images that minimise the objective, and everything that led to them.
+
+    Attributes
+    ----------
+    noise
+        Noise and contrast of every scan.
+    profiles
+        Slice profile used for every scan.
+    interleaves
+        Logarithm of the factor of even slices of every scan; 0 where it was not estimated.
+    scales
+        Scale of each scan's residuals in intensity: its noise, or more where repeats of
+        one contrast disagree.
+    residuals
+        What the images leave unexplained of every scan.
+    lam
+        Regularisation of each contrast in mm / intensity.
+    objective
+        The solver's history; the last entry holds the final value.
+    converged
+        Whether the tolerance was met, rather than the bound on iterations.
+    uncertainty
+        Standard deviations of the images; None unless the settings ask for them.
+    slice_motions
+        How the slices of every scan moved, None for those that were not taken apart; empty
+        where that was not asked for.
+    slice_verdicts
+        How far each slice of every scan is believed; None where all are.
+    details
+        For each contrast how good what was learned of the inside of its slices is, None where
+        nothing was; empty where that was not asked for.
+    """
+
+    noise: tuple[tuple[NoiseEstimate, ...], ...]
+    profiles: tuple[tuple[SliceProfile, ...], ...]
+    interleaves: tuple[tuple[float, ...], ...]
+    scales: tuple[tuple[float, ...], ...]
+    residuals: tuple[tuple[ResidualStatement, ...], ...]
+    lam: tuple[float, ...]
+    objective: tuple[Progress, ...]
+    converged: bool
+    uncertainty: Uncertainty | None = None
+    slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
+    slice_verdicts: Verdicts | None = None
+    details: tuple[DetailStatement | None, ...] = ()

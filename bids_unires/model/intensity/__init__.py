@@ -1,0 +1,1 @@
+"""Intensities: noise, the contrast between head and air, the brightness of scans."""

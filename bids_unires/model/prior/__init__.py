@@ -1,0 +1,1 @@
+"""The prior: joint total variation and its weight."""

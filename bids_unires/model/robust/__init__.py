@@ -1,0 +1,1 @@
+"""Slices that went wrong: found, mended or left out (``--robust``)."""

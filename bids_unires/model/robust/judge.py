@@ -1,0 +1,375 @@
+"""Which slices to believe, found in turn with what the believed ones say of all others.
+
+Stripes are taken off first, since they tell by themselves. Then slices are weighed by how well the
+others predict them, and those of very low weight rejected, until the same ones are. What a rejected
+slice measured may be all there but for its brightness or its place: where undoing that
+brings it in line with the others, it is believed again. Where slices of a contrast's only MR scan
+then lie elsewhere than a template of the head expects, they are put there, and all are judged anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...space.grid import Grid
+from ...space.volume import Volume
+from ..intensity.noise import NoiseEstimate
+from ..intensity.preprocessing import Readings
+from ..scanner.filling import REJECTED, stood_in
+from ..scanner.observation import Observation
+from .compare import (
+    adjacent,
+    better_left_out,
+    compare,
+    deviations_from_good,
+    neighbours,
+    student_weights,
+    worst_first,
+)
+from .predict import LeftOut, binned, coarse_grid, left_out, measured_anew
+from .repair import Repairs, SliceRepair, mended_coarsely, repairs_of, repairs_of_lost_signal
+from .stripes import Striped, find_stripes
+from .template import Shift, displaced_in_head
+from .verdict import FEATURES, SliceVerdict, Verdicts
+
+logger = logging.getLogger("bids_unires")
+
+_MOST_TURNS = 8
+_MENDING_TURNS = 3
+_OUTERMOST = 2
+# Slices of a lower weight may have gone wrong, and by how much mending has to raise it.
+_SUSPECT, _BETTER_BY = 0.8, 0.1
+_SAME_PLACE_MM, _SAME_LOG_FACTOR = 0.1, 0.05
+_LEAST_SHIFT_MM = 0.5
+# Neighbours may tell more exactly where a slice lies than a template does, which is off by so much;
+# and where they tell anything, they must not be contradicted by so much more than before.
+_TEMPLATE_OFF_MM, _MOST_CONTRADICTED = 1.0, 1.2
+# By how much a slice is off whose stripes do not come off.
+_STRIPED = 12.0
+# Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
+_BESIDE_A_GAP = 0.5
+
+Reader = Callable[[Verdicts], Readings]
+"""Reads the scans as verdicts on their slices have it."""
+
+Found = TypeVar("Found")
+Nested = tuple[tuple[Found, ...], ...]
+"""One for each scan: (contrast, repeat)."""
+
+
+def weigh_slices(
+    scans: Readings, trusting: Reader, grid: Grid, lam: Sequence[float], device: torch.device
+) -> tuple[Readings, Verdicts]:
+    """Find how far each slice is believed, and what can be undone of those that went wrong.
+
+    Parameters
+    ----------
+    scans
+        The scans, every slice believed.
+    trusting
+        Reads them anew, given verdicts on their slices.
+    grid, lam, device
+        As for `left_out`.
+
+    Returns
+    -------
+    tuple
+        The scans with the weights found, their neighbours standing in for rejected slices;
+        and the verdict on each scan.
+    """
+    judge = _Judge(scans, trusting, grid, lam, device)
+    judge.reject()
+    judge.mend()
+    if judge.put_back():
+        judge.reject()
+        judge.mend()
+    return _filled(judge.scans), judge.verdicts
+
+
+def weighed_as(trusting: Reader, verdicts: Verdicts) -> Readings:
+    """The scans with weights of slices that were found before.
+
+    Parameters
+    ----------
+    trusting
+        Reads the scans, given verdicts on their slices.
+    verdicts
+        On each scan.
+    """
+    return _filled(trusting(verdicts))
+
+
+class _Judge:
+    """Verdicts, and the scans as they have them, on their way to each other."""
+
+    def __init__(
+        self,
+        scans: Readings,
+        trusting: Reader,
+        grid: Grid,
+        lam: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        self._trusting = trusting
+        self._grid = grid
+        self._lam = lam
+        self._device = device
+        self._alone = [[len(own) == 1 for _ in own] for own in scans.observations]
+        self._striped = _each(_striped, scans.volumes, scans.observations, scans.noise)
+        self._first = _each(_before_comparison, scans.observations, self._striped)
+        self._trust(self._first)
+        self._compared: Sequence[Sequence[LeftOut]] = self._predicted()
+
+    def reject(self) -> None:
+        """Judge by predictions from what is believed, until that does not change any more."""
+        for turn in range(1, _MOST_TURNS + 1):
+            before = self.verdicts
+            judged = _each(_off, self._compared, self.scans.above_air, before, self._alone)
+            verdicts = _each(_verdict, before, judged, self._striped)
+            if turn < _MOST_TURNS:
+                verdicts = _each(_with_worst_first, before, verdicts)
+            self._trust(verdicts)
+            logger.debug("slices rejected in turn %d: %s", turn, _rejected(verdicts))
+            if _rejected(verdicts) == _rejected(before):
+                break
+            self._compared = self._predicted()
+
+    def mend(self) -> None:
+        """Mend rejected slices, and believe those that fit in with the others after that."""
+        unmended, settled, compared = self.scans, self.verdicts, self._compared
+        for _ in range(_MENDING_TURNS):
+            before = self.verdicts
+            noise = unmended.above_air
+            self._trust(_each(_mended, settled, compared, noise, self._striped, self._alone))
+            if all(map(all, _each(_same_repairs, self.verdicts, before))):
+                break
+            # Slices beside mended ones are predicted better, and tell more of these.
+            compared = self._shown(self._predicted(), unmended)
+
+    def put_back(self) -> bool:
+        """Put slices of a contrast's only MR scan where a template expects them, and start anew.
+
+        Returns
+        -------
+        bool
+            Whether any lies elsewhere now.
+        """
+        noise, coarse = self.scans.above_air, coarse_grid(self._grid)
+        grids = [[coarse for _ in own] for own in noise]
+        shifts = _each(_displaced, self.scans.observations, noise, self._alone, grids)
+        if not any(map(any, shifts)):
+            return False
+        likely = _each(_likely, self._predicted(), noise, shifts)
+        if not any(map(any, likely)):
+            return False
+        self._trust(_each(_with_shifts, self._first, self.verdicts, likely))
+        self._compared = self._predicted()
+        return True
+
+    def _trust(self, verdicts: Verdicts) -> None:
+        self.verdicts = verdicts
+        self.scans = self._trusting(verdicts)
+
+    def _predicted(self) -> Sequence[Sequence[LeftOut]]:
+        scans = self.scans
+        return left_out(scans.observations, self._grid, self._lam, _thresholds(scans), self._device)
+
+    def _shown(self, compared: Sequence[Sequence[LeftOut]], scans: Readings) -> Nested[LeftOut]:
+        """The same predictions beside what scans show now."""
+        coarse = coarse_grid(self._grid)
+
+        def shown(parts: LeftOut, scan: Observation) -> LeftOut:
+            return measured_anew(parts, scan, coarse)
+
+        return _each(shown, compared, scans.observations)
+
+
+def _striped(volume: Volume, scan: Observation, noise: NoiseEstimate) -> Mapping[int, Striped]:
+    """Stripes on a scan's slices; magnitudes alone have them."""
+    if not scan.zero_is_missing:
+        return {}
+    return find_stripes(np.moveaxis(volume.data, scan.slice_axis, 0), noise.halfway)
+
+
+def _before_comparison(scan: Observation, striped: Mapping[int, Striped]) -> SliceVerdict:
+    """Every slice is believed but for those whose stripes do not come off."""
+    count = scan.data.shape[scan.slice_axis]
+    off = _with_stripes_left(np.zeros((count, len(FEATURES))), striped)
+    repairs = {
+        k: SliceRepair(stripes=own.stripes) for k, own in striped.items() if _comes_off(striped, k)
+    }
+    return SliceVerdict(scan.slice_axis, student_weights(off), off, repairs)
+
+
+def _displaced(
+    scan: Observation, noise: NoiseEstimate, alone: bool, coarse: Grid
+) -> Mapping[int, Shift]:
+    """Slices of a contrast's only MR scan that lie elsewhere than a template of the head has them.
+
+    Repeats tell it better, and for CT it has not been tried.
+    """
+    if not alone or not scan.zero_is_missing:
+        return {}
+    return displaced_in_head(binned(scan, coarse)[0], noise.halfway)
+
+
+def _likely(
+    parts: LeftOut, noise: NoiseEstimate, shifts: Mapping[int, Shift]
+) -> Mapping[int, Shift]:
+    """Shifts of slices, more exact where their neighbours tell; without those that they deny."""
+    found = {k: _placed(parts, k, shift, noise.halfway) for k, shift in shifts.items()}
+    repaired = mended_coarsely(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
+    there, back = (compare(seen, noise.halfway).contradicted for seen in (parts, repaired))
+    return {k: own for k, own in found.items() if not back[k] > _MOST_CONTRADICTED * there[k]}
+
+
+def _placed(parts: LeftOut, k: int, shift: Shift, threshold: float) -> Shift:
+    for repair in repairs_of(parts, k, threshold):
+        if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_OFF_MM:
+            return repair.shift
+    return shift
+
+
+def _with_shifts(
+    first: SliceVerdict, settled: SliceVerdict, shifts: Mapping[int, Shift]
+) -> SliceVerdict:
+    """What was thought first, and shifts of slices beside those undone already."""
+    repairs = dict(first.repairs)
+    for k, shift in shifts.items():
+        so_far = SliceRepair(shift=settled.repairs.get(k, SliceRepair()).shift)
+        further = so_far.and_then(SliceRepair(shift=shift))
+        repairs[k] = repairs.get(k, SliceRepair()).and_then(further)
+    logger.debug("slices put where a template expects them: %s", dict(shifts))
+    return replace(first, repairs=_worth_doing(repairs))
+
+
+def _worth_doing(repairs: Repairs) -> Repairs:
+    """Without shifts that nearly undo each other: to move a slice blurs it and costs its rim."""
+    kept = {
+        k: replace(own, shift=(0.0, 0.0)) if math.hypot(*own.shift) < _LEAST_SHIFT_MM else own
+        for k, own in repairs.items()
+    }
+    return {k: own for k, own in kept.items() if own != SliceRepair()}
+
+
+def _with_stripes_left(
+    off: NDArray[np.float64], striped: Mapping[int, Striped]
+) -> NDArray[np.float64]:
+    spoiled = [k for k in striped if not _comes_off(striped, k)]
+    result = off.copy()
+    result[spoiled, FEATURES.index("stripes")] = _STRIPED
+    return result
+
+
+def _comes_off(striped: Mapping[int, Striped], k: int) -> bool:
+    """Whether all the stripes of a slice come off, if it has any."""
+    return k not in striped or striped[k].settled
+
+
+def _off(
+    parts: LeftOut, noise: NoiseEstimate, before: SliceVerdict, alone: bool
+) -> NDArray[np.float64]:
+    believed = _believed(before)
+    off = deviations_from_good(compare(parts, noise.halfway), believed)
+    if alone:
+        off[adjacent(~believed)] *= _BESIDE_A_GAP
+    return off
+
+
+def _verdict(
+    before: SliceVerdict, off: NDArray[np.float64], striped: Mapping[int, Striped]
+) -> SliceVerdict:
+    off = _with_stripes_left(off, striped)
+    return replace(before, weights=student_weights(off), deviations=off)
+
+
+def _with_worst_first(before: SliceVerdict, verdict: SliceVerdict) -> SliceVerdict:
+    return replace(verdict, weights=worst_first(verdict.weights, _believed(before)))
+
+
+def _believed(verdict: SliceVerdict) -> NDArray[np.bool_]:
+    return verdict.weights >= REJECTED
+
+
+def _mended(
+    settled: SliceVerdict,
+    parts: LeftOut,
+    noise: NoiseEstimate,
+    striped: Mapping[int, Striped],
+    alone: bool,
+) -> SliceVerdict:
+    """A verdict, but for slices that are believed once they are mended as simply as possible."""
+    compared = compare(parts, noise.halfway)
+    usable = np.flatnonzero(np.isfinite(compared.unexplained)).tolist()
+    suspects = [k for k in usable if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
+    # Beyond the outermost slices nothing tells how brightness and place go on.
+    inner = usable[_OUTERMOST:-_OUTERMOST]
+    reference = np.flatnonzero(np.isfinite(compared.unexplained) & _believed(settled))
+    possible = {
+        k: [
+            *(repairs_of(parts, k, noise.halfway) if k in inner else [SliceRepair()]),
+            *repairs_of_lost_signal(parts, k, neighbours(k, reference).tolist()),
+        ]
+        for k in suspects
+    }
+    weights, off = settled.weights.copy(), settled.deviations.copy()
+    found: dict[int, SliceRepair] = {}
+    for turn in range(max(map(len, possible.values()), default=0)):
+        tried = {k: own[turn] for k, own in possible.items() if turn < len(own)}
+        off_then = _off(mended_coarsely(parts, tried), noise, settled, alone)
+        weights_then = student_weights(off_then)
+        for k, repair in tried.items():
+            least = max(settled.weights[k] + _BETTER_BY, REJECTED)
+            if weights_then[k] >= least and weights[k] < _SUSPECT and weights_then[k] > weights[k]:
+                weights[k], off[k], found[k] = weights_then[k], off_then[k], repair
+    if alone:
+        spared = ~better_left_out(compared, _believed(settled))
+        spared[[k for k in striped if not _comes_off(striped, k)]] = False
+        weights[spared] = np.maximum(weights[spared], REJECTED)
+    further = {
+        k: settled.repairs.get(k, SliceRepair()).and_then(own)
+        for k, own in found.items()
+        if own != SliceRepair()
+    }
+    repairs = _worth_doing({**settled.repairs, **further})
+    return replace(settled, weights=weights, deviations=off, repairs=repairs)
+
+
+def _same_repairs(verdict: SliceVerdict, before: SliceVerdict) -> bool:
+    if verdict.repairs.keys() != before.repairs.keys():
+        return False
+    pairs = [(own, before.repairs[k]) for k, own in verdict.repairs.items()]
+    return all(
+        math.dist(own.shift, then.shift) < _SAME_PLACE_MM
+        and abs(math.log(own.factor / then.factor)) < _SAME_LOG_FACTOR
+        for own, then in pairs
+    )
+
+
+def _filled(scans: Readings) -> Readings:
+    """With neighbours standing in for rejected slices."""
+    filled = [stood_in(*each) for each in zip(scans.observations, _thresholds(scans), strict=True)]
+    return replace(scans, observations=filled)
+
+
+def _thresholds(scans: Readings) -> list[list[float]]:
+    return [[own.halfway for own in each] for each in scans.above_air]
+
+
+def _rejected(verdicts: Verdicts) -> Nested[tuple[int, ...]]:
+    return _each(lambda verdict: verdict.rejected, verdicts)
+
+
+def _each(find: Callable[..., Found], *nested: Sequence[Sequence[Any]]) -> Nested[Found]:
+    """What a function finds of each scan, given what is known of it; nested like the scans."""
+    return tuple(
+        tuple(find(*parts) for parts in zip(*own, strict=True)) for own in zip(*nested, strict=True)
+    )

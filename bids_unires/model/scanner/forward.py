@@ -1,0 +1,263 @@
+"""The forward operator: from the wanted image to what the scanner measures of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ...kernels.data_term import ComposedDataTerm, DataTerm, SharpenedDataTerm, SlabDataTerm
+from ...kernels.reference import ReferenceBackend
+from ...kernels.sampling import Sampling
+from ...kernels.sharpening import Coefficients, sharpen
+from ...kernels.warp_backend import VoxelBackend, WarpBackend
+from ...space.affines import Affine, scaling, translation
+from ...space.grid import Grid
+from .interleave import even_and_odd
+from .profile import POINTS, SliceProfile, profile_weights, subdivision
+
+BackendName = Literal["auto", "reference", "warp", "warp-voxels"]
+
+
+@dataclass(frozen=True, eq=False)
+class IntermediateGrid:
+    """The scan's axes, finely divided and widened by the slice profile (model, section 3)."""
+
+    grid: Grid
+    ratio: tuple[int, int, int]
+    weights: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> IntermediateGrid:
+    """Divide a scan's voxels until they are no larger than the wanted image's.
+
+    Parameters
+    ----------
+    target
+        Grid of the wanted image.
+    source
+        Grid of the scan.
+    profile
+        Slice profile of the scan. Points along an axis leave that axis undivided.
+    """
+    slice_axis = profile.slice_axis(source)
+    every = [profile.every if axis == slice_axis else 1 for axis in range(3)]
+    # Slices are divided as in the stack they come from, so that each is sampled just as there.
+    stack = Grid(source.shape, source.affine @ scaling(1 / np.array(every)))
+    ratio, weights = [], []
+    for axis, steps in enumerate(subdivision(target, stack)):
+        shape = profile.through_plane if axis == slice_axis else profile.in_plane
+        gap = profile.gap if axis == slice_axis else 0.0
+        # Slices that overlap reach beyond their voxel however thin that is.
+        blurred = shape not in POINTS and (steps > 1 or gap < 0)
+        ratio.append(steps * every[axis] if blurred else 1)
+        weights.append(profile_weights(shape, (1 - gap) * steps) if blurred else np.ones(1))
+    margin = [(len(w) - 1) // 2 for w in weights]
+    affine = source.affine @ scaling(1 / np.array(ratio)) @ translation([-m for m in margin])
+    sides = [(n - 1) * r + len(w) for n, r, w in zip(source.shape, ratio, weights, strict=True)]
+    return IntermediateGrid(
+        Grid((sides[0], sides[1], sides[2]), affine),
+        (ratio[0], ratio[1], ratio[2]),
+        (weights[0], weights[1], weights[2]),
+    )
+
+
+def mean_interpolation_blur(sampling: Sampling) -> NDArray[np.float64]:
+    """Mean of ``f (1 - f) / 2`` over the samples, f their distance from the voxel below.
+
+    Returns
+    -------
+    ndarray
+        ``(3,)``, along each axis of the image in voxels squared: 0 for samples on voxels,
+        1/8 half-way between them, and 1/12 for samples anywhere.
+    """
+    steps = [np.unique(np.linspace(0, n - 1, 23).astype(int)) for n in sampling.intermediate_shape]
+    samples = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    at = samples @ sampling.matrix[:, :3].T + sampling.matrix[:, 3]
+    inside = ((at >= 0) & (at <= np.array(sampling.target_shape) - 1)).all(axis=1)
+    if not inside.any():
+        return np.zeros(3)
+    fraction = at[inside] % 1.0
+    return np.asarray((fraction * (1 - fraction) / 2).mean(axis=0))
+
+
+class _Backend(Protocol):
+    def forward(self, image: Tensor) -> Tensor: ...
+
+    def add_adjoint(self, scan: Tensor, image: Tensor) -> None: ...
+
+
+class ForwardOperator:
+    """A: what the scanner measures of an image (Brudfors et al. 2018, equation 2).
+
+    Trilinear samples on the intermediate grid, a weighted sum over the slice profile,
+    and a factor for even and odd slices. :meth:`adjoint` is the exact transpose.
+
+    Parameters
+    ----------
+    target
+        Grid of the wanted image.
+    source
+        Grid of the scan.
+    pose
+        ``(4, 4)`` rigid matrix, scan world mm -> image world mm; None for the identity.
+    profile
+        Slice profile of the scan.
+    interleave
+        Logarithm s of the factor of even slices (0, 2, ...); odd ones have exp(-s).
+    backend
+        ``reference`` is plain torch in any precision; ``warp`` compiled kernels in
+        float32; ``warp-voxels`` those of the GPU on every device; ``auto`` takes
+        ``warp`` for float32 and ``reference`` for any other type.
+
+    Examples
+    --------
+    >>> fine = Grid((4, 4, 8), np.eye(4))
+    >>> thick = Grid((4, 4, 2), np.diag([1.0, 1.0, 4.0, 1.0]))
+    >>> scan = ForwardOperator(fine, thick).forward(torch.ones(4, 4, 8))
+    >>> tuple(scan.shape)
+    (4, 4, 2)
+    """
+
+    def __init__(
+        self,
+        target: Grid,
+        source: Grid,
+        *,
+        pose: ArrayLike | None = None,
+        profile: SliceProfile | None = None,
+        interleave: float = 0.0,
+        backend: BackendName = "auto",
+    ) -> None:
+        self.target = target
+        self.source = source
+        self.profile = profile or SliceProfile()
+        self.slice_axis = self.profile.slice_axis(source)
+        self.intermediate = intermediate_grid(target, source, self.profile)
+        self._interleave = interleave
+        self._backend_name = backend
+        pose_matrix: Affine = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
+        matrix = np.linalg.inv(target.affine) @ pose_matrix @ self.intermediate.grid.affine
+        self.sampling = Sampling(
+            target_shape=target.shape,
+            source_shape=source.shape,
+            matrix=matrix[:3],
+            ratio=self.intermediate.ratio,
+            weights=self.intermediate.weights,
+        )
+        self.sharpening = self._sharpening()
+        self._backends: dict[tuple[torch.dtype, torch.device], _Backend] = {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """A image: target shape in, source shape out, same type and device."""
+        self._check(image, self.target, "image")
+        return self._backend(image).forward(self.sharpened(image)) * self.slice_scale(image)
+
+    def adjoint(self, scan: Tensor) -> Tensor:
+        """A' scan: source shape in, target shape out, same type and device."""
+        self._check(scan, self.source, "scan")
+        image = scan.new_zeros(self.target.shape)
+        self._backend(scan).add_adjoint(scan * self.slice_scale(scan), image)
+        return self.sharpened(image)
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A'A image: target shape in and out."""
+        return self.adjoint(self.forward(image))
+
+    def sharpened(self, image: Tensor) -> Tensor:
+        """The image whose trilinear interpolation is, on average, that image unblurred.
+
+        Along axes where the scan samples points of the image (`SliceProfile`), and by as
+        much as its samples lie between voxels; elsewhere the image itself.
+        """
+        if not any(self.sharpening):
+            return image
+        result = torch.empty_like(image, memory_format=torch.contiguous_format)
+        sharpen(image.contiguous(), self.sharpening, result)
+        return result
+
+    def data_term(
+        self, scan: Tensor, precision: Tensor, workspace: Tensor | None = None
+    ) -> DataTerm:
+        """The term ``sum(precision * (A y - scan)^2) / 2`` of the objective.
+
+        Parameters
+        ----------
+        scan
+            Measured intensities, source shape; finite.
+        precision
+            Weight of every voxel, source shape; 0 where it is missing.
+        workspace
+            ``(2, X, Y, Z)``, two images' memory that data terms may share; None for
+            memory of its own where it is needed.
+        """
+        # sum P (E B y - x)^2 = sum P E^2 (B y - x / E)^2: the slice factors E leave the kernels.
+        scale = self.slice_scale(scan)
+        scan, precision = scan / scale, precision * scale**2
+        term: DataTerm
+        if self._fused(scan):
+            term = SlabDataTerm(self.sampling, scan, precision)
+        else:
+            term = ComposedDataTerm(self._backend(scan), scan, precision)
+        if not any(self.sharpening):
+            return term
+        if workspace is None:
+            workspace = scan.new_empty((2, *self.target.shape))
+        return SharpenedDataTerm(term, self.sharpening, workspace)
+
+    def slice_scale(self, like: Tensor) -> Tensor:
+        """Factors exp(+-s) of even and odd slices, broadcastable over the scan."""
+        sides = [1, 1, 1]
+        sides[self.slice_axis] = count = self.source.shape[self.slice_axis]
+        factors = even_and_odd(self._interleave, count).reshape(sides)
+        return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
+
+    def _sharpening(self) -> Coefficients:
+        """Mean blur of interpolation along each axis of the image, of axes sampled at points."""
+        shapes = [self.profile.in_plane] * 3
+        shapes[self.slice_axis] = self.profile.through_plane
+        sampled = np.array([shape == "point" for shape in shapes])
+        if not sampled.any():
+            return (0.0, 0.0, 0.0)
+        # How much of each image axis lies along those scan axes.
+        directions = self.sampling.matrix[:, :3] / np.linalg.norm(
+            self.sampling.matrix[:, :3], axis=0
+        )
+        squares = directions**2
+        share = squares[:, sampled].sum(axis=1) / squares.sum(axis=1)
+        x, y, z = (share * mean_interpolation_blur(self.sampling)).tolist()
+        return (x, y, z)
+
+    def _fused(self, like: Tensor) -> bool:
+        return (
+            self._kind(like) == "warp"
+            and like.device.type == "cpu"
+            and len(self.sampling.blurred_axes) <= 1
+        )
+
+    def _kind(self, like: Tensor) -> BackendName:
+        if self._backend_name == "auto":
+            return "warp" if like.dtype == torch.float32 else "reference"
+        return self._backend_name
+
+    def _backend(self, like: Tensor) -> _Backend:
+        key = (like.dtype, like.device)
+        if key not in self._backends:
+            kind = self._kind(like)
+            if kind == "reference":
+                self._backends[key] = ReferenceBackend(self.sampling)
+            elif like.dtype != torch.float32:
+                raise TypeError(f"the compiled kernels work in float32, got {like.dtype}")
+            else:
+                backend = VoxelBackend if kind == "warp-voxels" else WarpBackend
+                self._backends[key] = backend(self.sampling, like.device)
+        return self._backends[key]
+
+    @staticmethod
+    def _check(values: Tensor, grid: Grid, name: str) -> None:
+        if tuple(values.shape) != grid.shape:
+            raise ValueError(f"the {name} must have shape {grid.shape}, got {tuple(values.shape)}")

@@ -1,0 +1,87 @@
+"""One scan as the solver sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...space.affines import Affine
+from ...space.grid import Grid
+from .profile import SliceProfile
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A scan with everything the objective takes as given about it.
+
+    Parameters
+    ----------
+    data
+        Intensities ``(X, Y, Z)``; a voxel that is not finite is missing, and so is one
+        that is 0 unless ``zero_is_missing`` says otherwise.
+    affine
+        ``(4, 4)``, voxel index to world mm.
+    tau
+        Noise precision, 1 / sd^2, in 1 / intensity^2: one number, or one for each voxel.
+    profile
+        Slice profile.
+    pose
+        ``(4, 4)`` rigid matrix, scan world mm -> world mm of the wanted image;
+        None for the identity.
+    interleave
+        Logarithm of the factor of even slices; odd ones have its inverse.
+    slice_weights
+        Factor on the precision of each slice, ``(K,)`` along the slice axis of the profile; a
+        slice of weight 0 is missing. None for 1 throughout.
+    zero_is_missing
+        Whether 0 stands for "not measured", as in masked magnitude images; in CT it is
+        the intensity of water.
+    """
+
+    data: NDArray[np.float32]
+    affine: Affine
+    tau: float | NDArray[np.float32] = 1.0
+    profile: SliceProfile = field(default_factory=SliceProfile)
+    pose: Affine | None = None
+    interleave: float = 0.0
+    slice_weights: NDArray[np.float64] | None = None
+    zero_is_missing: bool = True
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the scan as acquired."""
+        return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
+
+    @property
+    def world_pose(self) -> Affine:
+        """The pose, the identity where none is given."""
+        return np.eye(4) if self.pose is None else self.pose
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis (0, 1 or 2) across the slices."""
+        return self.profile.slice_axis(self.grid)
+
+    @property
+    def weight_of_slices(self) -> NDArray[np.float64]:
+        """Weight of each slice, ``(K,)``; 1 where none is given."""
+        if self.slice_weights is None:
+            return np.ones(self.data.shape[self.slice_axis])
+        return self.slice_weights
+
+    @property
+    def slice_factor(self) -> NDArray[np.float32]:
+        """Weight of each slice, broadcastable over the scan."""
+        sides = [1, 1, 1]
+        sides[self.slice_axis] = -1
+        return self.weight_of_slices.astype(np.float32).reshape(sides)
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Voxels that say nothing, ``(X, Y, Z)``."""
+        unknown = ~np.isfinite(self.data)
+        if self.slice_weights is not None:
+            unknown |= self.slice_factor == 0
+        return unknown | (self.data == 0) if self.zero_is_missing else unknown

@@ -1,0 +1,1 @@
+"""Motion between the slices of a stack (``--slice-motion``)."""

@@ -1,0 +1,1 @@
+"""Minimising the objective over images, poses and the weights of repeats."""

@@ -1,0 +1,145 @@
+"""Repeats that disagree by more than noise: how much to believe each voxel of each scan.
+
+Real repeats differ by what no rigid pose explains: gradient non-linearity, fat shifted
+against water, flow, swallowing, a neck that bends. Weighed by their noise alone, such
+voxels would be explained at any price, with oscillations between the slices. Their
+residuals are taken to follow a Student-t distribution instead, whose scale and weights
+are found by expectation-maximisation (Lange, Little & Taylor 1989, "Robust statistical
+modeling using the t distribution", section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...space.grid import Grid
+from ..intensity.noise import NoiseEstimate
+from ..intensity.smooth_blocks import MAD_TO_SD
+from ..scanner.filling import measured_only
+from ..scanner.forward import ForwardOperator
+from ..scanner.observation import Observation
+
+# Degrees of freedom: few enough for heavy tails.
+DEGREES_OF_FREEDOM = 4.0
+_SCALE_STEPS = 20
+# Residuals this close to the noise are noise: then plain least squares is the better estimate,
+# for all voxels but the few that are further off than noise ever is.
+_AGREEMENT = 1.1
+_OUTLIER = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Disagreement:
+    """How the residuals of one contrast's scans are distributed.
+
+    Attributes
+    ----------
+    scales
+        Scale of the t distribution for each scan, in intensity; never below its noise.
+    precisions
+        Precision to give each voxel of each scan, ``(X, Y, Z)`` float32, in
+        1 / intensity^2.
+    """
+
+    scales: tuple[float, ...]
+    precisions: tuple[NDArray[np.float32], ...]
+
+
+def weigh(
+    residuals: Sequence[NDArray[np.float32]],
+    inside: Sequence[NDArray[np.bool_]],
+    noise_sds: Sequence[float],
+) -> Disagreement:
+    """Scale and weights of the repeats of a contrast from their residuals.
+
+    All repeats share one scale. With a scale of its own, the scan that the images happen
+    to follow most closely would be believed ever more, and the others ever less.
+
+    Parameters
+    ----------
+    residuals
+        Prediction minus scan, one array for each scan.
+    inside
+        Voxels of the head, which set the scale; air would make any fit look good.
+    noise_sds
+        Standard deviation of the noise of each scan, the lower bound of its scale.
+    """
+    heads = [r[i].astype(np.float64) for r, i in zip(residuals, inside, strict=True)]
+    values = np.concatenate(heads)
+    least = min(noise_sds)
+    scale = least
+    if values.size > 0:
+        scale = max(MAD_TO_SD * float(np.median(np.abs(values))), least)
+        for _ in range(_SCALE_STEPS):
+            weights = _weights(values, scale)
+            scale = max(float(np.sqrt(np.mean(weights * values**2))), least)
+    scales = tuple(max(scale, noise_sd) for noise_sd in noise_sds)
+    precisions = tuple(
+        _precision(residual, own, noise_sd)
+        for residual, own, noise_sd in zip(residuals, scales, noise_sds, strict=True)
+    )
+    return Disagreement(scales, precisions)
+
+
+def _precision(residual: NDArray[np.float32], scale: float, noise_sd: float) -> NDArray[np.float32]:
+    weights = _weights(residual, scale)
+    if scale <= _AGREEMENT * noise_sd:
+        weights = np.where(np.abs(residual) < _OUTLIER * scale, 1.0, weights)
+    return np.asarray(weights / scale**2, dtype=np.float32)
+
+
+def _weights(residual: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
+    return (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + (residual / scale) ** 2)
+
+
+def reweighed(
+    contrasts: Sequence[Sequence[Observation]],
+    noise: Sequence[Sequence[NoiseEstimate]],
+    grid: Grid,
+    images: Tensor,
+) -> tuple[list[list[Observation]], list[list[float]]]:
+    """Give each scan of a repeated contrast the precisions its residuals call for.
+
+    Returns
+    -------
+    observations
+        The scans, with one precision for every voxel.
+    scales
+        Scale of each scan's residuals, in intensity.
+    """
+    observations: list[list[Observation]] = []
+    scales: list[list[float]] = []
+    for image, scans, estimates in zip(images, contrasts, noise, strict=True):
+        if len(scans) == 1:
+            observations.append(list(scans))
+            scales.append([estimates[0].noise_sd])
+            continue
+        found = _disagreement(scans, estimates, grid, image)
+        observations.append(
+            [replace(scan, tau=tau) for scan, tau in zip(scans, found.precisions, strict=True)]
+        )
+        scales.append(list(found.scales))
+    return observations, scales
+
+
+def _disagreement(
+    scans: Sequence[Observation], noise: Sequence[NoiseEstimate], grid: Grid, image: Tensor
+) -> Disagreement:
+    residuals, heads = [], []
+    for scan, estimate in zip(scans, noise, strict=True):
+        operator = ForwardOperator(
+            grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
+        )
+        prediction = operator.forward(image).cpu().numpy()
+        residuals.append(prediction - np.nan_to_num(scan.data))
+        # Signal that only one of the two shows is disagreement too.
+        threshold = estimate.halfway
+        heads.append(
+            ((scan.data > threshold) | (prediction > threshold)) & ~measured_only(scan).missing
+        )
+    return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])

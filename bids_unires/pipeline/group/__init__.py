@@ -1,0 +1,1 @@
+"""What happens to a cohort: read `workflow` from top to bottom."""

@@ -1,0 +1,472 @@
+"""Who takes part in the group level: images of the participant level, and their scans."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...config import MRI_SUFFIXES, ModelSettings, RunConfig
+from ...dataset.content import unavailable
+from ...dataset.derivatives import IMAGE_KINDS, ParticipantResult, ResultImage, find_results
+from ...dataset.entities import listing
+from ...dataset.naming import SPACE, aligned_space, resolution_label, transform_path
+from ...dataset.poses import is_one_place, scan_poses
+from ...dataset.query import known_participants, known_sessions, plan_participants
+from ...dataset.reading import grid_of
+from ...dataset.scans import Contrast, Datatype, ParticipantPlan, Scan, contrast_order
+from ...dataset.transforms import read_transform
+from ...errors import InvalidDatasetError, MissingInputError, NothingSelectedError, UsageError
+from ...records.work_record import changed_since, unfinished
+
+logger = logging.getLogger("bids_unires")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A participant, or a session, that has images.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    result
+        What the participant level wrote, on one grid.
+    known
+        All images of it that can be used, one of each contrast; the first is aligned.
+    images
+        Those of them that take part.
+    refused
+        Why other images cannot be used, by contrast.
+    plan
+        The scans these were made of, if all of them are there.
+    obstacle
+        Why the images cannot be reconstructed again from scans; empty if they can.
+    """
+
+    participant: str
+    session: str | None
+    result: ParticipantResult
+    known: tuple[ResultImage, ...]
+    images: tuple[ResultImage, ...]
+    refused: Mapping[str, str]
+    plan: ParticipantPlan | None
+    obstacle: str
+
+    @property
+    def label(self) -> str:
+        """``sub-01``, or ``sub-01_ses-a``."""
+        return self.result.label
+
+    @property
+    def aligned(self) -> ResultImage:
+        """The image that is aligned for all of them, whichever take part."""
+        return self.known[0]
+
+    @property
+    def shared_datatype(self) -> Datatype:
+        """Folder of what belongs to no single contrast."""
+        return self.result.shared_datatype
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of its results, relative to that of all results."""
+        unit = Path(*self.label.split("_"))
+        names = {self.shared_datatype, *(image.path.parent.name for image in self.known)}
+        return tuple(unit / name for name in sorted(names))
+
+    @property
+    def model(self) -> ModelSettings:
+        """Settings that the images were made with, as far as their sidecars know."""
+        return _model_settings(self.known[0].metadata)
+
+
+@dataclass(frozen=True)
+class Absentee:
+    """A participant, or a session, without images.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    reason
+        Why there are none.
+    """
+
+    participant: str
+    session: str | None
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """``sub-01``, or ``sub-01_ses-a``."""
+        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All participants of a group level.
+
+    Parameters
+    ----------
+    members
+        Those of this run, with images.
+    absentees
+        Those of this run, without.
+    others
+        Those with images that this run leaves as they are.
+    """
+
+    members: tuple[Member, ...]
+    absentees: tuple[Absentee, ...]
+    others: tuple[Member, ...] = ()
+
+
+def find_cohort(config: RunConfig) -> Cohort:
+    """Find out who takes part, and with which images.
+
+    Raises
+    ------
+    MissingInputError
+        If the participant level has left no image.
+    NothingSelectedError
+        If a participant or a session was asked for that nobody knows.
+    UsageError
+        If images have voxels of different sizes and nothing says which to take.
+    """
+    found = find_results(config.output_dir)
+    if not any(result.images for result in found):
+        raise MissingInputError(
+            f"{config.output_dir} holds no reconstructed image: run the participant level "
+            "before the group level"
+        )
+    selected = [result for result in found if _is_selected(result, config)]
+    plans = _plans(config, selected)
+    units: dict[str, list[ParticipantResult]] = defaultdict(list)
+    for result in selected:
+        units[result.label].append(result)
+    chosen = {label: _choose(results, config) for label, results in units.items()}
+    everyone = {
+        label: _member(result, plans.get(label), config, _left_behind(result))
+        for label, result in chosen.items()
+        if result.images
+    }
+    members = [member for member in everyone.values() if member.images]
+    if not members:
+        raise NothingSelectedError(
+            f"no image in {config.output_dir} fits the labels and modalities given; there are "
+            f"images of {listing(dict.fromkeys(result.label for result in found if result.images))}"
+            + "".join(f"; {label}: {_absence(member)}" for label, member in [*everyone.items()][:3])
+        )
+    _refuse_mixed_voxels(members)
+    absentees = (
+        [
+            Absentee(result.participant, result.session, listing(result.problems, separator="; "))
+            for result in chosen.values()
+            if not result.images
+        ]
+        + [
+            Absentee(member.participant, member.session, _absence(member))
+            for member in everyone.values()
+            if not member.images
+        ]
+        + [
+            Absentee(plan.participant, plan.session, "the participant level left no image of it")
+            for plan in plans.values()
+            if plan.label not in chosen
+        ]
+    )
+    begun = unfinished(config.output_dir)
+    for member in members:
+        if member.label in begun:
+            logger.warning(
+                "%s: the participant level began on it and has not finished; images may be "
+                "missing, or of two runs: run that on it again, and then this",
+                member.label,
+            )
+    for absentee in absentees:
+        logger.warning("%s takes no part: %s", absentee.label, absentee.reason)
+    for member in members:
+        for contrast, reason in member.refused.items():
+            logger.warning("%s: its %s takes no part: %s", member.label, contrast, reason)
+    outside = [member for member in everyone.values() if member.known and not member.images]
+    outside += _unselected(found, config)
+    return Cohort(tuple(members), tuple(absentees), tuple(outside))
+
+
+def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:
+    """Names of the contrasts of images, in the order of a plan."""
+    return tuple(
+        dict.fromkeys(
+            i.contrast for i in sorted(images, key=lambda image: contrast_order(image.entities))
+        )
+    )
+
+
+def describe_cohort(cohort: Cohort) -> str:
+    """Say what will be done, in plain lines: participants and their images."""
+    lines = [f"{len(cohort.members)} participants and sessions with images"]
+    for member in cohort.members:
+        names = ", ".join(image.contrast for image in member.images)
+        lines.append(f"{member.label}: {names}, space {member.result.space}, {member.result.res}")
+    lines += [f"{absentee.label}: left out, {absentee.reason}" for absentee in cohort.absentees]
+    return "\n".join(lines)
+
+
+def _is_selected(result: ParticipantResult, config: RunConfig) -> bool:
+    return (not config.participant_label or result.participant in config.participant_label) and (
+        not config.session_label or result.session in config.session_label
+    )
+
+
+def _unselected(found: Sequence[ParticipantResult], config: RunConfig) -> Iterator[Member]:
+    """Who has images and was not asked for; of several results the one that suits best."""
+    units: dict[str, list[ParticipantResult]] = defaultdict(list)
+    for result in found:
+        if result.images and not _is_selected(result, config):
+            units[result.label].append(result)
+    for results in units.values():
+        # Nothing is made of their images, whatever happened to these since.
+        yield _member(_fitting(results, config)[0], None, config, refused={})
+
+
+def _absence(member: Member) -> str:
+    """Why none of the images that somebody has takes part."""
+    contrasts = listing([image.contrast for image in member.known])
+    asked = [f"of the modalities asked for it has none, but {contrasts}"] if member.known else []
+    return "; ".join([*member.refused.values(), *asked])
+
+
+def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str, ParticipantPlan]:
+    """Scans of all participants, also of those contrasts that are not asked for by default.
+
+    Whose scans are out of reach does not keep the others from theirs.
+    """
+    suffixes = (image.entities["suffix"] for result in results for image in result.images)
+    modalities = tuple(dict.fromkeys([*(config.modalities or MRI_SUFFIXES), *suffixes]))
+    config = replace(config, modalities=modalities)
+    if not results:
+        return {plan.label: plan for plan in plan_participants(config)}
+    within_reach = _of_those_there(config)
+    if within_reach is None:
+        return {}
+    try:
+        plans = plan_participants(within_reach)
+    except NothingSelectedError as error:
+        logger.warning("the scans are out of reach: %s", error)
+        return {}
+    except InvalidDatasetError:
+        plans = tuple(_plans_one_by_one(within_reach))
+    return {plan.label: plan for plan in plans}
+
+
+def _of_those_there(config: RunConfig) -> RunConfig | None:
+    """Ask for nobody who is not in the raw dataset any more; None if nobody is left."""
+    known = known_participants(config.bids_dir)
+    participants = tuple(label for label in config.participant_label if label in known)
+    there = known_sessions(config.bids_dir, participants or known)
+    sessions = tuple(label for label in config.session_label if label in there)
+    for asked, found, what in (
+        (config.participant_label, participants, "participant"),
+        (config.session_label, sessions, "session"),
+    ):
+        if missing := [label for label in asked if label not in found]:
+            logger.warning(
+                "scans are out of reach: %s has no %s %s", config.bids_dir, what, listing(missing)
+            )
+    # Without labels a run would be about all.
+    is_nobody = not known or (config.participant_label and not participants)
+    if is_nobody or (config.session_label and not sessions):
+        return None
+    return replace(config, participant_label=participants, session_label=sessions)
+
+
+def _plans_one_by_one(config: RunConfig) -> Iterator[ParticipantPlan]:
+    """Plan each participant alone: a file that is there twice concerns one of them only."""
+    for label in config.participant_label or known_participants(config.bids_dir):
+        try:
+            yield from plan_participants(replace(config, participant_label=(label,)))
+        except NothingSelectedError:
+            # Of other sessions, or without images, as some may be where all are asked for.
+            continue
+        except InvalidDatasetError as error:
+            logger.warning("the scans of sub-%s are out of reach: %s", label, error)
+
+
+def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> ParticipantResult:
+    """Of one participant's results those on the grid that suits best."""
+    fitting = _fitting(results, config)
+    if len(fitting) > 1:
+        sizes = " and ".join(result.res for result in fitting)
+        raise UsageError(
+            f"{fitting[0].label} has images with voxels of {sizes}, none of "
+            f"{resolution_label(config.model.voxel_size)}: name one of these sizes by --voxel-size"
+        )
+    return fitting[0]
+
+
+def _fitting(
+    results: Sequence[ParticipantResult], config: RunConfig
+) -> Sequence[ParticipantResult]:
+    """Results in the space that suits best, and of the voxel size that is wanted, if there.
+
+    Images that are where the study wants them need no further alignment.
+    """
+    aligned = aligned_space(config.space.template, config.space.align)
+    spaces = [result.space for result in results]
+    space = next((name for name in (aligned, SPACE) if name in spaces), spaces[0])
+    in_space = [result for result in results if result.space == space]
+    wanted = resolution_label(config.model.voxel_size)
+    return [result for result in in_space if result.res == wanted] or in_space
+
+
+def _refuse_mixed_voxels(members: Sequence[Member]) -> None:
+    first: dict[str, str] = {}
+    for member in members:
+        # Denoised images have the voxels of their scans, which differ.
+        if any(image.desc != "denoised" for image in member.result.images):
+            first.setdefault(member.result.res, member.label)
+    if len(first) > 1:
+        sizes = ", ".join(f"{res} ({label})" for res, label in first.items())
+        raise UsageError(
+            f"the participants' images have voxels of different sizes: {sizes}; run the "
+            "participant level with one --voxel-size on all, or choose by --participant-label"
+        )
+
+
+def _member(
+    result: ParticipantResult,
+    plan: ParticipantPlan | None,
+    config: RunConfig,
+    refused: Mapping[Path, str],
+) -> Member:
+    made = {image.desc for image in result.images}
+    kind = next(kind for kind in IMAGE_KINDS if kind in made)
+    found = sorted(
+        (image for image in result.images if image.desc == kind),
+        key=lambda image: contrast_order(image.entities),
+    )
+    known = tuple(image for image in found if image.path not in refused)
+    reasons = {image.contrast: refused[image.path] for image in found if image.path in refused}
+    images = tuple(
+        image
+        for image in known
+        if not config.modalities or image.entities["suffix"] in config.modalities
+    )
+    own, obstacle = None, ""
+    try:
+        own = _scans_of(images, plan, result, config)
+    except ValueError as error:
+        obstacle = str(error)
+    return Member(result.participant, result.session, result, known, images, reasons, own, obstacle)
+
+
+def _left_behind(result: ParticipantResult) -> dict[Path, str]:
+    """Images that lie in another world than the field of view, by path, and what to do.
+
+    Each run of the participant level has a grid, and a place of the head, of its own. What
+    cannot be read is said by whoever works with it.
+    """
+    current = grid_of(result.fov_mask) if result.fov_mask is not None else None
+    if current is None or result.fov_mask is None:
+        return {}
+    mask = result.fov_mask.name
+    return {
+        image.path: f"{image.path.name} lies on another grid than {mask}, an earlier run with "
+        "other scans or settings left it: run the participant level on it again, or remove it"
+        for image in result.images
+        if (grid := grid_of(image.path)) is not None and grid != current
+    }
+
+
+def _scans_of(
+    images: Sequence[ResultImage],
+    plan: ParticipantPlan | None,
+    result: ParticipantResult,
+    config: RunConfig,
+) -> ParticipantPlan:
+    """The scans that images were made of; a `ValueError` says why they cannot be used."""
+    if not images or images[0].desc != "sr":
+        raise ValueError("its images are not super-resolved")
+    if plan is None:
+        raise ValueError("its scans are not in the dataset")
+    contrasts = {contrast.name: contrast for contrast in plan.contrasts}
+    found = []
+    for image in images:
+        wanted = set(_scan_uris(image.metadata))
+        contrast = contrasts.get(image.contrast)
+        scans = [scan for scan in (contrast.scans if contrast else ()) if scan.uri in wanted]
+        if contrast is None or not wanted or len(scans) < len(wanted):
+            raise ValueError(f"not all scans behind {image.path.name} are in the dataset")
+        _check_scans(scans, image, result, config.output_dir)
+        found.append(Contrast(contrast.name, contrast.entities, tuple(scans)))
+    own = ParticipantPlan(plan.participant, plan.session, tuple(found))
+    _refuse_changed(own, images, config)
+    return own
+
+
+def _refuse_changed(
+    plan: ParticipantPlan, images: Sequence[ResultImage], config: RunConfig
+) -> None:
+    """Poses, weights and verdicts of the participant level hold for the scans it saw alone."""
+    scans = {scan.uri: scan.path for scan in plan.scans}
+    try:
+        changed = {
+            uri
+            for image in images
+            for uri in changed_since(plan, config, image.path, scans.items())
+        }
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if changed:
+        names = listing(path.name for uri, path in scans.items() if uri in changed)
+        raise ValueError(f"{names} changed since the participant level: run that on it again")
+
+
+def _check_scans(
+    scans: Sequence[Scan], image: ResultImage, result: ParticipantResult, output_dir: Path
+) -> None:
+    poses, grid = scan_poses(image.metadata), grid_of(image.path)
+    for scan in scans:
+        if reason := unavailable(scan.path):
+            raise ValueError(f"{scan.path} cannot be read: {reason}")
+        transform = transform_path(output_dir, result, scan, space=result.space)
+        if not transform.is_file():
+            raise ValueError(f"{transform.name} is missing")
+        try:
+            pose = read_transform(transform)
+        except (OSError, ValueError, LookupError) as error:
+            raise ValueError(f"{transform.name} is no transform that can be read") from error
+        # In CT it also tells where the origin was put, which the sidecar does not know.
+        stated = poses.get(scan.uri) if scan.datatype != "ct" else None
+        if stated is not None and grid is not None and not is_one_place(stated, pose, grid):
+            raise ValueError(
+                f"{transform.name} has the scan elsewhere than {image.path.name}, a later run with "
+                "other scans or settings wrote it: run the participant level on it again"
+            )
+
+
+def _scan_uris(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """URIs of the scans of the image's own contrast."""
+    unires = metadata.get("UniRes")
+    scans = unires.get("Scans") if isinstance(unires, dict) else None
+    for scan in scans if isinstance(scans, list) else ():
+        if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
+            yield scan["Source"]
+
+
+def _model_settings(metadata: Mapping[str, Any]) -> ModelSettings:
+    unires = metadata.get("UniRes")
+    stated = unires.get("Settings") if isinstance(unires, dict) else None
+    stated = stated if isinstance(stated, dict) else {}
+    names = {field.name for field in fields(ModelSettings)}
+    known = {name: value for name, value in stated.items() if name in names}
+    if "voxel_size" in known:
+        known["voxel_size"] = tuple(known["voxel_size"])
+    try:
+        return ModelSettings(**known)
+    except (UsageError, TypeError, ValueError):
+        return ModelSettings()

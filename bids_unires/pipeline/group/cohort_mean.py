@@ -1,0 +1,203 @@
+"""The mean of a cohort, to which everybody is aligned where there is no template."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ...config import RunConfig
+from ...dataset.derivatives import ResultImage
+from ...dataset.naming import resolution_text, sidecar_path, study_image_path
+from ...dataset.reading import load_volume
+from ...dataset.sidecar import derivative_uri
+from ...dataset.writing import write_image, write_json
+from ...errors import BadDataError, UniResError
+from ...kernels.runtime import thread_count
+from ...registration.matching import Candidate, Matcher
+from ...registration.pyramid import Pyramid, build_pyramid
+from ...registration.rigid import LEVELS, search, starting_poses
+from ...space.affines import Affine, apply_affine
+from ...space.boxes import box_between
+from ...space.grid import Grid, corners
+from ...space.rigid import rigid_matrix, rigid_parameters
+from ...space.volume import Volume
+from ...work.progress import listener
+from .cohort import Cohort
+
+logger = logging.getLogger("bids_unires")
+
+MEAN_MM = 2.0
+ROUNDS = 2
+# Tissue counts, not a few bright voxels of fat or flow.
+_BRIGHT_PERCENTILE = 98.0
+
+
+def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
+    """Find the mean image of a cohort, or the one that an earlier run left.
+
+    Everybody is aligned to the first participant, then to the mean, and each time the poses
+    are corrected so that they are the identity on average: the mean lies, and looks, as no
+    single participant does. One image at a time is in memory.
+
+    Parameters
+    ----------
+    cohort
+        Whose mean it is.
+    config
+        The run's configuration.
+    stays
+        Whether the mean of an earlier run is kept, which others are aligned to.
+
+    Returns
+    -------
+    Path
+        The mean, in the space of the study. Once made it stays, so that who joins later
+        moves nobody else.
+
+    Raises
+    ------
+    BadDataError
+        If none of the images can be used.
+
+    References
+    ----------
+    Joshi et al., *Unbiased diffeomorphic atlas construction for computational anatomy*, 2004
+    (the idea, here for rigid motions).
+    """
+    if stays and (before := _earlier_mean(cohort, config)):
+        logger.info("everybody is aligned to the mean of the earlier run: %s", before.name)
+        return before
+    images = _images_of_one_contrast(cohort)
+    path = _mean_path(next(iter(images.values())), config)
+    readable = _readable(images)
+    reference = readable[next(iter(readable))]
+    poses: dict[str, Affine] = {}
+    for number in range(1, ROUNDS + 1):
+        poses = _mean_corrected(_aligned(reference, readable, poses, number))
+        reference = _average(readable, poses)
+    content = {
+        "Description": f"Mean of {len(poses)} participants and sessions, aligned rigidly",
+        "Sources": [derivative_uri(config.output_dir, images[label].path) for label in poses],
+        "SpatialReference": derivative_uri(config.output_dir, path),
+        "Resolution": resolution_text((MEAN_MM,) * 3),
+        "SkullStripped": any(i.metadata.get("SkullStripped") is True for i in images.values()),
+        "UniRes": {"Participants": list(poses), "Rounds": ROUNDS},
+    }
+    write_json(sidecar_path(path), content)
+    return write_image(path, reference.data, reference.affine)
+
+
+def _mean_path(image: ResultImage, config: RunConfig) -> Path:
+    return study_image_path(
+        config.output_dir, image.entities, desc="cohort", voxel_size=(MEAN_MM,) * 3
+    )
+
+
+def _earlier_mean(cohort: Cohort, config: RunConfig) -> Path | None:
+    """The mean that is there, of whichever contrast was the most frequent then."""
+    firsts = [member.aligned for member in (*cohort.members, *cohort.others)]
+    frequency = Counter(image.contrast for image in firsts)
+    for image in sorted(firsts, key=lambda image: -frequency[image.contrast]):
+        path = _mean_path(image, config)
+        if path.is_file():
+            return path
+    return None
+
+
+def _images_of_one_contrast(cohort: Cohort) -> dict[str, ResultImage]:
+    """The image that is aligned of everybody in whom it has the most frequent contrast."""
+    firsts = {member.label: member.aligned for member in cohort.members}
+    frequent, _ = Counter(image.contrast for image in firsts.values()).most_common(1)[0]
+    return {label: image for label, image in firsts.items() if image.contrast == frequent}
+
+
+class _Images(Mapping[str, Volume]):
+    """Images by label, read anew each time, so that they need not all be in memory."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, label: str) -> Volume:
+        return load_volume(self._paths[label])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def _readable(images: Mapping[str, ResultImage]) -> _Images:
+    paths = {}
+    for label, image in images.items():
+        try:
+            load_volume(image.path)
+        except UniResError as error:
+            # Who works with it will say so once more, and be counted as failed.
+            logger.warning("%s is not in the mean of the cohort: %s", label, error)
+            continue
+        paths[label] = image.path
+    if not paths:
+        raise BadDataError("no image of the cohort can be read: run the participant level again")
+    return _Images(paths)
+
+
+def _aligned(
+    reference: Volume, images: _Images, before: Mapping[str, Affine], number: int
+) -> dict[str, Affine]:
+    """Poses of all images, world mm of each -> of the reference, roughly."""
+    threads = thread_count()
+    fixed = build_pyramid(reference, threads)
+    poses = {}
+    for label in images:
+        listener().phase(label, f"alignment to the cohort, round {number} of {ROUNDS}")
+        moving = build_pyramid(images[label], threads)
+        starts = _starts(fixed, moving, before.get(label))
+        try:
+            found = search(
+                fixed, moving, starts, Matcher.refine, levels=LEVELS[:-1], threads=threads
+            )
+        except BadDataError as error:
+            logger.warning("%s is not in the mean of the cohort: %s", label, error)
+            continue
+        poses[label] = np.asarray(np.linalg.inv(found.pose))
+    return poses
+
+
+def _starts(fixed: Pyramid, moving: Pyramid, before: Affine | None) -> Sequence[Candidate]:
+    if before is None:
+        return starting_poses(fixed, moving)
+    return [Candidate(np.asarray(np.linalg.inv(before)), "the round before")]
+
+
+def _mean_corrected(poses: Mapping[str, Affine]) -> dict[str, Affine]:
+    """Poses relative to their mean, in the Lie algebra of rigid motions."""
+    mean = np.mean([rigid_parameters(pose) for pose in poses.values()], axis=0)
+    correction = np.linalg.inv(rigid_matrix(mean))
+    return {label: np.asarray(correction @ pose) for label, pose in poses.items()}
+
+
+def _average(images: _Images, poses: Mapping[str, Affine]) -> Volume:
+    """Mean of images at common brightness, over the box of the typical one."""
+    boxes = []
+    for label, pose in poses.items():
+        volume = images[label]
+        boxes.append(apply_affine(pose @ volume.affine, corners(volume.grid.shape, 0.5)))
+    low = np.median([box.min(axis=0) for box in boxes], axis=0)
+    high = np.median([box.max(axis=0) for box in boxes], axis=0)
+    grid: Grid = box_between(low, high, (MEAN_MM,) * 3)
+    total = np.zeros(grid.shape, dtype=np.float32)
+    for label, pose in poses.items():
+        volume = images[label]
+        bright = np.percentile(volume.data, _BRIGHT_PERCENTILE).astype(np.float32)
+        into_image = np.linalg.inv(pose @ volume.affine) @ grid.affine
+        seen = ndimage.affine_transform(
+            volume.data, into_image, output_shape=grid.shape, output=np.float32, order=1
+        )
+        total += seen / np.maximum(bright, np.finfo(np.float32).tiny)
+    return Volume(total / np.float32(len(poses)), grid.affine)

@@ -1,0 +1,241 @@
+"""The page that shows how a cohort came out."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from ...config import FieldOfView, ModelSettings, RunConfig
+from ...dataset.metadata import SidecarError, load_object
+from ...dataset.naming import (
+    STUDY_SPACE,
+    mask_path,
+    sidecar_path,
+    study_grid_path,
+    study_image_path,
+)
+from ...errors import MissingInputError
+from ...report import (
+    GroupReport,
+    MeanPicture,
+    MemberPicture,
+    Outlier,
+    Reach,
+    SharedGrid,
+    find_outliers,
+    group_methods_text,
+    label_of,
+    write_citation,
+    write_group_report,
+)
+from ...space.affines import apply_affine
+from ...space.grid import Grid, corners
+from ..participant.reporting import dataset_name, may_fail
+from .cohort import Cohort, Member, in_order
+from .study_alignment import Extent, extent_in_study
+from .study_means import StudyImage
+from .table import QUALITY_COLUMNS, data_dictionary
+
+logger = logging.getLogger("bids_unires")
+
+_DIRECTIONS = (("left", "right"), ("back", "front"), ("bottom", "top"))
+_GRID_SETTINGS = (
+    "fov",
+    "template",
+    "align",
+    "voxel_size",
+    "grid_margin",
+    "grid_policy",
+    "grid_multiple",
+)
+# The line of the log says this many, the page has all.
+_NAMED = 8
+
+
+def write_group_page(
+    cohort: Cohort,
+    images: Mapping[str, Sequence[StudyImage]],
+    rows: Sequence[Mapping[str, Any]],
+    config: RunConfig,
+) -> None:
+    """Write the report of the group level; without one, its results are still good.
+
+    Parameters
+    ----------
+    cohort
+        Who took part.
+    images
+        Everybody's images on the shared grid, by label.
+    rows
+        The table.
+    config
+        The run's configuration.
+    """
+    with may_fail("the group"):
+        logger.info("writing the report of the group")
+        outliers = find_outliers(rows, QUALITY_COLUMNS)
+        _name_outliers(outliers, rows)
+        content = _group_report(cohort, images, rows, outliers, config)
+        text = group_methods_text(content.model, content.shared, content.methods)
+        write_citation(config.output_dir, text)
+        page = write_group_report(content, config.output_dir)
+        logger.info("report of the group: %s", page)
+
+
+def has_shared_grid(config: RunConfig) -> bool:
+    """Whether an earlier run of the group level left a grid of the voxel size that is wanted."""
+    return study_grid_path(config.output_dir, voxel_size=config.model.voxel_size).is_file()
+
+
+def _group_report(
+    cohort: Cohort,
+    images: Mapping[str, Sequence[StudyImage]],
+    rows: Sequence[Mapping[str, Any]],
+    outliers: tuple[Outlier, ...],
+    config: RunConfig,
+) -> GroupReport:
+    everything = [image for found in images.values() for image in found]
+    about = [_object(image.metadata.get("UniRes")) for image in everything]
+    return GroupReport(
+        dataset=dataset_name(config.bids_dir),
+        shared=_shared_grid(cohort, config),
+        means=tuple(_means(cohort, everything, config)),
+        members=tuple(_pictures(cohort, images, config)),
+        columns=data_dictionary(),
+        rows=rows,
+        outliers=outliers,
+        settings=_settings(about),
+        devices=_counted(each.get("Device") for each in about),
+        versions=_counted(each.get("Version") for each in about),
+        model=cohort.members[0].model,
+        methods=_counted(_object(each.get("Group")).get("Mode") for each in about),
+    )
+
+
+def _name_outliers(outliers: Sequence[Outlier], rows: Sequence[Mapping[str, Any]]) -> None:
+    if not outliers:
+        return
+    named = [
+        f"{label_of(rows[each.row])} {rows[each.row]['contrast']} {each.column} {each.value:.3g} "
+        f"(median {each.median:.3g})"
+        for each in sorted(outliers, key=lambda each: -abs(each.score))[:_NAMED]
+    ]
+    more = len(outliers) - len(named)
+    logger.warning(
+        "far from the others, worth a look: %s%s",
+        "; ".join(named),
+        f"; and {more} more, see the report" if more else "",
+    )
+
+
+def _shared_grid(cohort: Cohort, config: RunConfig) -> SharedGrid | None:
+    """The grid as its sidecar tells of it, whatever the options of this run."""
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    try:
+        record = load_object(sidecar_path(path))["UniRes"]
+        x, y, z = record["Shape"]
+        grid = Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
+        settings = {name: record["Settings"][name] for name in _GRID_SETTINGS}
+        settings["grid_margin"] = float(settings["grid_margin"])
+        members = tuple(record["Participants"])
+        divisible_by = int(record["DivisibleBy"])
+    except (SidecarError, KeyError, TypeError, ValueError):
+        return None
+    extents = _extents(
+        [member for member in cohort.members if member.label in members], settings["fov"], config
+    )
+    return SharedGrid(path, grid, divisible_by, settings, members, _reaches(grid, extents))
+
+
+def _extents(members: Iterable[Member], fov: FieldOfView, config: RunConfig) -> dict[str, Extent]:
+    extents = {}
+    for member in members:
+        try:
+            extents[member.label] = extent_in_study(config.output_dir, member, fov)
+        except MissingInputError as error:
+            logger.debug("%s", error)
+    return extents
+
+
+def _reaches(grid: Grid, extents: Mapping[str, Extent]) -> tuple[Reach, ...]:
+    """Who reaches furthest towards each face: left, right, back, front, bottom, top."""
+    if not extents:
+        return ()
+    faces = apply_affine(grid.affine, corners(grid.shape, 0.5))
+    reaches = []
+    for axis, directions in enumerate(_DIRECTIONS):
+        ends = (faces[:, axis].min(), faces[:, axis].max())
+        for end, (direction, face) in enumerate(zip(directions, ends, strict=True)):
+            outward = 1 if end else -1
+            order = sorted(
+                ((outward * float(extent[end][axis]), label) for label, extent in extents.items()),
+                key=lambda pair: -pair[0],
+            )
+            furthest, label = order[0]
+            gain = furthest - order[1][0] if len(order) > 1 else None
+            reaches.append(Reach(direction, outward * furthest, float(face), label, gain))
+    return tuple(reaches)
+
+
+def _means(
+    cohort: Cohort, images: Sequence[StudyImage], config: RunConfig
+) -> Iterator[MeanPicture]:
+    contrasts = {image.contrast: image.entities for image in images}
+    for contrast in in_order(i for member in cohort.members for i in member.known):
+        if contrast not in contrasts:
+            continue
+        path = study_image_path(
+            config.output_dir,
+            contrasts[contrast],
+            desc="mean",
+            voxel_size=config.model.voxel_size,
+        )
+        try:
+            count = int(load_object(sidecar_path(path))["UniRes"]["Participants"])
+        except (SidecarError, KeyError, TypeError, ValueError):
+            continue
+        yield MeanPicture(contrast, path, count)
+
+
+def _pictures(
+    cohort: Cohort, images: Mapping[str, Sequence[StudyImage]], config: RunConfig
+) -> Iterator[MemberPicture]:
+    for member in cohort.members:
+        if found := images.get(member.label):
+            masks = {
+                name: mask_path(
+                    config.output_dir,
+                    member,
+                    desc=name,
+                    voxel_size=config.model.voxel_size,
+                    space=STUDY_SPACE,
+                )
+                for name in ("brain", "head")
+            }
+            there = {name: path for name, path in masks.items() if path.is_file()}
+            name, mask = next(iter(there.items()), ("", None))
+            yield MemberPicture(member.label, found[0].contrast, found[0].path, mask, name)
+
+
+def _settings(about: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """What the images were made with, by their sidecars: the model's part of it."""
+    values: dict[str, list[Any]] = {}
+    for each in about:
+        stated = _object(each.get("Settings"))
+        for name in (field.name for field in fields(ModelSettings)):
+            if name in stated and stated[name] not in values.setdefault(name, []):
+                values[name].append(stated[name])
+    return {name: tuple(found) for name, found in values.items()}
+
+
+def _counted(names: Iterable[Any]) -> dict[str, int]:
+    return dict(Counter(str(name) for name in names if name).most_common())
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

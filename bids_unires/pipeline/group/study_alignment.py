@@ -1,0 +1,280 @@
+"""Where a participant lies in the space of the study, and how far brain and head reach."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import Alignment, FieldOfView, RunConfig
+from ...dataset.metadata import SidecarError, load_object
+from ...dataset.naming import (
+    STUDY_SPACE,
+    aligned_space,
+    mask_path,
+    sidecar_path,
+    template_transform_path,
+)
+from ...dataset.reading import load_volume
+from ...dataset.sidecar import derivative_uri
+from ...dataset.transforms import write_transform
+from ...dataset.writing import write_json, write_mask
+from ...errors import BadDataError, MissingInputError
+from ...kernels.runtime import thread_count
+from ...registration import (
+    Template,
+    TemplateAlignment,
+    align_rigid,
+    align_to_template,
+    brain_mask_from_template,
+    head_mask,
+    load_template,
+    without_scale,
+)
+from ...space.affines import Affine
+from ...space.boxes import mask_extent
+from ...space.volume import Volume
+from ...work.progress import listener
+from .cohort import Member
+
+Mask = NDArray[np.bool_]
+Extent = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Placing:
+    """A unit of work: one participant is put into the space of the study.
+
+    Parameters
+    ----------
+    member
+        The participant.
+    align
+        How.
+    template
+        Name of the template to align to, or ``none``.
+    mean
+        Image to align to where there is no template.
+    fov
+        What the grid has to hold, and so has to be found.
+    """
+
+    member: Member
+    align: Alignment
+    template: str
+    mean: Path | None
+    fov: FieldOfView
+
+    @property
+    def label(self) -> str:
+        """``sub-01``, or ``sub-01_ses-a``."""
+        return self.member.label
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return "group-alignment"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its files go."""
+        return self.member.folders
+
+    @property
+    def inputs(self) -> tuple[tuple[str, Path], ...]:
+        """What decides on the alignment: the image that is aligned, and to what."""
+        image = self.member.aligned.path
+        mean = ((self.mean.name, self.mean),) if self.mean is not None else ()
+        return ((image.name, image), *mean)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Nothing besides the inputs."""
+        return {}
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """How to align."""
+        return {"align": self.align, "template": self.template, "fov": self.fov}
+
+
+@dataclass(frozen=True)
+class PlacingOutcome:
+    """What became of one `Placing`; see `ParticipantOutcome`."""
+
+    label: str
+    outputs: tuple[Path, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Pose:
+    """Where one image lies.
+
+    Parameters
+    ----------
+    study_from_image
+        ``(4, 4)``, world mm of the image -> of the study.
+    template_from_image
+        The same to the template at the size of the head, which may differ from
+        the former by a scale; None without a template.
+    """
+
+    study_from_image: Affine
+    template_from_image: Affine | None
+
+
+def place_in_study(unit: Placing, config: RunConfig) -> PlacingOutcome:
+    """Align one participant, find brain and head, and write transform and masks.
+
+    Raises
+    ------
+    UniResError
+        If the image cannot be read, does not fit, or shows no head.
+    """
+    began = time.perf_counter()
+    tell = listener()
+    tell.phase(unit.label, "alignment to the study")
+    image = load_volume(unit.member.aligned.path)
+    pose = _pose(image, unit)
+    tell.phase(unit.label, "masks")
+    masks = _masks(image, pose, unit)
+    written = [
+        path
+        for name, mask in masks.items()
+        for path in _write_mask(unit.member, name, mask, image.affine, config.output_dir)
+    ]
+    written += _write_transform(unit, pose, masks, image.affine, config.output_dir)
+    return PlacingOutcome(unit.label, tuple(written), time.perf_counter() - began)
+
+
+def study_transform_path(output_dir: Path, member: Member) -> Path:
+    """Where the transform of a participant's images into the space of the study is."""
+    return template_transform_path(output_dir, member, STUDY_SPACE, space=member.result.space)
+
+
+def member_mask_path(output_dir: Path, member: Member, name: str) -> Path:
+    """Where a mask (``brain``, ``head``) in the space of a participant's images is."""
+    path = mask_path(output_dir, member, desc=name, voxel_size=(1, 1, 1), space=member.result.space)
+    return path.with_name(path.name.replace("_res-1mm_", f"_res-{member.result.res}_"))
+
+
+def extent_in_study(output_dir: Path, member: Member, fov: FieldOfView) -> Extent:
+    """How far a participant's brain or head reaches in the space of the study.
+
+    Returns
+    -------
+    low, high
+        World mm, ``(3,)`` each.
+
+    Raises
+    ------
+    MissingInputError
+        If no alignment is there, or none that tells.
+    """
+    path = sidecar_path(study_transform_path(output_dir, member))
+    try:
+        low, high = load_object(path)["UniRes"]["Extent"][fov]
+        return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    except (SidecarError, KeyError, TypeError, ValueError):
+        raise MissingInputError(
+            f"{path} does not say how far the {fov} reaches: run the group level with --no-resume"
+        ) from None
+
+
+def _pose(image: Volume, unit: Placing) -> _Pose:
+    if unit.align == "none":
+        return _Pose(np.eye(4), np.eye(4) if unit.fov == "brain" else None)
+    stays = unit.member.result.space == aligned_space(unit.template, unit.align)
+    if stays and unit.align == "similarity":
+        return _Pose(np.eye(4), np.eye(4))
+    if unit.mean is not None:
+        reference = load_volume(unit.mean)
+        return _Pose(align_rigid(reference, image, threads=thread_count()).pose, None)
+    template = _template(unit.template)
+    similar = align_to_template(image, template, kind="similarity", threads=thread_count())
+    if stays:
+        # It lies where it should; how large the head is remains to be found for the masks.
+        return _Pose(np.eye(4), similar.matrix)
+    matrix = similar.matrix
+    if unit.align == "rigid":
+        matrix = without_scale(similar.matrix, similar.scale, template)
+    return _Pose(matrix, similar.matrix)
+
+
+@lru_cache(maxsize=1)
+def _template(name: str) -> Template:
+    return load_template(name)
+
+
+def _masks(image: Volume, pose: _Pose, unit: Placing) -> dict[FieldOfView, Mask]:
+    head = head_mask(image.data, image.affine)
+    if not head.any():
+        raise BadDataError(f"{image.path}: no head was found; is it an image of one?")
+    masks: dict[FieldOfView, Mask] = {"head": head}
+    if pose.template_from_image is not None:
+        alignment = TemplateAlignment(pose.template_from_image, "similarity", 1.0, 0.0)
+        brain = brain_mask_from_template(image.grid, alignment, _template(unit.template)) & head
+        if not brain.any():
+            raise BadDataError(
+                f"{image.path} shows no brain where the template {unit.template} has it: "
+                "is the image aligned to it?"
+            )
+        masks["brain"] = brain
+    return masks
+
+
+def _write_mask(
+    member: Member, name: FieldOfView, mask: Mask, affine: Affine, output_dir: Path
+) -> list[Path]:
+    path = member_mask_path(output_dir, member, name)
+    source = member.aligned
+    content = {
+        "Type": "Brain" if name == "brain" else "ROI",
+        "Description": (
+            "The template's brain, mapped back and cut to the head"
+            if name == "brain"
+            else "Largest bright region above Otsu's threshold, smoothed and filled"
+        ),
+        "Sources": [derivative_uri(output_dir, source.path)],
+        "SpatialReference": source.metadata.get(
+            "SpatialReference", derivative_uri(output_dir, source.path)
+        ),
+        "Resolution": source.metadata.get("Resolution", member.result.res),
+    }
+    return [write_json(sidecar_path(path), content), write_mask(path, mask, affine)]
+
+
+def _write_transform(
+    unit: Placing,
+    pose: _Pose,
+    masks: Mapping[FieldOfView, Mask],
+    affine: Affine,
+    output_dir: Path,
+) -> list[Path]:
+    path = study_transform_path(output_dir, unit.member)
+    extents = {
+        name: [end.tolist() for end in mask_extent(mask, pose.study_from_image @ affine)]
+        for name, mask in masks.items()
+    }
+    content = {
+        "Description": f"Transform of the images of {unit.label} into the space of the study",
+        "Sources": [derivative_uri(output_dir, unit.member.aligned.path)],
+        "UniRes": {
+            "Align": unit.align,
+            "Template": unit.template,
+            "Matrix": pose.study_from_image.tolist(),
+            "Extent": extents,
+        },
+    }
+    return [
+        write_json(sidecar_path(path), content),
+        write_transform(path, pose.study_from_image),
+    ]

@@ -1,0 +1,259 @@
+"""The grid that all participants share: the box of all brains, or heads, and its record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config import RunConfig
+from ...dataset.metadata import SidecarError, load_object
+from ...dataset.naming import STUDY_SPACE, resolution_text, sidecar_path, study_grid_path
+from ...dataset.sidecar import derivative_uri
+from ...dataset.writing import write_json, write_mask
+from ...errors import UsageError
+from ...space.boxes import box_between, network_grid, reaches, with_margin
+from ...space.grid import Grid
+from .study_alignment import Extent
+
+logger = logging.getLogger("bids_unires")
+
+LARGEST_SIDE = 256
+_AXES = ("x (left to right)", "y (back to front)", "z (bottom to top)")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyGrid:
+    """The shared grid.
+
+    Parameters
+    ----------
+    grid
+        Shape, and affine into the space of the study.
+    path
+        The image that defines it.
+    members
+        Labels of the participants whose images come to it, or are on it.
+    """
+
+    grid: Grid
+    path: Path
+    members: tuple[str, ...]
+
+    def halvings(self) -> int:
+        """How often all sides can be halved without remainder."""
+        return halvings(self.grid)
+
+
+def halvings(grid: Grid) -> int:
+    """How often all sides of a grid can be halved without remainder.
+
+    Examples
+    --------
+    >>> halvings(Grid((192, 256, 48), np.eye(4)))
+    4
+    """
+    return min((side & -side).bit_length() - 1 for side in grid.shape)
+
+
+def find_grid(
+    extents: Mapping[str, Extent], config: RunConfig, others: Mapping[str, Extent] | None = None
+) -> StudyGrid:
+    """Find the grid that holds everybody: that of an earlier run if it still does.
+
+    Parameters
+    ----------
+    extents
+        How far each participant's brain or head reaches, by label.
+    others
+        The same of those whom this run leaves as they are. With any, the grid of an earlier
+        run stays where it can even if ``config.resume`` is off.
+    config
+        Field of view, margin, voxel size and policy.
+
+    Raises
+    ------
+    UsageError
+        If no grid that the policy allows is large enough; the message names who forces it.
+    """
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    run, others = extents, others or {}
+    extents = {**others, **run}
+    low, high = _union(extents.values())
+    margin = config.group.grid_margin
+    before = _earlier(path, config) if config.resume or others else None
+    if before is not None and reaches(before, low - margin, high + margin):
+        logger.info("the grid of the earlier run still holds: %s", _described(before))
+        return StudyGrid(before, path, tuple(run))
+    box = with_margin(box_between(low, high, config.model.voxel_size), margin)
+    grid = network_grid(box, config.group.grid_policy, config.group.grid_multiple)
+    if config.group.grid_policy != "multiple" and max(grid.shape) > LARGEST_SIDE:
+        raise UsageError(_too_large(box, grid, extents, others, config))
+    if before is not None:
+        logger.warning(
+            "the grid of the earlier run (%s) no longer holds, it is too small for %s: a larger "
+            "one takes its place",
+            _described(before),
+            ", ".join(_outside(before, extents, margin)),
+        )
+    logger.info("the shared grid: %s", _described(grid))
+    return StudyGrid(grid, path, tuple(run))
+
+
+def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> list[Path]:
+    """Write the shared grid as an image and say in its sidecar how it came about.
+
+    Parameters
+    ----------
+    study
+        The grid.
+    sources
+        Transforms of the participants into the space of the study.
+    config
+        The run's configuration.
+    """
+    grid = study.grid
+    content = {
+        "Type": "ROI",
+        "Description": (
+            "Grid that all participants share: 1 in every voxel. Smallest box that the policy "
+            f"allows and that holds every {config.space.fov} with a margin"
+        ),
+        "Sources": [derivative_uri(config.output_dir, path) for path in sources],
+        "SpatialReference": derivative_uri(config.output_dir, study.path),
+        "Resolution": resolution_text(config.model.voxel_size),
+        "UniRes": {
+            "Shape": list(grid.shape),
+            "Affine": grid.affine.tolist(),
+            "Settings": _settings(config),
+            "Participants": list(study.members),
+            "Halvings": study.halvings(),
+            "DivisibleBy": 2 ** study.halvings(),
+        },
+    }
+    inside = np.ones(grid.shape, dtype=bool)
+    return [
+        write_json(sidecar_path(study.path), content),
+        write_mask(study.path, inside, grid.affine),
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The shared grid that is there, and the space that it is in.
+
+    Parameters
+    ----------
+    grid
+        Shape, and affine into the space of the study.
+    align, template
+        How that space came about.
+    """
+
+    grid: Grid
+    align: str
+    template: str
+
+
+def read_frame(config: RunConfig) -> Frame | None:
+    """Read back the shared grid of the wanted voxel size, whatever it was made with."""
+    path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
+    try:
+        record = load_object(sidecar_path(path))["UniRes"]
+        return Frame(_grid(record), record["Settings"]["align"], record["Settings"]["template"])
+    except (SidecarError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _grid(record: Mapping[str, Any]) -> Grid:
+    x, y, z = record["Shape"]
+    return Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What decides on the grid besides the participants."""
+    group = asdict(config.group)
+    return {
+        "fov": config.space.fov,
+        "template": config.space.template,
+        "align": config.space.align,
+        "voxel_size": list(config.model.voxel_size),
+        "grid_margin": group["grid_margin"],
+        "grid_policy": group["grid_policy"],
+        "grid_multiple": group["grid_multiple"],
+    }
+
+
+def _earlier(path: Path, config: RunConfig) -> Grid | None:
+    """The grid of an earlier run, if it was made with the same settings."""
+    try:
+        record = load_object(sidecar_path(path))["UniRes"]
+        if record["Settings"] != _settings(config):
+            return None
+        return _grid(record)
+    except (SidecarError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _union(extents: Iterable[Extent]) -> Extent:
+    lows, highs = zip(*extents, strict=True)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def _outside(grid: Grid, extents: Mapping[str, Extent], margin: float) -> list[str]:
+    return [
+        label
+        for label, (low, high) in extents.items()
+        if not reaches(grid, low - margin, high + margin)
+    ]
+
+
+def _too_large(
+    box: Grid,
+    grid: Grid,
+    extents: Mapping[str, Extent],
+    others: Mapping[str, Extent],
+    config: RunConfig,
+) -> str:
+    """Say which participant forces a grid that is too large, and what to do."""
+    axis = int(np.argmax(grid.shape))
+    low, high = _union(extents.values())
+    forcing, gain = max(
+        ((label, _gain(label, extents, axis)) for label in extents), key=lambda pair: pair[1]
+    )
+    size = float(config.model.voxel_size[axis])
+    leave_out = (
+        f"by removing its *_space-{STUDY_SPACE}_* files"
+        if forcing in others
+        else "by --participant-label"
+    )
+    needed = np.ceil(100 * box.shape[axis] * size / LARGEST_SIDE) / 100
+    return (
+        f"the {config.space.fov}s of {len(extents)} participants reach over "
+        f"{high[axis] - low[axis]:.0f} mm along {_AXES[axis]}, which with the margin takes "
+        f"{box.shape[axis]} voxels of {size:g} mm where the grid may have {LARGEST_SIDE}; "
+        f"{forcing} forces it (without it {gain:.0f} mm less): look at its alignment and leave it "
+        f"out {leave_out}, or use --voxel-size {needed:g} or --grid-policy multiple"
+    )
+
+
+def _gain(label: str, extents: Mapping[str, Extent], axis: int) -> float:
+    """How much less in mm the others reach than all together, along one axis."""
+    low, high = _union(extents.values())
+    others = [extent for name, extent in extents.items() if name != label]
+    if not others:
+        return float(high[axis] - low[axis])
+    other_low, other_high = _union(others)
+    return float((high - low)[axis] - (other_high - other_low)[axis])
+
+
+def _described(grid: Grid) -> str:
+    return (
+        f"{' x '.join(map(str, grid.shape))} voxels of "
+        f"{resolution_text(grid.voxel_size.tolist())}, "
+        f"divisible by {2 ** halvings(grid)}"
+    )

@@ -1,0 +1,489 @@
+"""One participant on the grid of the study: reconstructed on it, or interpolated."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ...config import GroupMode, RunConfig
+from ...dataset.metadata import SidecarError, load_object
+from ...dataset.naming import (
+    STUDY_SPACE,
+    in_space,
+    lookup_path,
+    mask_path,
+    resolution_text,
+    sidecar_path,
+    transform_path,
+)
+from ...dataset.reading import load_labels, load_volume
+from ...dataset.scans import ParticipantPlan
+from ...dataset.sidecar import derivative_uri, image_sidecar
+from ...dataset.transforms import read_transform
+from ...dataset.writing import copy_file, write_image, write_json, write_labels, write_mask
+from ...errors import BadDataError
+from ...model import Progress, SuperResolution, resample_labels, super_resolve
+from ...model.detail.term import DetailStatement
+from ...model.robust.verdict import Verdicts
+from ...model.slice_motion.solve import SlicePlans
+from ...records.slice_motion import motion_from_record
+from ...records.slice_verdicts import verdict_from_record
+from ...space.affines import Affine
+from ...space.grid import Grid
+from ...space.volume import Volume
+from ...work.progress import listener
+from ..limits import memory_limit
+from ..participant.acquired import AcquiredContrast, acquire, volumes_of
+from ..participant.provenance import contrast_provenance, detail_from_record, run_provenance
+from ..participant.workflow import say_which_slices
+from .cohort import Member
+from .quality import quality_of
+from .study_alignment import member_mask_path
+
+logger = logging.getLogger("bids_unires")
+
+# In units of the tolerance from scratch: where the fit starts from a converged image, it is
+# past the quality of the interpolated one by then, in about two thirds of the time.
+WARM_TOLERANCE = 5.0
+
+RECALLING_ORDER = 5
+"""Of the spline that a reconstruction on the study's grid begins with: nearly without blur."""
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Regridding:
+    """A unit of work: one participant is brought to the grid of the study.
+
+    Parameters
+    ----------
+    member
+        The participant.
+    grid
+        The grid of the study.
+    grid_path
+        The image that defines it.
+    transform
+        Where the transform of the participant's images into the space of the study is.
+    mode
+        Reconstruct, interpolate, or the better one that can be done.
+    """
+
+    member: Member
+    grid: Grid
+    grid_path: Path
+    transform: Path
+    mode: GroupMode
+
+    @property
+    def label(self) -> str:
+        """``sub-01``, or ``sub-01_ses-a``."""
+        return self.member.label
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return "group"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its files go."""
+        return self.member.folders
+
+    @property
+    def refit(self) -> bool:
+        """Whether it is reconstructed from its scans."""
+        return self.mode == "refit" or (self.mode == "auto" and self.member.plan is not None)
+
+    @property
+    def inputs(self) -> tuple[tuple[str, Path], ...]:
+        """Images, labels and transforms of the participant level, and the scans in use."""
+        result = self.member.result
+        to_study = f"_to-{STUDY_SPACE}_"
+        own = (
+            *(image.path for image in self.member.images),
+            *result.labels,
+            *(path for path in result.transforms if to_study not in path.name),
+            self.transform,
+        )
+        scans = self.member.plan.inputs if self.refit and self.member.plan is not None else ()
+        return (*((path.name, path) for path in own), *scans)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the sidecars of the scans in use say."""
+        plan = self.member.plan
+        return plan.metadata if self.refit and plan is not None else {}
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """How images come to the grid, and which one that is."""
+        return {
+            "mode": "refit" if self.refit else "reslice",
+            "shape": list(self.grid.shape),
+            "affine": np.round(self.grid.affine, 6).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class RegriddingOutcome:
+    """What became of one `Regridding`; see `ParticipantOutcome`."""
+
+    label: str
+    outputs: tuple[Path, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    missing: tuple[Path, ...] = ()
+
+
+def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:
+    """Write images, labels and masks of one participant on the grid of the study.
+
+    Raises
+    ------
+    UniResError
+        If an image or a scan cannot be used, or an output cannot be written.
+    """
+    began = time.perf_counter()
+    member = unit.member
+    tell = listener()
+    tell.phase(unit.label, "reading")
+    study_pose = read_transform(unit.transform)
+    volumes = [load_volume(image.path) for image in member.images]
+    warnings = []
+    if unit.mode == "auto" and not unit.refit:
+        warnings.append(f"interpolated, not reconstructed: {member.obstacle}")
+        logger.warning("%s is %s", unit.label, warnings[0])
+    writer = _Writer(unit, config, study_pose)
+    masks = writer.write_masks()
+    if unit.refit:
+        written = writer.write_refitted(*_refit(unit, volumes, study_pose, config), masks, began)
+    else:
+        tell.phase(unit.label, "interpolation")
+        images = _splines(volumes, unit.grid, study_pose)
+        tell.phase(unit.label, "writing")
+        written = writer.write_resliced(images, masks, began)
+    outputs = (*writer.written, *written, *writer.write_labels())
+    return RegriddingOutcome(unit.label, outputs, time.perf_counter() - began, tuple(warnings))
+
+
+def spline(volume: Volume, grid: Grid, pose: Affine, order: int = 3) -> Image:
+    """Interpolate an image with a B-spline, within the range of the image.
+
+    Parameters
+    ----------
+    volume
+        The image; it counts as 0 beyond its outermost voxel centres, or where there are
+        negative values, as in CT, as its darkest value.
+    grid
+        Where to.
+    pose
+        ``(4, 4)``, world mm of the image -> of the grid.
+    order
+        Of the spline: cubic, or up to 5, which keeps more of the finest detail.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of ``grid``; overshoots of the spline are cut off.
+    """
+    low, high = float(volume.data.min()), float(volume.data.max())
+    into_image = np.linalg.inv(pose @ volume.affine) @ grid.affine
+    values = ndimage.affine_transform(
+        volume.data,
+        into_image,
+        output_shape=grid.shape,
+        output=np.float32,
+        order=order,
+        mode="constant",
+        cval=min(low, 0.0),
+    )
+    return np.asarray(np.clip(values, low, high, out=values))
+
+
+def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine, order: int = 3) -> list[Image]:
+    """Interpolate all at once: the interpolation holds no lock."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return list(threads.map(lambda volume: spline(volume, grid, pose, order), volumes))
+
+
+def _refit(
+    unit: Regridding, before: Sequence[Volume], study_pose: Affine, config: RunConfig
+) -> tuple[ParticipantPlan, RunConfig, list[AcquiredContrast], SuperResolution]:
+    """Fit the model on the grid, from where the participant level ended."""
+    member = unit.member
+    plan = member.plan
+    if plan is None:
+        raise BadDataError(
+            f"{unit.label} cannot be reconstructed again: {member.obstacle}; use --group-mode "
+            "auto or reslice"
+        )
+    # Transforms on disk begin in the space of the files, wherever their origin.
+    model = replace(
+        member.model,
+        voxel_size=config.model.voxel_size,
+        tolerance=min(WARM_TOLERANCE * member.model.tolerance, 0.5),
+        coregister=False,
+        unified_rigid=False,
+        uncertainty=None,
+        # Slices stay where the participant level found them.
+        slice_motion=False,
+    )
+    config = replace(config, model=model, reset_origin=False)
+    contrasts = acquire(plan, config)
+    poses = [
+        [
+            study_pose
+            @ read_transform(
+                transform_path(config.output_dir, member, scan.scan, space=member.result.space)
+            )
+            for scan in acquired.scans
+        ]
+        for acquired in contrasts
+    ]
+    modalities = [acquired.contrast.modality for acquired in contrasts]
+    listener().phase(unit.label, "reconstruction")
+    start = np.stack(_splines(before, unit.grid, study_pose, RECALLING_ORDER))
+
+    def report(progress: Progress) -> None:
+        number = progress.products // len(contrasts)
+        listener().iteration(unit.label, number, model.max_iter, progress.objective)
+
+    result = super_resolve(
+        volumes_of(contrasts),
+        model,
+        config.device,
+        modalities=modalities,
+        profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
+        poses=poses,
+        grid=unit.grid,
+        start=start,
+        lam=_weights(member),
+        slices=_slice_motions(member, contrasts),
+        verdicts=_slice_verdicts(member, contrasts),
+        details=_details(member),
+        memory_limit=memory_limit(config),
+        on_progress=report,
+    )
+    say_which_slices(contrasts, result)
+    return plan, config, contrasts, result
+
+
+def _weights(member: Member) -> list[float] | None:
+    """Weights of the prior that the participant level found; None where sidecars lack one."""
+    stated = [image.metadata.get("UniRes") for image in member.images]
+    found = [about.get("Lambda") if isinstance(about, dict) else None for about in stated]
+    usable = [float(w) for w in found if isinstance(w, int | float) and 0 < w < math.inf]
+    return usable if len(usable) == len(found) else None
+
+
+def _details(member: Member) -> list[DetailStatement | None]:
+    """How good what the participant level learned for each contrast is."""
+    stated = [image.metadata.get("UniRes") for image in member.images]
+    return [
+        detail_from_record(about.get("LearnedDetail")) if isinstance(about, dict) else None
+        for about in stated
+    ]
+
+
+def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:
+    """How the participant level found slices to have moved; None if they did not."""
+    records = _scan_records(member)
+    motions = [
+        [
+            motion_from_record(
+                records.get(scan.scan.uri, {}).get("SliceMotion"),
+                scan.volume.grid.shape[scan.acquisition.slice_axis],
+            )
+            for scan in acquired.scans
+        ]
+        for acquired in contrasts
+    ]
+    return motions if any(motion for own in motions for motion in own) else None
+
+
+def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Verdicts | None:
+    """How far the participant level believed the slices of each scan; None if it did not ask."""
+    records = _scan_records(member)
+    verdicts = []
+    for acquired in contrasts:
+        own = []
+        for scan in acquired.scans:
+            axis = scan.acquisition.slice_axis
+            count = scan.volume.grid.shape[axis]
+            found = verdict_from_record(records.get(scan.scan.uri), axis, count)
+            if found is None:
+                return None
+            own.append(found)
+        verdicts.append(tuple(own))
+    return tuple(verdicts)
+
+
+def _scan_records(member: Member) -> dict[str, Mapping[str, Any]]:
+    """What the participant level's sidecars say of each scan, by its URI."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for image in member.images:
+        unires = image.metadata.get("UniRes")
+        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
+            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
+                found[scan["Source"]] = scan
+    return found
+
+
+class _Writer:
+    """Writes what belongs to one participant, all on the grid of the study."""
+
+    def __init__(self, unit: Regridding, config: RunConfig, study_pose: Affine) -> None:
+        self.written: list[Path] = []
+        self._unit = unit
+        self._member = unit.member
+        self._config = config
+        self._pose = study_pose
+        self._voxel_size = config.model.voxel_size
+        self._output_dir = config.output_dir
+        self._reference = derivative_uri(config.output_dir, unit.grid_path)
+
+    def write_masks(self) -> dict[str, Mask]:
+        """Bring the masks along; of the field of view, too."""
+        sources = {name: self._mask_source(name) for name in ("fov", "brain", "head")}
+        masks = {}
+        for name, source in sources.items():
+            if source is None or not source.is_file():
+                continue
+            masks[name] = resample_labels(load_labels(source), self._unit.grid, self._pose) > 0
+            path = mask_path(
+                self._output_dir,
+                self._member,
+                desc=name,
+                voxel_size=self._voxel_size,
+                space=STUDY_SPACE,
+            )
+            content = {
+                "Type": "Brain" if name == "brain" else "ROI",
+                "Description": "Mask of the participant interpolated trilinearly; more than half",
+                **self._common([source]),
+            }
+            self.written += [
+                write_json(sidecar_path(path), content),
+                write_mask(path, masks[name], self._unit.grid.affine),
+            ]
+        return masks
+
+    def write_refitted(
+        self,
+        plan: ParticipantPlan,
+        config: RunConfig,
+        contrasts: Sequence[AcquiredContrast],
+        result: SuperResolution,
+        masks: Mapping[str, Mask],
+        began: float,
+    ) -> list[Path]:
+        listener().phase(self._unit.label, "writing")
+        run = run_provenance(config, result, began)
+        written = []
+        for index, (image, acquired) in enumerate(zip(self._member.images, contrasts, strict=True)):
+            values = result.images[index]
+            unires = {
+                **run,
+                **contrast_provenance(index, acquired, result),
+                "Group": self._group(image.path, "refit"),
+                "Quality": quality_of(values, self._unit.grid, masks),
+            }
+            content = image_sidecar(
+                plan,
+                acquired.contrast,
+                description=(
+                    "Image reconstructed from all scans of the participant on the grid of the "
+                    "study, with a joint total-variation prior (UniRes)"
+                ),
+                voxel_size=self._voxel_size,
+                spatial_reference=self._reference,
+                unires=unires,
+            )
+            written += self._write_image(image.path, content, values)
+        return written
+
+    def write_resliced(
+        self, images: Sequence[Image], masks: Mapping[str, Mask], began: float
+    ) -> list[Path]:
+        written = []
+        for image, values in zip(self._member.images, images, strict=True):
+            before = image.metadata.get("UniRes")
+            unires = {
+                **(before if isinstance(before, dict) else {}),
+                "RuntimeSeconds": round(time.perf_counter() - began, 2),
+                "Group": self._group(image.path, "reslice"),
+                "Quality": quality_of(values, self._unit.grid, masks),
+            }
+            content = {
+                "SkullStripped": False,
+                **image.metadata,
+                "Description": (
+                    "Image of the participant interpolated once, by a cubic B-spline, on the "
+                    "grid of the study"
+                ),
+                **self._common([image.path]),
+                "UniRes": unires,
+            }
+            written += self._write_image(image.path, content, values)
+        return written
+
+    def write_labels(self) -> list[Path]:
+        written = []
+        for source in self._member.result.labels:
+            path = in_space(source, space=STUDY_SPACE, voxel_size=self._voxel_size)
+            labels = resample_labels(load_labels(source), self._unit.grid, self._pose)
+            try:
+                stated = load_object(sidecar_path(source))
+            except SidecarError:
+                stated = {}
+            content = {
+                **stated,
+                "Description": "Labels interpolated one by one; the largest share wins",
+                **self._common([source]),
+            }
+            written.append(write_json(sidecar_path(path), content))
+            if lookup_path(source).is_file():
+                written.append(copy_file(lookup_path(source), lookup_path(path)))
+            written.append(write_labels(path, labels, self._unit.grid.affine))
+        return written
+
+    def _mask_source(self, name: str) -> Path | None:
+        if name == "fov":
+            return self._member.result.fov_mask
+        return member_mask_path(self._output_dir, self._member, name)
+
+    def _common(self, sources: Sequence[Path]) -> dict[str, Any]:
+        used = [*sources, self._unit.transform]
+        return {
+            "Sources": [derivative_uri(self._output_dir, path) for path in used],
+            "SpatialReference": self._reference,
+            "Resolution": resolution_text(self._voxel_size),
+        }
+
+    def _group(self, source: Path, mode: str) -> dict[str, Any]:
+        return {
+            "Mode": mode,
+            "Image": derivative_uri(self._output_dir, source),
+            "Transform": derivative_uri(self._output_dir, self._unit.transform),
+            "StudyFromImage": self._pose.tolist(),
+        }
+
+    def _write_image(self, source: Path, content: Mapping[str, Any], values: Image) -> list[Path]:
+        path = in_space(source, space=STUDY_SPACE, voxel_size=self._voxel_size)
+        return [
+            write_json(sidecar_path(path), content),
+            write_image(path, values, self._unit.grid.affine),
+        ]

@@ -1,0 +1,122 @@
+"""Mean images of all participants, one of each contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config import CT_SUFFIX, RunConfig
+from ...dataset.naming import resolution_text, sidecar_path, study_image_path
+from ...dataset.reading import load_labels, load_volume
+from ...dataset.sidecar import derivative_uri
+from ...dataset.writing import write_image, write_json
+from ...space.grid import Grid
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """A participant's image on the grid of the study.
+
+    Parameters
+    ----------
+    contrast
+        Name of the contrast.
+    entities
+        Entities of the contrast, ``suffix`` among them.
+    path
+        The NIfTI file.
+    metadata
+        Its sidecar.
+    field_of_view
+        Mask on the same grid of where the participant was scanned, if there is one.
+    """
+
+    contrast: str
+    entities: Mapping[str, str]
+    path: Path
+    metadata: Mapping[str, Any]
+    field_of_view: Path | None
+
+
+def write_mean(
+    images: Sequence[StudyImage], grid: Grid, reference: Path, config: RunConfig
+) -> list[Path]:
+    """Average one contrast over the participants, with one image in memory at a time.
+
+    MR has no unit, so every image first gets the mean brain intensity that the images have
+    on average. A participant counts only where its scans measured: where an MR image is not 0,
+    and of CT, in which 0 is water, within the field of view of all the participant's contrasts.
+    Where nobody counts, the images are averaged as they are: mostly air.
+
+    Parameters
+    ----------
+    images
+        The images, all of one contrast and on one grid.
+    grid
+        The grid.
+    reference
+        The image that defines it.
+    config
+        The run's configuration.
+
+    Raises
+    ------
+    UniResError
+        If an image cannot be read, or the mean not be written.
+    """
+    levels = [_level(image) for image in images]
+    common = float(np.mean(levels))
+    total, as_they_are = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
+    count = np.zeros(grid.shape, dtype=np.uint16)
+    for image, level in zip(images, levels, strict=True):
+        values = load_volume(image.path).data
+        seen = _measured(image, values)
+        total += np.where(seen, values, np.float32(0)) * np.float32(common / level)
+        as_they_are += values / np.float32(len(images))
+        count += seen
+    first = images[0]
+    mean = np.where(count > 0, total / np.maximum(count, 1), as_they_are)
+    path = study_image_path(
+        config.output_dir, first.entities, desc="mean", voxel_size=config.model.voxel_size
+    )
+    content = {
+        "Description": f"Mean over {len(images)} participants and sessions, wherever they measured",
+        "Sources": [derivative_uri(config.output_dir, image.path) for image in images],
+        "SpatialReference": derivative_uri(config.output_dir, reference),
+        "Resolution": resolution_text(config.model.voxel_size),
+        "SkullStripped": any(image.metadata.get("SkullStripped") is True for image in images),
+        "UniRes": {"Participants": len(images), "MeanIntensity": common},
+    }
+    return [
+        write_json(sidecar_path(path), content),
+        write_image(path, mean, grid.affine),
+    ]
+
+
+def _measured(image: StudyImage, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where scans of a participant show what there is, ``(X, Y, Z)``."""
+    if not _is_ct(image):
+        return np.asarray(values != 0)
+    if image.field_of_view is None:
+        return np.ones(values.shape, dtype=bool)
+    return load_labels(image.field_of_view).data > 0
+
+
+def _is_ct(image: StudyImage) -> bool:
+    return image.entities["suffix"] == CT_SUFFIX
+
+
+def _level(image: StudyImage) -> float:
+    """Intensity that stands for an image; Hounsfield units stay as they are."""
+    if _is_ct(image):
+        return 1.0
+    try:
+        level = float(image.metadata["UniRes"]["Quality"]["MeanIntensity"])
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+    return level if level > 0 else 1.0

@@ -1,0 +1,237 @@
+"""Whose images lie on the grid of the study, by whichever run, and whose no longer do."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config import GroupSettings, ModelSettings, RunConfig, SpaceSettings
+from ...dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
+from ...dataset.entities import listing, natural_key
+from ...dataset.metadata import SidecarError, load_object
+from ...dataset.naming import (
+    STUDY_SPACE,
+    fov_mask_path,
+    in_space,
+    lookup_path,
+    resolution_label,
+    sidecar_path,
+)
+from ...dataset.poses import is_one_place
+from ...dataset.reading import grid_of
+from ...dataset.sidecar import derivative_uri
+from ...dataset.transforms import read_transform
+from .cohort import Member
+from .study_alignment import Extent, study_transform_path
+from .study_grid import Frame
+from .study_means import StudyImage
+
+logger = logging.getLogger("bids_unires")
+
+_UNIT = re.compile(r"sub-[^_]+(?:_ses-[^_]+)?(?=_)")
+
+
+def labels_in_study(config: RunConfig) -> frozenset[str]:
+    """Labels of all who have images, masks or labels of the study, on whichever grid."""
+    return frozenset(_label(path) for path in _study_files(config))
+
+
+def earlier_extents(
+    labels: Iterable[str], align: str, template: str, config: RunConfig
+) -> dict[str, Extent]:
+    """How far brain or head reaches of those whom earlier runs put into the same space.
+
+    Parameters
+    ----------
+    labels
+        Of participants and sessions.
+    align, template
+        How the space came about; who was aligned otherwise is left out.
+    config
+        The run's configuration.
+
+    Returns
+    -------
+    dict
+        Low and high end, world mm, ``(3,)`` each, by label.
+    """
+    extents = {}
+    for label in sorted(labels, key=natural_key):
+        found = []
+        for unires in _placings(config.output_dir, label, align, template):
+            try:
+                low, high = unires["Extent"][config.space.fov]
+                found.append((np.asarray(low, np.float64), np.asarray(high, np.float64)))
+            except (KeyError, TypeError, ValueError):
+                continue
+        if found:
+            lows, highs = zip(*found, strict=True)
+            extents[label] = np.min(lows, axis=0), np.max(highs, axis=0)
+    return extents
+
+
+def images_on_grid(
+    members: Iterable[Member], frame: Frame | None, config: RunConfig
+) -> dict[str, tuple[StudyImage, ...]]:
+    """Everybody's images on the shared grid, those of earlier runs among them, by label."""
+    return {
+        member.label: tuple(_on_grid(member, frame, config)) if frame is not None else ()
+        for member in members
+    }
+
+
+def outdated_contrasts(
+    member: Member, on_grid: Sequence[StudyImage], config: RunConfig
+) -> frozenset[str]:
+    """Contrasts whose images in the space of the study do not lie on its grid any more."""
+    there = {image.contrast for image in member.known if _study_path(image.path, config).is_file()}
+    return frozenset(there - {image.contrast for image in on_grid})
+
+
+def outdated_labels(frame: Frame, config: RunConfig) -> tuple[str, ...]:
+    """Labels of all who have images, masks or labels on a former grid, or in another space."""
+    labels = {_label(path) for path in _study_files(config) if grid_of(path) != frame.grid}
+    for label in labels_in_study(config) - labels:
+        if not any(_placings(config.output_dir, label, frame.align, frame.template)):
+            labels.add(label)
+    return tuple(sorted(labels, key=natural_key))
+
+
+def remove_leftovers_of(members: Sequence[Member], frame: Frame, config: RunConfig) -> None:
+    """Remove what lies on a former grid of those who came to the new one.
+
+    What they still have a source for, as contrasts that a run did not ask for, stays.
+    """
+    kept = {_study_path(image.path, config) for member in members for image in member.known}
+    labels = {member.label for member in members}
+    leftovers = [
+        path
+        for path in _study_files(config)
+        if _label(path) in labels and path not in kept and grid_of(path) != frame.grid
+    ]
+    for path in leftovers:
+        for companion in (path, sidecar_path(path), lookup_path(path)):
+            companion.unlink(missing_ok=True)
+    if leftovers:
+        logger.warning(
+            "%d images of an earlier run were removed, they lie on another grid and nothing they "
+            "could be made of again is there: %s",
+            len(leftovers),
+            ", ".join(path.name for path in leftovers),
+        )
+
+
+def name_realigned(members: Iterable[Member], config: RunConfig) -> None:
+    """Say which images with other voxels lie elsewhere than their transform says by now.
+
+    Transforms into the space of the study name no resolution, so that those of this run are
+    beside images of earlier ones.
+    """
+    elsewhere = [path for member in members for path in _realigned(member, config)]
+    if elsewhere:
+        logger.warning(
+            "%s of an earlier run with other voxels lie elsewhere than the transforms into the "
+            "space of the study say now: remove them, or run the group level with their "
+            "--voxel-size and the --align and --template of this run",
+            listing(path.name for path in elsewhere),
+        )
+
+
+def _realigned(member: Member, config: RunConfig) -> Iterator[Path]:
+    transform = study_transform_path(config.output_dir, member)
+    uri = derivative_uri(config.output_dir, transform)
+    own = f"_res-{resolution_label(config.model.voxel_size)}_"
+    for folder in member.folders:
+        pattern = f"{member.label}_*space-{STUDY_SPACE}_*_desc-*.nii.gz"
+        for path in sorted((config.output_dir / folder).glob(pattern)):
+            try:
+                about = load_object(sidecar_path(path), MAX_RESULT_SIDECAR_BYTES)
+                stated = about["UniRes"]["Group"]
+                pose = np.asarray(stated["StudyFromImage"], np.float64).reshape(4, 4)
+                is_placed_by_it = stated["Transform"] == uri
+            except (SidecarError, KeyError, TypeError, ValueError):
+                continue
+            grid = grid_of(path)
+            if own in path.name or not is_placed_by_it or grid is None:
+                continue
+            if not is_one_place(pose, read_transform(transform), grid):
+                yield path
+
+
+def redo_command(labels: Iterable[str], config: RunConfig) -> str:
+    """The command that brings participants to the grid that this run left."""
+    participants = dict.fromkeys(label.split("_")[0].removeprefix("sub-") for label in labels)
+    words = ["bids_unires", str(config.bids_dir), str(config.output_dir), "group"]
+    words += ["--participant-label", *participants, *_grid_options(config)]
+    return shlex.join(words)
+
+
+def _grid_options(config: RunConfig) -> Iterator[str]:
+    """Options that decide on the grid, where they are not the defaults."""
+    if config.model.voxel_size != ModelSettings().voxel_size:
+        sizes = config.model.voxel_size
+        yield "--voxel-size"
+        yield from (f"{size:g}" for size in (sizes[:1] if len(set(sizes)) == 1 else sizes))
+    space, usual = asdict(config.space), asdict(SpaceSettings(align="rigid"))
+    group, usual_group = asdict(config.group), asdict(GroupSettings())
+    for name, value in {**space, **group}.items():
+        decides = name in ("fov", "template", "align") or name.startswith("grid_")
+        if decides and value != {**usual, **usual_group}[name]:
+            yield "--" + name.replace("_", "-")
+            yield f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _on_grid(member: Member, frame: Frame, config: RunConfig) -> Iterator[StudyImage]:
+    if not any(_placings(config.output_dir, member.label, frame.align, frame.template)):
+        return
+    for image in member.known:
+        path = _study_path(image.path, config)
+        try:
+            metadata = load_object(sidecar_path(path), MAX_RESULT_SIDECAR_BYTES)
+        except SidecarError:
+            continue
+        if path.is_file() and grid_of(path) == frame.grid:
+            fov = fov_mask_path(
+                config.output_dir, member, voxel_size=config.model.voxel_size, space=STUDY_SPACE
+            )
+            yield StudyImage(
+                image.contrast, image.entities, path, metadata, fov if fov.is_file() else None
+            )
+
+
+def _placings(
+    output_dir: Path, label: str, align: str, template: str
+) -> Iterator[Mapping[str, Any]]:
+    """Records of how a participant was put into the space of the study, the same way."""
+    folder = output_dir.joinpath(*label.split("_"))
+    for path in sorted(folder.glob(f"*/{label}_from-*_to-{STUDY_SPACE}_mode-image_xfm.json")):
+        try:
+            unires = load_object(path)["UniRes"]
+            if (unires["Align"], unires["Template"]) == (align, template):
+                yield unires
+        except (SidecarError, KeyError, TypeError):
+            continue
+
+
+def _study_path(path: Path, config: RunConfig) -> Path:
+    return in_space(path, space=STUDY_SPACE, voxel_size=config.model.voxel_size)
+
+
+def _study_files(config: RunConfig) -> Iterator[Path]:
+    """Images, masks and labels of all participants in the space and voxel size of the study."""
+    resolution = f"_res-{resolution_label(config.model.voxel_size)}_"
+    for path in sorted(config.output_dir.glob(f"sub-*/**/*_space-{STUDY_SPACE}_*.nii.gz")):
+        if resolution in path.name and _UNIT.match(path.name):
+            yield path
+
+
+def _label(path: Path) -> str:
+    match = _UNIT.match(path.name)
+    return match[0] if match else ""

@@ -1,0 +1,1 @@
+"""What happens to one participant: read `workflow` from top to bottom."""

@@ -1,0 +1,115 @@
+"""Scans in memory, with what their sidecars say about the scanner."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...config import ModelSettings, RunConfig
+from ...dataset.acquisition import Acquisition, acquisition_from_sidecar
+from ...dataset.reading import load_labels, load_volume
+from ...dataset.scans import Contrast, ParticipantPlan, Scan
+from ...model.scanner.profile import SliceProfile, profile_for_voxels
+from ...space.affines import Affine, shear_angle
+from ...space.volume import LabelVolume, Volume, reset_origin
+from ..limits import memory_limit
+
+logger = logging.getLogger("bids_unires")
+
+_TILT_WORTH_A_WORD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class AcquiredScan:
+    """A scan in memory, with what its sidecar says about the scanner.
+
+    Parameters
+    ----------
+    scan
+        Where it comes from.
+    volume
+        Intensities, and where they lie.
+    shift
+        ``(4, 4)`` translation, world mm of the file -> world mm of ``volume``; the identity
+        unless the origin was reset.
+    acquisition
+        What the sidecar says.
+    profile
+        The slice profile that follows.
+    labels
+        Segmentations drawn on it, in the order of ``scan.labels``, as the files place them.
+    """
+
+    scan: Scan
+    volume: Volume
+    shift: Affine
+    acquisition: Acquisition
+    profile: SliceProfile
+    labels: tuple[LabelVolume, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AcquiredContrast:
+    """A contrast with its scans in memory."""
+
+    contrast: Contrast
+    scans: tuple[AcquiredScan, ...]
+
+
+def acquire(plan: ParticipantPlan, config: RunConfig) -> list[AcquiredContrast]:
+    """Read all scans of a participant and work out how each was acquired.
+
+    Raises
+    ------
+    UniResError
+        If one of them cannot be used.
+    """
+    return [
+        AcquiredContrast(
+            contrast, tuple(_acquire_scan(scan, contrast, config) for scan in contrast.scans)
+        )
+        for contrast in plan.contrasts
+    ]
+
+
+def volumes_of(contrasts: Sequence[AcquiredContrast]) -> list[list[Volume]]:
+    """The volumes alone, (contrast, repeat)."""
+    return [[scan.volume for scan in contrast.scans] for contrast in contrasts]
+
+
+def _acquire_scan(scan: Scan, contrast: Contrast, config: RunConfig) -> AcquiredScan:
+    volume, shift = load_volume(scan.path, memory_limit(config)), np.eye(4)
+    if config.reset_origin and contrast.modality == "CT":
+        volume, shift = reset_origin(volume)
+    acquisition = acquisition_from_sidecar(
+        scan.metadata, volume.affine, scan.path.name, contrast.modality
+    )
+    tilt = shear_angle(volume.affine)
+    logger.info(
+        "%s: %s voxels of %s mm, slice gap %.0f %% (%s)%s",
+        scan.path.name,
+        " x ".join(map(str, volume.grid.shape)),
+        " x ".join(f"{size:.3g}" for size in volume.grid.voxel_size),
+        100 * acquisition.gap,
+        acquisition.gap_source,
+        f", axes {tilt:.1f} degrees off right angles" if tilt > _TILT_WORTH_A_WORD else "",
+    )
+    profile = _profile(volume, acquisition, config.model)
+    # Read before the fit, so that a segmentation that cannot be used does not cost one.
+    labels = tuple(load_labels(label.path, memory_limit(config)) for label in scan.labels)
+    return AcquiredScan(scan, volume, shift, acquisition, profile, labels)
+
+
+def _profile(volume: Volume, acquisition: Acquisition, settings: ModelSettings) -> SliceProfile:
+    if settings.method == "denoise":
+        return SliceProfile("point", "point")
+    return profile_for_voxels(
+        volume.grid,
+        settings.voxel_size,
+        gap=acquisition.gap,
+        axis=acquisition.slice_axis,
+        through_plane=acquisition.through_plane,
+    )

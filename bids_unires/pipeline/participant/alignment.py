@@ -1,0 +1,101 @@
+"""Where the images of a participant will lie: in the scans' own space, or a template's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...config import RunConfig
+from ...dataset.naming import SPACE, aligned_space
+from ...dataset.scans import ParticipantPlan
+from ...kernels.runtime import thread_count
+from ...model.fit.placement import starting_poses
+from ...records.work_record import placed_alike
+from ...space.affines import Affine
+from ...space.grid import Grid
+from .acquired import AcquiredContrast, volumes_of
+
+logger = logging.getLogger("bids_unires")
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where scans and images lie before the fit.
+
+    Parameters
+    ----------
+    space
+        Label of the space the images will be in.
+    poses
+        ``(4, 4)`` matrices, scan world mm -> world mm of that space, (contrast, repeat).
+    grid
+        Grid that the space prescribes; None where the scans decide.
+    """
+
+    space: str
+    poses: tuple[tuple[Affine, ...], ...]
+    grid: Grid | None
+
+
+def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement:
+    """Align the scans to each other and, if asked for, to a template.
+
+    Raises
+    ------
+    UniResError
+        If scans do not overlap, or the template is not there or does not fit.
+    """
+    volumes = volumes_of(contrasts)
+    poses = starting_poses(volumes, config.model)
+    wanted = config.space
+    if wanted.align == "none":
+        return Placement(SPACE, tuple(map(tuple, poses)), None)
+    # Only who asks for a template waits for these to load.
+    from ...registration import align_to_template, load_template, template_grid
+
+    template = load_template(wanted.template)
+    alignment = align_to_template(
+        volumes[0][0], template, kind=wanted.align, threads=thread_count()
+    )
+    logger.info(
+        "aligned to %s (%s)%s",
+        template.name,
+        template.source,
+        f", {100 * (alignment.scale - 1):+.1f} % in size" if wanted.align == "similarity" else "",
+    )
+    grid = (
+        template_grid(template, wanted.fov, config.model.voxel_size)
+        if wanted.common_output
+        else None
+    )
+    return Placement(
+        aligned_space(template.name, wanted.align),
+        tuple(tuple(alignment.matrix @ pose for pose in own) for own in poses),
+        grid,
+    )
+
+
+def placed_before(
+    plan: ParticipantPlan, contrasts: Sequence[AcquiredContrast], config: RunConfig
+) -> Placement | None:
+    """Where super-resolved images of the same scans lie that interpolated ones are to stand beside.
+
+    Both have one mask of the field of view and one transform of each scan, and images are
+    compared voxel by voxel. None where there are no such images, or others are to be made.
+    """
+    if config.model.method != "linear":
+        return None
+    wanted = list(config.model.voxel_size)
+    for results in placed_alike(plan, config):
+        is_beside = results.kinds == {"sr"} and results.settings.get("voxel_size") == wanted
+        if not is_beside or len(results.grids) != 1:
+            continue
+        ((space, _),) = results.grids
+        grid = results.grid(config.output_dir)
+        poses = results.poses(config.output_dir)
+        if grid is not None and all(scan.uri in poses for scan in plan.scans):
+            logger.info("scans and grid are placed as those of %s", ", ".join(results.images))
+            own = ((poses[scan.scan.uri] for scan in each.scans) for each in contrasts)
+            return Placement(space, tuple(map(tuple, own)), grid)
+    return None

@@ -1,0 +1,255 @@
+"""What happens to one participant (and session), from its scans to its derivatives."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...config import RunConfig
+from ...dataset.scans import ParticipantPlan
+from ...model import Progress, Reconstruction, SuperResolution, interpolate, super_resolve
+from ...records.slice_motion import largest_motion
+from ...report import page_path
+from ...work.progress import listener
+from ..limits import memory_limit
+from .acquired import AcquiredContrast, acquire, volumes_of
+from .alignment import Placement, place, placed_before
+from .derivatives import write_derivatives
+from .provenance import iterations
+from .reporting import write_report
+from .slice_order import slice_orders
+
+logger = logging.getLogger("bids_unires")
+
+# Coils and rescaling make repeats differ by less than this factor.
+_MOST_UNLIKE_REPEATS = 1.5
+
+
+@dataclass(frozen=True)
+class ParticipantOutcome:
+    """What became of one participant.
+
+    Attributes
+    ----------
+    label
+        ``sub-01`` or ``sub-01_ses-a``.
+    outputs
+        Files written, in the order of writing.
+    seconds
+        Wall time.
+    warnings
+        Messages worth a second look.
+    missing
+        The page, if it could not be made.
+    """
+
+    label: str
+    outputs: tuple[Path, ...]
+    seconds: float
+    warnings: tuple[str, ...]
+    missing: tuple[Path, ...] = ()
+
+
+def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutcome:
+    """Read a participant's scans, reconstruct them on one grid and write the derivatives.
+
+    Parameters
+    ----------
+    plan
+        The scans, grouped into contrasts and repeats.
+    config
+        The run's configuration.
+
+    Raises
+    ------
+    UniResError
+        If a scan cannot be used, or an output cannot be written. Then nothing that was
+        being written is left under its final name.
+    """
+    began = time.perf_counter()
+    tell = listener()
+    with _collected_warnings() as warnings:
+        tell.phase(plan.label, "reading")
+        contrasts = acquire(plan, config)
+        tell.phase(plan.label, "alignment")
+        placement = placed_before(plan, contrasts, config) or place(contrasts, config)
+        tell.phase(plan.label, "reconstruction")
+        result = _reconstruct(plan, contrasts, placement, config)
+        tell.phase(plan.label, "writing")
+        outputs = write_derivatives(plan, config, contrasts, result, placement.space, began)
+        tell.phase(plan.label, "report")
+        report = write_report(
+            plan, config, contrasts, result, placement.space, outputs, warnings, began
+        )
+    return ParticipantOutcome(
+        plan.label,
+        (*outputs, *report),
+        time.perf_counter() - began,
+        tuple(warnings),
+        () if report else (page_path(config.output_dir, plan.label),),
+    )
+
+
+def _reconstruct(
+    plan: ParticipantPlan,
+    contrasts: Sequence[AcquiredContrast],
+    placement: Placement,
+    config: RunConfig,
+) -> Reconstruction:
+    """Make one image of every contrast, by the method that was asked for."""
+    volumes = volumes_of(contrasts)
+    modalities = [acquired.contrast.modality for acquired in contrasts]
+    if config.model.method == "linear":
+        return interpolate(
+            volumes,
+            config.model,
+            config.device,
+            modalities=modalities,
+            poses=placement.poses,
+            grid=placement.grid,
+        )
+
+    number = itertools.count()
+
+    def report(progress: Progress) -> None:
+        bound = config.model.max_iter
+        listener().iteration(plan.label, next(number), bound, progress.objective)
+
+    result = super_resolve(
+        volumes,
+        config.model,
+        config.device,
+        modalities=modalities,
+        profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
+        poses=placement.poses,
+        grid=placement.grid,
+        slices=slice_orders(contrasts) if config.model.slice_motion else None,
+        memory_limit=memory_limit(config),
+        on_progress=report,
+    )
+    _say_how_it_went(contrasts, result)
+    return result
+
+
+def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    end = result.objective[-1]
+    logger.info(
+        "%s after %d iterations and %.1f s: objective %.6g",
+        "converged" if result.converged else "stopped at the bound on iterations",
+        iterations(result),
+        end.seconds,
+        end.objective,
+    )
+    if not result.converged:
+        logger.warning(
+            "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
+            iterations(result),
+        )
+    _say_how_repeats_differ(contrasts, result)
+    _say_how_slices_moved(contrasts, result)
+    say_which_slices(contrasts, result)
+    _say_what_is_left(contrasts, result)
+
+
+def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
+    for acquired, noise in zip(contrasts, result.noise, strict=True):
+        if acquired.contrast.modality == "CT" or len(noise) < 2:
+            continue
+        brightness = [own.foreground_mean for own in noise]
+        darkest, brightest = int(np.argmin(brightness)), int(np.argmax(brightness))
+        ratio = brightness[brightest] / brightness[darkest]
+        if ratio > _MOST_UNLIKE_REPEATS:
+            logger.warning(
+                "%s is %.1f times as bright as %s, its repeat: the image is as bright as the "
+                "geometric mean of all repeats",
+                acquired.scans[brightest].scan.path.name,
+                ratio,
+                acquired.scans[darkest].scan.path.name,
+            )
+
+
+def _say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log the residuals of each scan, and where they are no noise."""
+    for acquired, statements in zip(contrasts, result.residuals, strict=True):
+        for scan, statement in zip(acquired.scans, statements, strict=True):
+            logger.info(
+                "%s: residuals of %.2f times the noise, mean %+.2f, neighbours correlated %s, "
+                "%.2f %% beyond 4 sd",
+                scan.scan.path.name,
+                statement.sd,
+                statement.mean,
+                " ".join(f"{value:+.2f}" for value in statement.autocorrelation),
+                100 * statement.far_share,
+            )
+            if statement.deviations:
+                logger.warning(
+                    "%s is not explained down to its noise: %s",
+                    scan.scan.path.name,
+                    "; ".join(statement.deviations),
+                )
+
+
+def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    for acquired, motions in zip(contrasts, result.slice_motions, strict=False):
+        for scan, motion in zip(acquired.scans, motions, strict=True):
+            if motion is None:
+                logger.info("%s: its slices are kept together", scan.scan.path.name)
+                continue
+            logger.info(
+                "%s: %d groups of slices moved by up to %.2f mm (order: %s)",
+                scan.scan.path.name,
+                len(motion.groups),
+                largest_motion(motion, scan.volume.grid),
+                motion.source,
+            )
+
+
+def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+    """Log the slices that a robust fit mended or left out."""
+    if result.slice_verdicts is None:
+        return
+    for acquired, verdicts in zip(contrasts, result.slice_verdicts, strict=True):
+        for scan, verdict in zip(acquired.scans, verdicts, strict=True):
+            mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
+            pairs = zip(verdict.rejected, verdict.reasons, strict=True)
+            left_out = [f"{k} ({reason})" for k, reason in pairs]
+            for what, slices in (("mended", mended), ("left out", left_out)):
+                if slices:
+                    logger.warning(
+                        "%s: %d of %d slices, which do not fit in, were %s (counted from "
+                        "0 along %s): %s",
+                        scan.scan.path.name,
+                        len(slices),
+                        len(verdict.weights),
+                        what,
+                        "ijk"[verdict.axis],
+                        ", ".join(slices),
+                    )
+
+
+class _WarningCollector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """Gather the warnings logged while the block runs."""
+    collector = _WarningCollector()
+    logger.addHandler(collector)
+    try:
+        yield collector.messages
+    finally:
+        logger.removeHandler(collector)

@@ -1,0 +1,275 @@
+"""Files of earlier runs that the results of a later one replace under other names.
+
+What a run writes again it overwrites. What it does not write any more (an image of a contrast
+that is no longer selected, a map that was not asked for, the transform of a scan that is gone)
+would stay beside the new results, under names that say that it belongs to them: ``individual``
+is the space of whatever scan was the reference. The transforms into it name no resolution, so
+that results with other voxels stay only where the same scans lie in the same place.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..config import ModelSettings
+from ..dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
+from ..dataset.entities import IMAGE_EXTENSIONS, FileName, parse_name
+from ..dataset.layout import LABEL_SUFFIX
+from ..dataset.metadata import SidecarError, load_object
+from ..dataset.naming import STD, sidecar_path
+from ..dataset.poses import is_one_place, scan_poses
+from ..space.affines import Affine
+from ..space.grid import Grid
+
+logger = logging.getLogger("bids_unires")
+
+_MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run made of a unit of work.
+
+    Parameters
+    ----------
+    inputs
+        Checksums of the files that it was made of, by name.
+    settings
+        What the results depend on, as in the record of the unit.
+    outputs
+        Names of the files, relative to the folder of all results.
+    """
+
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Results:
+        """Take the results out of the record of a unit that was done.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError
+            If it is no such record.
+        """
+        inputs = {name: str(about["SHA256"]) for name, about in record["Inputs"].items()}
+        return cls(inputs, dict(record["Settings"]), tuple(map(str, record["Outputs"])))
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> Results:
+        """Turn back what `entry` gave.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError, ValueError
+            If it is nothing of the kind.
+        """
+        outputs = tuple(map(str, entry["Outputs"]))
+        return cls(dict(entry["Inputs"]), dict(entry["Settings"]), outputs)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The same in the types of JSON."""
+        return {
+            "Inputs": dict(self.inputs),
+            "Settings": dict(self.settings),
+            "Outputs": list(self.outputs),
+        }
+
+    @cached_property
+    def grids(self) -> frozenset[tuple[str, str]]:
+        """Labels of space and resolution of the images."""
+        return frozenset(
+            (name.entities["space"], name.entities["res"])
+            for _, name in self._named_images()
+            if {"space", "res"} <= name.entities.keys()
+        )
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """How the images were made: ``sr``, ``denoised``, ``resliced``."""
+        names = (parse_name(PurePosixPath(output).name) for output in self.images)
+        return frozenset(name.entities["desc"].removesuffix(STD) for name in names)
+
+    @cached_property
+    def transforms(self) -> frozenset[str]:
+        """Those of the outputs that say where something lies."""
+        return frozenset(name for name in self.outputs if name.endswith("_xfm.txt"))
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Those of the outputs that show the participant."""
+        return tuple(
+            output
+            for output, name in self._named_images()
+            if "desc" in name.entities and name.suffix not in (LABEL_SUFFIX, "mask")
+        )
+
+    def _named_images(self) -> Iterator[tuple[str, FileName]]:
+        for output in self.outputs:
+            with suppress(ValueError):
+                name = parse_name(PurePosixPath(output).name)
+                if name.extension in IMAGE_EXTENSIONS:
+                    yield output, name
+
+    def gives_way_to(self, new: Results, output_dir: Path) -> bool:
+        """Whether these results cannot stand beside newer ones.
+
+        Those on another grid can, unless the new ones say under the same names of transforms
+        that scans lie elsewhere; so can those that another method made of the same scans in
+        the same place, such as ``resliced`` beside ``sr``, to be compared.
+        """
+        if self.grids.isdisjoint(new.grids):
+            shared = not self.transforms.isdisjoint(new.transforms)
+            return shared and not self._has_scans_where(new, output_dir)
+        is_other_method = bool(self.kinds) and self.kinds.isdisjoint(new.kinds)
+        return not (
+            is_other_method
+            and self.lies_like(new)
+            # There is one mask of the field of view, and one transform of each scan, for both.
+            and self.grid(output_dir) == new.grid(output_dir)
+            and self._has_scans_where(new, output_dir)
+        )
+
+    def lies_like(self, other: Results) -> bool:
+        """Whether both were made of the same inputs and settings that decide where images lie."""
+        return self.inputs == other.inputs and _placement(self.settings) == _placement(
+            other.settings
+        )
+
+    def _has_scans_where(self, other: Results, output_dir: Path) -> bool:
+        """Whether scans of both lie in one place; by settings where no sidecar tells poses."""
+        grid = self.grid(output_dir)
+        poses, others = self.poses(output_dir), other.poses(output_dir)
+        if grid is None or not poses or not others:
+            return self.lies_like(other)
+        # Poses begin where the origin of a scan was put.
+        key = "reset_origin"
+        return self.settings.get(key) == other.settings.get(key) and all(
+            is_one_place(poses[scan], others[scan], grid) for scan in poses.keys() & others.keys()
+        )
+
+    def grid(self, output_dir: Path) -> Grid | None:
+        """The grid of the images; None where none can be read."""
+        return next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
+
+    def poses(self, output_dir: Path) -> dict[str, Affine]:
+        """Where the sidecars of the images have the scans; see `scan_poses`."""
+        poses: dict[str, Affine] = {}
+        for name in self.images:
+            with suppress(SidecarError):
+                sidecar = sidecar_path(output_dir / name)
+                poses |= scan_poses(load_object(sidecar, MAX_RESULT_SIDECAR_BYTES))
+        return poses
+
+
+def _grid_of(image: Path) -> Grid | None:
+    # What reads images is slow to load, and seldom needed here.
+    from ..dataset.reading import grid_of
+
+    return grid_of(image)
+
+
+def read_results(record: Path) -> tuple[Results, ...]:
+    """Read from the record of a unit what earlier runs made of it and left there.
+
+    Returns
+    -------
+    tuple of Results
+        The latest first; none if there is no record, or none that can be read.
+    """
+    try:
+        content = json.loads(record.read_text("utf-8"))
+        latest = (Results.of_record(content),) if "Outputs" in content else ()
+        return (*latest, *map(Results.of_entry, content.get("Earlier", ())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+
+
+def remove_superseded(
+    earlier: Sequence[Results], new: Results, output_dir: Path
+) -> tuple[Results, ...]:
+    """Remove the files of those earlier results that give way to new ones.
+
+    Parameters
+    ----------
+    earlier
+        What is known of earlier runs on the unit.
+    new
+        What was just made of it; its files stay.
+    output_dir
+        Folder of all results.
+
+    Returns
+    -------
+    tuple of Results
+        The earlier results that are still there: files of theirs stay, also where others
+        that gave way had them too.
+    """
+    staying = [results for results in earlier if not results.gives_way_to(new, output_dir)]
+    needed = {*new.outputs}.union(*(results.outputs for results in staying))
+    removed = 0
+    for results in earlier:
+        if results in staying:
+            continue
+        replaced = [name for name in results.outputs if name not in needed]
+        gone = [name for name in replaced if _remove(name, output_dir)]
+        removed += len(gone)
+        _name_elsewhere(results, new, gone)
+        if left := tuple(name for name in replaced if os.path.lexists(output_dir / name)):
+            staying.append(replace(results, outputs=left))
+    if removed:
+        logger.info("%d files of an earlier run removed, which this one replaces", removed)
+    return tuple(
+        results
+        for results in staying
+        if any(os.path.lexists(output_dir / name) for name in results.outputs)
+    )
+
+
+def _name_elsewhere(results: Results, new: Results, gone: Sequence[str]) -> None:
+    """Name images that nobody asked to replace: of another resolution, or by another method."""
+    images = [PurePosixPath(name).name for name in results.images if name in gone]
+    if images and (results.grids.isdisjoint(new.grids) or results.kinds.isdisjoint(new.kinds)):
+        logger.warning(
+            "%s of an earlier run removed: this run, whose transforms have the same names, has "
+            "other scans or has them elsewhere (an output folder of its own would keep both)",
+            ", ".join(images),
+        )
+
+
+def _placement(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that decide where images lie, whatever makes them; their names tell the rest."""
+    return {name: value for name, value in settings.items() if name not in _MODEL_SETTINGS}
+
+
+def _remove(name: str, output_dir: Path) -> bool:
+    """Remove a file, and its folder with the last one; whether it was there and is gone."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return False
+    path = output_dir / relative
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        logger.warning(
+            "%s is of an earlier run, belongs to no result any more and cannot be removed (%s): "
+            "remove it before the group level is run",
+            path,
+            error.strerror or error,
+        )
+        return False
+    with suppress(OSError):
+        path.parent.rmdir()
+    return True

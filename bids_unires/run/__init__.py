@@ -1,0 +1,1 @@
+"""One run of the program: units of work, the processes they run in, devices, locks and logs."""

@@ -1,0 +1,342 @@
+"""One run: check, plan, say what will be done, do it unit by unit of work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+from .. import __version__
+from ..config import RunConfig
+from ..dataset.query import ParticipantPlan, describe_plan, plan_participants, select_participants
+from ..dataset.validation import check_folders, validate_dataset
+from ..errors import OutputError, UsageError
+from ..records.work_record import UnitOfWork
+from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
+from .configuration import write_options
+from .devices import Devices, choose_devices, find_gpus, limit_threads, threads_per_participant
+from .locking import sole_use
+from .logs import holding_back, logging_to_file, logging_to_stderr
+from .successive import OwnProcess
+from .workers import Elsewhere, Successive, Workers
+
+if TYPE_CHECKING:
+    from .dask import DaskWorkers
+
+logger = logging.getLogger("bids_unires")
+
+
+def process_participant(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+    """Run the participant pipeline, which loads the heavy libraries."""
+    from ..pipeline.participant.workflow import run_participant
+
+    return run_participant(plan, config)
+
+
+def run(config: RunConfig, process: Process = process_participant) -> int:
+    """Do what the command line asked for.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    process
+        Does one unit of work of the participant level; has to be importable by name, since
+        where there are several they are done in processes of their own.
+
+    Returns
+    -------
+    int
+        0, or the exit code of the participants that failed: theirs if it is the
+        same for all, else 1.
+
+    Raises
+    ------
+    UniResError
+        If the run as a whole cannot start.
+    """
+    with logging_to_stderr(config.verbosity), holding_back():
+        check_folders(config)
+        _check_work_dir(config)
+        limit_threads(threads_per_participant(config, config.nprocs))
+        return _run_group(config) if config.level == "group" else _run_participants(config, process)
+
+
+def _run_participants(config: RunConfig, process: Process) -> int:
+    if config.reports_only:
+        raise UsageError(
+            "--reports-only is for the group level: the page of a participant is drawn from what "
+            "the fit leaves in memory, which no file keeps; to have it drawn again, process the "
+            "participant again, by --no-resume --participant-label LABEL"
+        )
+    participants = select_participants(config)
+    if not config.skip_bids_validation:
+        validate_dataset(config, participants)
+    plans = plan_participants(config)
+    _print(describe_plan(plans))
+    if config.dry_run:
+        return 0
+    with _begun(config, plans) as run:
+        logger.debug("plan: %s", describe_plan(plans))
+        done = run.work(process, plans)
+        return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
+
+
+def _run_group(config: RunConfig) -> int:
+    # Only who asks for the group level waits for these to load.
+    from ..pipeline.group.cohort import describe_cohort, find_cohort
+    from ..pipeline.group.workflow import run_group
+
+    cohort = find_cohort(config)
+    _print(describe_cohort(cohort))
+    if config.dry_run:
+        return 0
+    lock = config.output_dir / "logs" / ".group.lock"
+    with (
+        sole_use(lock, f"the group level in {config.output_dir}"),
+        _begun(config, cohort.members) as run,
+    ):
+        outcome = run_group(cohort, config, run.work)
+        planned = len(cohort.members)
+        return _conclude(len(outcome.done), outcome.failures, planned, config.output_dir)
+
+
+class _Member(Protocol):
+    """A participant, or a session, at either level."""
+
+    @property
+    def label(self) -> str:
+        """``sub-01`` or ``sub-01_ses-a``."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of its results, relative to that of all results."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run whose folders, log and devices are ready."""
+
+    config: RunConfig
+    devices: Devices
+    at_once: int
+    elsewhere: Elsewhere | None
+    successive: Successive
+
+    def work(self, process: Process, units: Sequence[UnitOfWork]) -> WorkDone:
+        """Do units of work; log how each ended."""
+        workers = Workers(
+            process,
+            self.config,
+            self.devices.names,
+            self.at_once,
+            self.elsewhere,
+            self.successive,
+        )
+        done, failures = [], []
+        for result in workers.results(units):
+            if isinstance(result, Failure):
+                failures.append(result)
+                logger.error("%s failed: %s", result.label, result.message)
+            else:
+                done.append(result.label)
+                _report(result)
+        return WorkDone(frozenset(done), tuple(failures))
+
+
+@contextmanager
+def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
+    """Prepare output, log, threads and devices for the participants and sessions of a run."""
+    units = len(members)
+    # A GPU that is not there is refused before anything is written.
+    if config.cluster or config.scheduler:
+        devices = Devices((config.device,), "of each worker")
+    else:
+        devices = choose_devices(config.device, find_gpus)
+    log_file = _prepare_output(config, members)
+    with (
+        logging_to_file(log_file),
+        _termination_as_interrupt(),
+        _temporary_files_in(config.work_dir),
+        # No more jobs than there is work for.
+        _workers_elsewhere(replace(config, nprocs=min(config.nprocs, units))) as elsewhere,
+        OwnProcess() as successive,
+    ):
+        at_once = min(elsewhere.at_once if elsewhere else config.nprocs, units)
+        threads = threads_per_participant(config, at_once)
+        limit_threads(threads)
+        logger.info(
+            "bids_unires %s: %s, %s, log in %s",
+            __version__,
+            f"{at_once} participants at once" if at_once > 1 else "one participant at a time",
+            f"{threads} threads" if threads > 1 else "1 thread" + (" each" if at_once > 1 else ""),
+            log_file,
+        )
+        logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
+        logger.debug("settings: %s", json.dumps(config.as_dict()))
+        # What participants at once share, such as memory, is shared by no more than there are.
+        config = replace(config, nprocs=max(1, at_once))
+        yield _Begun(config, devices, at_once, elsewhere, successive)
+
+
+def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:
+    if config.cluster is None and config.scheduler is None:
+        return nullcontext()
+    from .dask import workers_elsewhere
+
+    return workers_elsewhere(config)
+
+
+def _print(text: str) -> None:
+    """Print for who reads it; a reader that has gone away does not stop a run."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        # What waits to be printed would fail whoever flushes it, as every process that starts.
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _check_work_dir(config: RunConfig) -> None:
+    if config.work_dir is None:
+        return
+    try:
+        there = config.work_dir.resolve()
+    # Links in circles; which of the two depends on the version of Python.
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"--work-dir {config.work_dir} cannot be written to: {error}") from error
+    if there.is_relative_to(config.bids_dir.resolve()):
+        raise UsageError(
+            f"--work-dir {config.work_dir} lies in the dataset {config.bids_dir}, where its "
+            "files would be taken for raw data: choose a place outside of it"
+        )
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which schedulers and container engines send, end a run like Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Let every library, in worker processes too, keep its temporary files in one folder."""
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"--work-dir {folder} cannot be written to: {error.strerror or error}"
+        ) from error
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder.absolute())
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR")
+        if before[0] is not None:
+            os.environ["TMPDIR"] = before[0]
+        tempfile.tempdir = before[1]
+
+
+def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
+    """Write the shared files and the configuration, clear what killed runs left.
+
+    Returns
+    -------
+    Path
+        The log file of this run.
+    """
+    from ..dataset.description import write_dataset_files
+    from ..dataset.writing import remove_leftovers
+    from ..records.raw_dataset import follow_raw
+
+    logs = config.output_dir / "logs"
+    log_file = logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.log"
+    settings_file = log_file.with_suffix(".toml")
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        write_options(settings_file, config)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or logs} cannot be created: {error.strerror or error}"
+        ) from error
+    folders = (config.output_dir / folder for member in members for folder in member.folders)
+    for folder in (config.output_dir, logs, *folders):
+        remove_leftovers(folder)
+    # The group level replaces nothing that was made of scans which are not there.
+    replaced = [member.label for member in members] if config.level == "participant" else []
+    follow_raw(config.output_dir, config.bids_dir, replaced)
+    write_dataset_files(config.output_dir, config.bids_dir, config.labels)
+    return log_file
+
+
+def _listed(devices: Devices, at_once: int, units: int) -> str:
+    """The devices in use, and how to use the others."""
+    names = ", ".join(devices.names[:at_once])
+    if at_once < min(units, len(devices.names)):
+        names += f"; --nprocs {min(units, len(devices.names))} would use more"
+    return names
+
+
+def _report(result: Outcome | AlreadyDone) -> None:
+    if isinstance(result, AlreadyDone):
+        logger.info(
+            "%s was already done with the same inputs and settings (--no-resume does it again)",
+            result.label,
+        )
+        return
+    count = len(result.warnings)
+    noted = f", {count} warning{'s' if count > 1 else ''} above" if count else ""
+    logger.info(
+        "%s done in %.0f s, %d files written%s",
+        result.label,
+        result.seconds,
+        len(result.outputs),
+        noted,
+    )
+
+
+def _conclude(done: int, failures: Sequence[Failure], planned: int, output_dir: Path) -> int:
+    """Say how it went; return the exit code."""
+    if done:
+        logger.info("%d of %d done, results in %s", done, planned, output_dir)
+    if not failures:
+        return 0
+    left_out = planned - done - len(failures)
+    logger.error(
+        "%d of %d failed%s: %s",
+        len(failures),
+        planned,
+        f", {left_out} not started" if left_out else "",
+        ", ".join(failure.label for failure in failures),
+    )
+    codes = {failure.exit_code for failure in failures}
+    return codes.pop() if len(codes) == 1 else 1

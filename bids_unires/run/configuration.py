@@ -1,0 +1,78 @@
+"""The options of a run, written to a file in TOML that repeats it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..config import ModelSettings, RunConfig
+
+_POSITIONAL = ("bids_dir", "output_dir", "level")
+# Options that are on unless switched off.
+_SWITCHES = ("unified_rigid", "learned_detail", "resume")
+
+
+def write_options(path: Path, config: RunConfig) -> None:
+    """Write what, read again, makes the same configuration; paths become absolute.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    lines = [
+        f"# bids_unires {__version__}; repeat with: bids_unires --config-file {path.name}",
+        *(f"{key} = {_toml(value)}" for key, value in options_of(config).items()),
+    ]
+    path.write_text("\n".join(lines) + "\n", "utf-8", errors="surrogateescape")
+
+
+def options_of(config: RunConfig) -> dict[str, Any]:
+    """Options, by long name, that make a configuration; only those that say something.
+
+    Values are those TOML knows: text, numbers, true, and lists of them.
+    """
+    fields = {
+        name: value
+        for name, value in vars(config).items()
+        if name not in ("model", "space", "group", "verbosity")
+    }
+    if config.level == "group":
+        group = asdict(config.group)
+        # How to fit is the participant level's to say.
+        fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
+    else:
+        fields |= _model_options(config.model)
+    fields |= asdict(config.space)
+    fields |= {
+        "verbose": max(config.verbosity, 0) or None,
+        "quiet": max(-config.verbosity, 0) or None,
+    }
+    return {
+        name if name in _POSITIONAL else name.replace("_", "-"): _plain(value)
+        for name, value in fields.items()
+        if name in _SWITCHES or not (value is None or value is False or value in ((), ""))
+    }
+
+
+def _model_options(model: ModelSettings) -> dict[str, Any]:
+    fields = asdict(model)
+    method = fields.pop("method")
+    # Not on the command line.
+    del fields["coregister"]
+    return fields | {"denoise": method == "denoise", "linear": method == "linear"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return str(Path(value).absolute())
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: Any) -> str:
+    """One value in TOML, whose text and numbers are written as in JSON but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,160 @@
+"""What a run uses of the machine: cores, and the devices that participants compute on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..config import RunConfig
+from ..errors import UsageError
+from .control_groups import core_limit
+
+# Read by the libraries when they are first imported.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs of this machine.
+
+    Parameters
+    ----------
+    names
+        Those that are usable: ``cuda:0``, ``cuda:1``, ...
+    reason
+        Why there are none, else how many.
+    """
+
+    names: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where the participants of a run are worked on.
+
+    Parameters
+    ----------
+    names
+        ``cpu``, or the GPUs that share the participants.
+    reason
+        Why these.
+    """
+
+    names: tuple[str, ...]
+    reason: str
+
+
+def usable_cores() -> int:
+    """Cores this process may use: by affinity, and by the limit of its container or job."""
+    cores = len(os.sched_getaffinity(0))
+    limit = core_limit()
+    return cores if limit is None else max(1, min(cores, round(limit)))
+
+
+def threads_per_participant(config: RunConfig, at_once: int) -> int:
+    """Threads for each of the participants that run at once."""
+    return config.omp_nthreads or max(1, usable_cores() // at_once)
+
+
+def limit_threads(count: int) -> None:
+    """Set the number of threads of every library, those already loaded included."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(count)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+    if itk := sys.modules.get("SimpleITK"):
+        itk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+
+
+def find_gpus() -> Gpus:
+    """Ask torch, which is imported for it, and for nothing sooner."""
+    import torch
+
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return Gpus(
+            tuple(f"cuda:{index}" for index in range(count)),
+            "a GPU is usable" if count == 1 else f"{count} GPUs are usable",
+        )
+    if torch.version.cuda is None:
+        return Gpus((), "no GPU is usable: this torch is built for the CPU only")
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        shown = os.environ["CUDA_VISIBLE_DEVICES"]
+        return Gpus((), f"no GPU is usable: CUDA_VISIBLE_DEVICES is {shown!r}")
+    return Gpus((), "no GPU is usable: there is none, or its driver does not answer")
+
+
+def choose_devices(name: str, gpus: Callable[[], Gpus]) -> Devices:
+    """The devices that ``--device`` stands for on this machine.
+
+    Parameters
+    ----------
+    name
+        ``auto`` (all GPUs if there is one, else the CPU), ``cpu``, ``cuda`` (all GPUs) or
+        ``cuda:N`` (that one).
+    gpus
+        Finds the GPUs; not called for ``cpu``.
+
+    Raises
+    ------
+    UsageError
+        If a GPU was asked for that is not there.
+
+    Examples
+    --------
+    >>> choose_devices("auto", lambda: Gpus(("cuda:0", "cuda:1"), "2 GPUs are usable")).names
+    ('cuda:0', 'cuda:1')
+    """
+    if name == "cpu":
+        return Devices(("cpu",), "as asked for")
+    found = gpus()
+    if name == "auto":
+        return Devices(found.names or ("cpu",), found.reason)
+    if not found.names:
+        raise UsageError(f"--device: no device {name!r}: {found.reason}")
+    if name == "cuda":
+        return Devices(found.names, "as asked for")
+    if name not in found.names:
+        raise UsageError(
+            f"--device: no device {name!r}: this machine offers {', '.join(found.names)}"
+        )
+    return Devices((name,), "as asked for")
+
+
+class DevicePool:
+    """Lends devices to participants, always one that the fewest others are using.
+
+    Parameters
+    ----------
+    names
+        The devices, at least one.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._users = Counter(dict.fromkeys(names, 0))
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self) -> Iterator[str]:
+        """Give a device for the duration of the block."""
+        with self._lock:
+            name = min(self._users, key=self._users.__getitem__)
+            self._users[name] += 1
+        try:
+            yield name
+        finally:
+            with self._lock:
+                self._users[name] -= 1

@@ -1,0 +1,293 @@
+"""Units of work, one after the other or several at once, each with its own outcome."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+from ..config import RunConfig
+from ..errors import OutputError
+from ..records.work_record import UnitOfWork, abandon, begin, complete, standing
+from ..work.outcome import AlreadyDone, Failure, Process, Result, failure
+from ..work.progress import ProgressListener, listen, listening
+from .devices import DevicePool
+from .locking import sole_use
+from .progress import ProgressLog, RunProgress, Sender, forward
+from .terminal import live_display
+
+logger = logging.getLogger("bids_unires")
+
+_SECONDS_FOR_LAST_REPORTS = 5.0
+_STARTING = threading.Lock()
+
+
+class Successive(Protocol):
+    """Does units of work one after the other, outside of this process."""
+
+    def attempt(
+        self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+    ) -> Result:
+        """Do one unit."""
+
+
+class Elsewhere(Successive, Protocol):
+    """Does units of work outside of this process; several threads may ask for that at once."""
+
+    def give_up(self) -> None:
+        """Let the calls that are waiting return soon."""
+
+
+class Workers:
+    """Does the units of work of one run.
+
+    Parameters
+    ----------
+    process
+        Does one unit; importable by name, since it may be called in another process.
+    config
+        The configuration of the run.
+    devices
+        Names of the devices that the units share.
+    at_once
+        Units at the same time; if it is more than one, each has a process of its own.
+    elsewhere
+        Where they are done instead.
+    successive
+        Where several are done one after the other; in this process if None, as a single one is.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        config: RunConfig,
+        devices: Sequence[str],
+        at_once: int,
+        elsewhere: Elsewhere | None = None,
+        successive: Successive | None = None,
+    ) -> None:
+        self._process = process
+        self._config = config
+        self._devices = DevicePool(devices)
+        self._at_once = at_once
+        self._here = at_once == 1 and elsewhere is None
+        self._elsewhere = elsewhere or _Processes()
+        self._successive = successive
+
+    def results(self, plans: Sequence[UnitOfWork]) -> Iterator[Result]:
+        """Do the units; give the result of each when it is there."""
+        progress = RunProgress(len(plans), self._at_once)
+        with live_display(progress, wanted=self._config.verbosity == 0) as shown:
+            log = ProgressLog(progress, logging.DEBUG if shown else logging.INFO)
+            do_all = self._one_by_one if self._here else self._several
+            yield from do_all(plans, progress, log)
+
+    def _one_by_one(
+        self, plans: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
+    ) -> Iterator[Result]:
+        def do(plan: UnitOfWork, config: RunConfig) -> Result:
+            if self._successive is not None and len(plans) > 1:
+                return self._successive.attempt(self._process, plan, config, log)
+            with listening(log):
+                return attempt(self._process, plan, config)
+
+        for plan in plans:
+            result = self._do(plan, do, progress)
+            yield result
+            if self._config.stop_on_first_crash and isinstance(result, Failure):
+                return
+
+    def _several(
+        self, plans: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
+    ) -> Iterator[Result]:
+        """Give every unit a process of its own, a few of them at a time.
+
+        A pool shared by all would lose every unit with the one whose process dies.
+        """
+        stopped = threading.Event()
+
+        def elsewhere(plan: UnitOfWork, config: RunConfig) -> Result:
+            return self._elsewhere.attempt(self._process, plan, config, log)
+
+        def unless_stopped(plan: UnitOfWork) -> Result | None:
+            if stopped.is_set():
+                return None
+            result = self._do(plan, elsewhere, progress)
+            if self._config.stop_on_first_crash and isinstance(result, Failure):
+                stopped.set()
+            return result
+
+        with ThreadPoolExecutor(self._at_once) as threads:
+            futures: list[Future[Result | None]] = [
+                threads.submit(unless_stopped, plan) for plan in plans
+            ]
+            try:
+                for future in as_completed(futures):
+                    if (result := future.result()) is not None:
+                        yield result
+            except BaseException:
+                stopped.set()
+                self._elsewhere.give_up()
+                raise
+
+    def _do(
+        self,
+        plan: UnitOfWork,
+        how: Callable[[UnitOfWork, RunConfig], Result],
+        progress: RunProgress,
+    ) -> Result:
+        """Do one unit on the device that is free, unless an earlier run has done it."""
+        number = progress.start(plan.label)
+        result: Result = AlreadyDone(plan.label)
+        try:
+            if not (self._config.resume and standing(plan, self._config).done):
+                with self._devices.lend() as device:
+                    where = f" on {device}" if device not in ("cpu", "auto") else ""
+                    logger.info("%s starts%s (%d of %d)", plan.label, where, number, progress.units)
+                    result = how(plan, replace(self._config, device=device))
+            return result
+        finally:
+            progress.finish(plan.label, counts=not isinstance(result, Failure | AlreadyDone))
+
+
+def attempt(process: Process, plan: UnitOfWork, config: RunConfig) -> Result:
+    """Do one unit of work, alone on it, and take down that it is done."""
+    lock = config.output_dir / "logs" / f".{plan.label}_{plan.stage}.lock"
+    try:
+        with sole_use(lock, f"{plan.label} in {config.output_dir}"):
+            if config.resume:
+                now = standing(plan, config)
+                if now.done:
+                    return AlreadyDone(plan.label)
+                if now.reasons:
+                    logger.info("done again: %s", now)
+            with _writable([config.output_dir / folder for folder in plan.folders]):
+                begun = begin(plan, config)
+                try:
+                    outcome = process(plan, config)
+                except BaseException:
+                    abandon(plan, config)
+                    raise
+            if begun is not None:
+                complete(plan, config, begun, outcome.outputs, outcome.missing)
+            return outcome
+    except Exception as error:
+        logger.debug("%s failed", plan.label, exc_info=True)
+        return failure(plan.label, error)
+
+
+@contextmanager
+def _writable(folders: Sequence[Path]) -> Iterator[None]:
+    """Make folders and find out whether they can be written to, before hours of work.
+
+    Those that this made and that are still empty when the block raises are removed.
+    """
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            made = missing + made
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to: {error.strerror or error}") from error
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+class _Processes:
+    """Processes of this machine, a new one for every unit."""
+
+    def attempt(
+        self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+    ) -> Result:
+        """Do one unit of work."""
+        return _attempt_in_process(process, plan, config, listener)
+
+    def give_up(self) -> None:
+        """End all processes."""
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+
+@contextmanager
+def without_program() -> Iterator[None]:
+    """Let a process start without the program that started this one.
+
+    It would be run again there up to the line that guards it, if it has one: a script that
+    calls `bids_unires.cli.main` may have none.
+    """
+    with _STARTING:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
+
+
+def _attempt_in_process(
+    process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+) -> Result:
+    # A forked child would inherit the locks of the parent's threads, and CUDA forbids it.
+    spawn = multiprocessing.get_context("spawn")
+    reader, writer = spawn.Pipe(duplex=False)
+    reports = threading.Thread(target=forward, args=(reader, plan.label, listener), daemon=True)
+    reports.start()
+    try:
+        with writer, ProcessPoolExecutor(1, spawn, connect, (writer,)) as pool:
+            with without_program():
+                future = pool.submit(attempt, process, plan, config)
+            # The child has its own end by now, and with the last one the pipe ends.
+            writer.close()
+            result = future.result()
+        return result
+    except BrokenProcessPool:
+        return Failure(
+            plan.label,
+            "its process was killed, most often for lack of memory: "
+            "run fewer at once (--nprocs) or on a larger machine",
+            1,
+        )
+    except Exception as error:
+        return failure(plan.label, error)
+    finally:
+        reports.join(_SECONDS_FOR_LAST_REPORTS)
+
+
+def connect(writer: Connection) -> None:
+    """First thing in a worker process: let all it says go to the process of the run."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sender = Sender(writer)
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(sender)
+    listen(sender)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, whatever it is doing.
+
+    What is half-written then has no final name.
+    """
+    if parent := multiprocessing.parent_process():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""Where things lie: affine matrices, rigid motions, grids, boxes, volumes and labels."""

@@ -1,0 +1,207 @@
+"""The space midway between scans: their mean orientation, closest to the axes of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .affines import Affine, apply_affine, scaling, translation
+from .boxes import ROUNDING_NOISE, _as_shape, _checked_sizes
+from .grid import Grid, corners
+
+MAX_MEAN_STEPS = 1024
+MEAN_TOLERANCE = 1e-20
+MAX_SHEAR_STEPS = 10_000
+# Below this sum of squared shears an affine is left as it is, as by the reference implementation.
+SHEAR_TOLERANCE = 1e-8
+
+
+def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
+    """Grid oriented like the average scan, over the box that the scans span.
+
+    Every affine is reoriented to the closest axial-canonical one, the affines are
+    averaged on the group of affine maps, and the average is replaced by the closest
+    product of a rigid motion and voxel sizes. Then the voxel size is set, and the box
+    runs over whole voxels.
+
+    Parameters
+    ----------
+    scans
+        The scans' grids, with their poses in the affines. At least one.
+    voxel_size
+        Voxel size of the result in mm along each axis, ``(3,)``.
+
+    Returns
+    -------
+    Grid
+        World orientation and box common to all scans.
+
+    Raises
+    ------
+    ValueError
+        If there is no scan or a voxel size is not positive.
+
+    Notes
+    -----
+    The box follows the reference implementation to the voxel. That one counts a scan's
+    voxels from 1 where its affine counts from 0, so the box lies one scan voxel too far
+    along each axis of a scan: with slices 5 mm apart the first one falls outside.
+    `enclose` moves the box to where every measured voxel lies inside.
+
+    References
+    ----------
+    Pennec and Arsigny, *Exponential barycenters of the canonical Cartan connection and
+    invariant means on Lie groups*, 2013 (the mean).
+
+    Examples
+    --------
+    >>> mean_space([Grid((10, 10, 5), np.diag([1.0, 1, 2, 1]))], (1, 1, 1)).shape
+    (11, 11, 10)
+    """
+    if len(scans) == 0:
+        raise ValueError("the mean of no scans has no grid")
+    sizes = _checked_sizes(voxel_size)
+    mean = _without_shears(_group_mean([_anchored_affine(scan) for scan in scans]))
+    lattice = mean @ scaling(sizes / np.linalg.norm(mean[:3, :3], axis=0))
+    into_lattice = np.linalg.inv(lattice)
+    points = np.concatenate(
+        [apply_affine(into_lattice @ scan.affine, corners(scan.shape) + 1) for scan in scans]
+    )
+    low = np.floor(points.min(axis=0) + ROUNDING_NOISE)
+    # A corner on a voxel still gets one more, so that noise does not decide the shape.
+    high = np.floor(points.max(axis=0) + ROUNDING_NOISE) + 1
+    return Grid(_as_shape(high - low + 1), lattice @ translation(low - 1))
+
+
+def in_axial_order(grid: Grid) -> Grid:
+    """The same voxels with axes that run as closely as they can along the world's.
+
+    Parameters
+    ----------
+    grid
+        Axes in any order and direction.
+
+    Returns
+    -------
+    Grid
+        Axes permuted and flipped, so that ``x`` runs to the right, ``y`` to the front and
+        ``z`` upwards, or nearly so.
+
+    Examples
+    --------
+    >>> turned = np.array([[0, -1, 0, 2], [5, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    >>> ordered = in_axial_order(Grid((2, 3, 4), turned))
+    >>> ordered.shape, ordered.affine[0].tolist()
+    ((3, 2, 4), [1.0, 0.0, 0.0, 0.0])
+    """
+    order = _axial_order(grid.affine)
+    sides = np.array(grid.shape)
+    reordered = np.eye(4)
+    reordered[:3, :3] = order.T
+    reordered[:3, 3] = np.where(order.sum(axis=0) < 0, sides - 1, 0)
+    return Grid(_as_shape(np.abs(order) @ sides), grid.affine @ reordered)
+
+
+def _anchored_affine(scan: Grid) -> Affine:
+    """Affine of the scan in axial-canonical voxel order, counted from its far corner.
+
+    Counting from there sets how far the grid's voxels are shifted, by a fraction of a
+    voxel, against the scans; the reference implementation counts like this.
+    """
+    order = _axial_order(scan.affine)
+    reordered = np.abs(order) @ (np.array(scan.shape) - 1.0)
+    canonical = np.eye(4)
+    canonical[:3, :3] = order.T
+    flipped = order.sum(axis=1) < 0
+    canonical[:3, 3] = order.T @ np.where(flipped, -reordered, 0.0)
+    return np.asarray(scan.affine @ canonical @ translation(-reordered))
+
+
+def _axial_order(affine: Affine) -> NDArray[np.float64]:
+    """Signed permutation ``(3, 3)`` closest to the directions of an affine's axes."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    orders = [
+        np.eye(3)[:, list(axes)] * np.array(signs)
+        for axes in permutations(range(3))
+        for signs in product((1.0, -1.0), repeat=3)
+    ]
+    return min(orders, key=lambda order: float(((directions @ order.T - np.eye(3)) ** 2).sum()))
+
+
+def _group_mean(affines: Sequence[Affine]) -> Affine:
+    """Exponential barycentre of affines: where their logarithms seen from it add up to 0."""
+    mean = np.eye(4)
+    for _ in range(MAX_MEAN_STEPS):
+        into_mean = np.linalg.inv(mean)
+        step = np.mean([_logarithm(into_mean @ affine) for affine in affines], axis=0)
+        mean = mean @ _exponential(step)
+        if (step**2).sum() < MEAN_TOLERANCE:
+            break
+    return np.asarray(mean)
+
+
+def _without_shears(affine: Affine) -> Affine:
+    """Closest product of a rigid motion and voxel sizes, `affine` itself if nearly one.
+
+    Rotation and sizes are found from each other in turn, which comes closer at every step, however
+    far a gantry was tilted: the rotation by the orthogonal Procrustes problem (Schönemann 1966),
+    the sizes as lengths of the columns along the rotated axes.
+    """
+    columns = affine[:3, :3]
+    factor = np.linalg.cholesky(columns.T @ columns).T
+    shears = factor[np.triu_indices(3, k=1)] / np.repeat(np.diag(factor), [2, 1, 0])
+    if (shears**2).sum() <= SHEAR_TOLERANCE:
+        return affine
+    sizes = np.linalg.norm(columns, axis=0)
+    for _ in range(MAX_SHEAR_STEPS):
+        left, _, right = np.linalg.svd(columns * sizes)
+        rotation = left @ right
+        before, sizes = sizes, (rotation * columns).sum(axis=0)
+        if np.abs(sizes / before - 1).max() < ROUNDING_NOISE:
+            break
+    result = affine.copy()
+    result[:3, :3] = rotation * sizes
+    return result
+
+
+def _exponential(matrix: NDArray[np.float64]) -> Affine:
+    """Matrix exponential by scaling, a Taylor series and squaring."""
+    halvings = max(0, int(np.ceil(np.log2(max(float(np.abs(matrix[:3, :3]).sum()), 1e-3)))) + 2)
+    scaled = matrix / 2**halvings
+    term = np.eye(4)
+    result = np.eye(4)
+    for k in range(1, 20):
+        term = term @ scaled / k
+        result = result + term
+    return np.asarray(np.linalg.matrix_power(result, 2**halvings))
+
+
+def _logarithm(affine: Affine) -> NDArray[np.float64]:
+    """Real logarithm of an affine without rotation by 180 degrees: square roots, then a series.
+
+    Higham, *Functions of Matrices*, 2008, chapters 6 (Denman-Beavers roots) and 11.
+    Only the upper left block has to come close to the identity, the translation is linear.
+    """
+    root = affine
+    halvings = 0
+    while np.abs(root[:3, :3] - np.eye(3)).max() > 0.05 and halvings < 40:
+        root = _square_root(root)
+        halvings += 1
+    ratio = np.linalg.solve(root + np.eye(4), root - np.eye(4))
+    series = sum(np.linalg.matrix_power(ratio, k) / k for k in range(1, 21, 2))
+    return np.asarray(series * 2.0 ** (halvings + 1))
+
+
+def _square_root(affine: Affine) -> Affine:
+    root, inverse = affine, np.eye(4)
+    for _ in range(50):
+        root, inverse = (
+            (root + np.linalg.inv(inverse)) / 2,
+            (inverse + np.linalg.inv(root)) / 2,
+        )
+        if np.allclose(root @ root, affine, rtol=1e-14, atol=1e-13):
+            break
+    return root

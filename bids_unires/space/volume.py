@@ -1,0 +1,85 @@
+"""An image in memory: voxel data and where they lie in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .affines import Affine, translation
+from .grid import Grid, centre_of
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Intensities on a grid.
+
+    Parameters
+    ----------
+    data
+        Intensities as float32, ``(X, Y, Z)``. 0 and NaN mean *missing*.
+    affine
+        ``(4, 4)`` float64, voxel index to world mm (RAS+).
+    path
+        The file it was read from, for messages.
+    """
+
+    data: NDArray[np.float32]
+    affine: Affine
+    path: Path | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The grid the intensities live on."""
+        return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelVolume:
+    """A segmentation: what each voxel is, as a number without an order.
+
+    Parameters
+    ----------
+    data
+        Labels as int32, ``(X, Y, Z)``; 0 is background, none is negative.
+    affine
+        ``(4, 4)`` float64, voxel index to world mm (RAS+).
+    path
+        The file it was read from, for messages.
+    """
+
+    data: NDArray[np.int32]
+    affine: Affine
+    path: Path | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The grid the labels live on."""
+        return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
+
+
+def reset_origin(volume: Volume) -> tuple[Volume, Affine]:
+    """Move a volume so that the centre of its field of view lies at world 0.
+
+    The origin of CT is often that of the table, metres from the head. The directions of
+    the axes stay as they are.
+
+    Returns
+    -------
+    volume
+        The same data with another affine.
+    shift
+        ``(4, 4)`` translation, world mm of the file -> world mm of the volume returned. A
+        pose of the volume, ``(4, 4)``, is ``pose @ shift`` for the file.
+
+    Examples
+    --------
+    >>> far = Volume(np.ones((3, 3, 3), np.float32), translation([0, -200, 1500]))
+    >>> near, shift = reset_origin(far)
+    >>> near.affine[:3, 3].tolist(), shift[:3, 3].tolist()
+    ([-1.0, -1.0, -1.0], [-1.0, 199.0, -1501.0])
+    """
+    shift = translation(-centre_of(volume.grid))
+    return replace(volume, affine=shift @ volume.affine), shift

@@ -1,0 +1,104 @@
+"""What became of a unit of work."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..config import RunConfig
+from ..errors import InputOutputError, UniResError
+
+
+class Outcome(Protocol):
+    """What the pipeline returns for one unit of work that succeeded."""
+
+    @property
+    def label(self) -> str:
+        """Participant, and session."""
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files written."""
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Files that could not be made, without which the others are good."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time in s."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should look at."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One unit of work that failed, and why.
+
+    Parameters
+    ----------
+    label
+        Participant, and session.
+    message
+        The reason, in one line.
+    exit_code
+        What the run ends with if nothing else fails differently.
+    """
+
+    label: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class AlreadyDone:
+    """One unit of work that an earlier run finished.
+
+    Parameters
+    ----------
+    label
+        Participant, and session.
+    """
+
+    label: str
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """What became of some units of work.
+
+    Parameters
+    ----------
+    done
+        Labels of those that are done, now or by an earlier run.
+    failures
+        Those that failed.
+    """
+
+    done: frozenset[str]
+    failures: tuple[Failure, ...]
+
+
+Process = Callable[[Any, RunConfig], Outcome]
+Result = Outcome | Failure | AlreadyDone
+
+
+def failure(label: str, error: Exception) -> Failure:
+    """What an exception tells of the unit of work that it ended."""
+    if isinstance(error, UniResError):
+        return Failure(label, str(error), error.exit_code)
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, MemoryError):
+        return Failure(label, "not enough memory: use larger voxels (--voxel-size)", 1)
+    if isinstance(error, OSError):
+        return Failure(label, text, InputOutputError.exit_code)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and isinstance(error, ImportError | RuntimeError):
+        reason = f"probably too little memory, of which ulimit -v allows {limit // 2**20} MiB"
+        return Failure(label, f"{text}: {reason}", 1)
+    return Failure(label, f"unexpected {type(error).__name__}: {text} (traceback in the log)", 1)

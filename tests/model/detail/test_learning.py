@@ -1,0 +1,490 @@
+"""What lies within thick slices is learned from the detail in their planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_unires.model import Observation
+from bids_unires.model.detail import learning as details
+from bids_unires.model.detail.learning import (
+    TRUST_IF_SEEN,
+    Witness,
+    learned_detail,
+    learned_details,
+    placed_beside,
+    sees_into,
+    shows_like,
+    thin_voxel_count,
+)
+from bids_unires.model.detail.network import Effort, PlaneNetwork
+from bids_unires.model.detail.planes import slice_planes
+from bids_unires.model.detail.term import LearnedDetail, recalled, with_details
+from bids_unires.model.intensity.noise import NoiseEstimate
+from bids_unires.model.scanner.profile import SliceProfile
+from bids_unires.space.affines import Affine, scaling, translation
+from bids_unires.space.grid import Grid
+from bids_unires.space.rigid import rigid_matrix
+
+pytestmark = pytest.mark.learns
+
+CPU = torch.device("cpu")
+SIDE, RATIO = 72, 4
+NOISE_SD = 1.0
+NOISE = NoiseEstimate(NOISE_SD, 0.0, 100.0, "rice-mixture")
+RECT = SliceProfile("point", "rect", axis=2)
+# As the head is cut into slices: away from its outermost ones.
+INNER = (slice(12, -12),) * 3
+
+
+def head() -> NDArray[np.float32]:
+    """A ball of two tissues whose borders fold alike in all directions, in air."""
+    rng = np.random.default_rng(1)
+    folds = ndimage.gaussian_filter(rng.standard_normal((SIDE,) * 3), 2.5)
+    tissue = np.where(folds > 0, 120.0, 80.0) + 200 * np.clip(folds, -0.05, 0.05)
+    at = np.moveaxis(np.indices((SIDE,) * 3), 0, -1) - (SIDE - 1) / 2
+    inside = np.linalg.norm(at, axis=-1) < 0.47 * SIDE
+    return ndimage.gaussian_filter(np.where(inside, tissue, 0), 0.6).astype(np.float32)
+
+
+def sliced(axis: int = 2, thickness: int = RATIO, affine: Affine | None = None) -> Observation:
+    """The head in slices of this many voxels every four, with noise."""
+    truth = np.moveaxis(head(), axis, 0)
+    skipped = (RATIO - thickness) // 2
+    blocks = truth.reshape(SIDE // RATIO, RATIO, SIDE, SIDE)
+    thick = np.moveaxis(blocks[:, skipped : skipped + thickness].mean(axis=1), 0, axis)
+    noise = np.random.default_rng(2).normal(scale=NOISE_SD, size=thick.shape)
+    steps = np.where(np.arange(3) == axis, RATIO, 1)
+    own = (np.eye(4) if affine is None else affine) @ translation((steps - 1) / 2) @ scaling(steps)
+    return Observation(
+        (thick + noise).astype(np.float32),
+        own,
+        1 / NOISE_SD**2,
+        SliceProfile("point", "rect", gap=1 - thickness / RATIO, axis=axis),
+    )
+
+
+def learned(scan: Observation, voxel_size: float = 1.0) -> LearnedDetail:
+    detail = learned_detail(scan, NOISE, voxel_size)
+    assert detail is not None
+    return detail
+
+
+def error(detail: LearnedDetail) -> float:
+    return float(np.sqrt(np.mean((detail.scan.data - head())[INNER] ** 2)))
+
+
+def error_of_cubic(scan: Observation) -> float:
+    axis = scan.slice_axis
+    places = np.indices((SIDE,) * 3).astype(float)
+    places[axis] = (places[axis] - (RATIO - 1) / 2) / RATIO
+    cubic = ndimage.map_coordinates(scan.data, places, order=3, mode="nearest")
+    return float(np.sqrt(np.mean((cubic - head())[INNER] ** 2)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fair_learning() -> Iterator[None]:
+    """What small heads of large folds need; those of participants take ten times as long."""
+    with pytest.MonkeyPatch.context() as patched:
+        alone = Effort(pairs=200_000, hidden=96, layers=2, steps=1000)
+        patched.setattr(details, "_EFFORT_ALONE", alone)
+        patched.setattr(details, "_EFFORT_BESIDE", replace(alone, hidden=64, steps=600))
+        yield
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn for a moment only, where it does not matter how well."""
+    for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
+        monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60))
+
+
+@pytest.fixture(scope="module")
+def axial() -> LearnedDetail:
+    return learned(sliced())
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: int) -> None:
+    scan = sliced(axis)
+    assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
+
+
+def test_more_planes_tell_more(axial: LearnedDetail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(details, "_DIRECTIONS", (0.0, 90.0))
+    from_two = learned(sliced())
+    assert error(axial) < 0.99 * error(from_two)
+    assert axial.statement == from_two.statement
+
+
+class Says:
+    """In the place of a network: one value for everything, as sure as a variance says."""
+
+    ways = (None, None)
+
+    def __init__(self, value: float, variance: float) -> None:
+        self._value, self._variance = value, variance
+
+    def predict(
+        self, patches: torch.Tensor, views: torch.Tensor, way: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        found = torch.full((len(patches), RATIO), self._value)
+        found[~patches.isfinite().all(dim=2).all(dim=1)] = torch.nan
+        return found, torch.full_like(found, self._variance)
+
+
+def told(
+    scan: Observation, beside: Says | None, around: Says, noise: NoiseEstimate = NOISE
+) -> Observation:
+    """What networks say of all of a scan, one beside another contrast along one axis."""
+    planes = slice_planes(scan, noise, 1.0, CPU)
+    assert planes is not None
+    finding = details._Finding(planes, None)
+    if beside is not None:
+        shown = torch.zeros((SIDE, SIDE, SIDE))
+        finding.look_beside(cast("PlaneNetwork", beside), (1,), shown, planes.head)
+    finding.look_around(cast("PlaneNetwork", around), planes.head)
+    return finding.scan(scan, 1.0)
+
+
+def test_however_many_planes_are_looked_at_they_count_as_two() -> None:
+    scan = told(sliced(), Says(1.0, 0.25), Says(4.0, 0.25))
+    middle = (SIDE // 2,) * 3
+    unit = NOISE.contrast
+    assert scan.data[middle] == pytest.approx((1.0 + 2 * 4.0) / 3 * unit)
+    assert np.asarray(scan.tau)[middle] == pytest.approx(4 / unit**2)
+
+
+def test_units_do_not_matter() -> None:
+    noise = NoiseEstimate(1e-3 * NOISE_SD, 0.0, 1e-3 * NOISE.contrast, "rice-mixture")
+    whole, small = sliced(), sliced()
+    small = replace(small, data=np.float32(1e-3) * small.data)
+    found = told(whole, None, Says(1.0, 0.25))
+    other = told(small, None, Says(1.0, 0.25), noise)
+    np.testing.assert_allclose(other.tau, 1e6 * np.asarray(found.tau), rtol=1e-4)
+    np.testing.assert_allclose(other.data, 1e-3 * found.data, rtol=1e-4)
+
+
+def test_what_few_planes_tell_is_as_precise_as_one_of_them_is() -> None:
+    whole = sliced()
+    data = whole.data.copy()
+    data[:30] = np.nan
+    scan = told(replace(whole, data=data), None, Says(1.0, 0.25))
+    tau = np.asarray(scan.tau)[:, SIDE // 2, SIDE // 2]
+    # Planes along the rim are all that is left at it.
+    np.testing.assert_allclose(tau[30:60], 4 / NOISE.contrast**2, rtol=1e-4)
+    assert not tau[:30].any()
+
+
+@pytest.mark.usefixtures("brief")
+def test_it_lies_where_the_scan_lies() -> None:
+    turned = rigid_matrix([3.0, -2.0, 5.0, 0.2, -0.1, 0.3]) @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    scan = replace(sliced(affine=turned), pose=rigid_matrix([1.0, 0.0, 0.0, 0.0, 0.1, 0.0]))
+    detail = learned(scan).scan
+    assert detail.grid == Grid((SIDE,) * 3, turned)
+    np.testing.assert_array_equal(detail.world_pose, scan.world_pose)
+
+
+def test_it_says_how_far_off_it_is(axial: LearnedDetail) -> None:
+    off = axial.scan.data - head()
+    assert isinstance(axial.scan.tau, np.ndarray)
+    share = float(np.mean(axial.scan.tau[INNER] * off[INNER] ** 2))
+    assert 0.5 < share < 2
+    assert axial.statement is not None
+    assert axial.statement.error_sd == pytest.approx(error(axial), rel=0.3)
+    assert 0.3 < axial.statement.explained < 1
+
+
+def test_what_it_knows_by_heart_is_not_how_good_it_is() -> None:
+    scan = sliced()
+    # Nothing in one slice says anything of another one.
+    speckled = np.random.default_rng(3).normal(100, 20, scan.data.shape).astype(np.float32)
+    statement = learned(replace(scan, data=speckled)).statement
+    assert statement is not None
+    assert statement.explained < 0.1
+
+
+@pytest.mark.usefixtures("brief")
+def test_it_does_not_matter_where_in_the_stack_the_head_is() -> None:
+    scan = sliced()
+    aside = np.pad(scan.data, [(0, 0), (0, 0), (0, scan.data.shape[2] + 3)])
+    here, there = (learned(own).statement for own in (scan, replace(scan, data=aside)))
+    assert here is not None
+    assert there is not None
+    assert here.explained == pytest.approx(there.explained, abs=0.1)
+
+
+@pytest.mark.usefixtures("brief")
+def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
+    scan = sliced()
+    scan.data[30:40, 30:40, 8] = np.nan
+    detail = learned(scan).scan
+    assert isinstance(detail.tau, np.ndarray)
+    assert not detail.tau[:8, :8].any()
+    assert not detail.tau[30:40, 30:40, 8 * RATIO : 9 * RATIO].any()
+    # Nor of what would have to be told from there.
+    assert not detail.tau[35, 35, 9 * RATIO]
+    assert detail.tau[50, 50, 8 * RATIO]
+    assert np.isfinite(detail.tau).all()
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_doubted_slice_is_doubted_within() -> None:
+    weights = np.ones(SIDE // RATIO)
+    weights[8] = 0.25
+    trusted, doubted = (
+        learned(replace(sliced(), slice_weights=own)).scan.tau for own in (None, weights)
+    )
+    assert isinstance(trusted, np.ndarray)
+    assert isinstance(doubted, np.ndarray)
+    here = slice(8 * RATIO, 9 * RATIO)
+    np.testing.assert_allclose(doubted[..., here], trusted[..., here] / 4, rtol=1e-5)
+
+
+def test_even_slices_may_be_brighter(axial: LearnedDetail) -> None:
+    scan = sliced()
+    factors = np.exp(0.1 * (-1.0) ** np.arange(SIDE // RATIO)).astype(np.float32)
+    uneven = replace(scan, data=scan.data * factors, interleave=0.1)
+    assert error(learned(uneven)) < 1.05 * error(axial)
+
+
+def test_a_gap_is_worth_knowing() -> None:
+    scan = sliced(thickness=2)
+    ignorant = replace(scan, profile=replace(scan.profile, gap=0.0))
+    assert error(learned(scan)) < 0.97 * error(learned(ignorant))
+
+
+@pytest.mark.usefixtures("brief")
+def test_small_voxels_in_the_plane_are_averaged_first() -> None:
+    fine = sliced()
+    assert learned(fine, 2.0).scan.grid == Grid(
+        (SIDE // 2,) * 3, translation([0.5, 0.5, 0.5]) @ scaling([2, 2, 2])
+    )
+
+
+@pytest.mark.usefixtures("brief")
+def test_how_many_voxels_it_has_is_known_before(axial: LearnedDetail) -> None:
+    assert thin_voxel_count(sliced(), 1.0) == axial.scan.data.size
+    assert thin_voxel_count(sliced(), 2.0) == learned(sliced(), 2.0).scan.data.size
+    assert thin_voxel_count(sliced(), 4.0) == 0
+
+
+def test_there_may_be_nothing_to_learn() -> None:
+    scan = sliced()
+    assert learned_detail(scan, NOISE, 4.0) is None
+    few = np.ascontiguousarray(scan.data[:14, :14])
+    assert learned_detail(replace(scan, data=few), NOISE, 1.0) is None
+    nobody = replace(scan, data=np.zeros_like(scan.data))
+    assert learned_detail(nobody, NOISE, 1.0) is None
+
+
+@pytest.mark.usefixtures("brief")
+def test_voxels_much_wider_than_wanted_are_not_taken_for_points() -> None:
+    assert learned_detail(sliced(), NOISE, 0.45) is not None
+    assert learned_detail(sliced(), NOISE, 0.35) is None
+    assert thin_voxel_count(sliced(), 0.35) == 0
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads", "brief")
+def test_the_number_of_threads_changes_nothing() -> None:
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        (detail,) = learned_details([[sliced()]], [[NOISE]], 1.0, [True], CPU)
+        assert torch.get_num_threads() == count
+        assert detail is not None
+        found.append(detail.scan.data)
+    np.testing.assert_array_equal(*found)
+
+
+def precision(*contrasts: list[Observation]) -> float:
+    """Mean of the first contrast's detail."""
+    noise = [[NOISE] * len(scans) for scans in contrasts]
+    detail, *_ = learned_details(contrasts, noise, 1.0, [True] * len(contrasts), CPU)
+    assert detail is not None
+    return float(np.mean(detail.scan.tau))
+
+
+@pytest.mark.usefixtures("brief")
+def test_those_who_see_no_more_change_nothing() -> None:
+    axial = sliced()
+    tilted = replace(axial, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
+    assert precision([axial], [tilted]) == pytest.approx(precision([axial]), rel=1e-5)
+
+
+@pytest.mark.usefixtures("brief")
+def test_edges_that_only_the_prior_is_shown_count_more_than_detail() -> None:
+    axial = sliced()
+    # Its slices cross both axes of the others' planes.
+    oblique = replace(sliced(1), pose=rigid_matrix([0, 0, 0, np.pi / np.sqrt(8), 0, 0]))
+    assert sees_into(oblique, axial)
+    seen = precision([axial]) * TRUST_IF_SEEN
+    assert precision([axial], [oblique]) == pytest.approx(seen, rel=1e-5)
+
+
+def darker(scan: Observation) -> Observation:
+    """Another contrast: what is bright is dark."""
+    dark = np.where(scan.data > 20, 250 - scan.data, 0.0)
+    return replace(scan, data=np.asarray(dark, dtype=np.float32))
+
+
+def witness(axis: int | None, pose: Affine | None = None) -> Witness:
+    """The head in another contrast, in slices across an axis or sharp."""
+    scan = Observation(head(), np.eye(4), 1.0) if axis is None else sliced(axis)
+    return Witness(replace(darker(scan), pose=pose), NOISE)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_another_contrast_shows_what_lies_within_slices(
+    axial: LearnedDetail, axis: int | None
+) -> None:
+    shown = learned_detail(sliced(), NOISE, 1.0, [witness(axis)])
+    assert shown is not None
+    assert error(shown) < 0.8 * error(axial)
+    assert shown.statement is not None
+    assert axial.statement is not None
+    assert shown.statement.explained > axial.statement.explained
+    assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
+
+
+def test_where_another_contrast_says_little_planes_alone_are_asked_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speckles = np.random.default_rng(4).normal(100, 20, head().shape).astype(np.float32)
+    others = [Witness(Observation(speckles, np.eye(4), 1.0), NOISE)]
+    shown = learned_detail(sliced(), NOISE, 1.0, others)
+    monkeypatch.setattr(details, "_CLEAR", 1.0)
+    both = learned_detail(sliced(), NOISE, 1.0, others)
+    assert shown is not None
+    assert both is not None
+    assert error(both) < 0.97 * error(shown)
+
+
+def test_planes_alone_are_not_asked_where_they_explain_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for clear in (0.0, 1.0):
+        monkeypatch.setattr(details, "_CLEAR", clear)
+        found.append(learned_detail(sliced(), NOISE, 1.0, [witness(None)]))
+    first, second = found
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.scan.data, second.scan.data)
+    assert first.statement == second.statement
+
+
+def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
+    turned = translation([SIDE - 1, SIDE - 1, 0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    unlike = learned_detail(sliced(), NOISE, 1.0, [witness(None, turned)])
+    assert unlike is not None
+    assert error(unlike) < 1.1 * error(axial)
+
+
+def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: LearnedDetail) -> None:
+    half = witness(None)
+    half.scan.data[SIDE // 2 :] = 0
+    shown = learned_detail(sliced(), NOISE, 1.0, [half])
+    assert shown is not None
+    off = [(own.scan.data - head())[INNER] ** 2 for own in (shown, axial)]
+    left, right = (slice(0, SIDE // 2 - 14), slice(SIDE // 2 - 10, None))
+    assert off[0][left].mean() < 0.7 * off[1][left].mean()
+    assert off[0][right].mean() == pytest.approx(off[1][right].mean(), rel=0.2)
+    assert isinstance(shown.scan.tau, np.ndarray)
+    assert shown.scan.tau[INNER][right].mean() > 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_of_several_the_sharpest_is_looked_at() -> None:
+    sharp = witness(None)
+    found = [
+        learned_detail(sliced(), NOISE, 1.0, others)
+        for others in ([sharp], [witness(0), sharp, witness(1), witness(2)])
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].scan.data, found[1].scan.data)
+
+
+def test_what_is_learned_along_an_axis_is_shown_as_well_across_slices() -> None:
+    axial = sliced()
+    assert [shows_like(sliced(1), axial, axis) for axis in (0, 1)] == [True, False]
+    assert [shows_like(sliced(0), axial, axis) for axis in (0, 1)] == [False, True]
+    assert not any(shows_like(axial, axial, axis) for axis in (0, 1))
+    assert all(shows_like(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
+
+
+def test_repeats_and_what_is_not_wanted_are_left_alone() -> None:
+    scan = sliced()
+    assert learned_details([[scan, scan]], [[NOISE, NOISE]], 1.0, [True], CPU) == (None,)
+    assert learned_details([[scan]], [[NOISE]], 1.0, [False], CPU) == (None,)
+
+
+def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
+    sharp = Observation(head(), np.eye(4))
+    assert sees_into(sharp, sliced())
+    assert not sees_into(sliced(), sharp)
+
+
+def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
+    scan = sliced()
+    # Whose voxels the scan's samples lie on.
+    grid = Grid((SIDE,) * 3, np.eye(4))
+    assert with_details([[scan], [scan]], [axial, None], grid) == [[scan, axial.scan], [scan]]
+    assert with_details([[scan]], (), grid) == [[scan]]
+
+
+def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) -> None:
+    scan = sliced()
+    between = Grid((SIDE,) * 3, translation([0.5, 0.5, 0.0]))
+    ((doubted, _), (alone,)) = with_details([[scan], [scan]], [axial, None], between)
+    assert alone is scan
+    assert np.max(doubted.tau) <= scan.tau
+    assert np.mean(doubted.tau) < 0.9 * scan.tau
+
+
+def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
+    quieter = replace(NOISE, noise_sd=NOISE_SD / 7)
+    again = recalled(head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement)
+    assert again.statement == axial.statement
+    assert again.scan.tau == pytest.approx(49 / 25)
+    assert not again.scan.missing.any()
+
+
+def test_detail_moves_with_the_only_scan_of_its_contrast() -> None:
+    scan, pose = sliced(), rigid_matrix([1.0, -2.0, 0.5, 0.1, 0.0, 0.0])
+    detail = LearnedDetail(replace(scan, affine=np.diag([1.0, 1.0, 1.0, 1.0])), None)
+    moved = replace(scan, pose=pose)
+    (along,) = placed_beside([detail], [[scan]], [[moved]])
+    assert along is not None
+    np.testing.assert_allclose(along.scan.world_pose, pose)
+    assert placed_beside([detail], [[scan, scan]], [[moved, scan]]) == (detail,)
+    assert placed_beside([None], [[scan]], [[moved]]) == (None,)
+
+
+@pytest.mark.usefixtures("brief")
+def test_another_contrast_only_beside_slices_learned_from_is_not_asked() -> None:
+    scan = sliced()
+    # Of these slices of the scan none is kept to tell how far off a network is.
+    slab = np.full((SIDE,) * 3, np.nan, np.float32)
+    slab[:, :, 40:64] = 200 - head()[:, :, 40:64]
+    other = Observation(slab, np.eye(4), 1.0, SliceProfile("point", "point", axis=2))
+    detail = learned_detail(scan, NOISE, 1.0, [Witness(other, NOISE)])
+    assert detail is not None
+    assert detail.statement is not None
+    assert not detail.statement.shown
+    assert np.isfinite(detail.scan.tau).all()

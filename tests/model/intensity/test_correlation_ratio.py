@@ -1,0 +1,66 @@
+"""Intensities of one contrast follow from those of others, as far as they do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bids_unires.model.intensity.correlation_ratio import (
+    brightest,
+    grey_levels,
+    looked_up,
+    mean_at_levels,
+)
+
+
+def imitated(values: NDArray[np.float32], *others: NDArray[np.float32]) -> NDArray[np.float64]:
+    levels = grey_levels(others, [brightest(other) for other in others])
+    return looked_up(mean_at_levels(values, levels), levels)
+
+
+@pytest.fixture
+def others() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(0, 100, (2, 40_000)).astype(np.float32)
+    return first, second
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_function_of_the_others_is_found(
+    others: tuple[NDArray[np.float32], ...], count: int
+) -> None:
+    seen = others[:count]
+    truth = np.sum([50 * np.cos(own / 25) for own in seen], axis=0).astype(np.float32)
+    assert np.abs(imitated(truth, *seen) - truth).mean() < 0.1 * truth.std()
+
+
+def test_what_they_do_not_tell_has_its_mean_everywhere(
+    others: tuple[NDArray[np.float32], ...],
+) -> None:
+    first, second = others
+    assert imitated(second, first) == pytest.approx(float(second.mean()), rel=0.1)
+
+
+def test_units_of_the_others_do_not_matter(others: tuple[NDArray[np.float32], ...]) -> None:
+    first, second = others
+    values = (first - second**2 / 100).astype(np.float32)
+    np.testing.assert_allclose(
+        imitated(values, 7 * first, second), imitated(values, first, second), atol=1e-3
+    )
+
+
+def test_levels_that_nothing_has_take_the_mean_of_those_around() -> None:
+    levels = grey_levels([np.array([0.0, 100.0], np.float32)], [100.0])
+    table = mean_at_levels(np.array([10.0, 20.0], np.float32), levels)
+    assert np.isfinite(table).all()
+    assert (np.diff(table) >= -1e-9).all()
+    assert table[0] == pytest.approx(10.0)
+    assert table[-1] == pytest.approx(20.0)
+
+
+def test_a_few_outliers_are_not_the_brightest() -> None:
+    image = np.full(10_000, 50.0, np.float32)
+    image[:7] = 1e6
+    assert brightest(image) == 50.0
+    assert brightest(np.zeros(100, np.float32)) == 1.0
