@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 
-from bids_unires.model import ModelSettings, SuperResolution, super_resolve
+from bids_unires.model import ModelSettings, Reconstruction, super_resolve
 from tests.corrupted import DAMAGES, Damage, Examination, Kind, examine
 
 
-def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[SuperResolution, float]:
+def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[Reconstruction, float]:
     """Fit at true poses; CPU seconds of all threads, which other work hardly changes."""
     began = time.process_time()
     settings = ModelSettings(voxel_size=(side_mm,) * 3, robust=robust)
@@ -24,11 +24,11 @@ def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[SuperResolu
     return result, time.process_time() - began
 
 
-def found(case: Examination, result: SuperResolution) -> str:
+def found(case: Examination, result: Reconstruction) -> str:
     """Damaged slices found, those of them mended, damaged slices, and good slices taken for bad."""
-    assert result.slice_verdicts is not None
+    assert result.fit.slice_verdicts is not None
     hit = mended = bad = wrong = 0
-    for done, verdicts in zip(case.damage, result.slice_verdicts, strict=True):
+    for done, verdicts in zip(case.damage, result.fit.slice_verdicts, strict=True):
         for damage, verdict in zip(done, verdicts, strict=True):
             seen = {*verdict.rejected, *verdict.mended}
             hit += len(seen & set(damage))

@@ -22,6 +22,7 @@ Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
 GroupMode: TypeAlias = Literal["auto", "refit", "reslice"]
+LearningEffort: TypeAlias = Literal["full", "brief"]
 RegScale: TypeAlias = float | Literal["auto"]
 GridPolicy: TypeAlias = Literal["pow23", "pow2", "multiple"]
 
@@ -65,6 +66,8 @@ class ModelSettings:
     learned_detail
         Where a contrast has a single scan of thick slices, learn from its planes, and from
         other contrasts, what lies within them.
+    learning_effort
+        ``full``, or ``brief`` to try things out: a few seconds, and less is learned.
 
     Raises
     ------
@@ -84,9 +87,11 @@ class ModelSettings:
     slice_motion: bool = False
     robust: bool = False
     learned_detail: bool = True
+    learning_effort: LearningEffort = "full"
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, Method)
+        _check_choice("learning-effort", self.learning_effort, LearningEffort)
         self._check_voxel_size()
         if self.reg_scale != "auto" and not _is_positive(self.reg_scale):
             raise UsageError(f"--reg-scale must be above 0 or 'auto', got {self.reg_scale!r}")

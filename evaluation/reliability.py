@@ -16,8 +16,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from bids_unires.config import DEFAULT_SAMPLES
-from bids_unires.model import SuperResolution, super_resolve
-
+from bids_unires.model import Reconstruction, super_resolve
 from evaluation.cases import COLIN27, Case, Examination, examine
 from evaluation.methods import SETTINGS, default_profile, measured
 
@@ -54,11 +53,11 @@ def report(case: Case, examination: Examination) -> None:
     """Print the lines of one case."""
     _, plain = fitted(examination, None)
     result, seconds = fitted(examination, DEFAULT_SAMPLES)
-    assert result.uncertainty is not None
+    assert result.fit.uncertainty is not None
     inside = measured(examination)
     for c, truth in enumerate(examination.truths):
         errors = np.abs(result.images[c] - truth.data)[inside]
-        sds = result.uncertainty.sds[c][inside]
+        sds = result.fit.uncertainty.sds[c][inside]
         slope = np.linalg.norm(np.gradient(truth.data), axis=0)[inside]
         edges = slope > np.percentile(slope, 75)
         within = [float(np.mean(errors < k * sds)) for k in (1, 2, 3)]
@@ -68,12 +67,12 @@ def report(case: Case, examination: Examination) -> None:
         cells = " | ".join(f"{100 * share:.1f}" for share in within)
         print(
             f"| {case}, {c + 1} | {cells} | {correlation:.2f} | "
-            f"{result.uncertainty.scales[c]:.2f} | {seconds / plain - 1:.1f} |",
+            f"{result.fit.uncertainty.scales[c]:.2f} | {seconds / plain - 1:.1f} |",
             flush=True,
         )
 
 
-def fitted(examination: Examination, samples: int | None) -> tuple[SuperResolution, float]:
+def fitted(examination: Examination, samples: int | None) -> tuple[Reconstruction, float]:
     """Reconstruct at known poses; also how long it took, in seconds."""
     began = time.perf_counter()
     result = super_resolve(

@@ -45,13 +45,11 @@ def brief_learning(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("learns"):
         yield
         return
-    from bids_unires.model.detail import learning as learned_detail
-    from bids_unires.model.detail.network import Effort
+    from bids_unires.model.detail.parameters import LearningParameters
 
-    effort = Effort(pairs=50_000, hidden=32, layers=2, steps=200)
+    brief = LearningParameters.of("brief")
     with pytest.MonkeyPatch.context() as patched:
-        for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
-            patched.setattr(learned_detail, name, effort)
+        patched.setattr(LearningParameters, "of", lambda _: brief)
         yield
 
 

@@ -19,7 +19,7 @@ from bids_unires.demo.phantom import Anatomy, build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.model import SuperResolution
+from bids_unires.model import Reconstruction
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
@@ -92,7 +92,7 @@ class Examination:
             scans.append(tuple(copies))
         return replace(self, scans=tuple(scans))
 
-    def quality(self, result: SuperResolution) -> list[float]:
+    def quality(self, result: Reconstruction) -> list[float]:
         """PSNR (dB) of each image inside the head."""
         to_truth = self.poses[0][0] @ np.linalg.inv(result.poses[0][0])
         inside = resample(self.head, result.grid, to_truth, order=0, mode="constant") > 0.5

@@ -22,6 +22,7 @@ from ..config import (
     GridPolicy,
     GroupMode,
     GroupSettings,
+    LearningEffort,
     ModelSettings,
     SpaceSettings,
 )
@@ -199,6 +200,13 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="where a contrast of MRI has one scan of thick slices, learn from the detail in their "
         "planes, and from other contrasts, what lies within them "
         f"(default: {_yes_or_no(_MODEL.learned_detail)})",
+    )
+    group.add_argument(
+        "--learning-effort",
+        choices=get_args(LearningEffort),
+        metavar="EFFORT",
+        help="full, or brief to try things out: seconds in place of a minute for each contrast, "
+        f"and images less sharp (default: {_MODEL.learning_effort})",
     )
     group.add_argument(
         "--interleave-correction",

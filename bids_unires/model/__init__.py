@@ -6,7 +6,7 @@ from ..space.labels import resample_labels
 from .assess.residuals import ResidualStatement
 from .assess.uncertainty import Uncertainty
 from .fit.interpolation import interpolate
-from .fit.result import Reconstruction, SuperResolution
+from .fit.result import Fit, Reconstruction
 from .fit.super_resolution import super_resolve
 from .intensity.noise import NoiseEstimate, estimate_noise
 from .robust.verdict import SliceVerdict
@@ -17,6 +17,7 @@ from .solve.objective import Objective, ObjectiveValue
 from .solve.solver import Progress, Solution, solve
 
 __all__ = [
+    "Fit",
     "ForwardOperator",
     "Grid",
     "ModelSettings",
@@ -30,7 +31,6 @@ __all__ = [
     "SliceProfile",
     "SliceVerdict",
     "Solution",
-    "SuperResolution",
     "Uncertainty",
     "estimate_noise",
     "interpolate",

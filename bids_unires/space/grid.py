@@ -55,6 +55,10 @@ class Grid:
         """Voxel size in mm along each axis, ``(3,)``."""
         return voxel_size(self.affine)
 
+    def moved(self, pose: Affine) -> Grid:
+        """The same voxels where a ``(4, 4)`` matrix takes them, world mm -> world mm."""
+        return Grid(self.shape, pose @ self.affine)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
             return NotImplemented

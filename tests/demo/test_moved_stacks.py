@@ -12,7 +12,7 @@ from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, Plane, acquire
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.model import SuperResolution, super_resolve
+from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.space.affines import Affine, apply_affine
 from bids_unires.space.volume import Volume
 
@@ -57,7 +57,7 @@ def test_motion_is_found_and_costs_nothing(stacks: tuple[Volume, Volume, list[Vo
     fixed = replace(SETTINGS, unified_rigid=False)
     given = super_resolve([scans], fixed, "cpu", poses=[known], grid=found.grid)
 
-    def quality(result: SuperResolution) -> float:
+    def quality(result: Reconstruction) -> float:
         to_truth = known[0] @ np.linalg.inv(result.poses[0][0])
         inside = resample(head, result.grid, to_truth, order=0, mode="constant") > 0.5
         expected = resample(truth, result.grid, to_truth, order=3)

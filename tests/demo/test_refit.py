@@ -20,7 +20,7 @@ from bids_unires.demo.phantom import build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, acquire
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.model import SuperResolution, super_resolve
+from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.model.detail.term import DetailStatement
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.pipeline.group.study_images import RECALLING_ORDER, WARM_TOLERANCE, spline
@@ -76,7 +76,7 @@ class Case:
         start: NDArray[np.float32] | None = None,
         lam: Sequence[float] | None = None,
         details: Sequence[DetailStatement | None] | None = None,
-    ) -> SuperResolution:
+    ) -> Reconstruction:
         return super_resolve(
             [[scan] for scan in self.scans],
             settings,
@@ -116,7 +116,7 @@ def test_reconstruction_on_the_grid_is_sharper_than_interpolation_and_closer() -
     resliced = [spline(volume, case.grid, own_to_study) for volume in volumes]
     warm = replace(SETTINGS, tolerance=WARM_TOLERANCE * SETTINGS.tolerance)
     start = np.stack([spline(v, case.grid, own_to_study, RECALLING_ORDER) for v in volumes])
-    refitted = case.fit(study, warm, start, participant.lam, [None, None, None])
+    refitted = case.fit(study, warm, start, participant.fit.lam, [None, None, None])
     gain = case.quality(list(refitted.images), study) - case.quality(resliced, study)
     assert (gain > 0.05).all()
     for sharp, soft in zip(refitted.images, resliced, strict=True):

@@ -13,8 +13,7 @@ from bids_unires.demo.phantom import Anatomy, build_anatomy, load_icbm152
 from bids_unires.demo.scanner import Motion, acquire, add_rician_noise
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
-from bids_unires.model import super_resolve
-from bids_unires.model.fit.result import SuperResolution
+from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 
@@ -65,13 +64,13 @@ class Examination:
             )
         ]
 
-    def fit(self, contrasts: Sequence[int]) -> SuperResolution:
+    def fit(self, contrasts: Sequence[int]) -> Reconstruction:
         """The contrasts, with the scans where they were."""
         poses = [[MOTIONS[contrast].scanner_to_head] for contrast in contrasts]
         scans = [[self.scans[contrast]] for contrast in contrasts]
         return super_resolve(scans, SETTINGS, "cpu", poses=poses)
 
-    def quality(self, contrast: int, result: SuperResolution, index: int) -> float:
+    def quality(self, contrast: int, result: Reconstruction, index: int) -> float:
         """PSNR inside the head, in dB."""
         inside = resample(self.head, result.grid, np.eye(4), order=0, mode="constant") > 0.5
         truth = resample(self.truths[contrast], result.grid, np.eye(4), order=3)
@@ -84,12 +83,12 @@ def examination() -> Examination:
 
 
 @pytest.fixture(scope="module")
-def together(examination: Examination) -> SuperResolution:
+def together(examination: Examination) -> Reconstruction:
     return examination.fit([T1W, T2W, FLAIR])
 
 
 def test_the_sharp_contrast_is_as_if_alone(
-    examination: Examination, together: SuperResolution
+    examination: Examination, together: Reconstruction
 ) -> None:
     alone = examination.fit([T1W])
     joint = together.images[T1W]
@@ -102,18 +101,18 @@ def test_the_sharp_contrast_is_as_if_alone(
 
 @pytest.mark.parametrize("contrast", [T2W, FLAIR])
 def test_thick_slices_are_better_beside_it_than_alone(
-    examination: Examination, together: SuperResolution, contrast: int
+    examination: Examination, together: Reconstruction, contrast: int
 ) -> None:
     alone = examination.fit([contrast])
     joint = examination.quality(contrast, together, contrast)
-    detail = together.details[contrast]
+    detail = together.fit.details[contrast]
     assert detail is not None
     assert detail.shown
     print(f"{joint:.2f} dB, alone {examination.quality(contrast, alone, 0):.2f} dB")
     assert joint > examination.quality(contrast, alone, 0) + 1.5
 
 
-def test_a_lesion_of_one_contrast_stays_its_own(together: SuperResolution) -> None:
+def test_a_lesion_of_one_contrast_stays_its_own(together: Reconstruction) -> None:
     diseased = Examination(LESIONS).fit([T1W, T2W, FLAIR])
 
     def change(contrast: int, lesion: int) -> float:

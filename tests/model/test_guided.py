@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from bids_unires.config import ModelSettings
 from bids_unires.demo.scanner import Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import psnr
-from bids_unires.model.guided import solve_in_tiers, tiers
+from bids_unires.model.guided import solve_guided, tiers
 from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
-from bids_unires.model.prior.weight import regularisation
+from bids_unires.model.prior.weight import prior_weight
 from bids_unires.model.scanner.coverage import footprint_margin
 from bids_unires.model.scanner.observation import Observation
 from bids_unires.model.scanner.profile import profile_for_voxels
+from bids_unires.model.solve.problem import Stop
 from bids_unires.model.solve.solver import Progress, solve
 from bids_unires.space.affines import Affine, translation
 from bids_unires.space.grid import Grid, padded
 from bids_unires.space.volume import Volume
+from tests.model.states import contrast_of, problem_of
 
-CPU = torch.device("cpu")
 Image = NDArray[np.float32]
 
 SHAPE = (44, 48, 44)
@@ -84,26 +85,22 @@ class Study:
             [Observation(v.data, v.affine, own[0].tau, profile_for_voxels(v.grid, 1.0))]
             for v, own in zip(volumes, self.noise, strict=True)
         ]
-        margin = footprint_margin(FIELD_OF_VIEW, self.scans)
+        margin = footprint_margin(FIELD_OF_VIEW, [scan for own in self.scans for scan in own])
         self.grid = padded(FIELD_OF_VIEW, margin)
         self.inner = tuple(slice(margin, -margin) for _ in SHAPE)
         self.truths = [truth(name) for name in protocol]
 
     def fit(self, contrasts: Sequence[int]) -> tuple[torch.Tensor, list[Progress]]:
-        scans, noise = [self.scans[c] for c in contrasts], [self.noise[c] for c in contrasts]
-        groups, seen = tiers(scans, self.grid), list[Progress]()
-        found = solve_in_tiers(
-            scans,
-            noise,
-            self.grid,
-            regularisation(noise, SETTINGS, ["MR"] * len(scans), groups),
-            [False] * len(scans),
-            move=False,
-            tolerance=SETTINGS.tolerance,
-            max_iter=SETTINGS.max_iter,
-            device=CPU,
-            on_progress=seen.append,
-        )
+        groups = tiers([self.scans[c] for c in contrasts], self.grid)
+        together = {place: len(group) for group in groups for place in group}
+        states = []
+        for place, c in enumerate(contrasts):
+            weight = prior_weight(self.noise[c], SETTINGS, "MR", together[place])
+            states.append(contrast_of(self.scans[c], weight, self.noise[c][0]))
+        seen = list[Progress]()
+        stop = Stop(SETTINGS.tolerance, SETTINGS.max_iter)
+        problem = problem_of(*states, grid=self.grid)
+        found = solve_guided(problem, stop, on_progress=seen.append)
         assert found.solution.converged
         assert found.solution.history == tuple(seen)
         return found.solution.images, seen

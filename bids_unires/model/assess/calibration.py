@@ -15,7 +15,6 @@ are. As a small head it takes a fraction of the time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +24,13 @@ from torch import Tensor
 
 from ...space.affines import translation
 from ...space.grid import Grid
-from ..detail.learning import learned_details
-from ..detail.term import with_details
-from ..guided import solve_in_tiers
-from ..intensity.noise import NoiseEstimate
+from ..detail.learning import DEFAULTS
+from ..guided import solve_guided
+from ..intensity.scan_state import ScanState
 from ..scanner.coverage import coverage, footprint_margin, within, without_empty_border
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
+from ..solve.problem import Problem, Stop
+from ..state import ContrastState, with_learned_detail
 from .uncertainty import SEED, smoothed, standard_deviations
 
 logger = logging.getLogger("bids_unires")
@@ -48,32 +47,19 @@ _LEAST_VOXELS = 1000
 
 
 def calibrated_scales(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    lam: Sequence[float],
-    images: Tensor,
-    *,
-    samples: int,
-    learned: Sequence[bool] = (),
-    tolerance: float,
-    max_iter: int,
-    seed: int = SEED,
+    problem: Problem, stop: Stop, images: Tensor, *, samples: int, seed: int = SEED
 ) -> tuple[float, ...]:
     """Factor on the standard deviations of each contrast.
 
     Parameters
     ----------
-    contrasts
-        For each contrast its scans, at the poses and with the precisions of the fit.
-    noise
-        What tells head from air, for each of them.
-    grid, lam, images, samples
-        As for `standard_deviations`.
-    learned
-        Of which contrasts detail was learned, and so is that of their simulated scans.
-    tolerance, max_iter
+    problem
+        Contrasts with the poses, precisions and weights of the fit. Where detail was learned it
+        is learned of their simulated scans, too.
+    stop
         Of the fit, which the fits to simulated scans share.
+    images, samples
+        As for `standard_deviations`.
     seed
         Of the noise of simulated scans.
 
@@ -83,41 +69,23 @@ def calibrated_scales(
         With it, 95.45 % of the errors inside simulated heads lie within two standard
         deviations. 1 where there is too little head to tell, which is logged as a warning.
     """
-    found: list[list[NDArray[np.float64]]] = [[] for _ in contrasts]
+    found: list[list[NDArray[np.float64]]] = [[] for _ in problem.contrasts]
     for number, turn in enumerate(_TURNS):
-        head, place = _small_head(images, grid, turn)
-        scans = _simulated(contrasts, head, place, np.random.default_rng([seed, number]))
-        if any(scan.missing.all() for own in scans for scan in own):
+        head, place = _small_head(images, problem.grid, turn)
+        rng = np.random.default_rng([seed, number])
+        simulated = _simulated(problem, head, place, rng)
+        scans = [scan for own in simulated.contrasts for scan in own.observations]
+        if any(scan.missing.all() for scan in scans):
             continue
-        details = (
-            learned_details(scans, noise, float(min(place.voxel_size)), learned, images.device)
-            if any(learned)
-            else ()
-        )
-        fitted = solve_in_tiers(
-            scans,
-            noise,
-            place,
-            lam,
-            [False] * len(lam),
-            move=False,
-            tolerance=tolerance,
-            max_iter=max_iter,
-            device=images.device,
-            details=details,
-        )
-        sds = standard_deviations(
-            with_details(scans, details, place),
-            place,
-            lam,
-            fitted.solution.images,
-            samples=samples,
-            seed=seed + number,
-        )
-        errors = (fitted.solution.images - head).abs_().div_(sds)
+        voxel_size = float(min(place.voxel_size))
+        learned = with_learned_detail(simulated.contrasts, voxel_size, images.device)
+        simulated = simulated.of(learned)
+        found_images = solve_guided(simulated, stop).solution.images
+        sds = standard_deviations(simulated, found_images, samples=samples, seed=seed + number)
+        errors = (found_images - head).abs_().div_(sds)
         margin = footprint_margin(place, scans)
-        for c, (own, estimates) in enumerate(zip(scans, noise, strict=True)):
-            inside = _inside(head[c], own, estimates, place, margin)
+        for c, contrast in enumerate(simulated.contrasts):
+            inside = _inside(head[c], contrast, place, margin)
             found[c].append(errors[c].cpu().numpy()[inside].astype(np.float64))
     return tuple(_scale(c, np.concatenate([*own, []])) for c, own in enumerate(found))
 
@@ -151,23 +119,32 @@ def _small_head(images: Tensor, grid: Grid, turn: tuple[int, int, int]) -> tuple
     return small.contiguous(), Grid((x, y, z), grid.affine @ translation(corner))
 
 
-def _simulated(
-    contrasts: Sequence[Sequence[Observation]],
-    head: Tensor,
-    grid: Grid,
-    rng: np.random.Generator,
-) -> list[list[Observation]]:
+def _simulated(problem: Problem, head: Tensor, grid: Grid, rng: np.random.Generator) -> Problem:
     """Scans of another head, with the geometry and noise of the given ones."""
-    return [
-        [_scanned(without_empty_border(within(scan, grid)), image, grid, rng) for scan in scans]
-        for scans, image in zip(contrasts, head, strict=True)
-    ]
+    contrasts = []
+    for contrast, image in zip(problem.contrasts, head, strict=True):
+        scans = [
+            _scanned(without_empty_border(within(scan, grid)), image, grid, rng)
+            for scan in contrast.observations
+        ]
+        states = tuple(
+            ScanState.as_acquired(scan, before.noise)
+            for scan, before in zip(scans, contrast.scans, strict=True)
+        )
+        contrasts.append(
+            replace(
+                contrast,
+                scans=states,
+                learning=None if contrast.detail is None else contrast.learning or DEFAULTS,
+                detail=None,
+                is_searched=False,
+            )
+        )
+    return Problem(tuple(contrasts), grid, problem.device)
 
 
 def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Generator) -> Observation:
-    operator = ForwardOperator(
-        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-    )
+    operator = scan.operator(grid)
     clean = operator.forward(image).cpu().numpy()
     tau = np.broadcast_to(np.asarray(scan.tau, dtype=np.float32), clean.shape)
     sd = np.divide(1, np.sqrt(tau), out=np.zeros(clean.shape, np.float32), where=tau > 0)
@@ -177,16 +154,10 @@ def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Genera
     return replace(scan, data=data, zero_is_missing=False)
 
 
-def _inside(
-    head: Tensor,
-    scans: Sequence[Observation],
-    noise: Sequence[NoiseEstimate],
-    grid: Grid,
-    margin: int,
-) -> NDArray[np.bool_]:
+def _inside(head: Tensor, contrast: ContrastState, grid: Grid, margin: int) -> NDArray[np.bool_]:
     """Voxels of the head that were measured, away from the rim."""
-    threshold = np.mean([own.halfway for own in noise])
-    inside = (head.cpu().numpy() > threshold) & coverage(scans, grid)
+    threshold = np.mean([scan.noise.halfway for scan in contrast.scans])
+    inside = (head.cpu().numpy() > threshold) & coverage(contrast.observations, grid)
     core = np.zeros(inside.shape, dtype=bool)
     x, y, z = (slice(margin, max(side - margin, 0)) for side in inside.shape)
     core[x, y, z] = True

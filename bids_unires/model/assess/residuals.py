@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..intensity.noise import NoiseEstimate
+from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
-from ..scanner.observation import Observation
-from ..scanner.slice_groups import SliceMotion, predicted
+from ..scanner.slice_groups import predicted
 
 # Of white noise 6 voxels in 100,000 lie beyond.
 FAR = 4.0
@@ -68,31 +67,23 @@ class ResidualStatement:
         return tuple(found)
 
 
-def residual_statement(
-    scan: Observation,
-    noise: NoiseEstimate,
-    grid: Grid,
-    image: Tensor,
-    motion: SliceMotion | None = None,
-) -> ResidualStatement:
+def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualStatement:
     """Compare a scan with what the image of its contrast predicts.
 
     Parameters
     ----------
     scan
         The scan as fitted, with its final pose.
-    noise
-        Its noise, and what tells head from background.
     grid, image
         The image ``(X, Y, Z)`` float32 and where it lies.
-    motion
-        How the slices of the scan moved; None if they did not.
     """
-    prediction = predicted(scan, motion, grid, image)
+    observation, noise = scan.observation, scan.noise
+    prediction = predicted(observation, scan.motion, grid, image)
     threshold = noise.halfway
-    head = ((scan.data > threshold) | (prediction > threshold)) & ~scan.missing
+    seen = (observation.data > threshold) | (prediction > threshold)
+    head = seen & ~observation.missing
     # What the intensity correction divided by, the noise was divided by too: a few percent.
-    standardised = (np.nan_to_num(scan.data) - prediction) / np.float32(noise.noise_sd)
+    standardised = (np.nan_to_num(observation.data) - prediction) / np.float32(noise.noise_sd)
     return describe(standardised, head)
 
 

@@ -32,9 +32,9 @@ from torch import Tensor
 from ...space.grid import Grid
 from ..guided import tiers
 from ..prior.total_variation import differences_adjoint, edge_squares
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
 from ..solve.objective import Objective, weighted_data
+from ..solve.problem import Problem
 from ..solve.solver import Descent
 
 SEED = 2018
@@ -69,24 +69,14 @@ class Uncertainty:
 
 
 def standard_deviations(
-    contrasts: Sequence[Sequence[Observation]],
-    grid: Grid,
-    lam: Sequence[float],
-    images: Tensor,
-    *,
-    samples: int,
-    seed: int = SEED,
+    problem: Problem, images: Tensor, *, samples: int, seed: int = SEED
 ) -> Tensor:
     """Posterior standard deviation of every voxel, before calibration.
 
     Parameters
     ----------
-    contrasts
-        For each contrast its scans, at the poses and with the precisions of the fit.
-    grid
-        Grid of the images.
-    lam
-        Regularisation of each contrast in mm / intensity.
+    problem
+        Contrasts with the poses, precisions and weights of the fit.
     images
         ``(C, X, Y, Z)`` float32, where the objective is least; work is done on its device.
     samples
@@ -105,6 +95,8 @@ def standard_deviations(
     The bound does not couple the contrasts, so that each has samples of its own. As in the
     fit, contrasts of the second tier are guided by the images of the first.
     """
+    grid, lam = problem.grid, problem.weights
+    contrasts = [contrast.terms(grid) for contrast in problem.contrasts]
     sds = torch.empty_like(images)
     guide = torch.zeros_like(images[0])
     for group in tiers(contrasts, grid):
@@ -158,17 +150,7 @@ class Sampler:
         self._device = device
         self._seed = seed
         self._scans = [
-            (
-                ForwardOperator(
-                    grid,
-                    scan.grid,
-                    pose=scan.pose,
-                    profile=scan.profile,
-                    interleave=scan.interleave,
-                ),
-                weighted_data(scan, device)[1].sqrt_(),
-            )
-            for scan in scans
+            (scan.operator(grid), weighted_data(scan, device)[1].sqrt_()) for scan in scans
         ]
         self._descent = Descent(
             Objective([scans], grid, [lam], device), torch.zeros((1, *grid.shape), device=device)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .one_cycle import descend_in_one_cycle
+from .parameters import Effort
 
 _BATCH = 1024
 # Small heads are known by heart after more: no step is of use that sees a pair more often.
@@ -53,28 +54,6 @@ class Pairs(NamedTuple):
     patches: Tensor
     views: Tensor
     finer: Tensor
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What learning may cost.
-
-    Parameters
-    ----------
-    pairs
-        To learn from.
-    hidden
-        Width of the hidden layers.
-    layers
-        How many of these.
-    steps
-        Of the optimiser, at most.
-    """
-
-    pairs: int
-    hidden: int
-    layers: int
-    steps: int
 
 
 class _Layers(NamedTuple):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...space.grid import Grid
 from ..intensity.noise import NoiseEstimate
-from ..scanner.interpolation_error import believed_where_straight
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
-from ..scanner.slice_groups import SliceMotion
 
 # What was found before, and interpolated since, is believed within so many times the noise. With
 # 2, images on a study's grid are up to 0.09 dB further from the truth, with 0.7 0.01 dB.
@@ -55,28 +53,6 @@ class LearnedDetail:
     statement: DetailStatement | None
 
 
-Details = Sequence[LearnedDetail | None]
-"""Of each contrast; None where there is none."""
-
-
-def with_details(
-    contrasts: Sequence[Sequence[Observation]], details: Details, grid: Grid
-) -> list[Sequence[Observation]]:
-    """Scans of each contrast, and its detail as one more, for an image on ``grid``.
-
-    Beside detail, scans count less where the image's interpolation fails them. ``details`` may be
-    empty.
-    """
-    if not details:
-        return list(contrasts)
-    return [
-        scans
-        if detail is None
-        else [*(believed_where_straight(scan, grid) for scan in scans), detail.scan]
-        for scans, detail in zip(contrasts, details, strict=True)
-    ]
-
-
 def recalled(
     image: NDArray[np.float32],
     grid: Grid,
@@ -104,21 +80,15 @@ def recalled(
     return LearnedDetail(scan, statement)
 
 
-def of_whole_scans(details: Details, motions: Sequence[Sequence[SliceMotion | None]]) -> Details:
-    """Details of contrasts none of whose scans was taken apart.
-
-    They are learned of slices as if these lay in a row.
+def carried_along(detail: LearnedDetail, before: Observation, after: Observation) -> LearnedDetail:
+    """Detail that moves as the scan does that it was learned from.
 
     Parameters
     ----------
-    details
-        Of each contrast; may be empty.
-    motions
-        How the slices of each scan moved; empty where none did.
+    detail
+        What was learned of the scan.
+    before, after
+        The scan where it lay, and where it lies.
     """
-    if not details or not motions:
-        return details
-    return tuple(
-        detail if all(motion is None for motion in own) else None
-        for detail, own in zip(details, motions, strict=True)
-    )
+    moved = after.world_pose @ np.linalg.inv(before.world_pose) @ detail.scan.world_pose
+    return replace(detail, scan=replace(detail.scan, pose=moved))

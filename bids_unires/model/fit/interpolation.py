@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
 from .placement import individual_space, starting_poses
 from .result import Reconstruction
-from .scans import ScanLike, volumes_of
+from .scans import ScanLike, as_volume
 
 
 def interpolate(
@@ -33,22 +34,27 @@ def interpolate(
     """
     settings = settings or ModelSettings(method="linear")
     torch_device = usable_device(device)
-    volumes = volumes_of(contrasts)
-    modalities = ["MR"] * len(volumes) if modalities is None else modalities
-    poses = starting_poses(volumes, settings) if poses is None else poses
-    grid = individual_space(volumes, poses, settings) if grid is None else grid
+    if not contrasts or not all(contrasts):
+        raise ValueError("every contrast needs at least one scan, and there must be one")
+    modalities = ["MR"] * len(contrasts) if modalities is None else modalities
+    volumes = [[as_volume(scan) for scan in scans] for scans in contrasts]
+    flat = [volume for scans in volumes for volume in scans]
+    at = iter(starting_poses(flat, settings) if poses is None else chain.from_iterable(poses))
     observations = [
         [
-            Observation(scan.data, scan.affine, pose=pose, zero_is_missing=modality == "MR")
-            for scan, pose in zip(scans, scan_poses, strict=True)
+            Observation(scan.data, scan.affine, pose=next(at), zero_is_missing=modality == "MR")
+            for scan in scans
         ]
-        for scans, scan_poses, modality in zip(volumes, poses, modalities, strict=True)
+        for scans, modality in zip(volumes, modalities, strict=True)
     ]
+    if grid is None:
+        placed = [scan.placed_grid for scans in observations for scan in scans]
+        grid = individual_space(placed, settings.voxel_size)
     covered = np.stack([coverage(scans, grid) for scans in observations])
     return Reconstruction(
         images=linear_images(observations, grid, torch_device).cpu().numpy(),
         grid=grid,
         coverage=np.asarray(covered.all(axis=0)),
-        poses=tuple(tuple(scan_poses) for scan_poses in poses),
+        poses=tuple(tuple(scan.world_pose for scan in scans) for scans in observations),
         device=device_name(torch_device),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -26,43 +27,77 @@ _SAMPLING_ARRAYS_PER_CONTRAST = 5
 _SAMPLING_SHARED_ARRAYS = 22
 
 
-def check_memory(
-    grid: Grid,
-    contrasts: Sequence[Sequence[Observation]],
-    limit: int | None,
-    *,
-    sampled: bool = False,
-    thin_voxels: int = 0,
-) -> None:
-    """Refuse a fit that would not fit; see `memory_estimate` for what it takes.
+@dataclass(frozen=True, eq=False)
+class MemoryNeed:
+    """How much memory a fit takes.
+
+    Parameters
+    ----------
+    grid
+        Grid of the images, with its margin.
+    contrasts
+        For each contrast its scans.
+    samples_uncertainty
+        Whether standard deviations are wanted, too.
+    thin_voxels
+        Of the detail that is still to be learned of the scans.
+    """
+
+    grid: Grid
+    contrasts: Sequence[Sequence[Observation]]
+    samples_uncertainty: bool = False
+    thin_voxels: int = 0
+
+    @property
+    def on_device(self) -> int:
+        """Bytes that images and scans take on the device the fit runs on."""
+        scans = [scan for repeats in self.contrasts for scan in repeats]
+        arrays = _ARRAYS_PER_CONTRAST * len(self.contrasts) + _SHARED_ARRAYS
+        if self.samples_uncertainty:
+            sampling = _SAMPLING_ARRAYS_PER_CONTRAST * len(self.contrasts)
+            arrays = max(arrays, sampling + _SAMPLING_SHARED_ARRAYS)
+        largest_intermediate = max(
+            math.prod(intermediate_grid(self.grid, scan.grid, scan.profile).grid.shape)
+            for scan in scans
+        )
+        scanned = sum(math.prod(scan.grid.shape) for scan in scans)
+        values = (
+            arrays * math.prod(self.grid.shape)
+            + _ARRAYS_PER_SCAN * (scanned + self.thin_voxels)
+            + 2 * largest_intermediate
+        )
+        return 4 * values
+
+    @property
+    def of_process(self) -> int:
+        """Bytes that the process needs with the fit on the CPU."""
+        return _BASE_MEMORY + self.on_device
+
+
+def check_memory(need: MemoryNeed, limit: int | None) -> None:
+    """Refuse a fit that would not fit into ``limit`` bytes.
 
     Raises
     ------
     BadDataError
-        If the estimate in bytes is above ``limit``.
+        If the estimate is above the limit.
     """
-    needed = _needed(grid, contrasts, sampled, thin_voxels)
-    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, grid.shape)
+    needed, shape = need.of_process, need.grid.shape
+    logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, shape)
     if limit is not None and needed > limit:
+        count = len(need.contrasts)
         raise BadDataError(
-            f"a grid of {' x '.join(map(str, grid.shape))} voxels for {len(contrasts)} "
-            f"contrast{'s' if len(contrasts) > 1 else ''} needs about {needed / 2**30:.1f} GiB of "
+            f"a grid of {' x '.join(map(str, shape))} voxels for {count} "
+            f"contrast{'s' if count > 1 else ''} needs about {needed / 2**30:.1f} GiB of "
             f"memory and {limit / 2**30:.1f} GiB may be used: choose a larger voxel size, or give "
             "more memory"
         )
 
 
-def has_room_to_learn(
-    grid: Grid,
-    contrasts: Sequence[Sequence[Observation]],
-    limit: int | None,
-    *,
-    sampled: bool,
-    thin_voxels: int,
-) -> bool:
+def has_room_to_learn(need: MemoryNeed, limit: int | None) -> bool:
     """Whether detail can be learned within ``limit`` bytes; a warning where it cannot."""
-    needed = _needed(grid, contrasts, sampled, thin_voxels)
-    if limit is None or needed <= limit or not thin_voxels:
+    needed = need.of_process
+    if limit is None or needed <= limit or not need.thin_voxels:
         return True
     logger.warning(
         "with detail that is learned within slices the fit would need about %.1f GiB of memory and "
@@ -73,61 +108,12 @@ def has_room_to_learn(
     return False
 
 
-def _needed(
-    grid: Grid, contrasts: Sequence[Sequence[Observation]], sampled: bool, thin_voxels: int
-) -> int:
-    """Bytes that the process needs with a fit on the CPU."""
-    estimate = memory_estimate(grid, contrasts, sampled=sampled, thin_voxels=thin_voxels)
-    return _BASE_MEMORY + estimate
-
-
-def memory_estimate(
-    grid: Grid,
-    contrasts: Sequence[Sequence[Observation]],
-    *,
-    sampled: bool = False,
-    thin_voxels: int = 0,
-) -> int:
-    """Bytes that images and scans of a fit take on the device it runs on.
-
-    Parameters
-    ----------
-    grid, contrasts
-        What is fitted.
-    sampled
-        Whether standard deviations are wanted too.
-    thin_voxels
-        Of the detail that is still to be learned of the scans.
-    """
-    scans = [scan for repeats in contrasts for scan in repeats]
-    arrays = _ARRAYS_PER_CONTRAST * len(contrasts) + _SHARED_ARRAYS
-    if sampled:
-        sampling = _SAMPLING_ARRAYS_PER_CONTRAST * len(contrasts) + _SAMPLING_SHARED_ARRAYS
-        arrays = max(arrays, sampling)
-    largest_intermediate = max(
-        math.prod(intermediate_grid(grid, scan.grid, scan.profile).grid.shape) for scan in scans
-    )
-    values = (
-        arrays * math.prod(grid.shape)
-        + _ARRAYS_PER_SCAN * (sum(math.prod(scan.grid.shape) for scan in scans) + thin_voxels)
-        + 2 * largest_intermediate
-    )
-    return 4 * values
-
-
-def device_with_room(
-    device: torch.device,
-    grid: Grid,
-    contrasts: Sequence[Sequence[Observation]],
-    *,
-    sampled: bool = False,
-    thin_voxels: int = 0,
-) -> torch.device:
+def device_with_room(device: torch.device, need: MemoryNeed) -> torch.device:
     """The device, or the CPU where a GPU has too little memory free."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
-    needed = memory_estimate(grid, contrasts, sampled=sampled, thin_voxels=thin_voxels)
+    needed = need.on_device
     if needed <= free:
         return device
     logger.warning(

@@ -1,9 +1,10 @@
-"""A reconstruction once all is known that does not depend on where it is done."""
+"""A fit once all is known that does not depend on where it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,33 +19,35 @@ from ...space.volume import Volume
 from ..assess.calibration import calibrated_scales
 from ..assess.residuals import ResidualStatement, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
-from ..detail.learning import learned_details
-from ..detail.term import Details, DetailStatement, recalled, with_details
-from ..guided import solve_in_tiers, tiers
-from ..intensity.noise import NoiseEstimate
-from ..intensity.preprocessing import Readings, intensity_of_air
-from ..prior.weight import is_searched, regularisation
+from ..detail.parameters import LearningParameters
+from ..detail.term import recalled
+from ..guided import solve_guided, tiers
+from ..intensity.preprocessing import PreparedContrast
+from ..intensity.scan_state import ScanState
+from ..prior.weight import is_searched, prior_weight
 from ..robust.judge import weigh_slices, weighed_as
 from ..robust.verdict import Verdicts
 from ..scanner.coverage import coverage, measured, within
 from ..scanner.filling import measured_only
 from ..scanner.observation import Observation
 from ..scanner.resampling import AIR_HU
-from ..scanner.slice_groups import apart
-from ..slice_motion.solve import SlicePlans
-from ..solve.repeats import UnifiedSolution
+from ..solve.problem import Problem, Stop
+from ..solve.repeats import Fitted
 from ..solve.solver import Listener
-from .result import SuperResolution
-from .scans import Scans
+from ..state import ContrastState, with_learned_detail
+from .result import Fit, Reconstruction
+from .scans import PlacedContrast, StartImages, prepare
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """What a reconstruction begins with.
+class FitPlan:
+    """What a fit begins with.
 
     Parameters
     ----------
-    scans
+    contrasts
         As they were acquired, and their poses to start from.
     settings
         Of the model.
@@ -55,163 +58,211 @@ class Reconstruction:
         images stay; else they move with the first scan, which keeps its pose.
     margin
         Voxels around the images that the scans may see.
-    slices
-        As for `solve_in_tiers`.
-    start, lam, verdicts, details, on_progress
-        As for `super_resolve`.
+    places_slices
+        Whether slices are placed, or known to have moved.
+    start
+        Images to start from; the scans interpolated if None.
+    verdicts
+        How far slices are believed, as an earlier fit found it; None to judge them if the
+        settings are robust.
+    on_progress
+        Called after every iteration of the solver.
     """
 
-    scans: Scans
+    contrasts: tuple[PlacedContrast, ...]
     settings: ModelSettings
     lattice: Grid
     is_given: bool
     margin: int
-    slices: SlicePlans | None
-    start: NDArray[np.float32] | None
-    lam: Sequence[float] | None
+    places_slices: bool
+    start: StartImages | None
     verdicts: Verdicts | None
-    details: Sequence[DetailStatement | None] | None
     on_progress: Listener | None
 
-    def on(self, device: torch.device) -> SuperResolution:
+    def on(self, device: torch.device) -> Reconstruction:
         """Judge slices, learn what lies within them, solve, and say how sure the outcome is."""
-        read, verdicts = self._judged(device)
-        fitted = self._fitted(read, self._learned(read, verdicts, device), device)
-        return self._result(fitted, read, verdicts, device)
+        prepared, verdicts = self._judged(device)
+        problem = self._problem(prepared, self._detailed(prepared, verdicts, device), device)
+        stop = Stop(self.settings.tolerance, self.settings.max_iter)
+        fitted = solve_guided(problem, stop, self._start(prepared), self.on_progress)
+        return self._result(fitted, prepared, verdicts, device)
 
     @property
     def _working(self) -> Grid:
         return padded(self.lattice, self.margin)
 
-    @property
-    def _bounds(self) -> Grid | None:
-        return self._working if self.is_given else None
+    def _prepared(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
+        """The scans within the grid, as far as their slices are believed."""
+        bounds = self._working if self.is_given else None
+        return tuple(contrast.inside(bounds) for contrast in self._whole(verdicts))
 
-    def _read(self, verdicts: Verdicts | None = None) -> Readings:
-        return self.scans.read(verdicts).inside(self._bounds)
+    def _whole(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
+        interleaved = self.settings.interleave_correction
+        return prepare(self.contrasts, verdicts, interleaved=interleaved)
 
-    def _judged(self, device: torch.device) -> tuple[Readings, Verdicts | None]:
+    def _judged(self, device: torch.device) -> tuple[tuple[PreparedContrast, ...], Verdicts | None]:
         """The scans as far as they are believed, and why."""
         if self.verdicts is not None:
-            return weighed_as(self._read, self.verdicts), self.verdicts
-        read = self._read()
+            return weighed_as(self._prepared, self.verdicts), self.verdicts
+        prepared = self._prepared()
         if not self.settings.robust:
-            return read, None
-        lam = self._regularisation(read, self.scans.noise)
-        return weigh_slices(read, self._read, self._working, lam, device)
+            return prepared, None
+        weights = self._weights(prepared, self._whole())
+        return weigh_slices(prepared, self._prepared, self._working, weights, device)
 
-    def _regularisation(
-        self, read: Readings, noise: Sequence[Sequence[NoiseEstimate]]
-    ) -> Sequence[float]:
-        if self.lam is not None:
-            return self.lam
-        groups = tiers(read.observations, self._working)
-        return regularisation(noise, self.settings, self.scans.modalities, groups)
+    def _weights(
+        self, prepared: Sequence[PreparedContrast], noisy: Sequence[PreparedContrast]
+    ) -> list[float]:
+        """Weight of the prior of each contrast, given that in their noise."""
+        found = []
+        for group in tiers([contrast.observations for contrast in prepared], self._working):
+            for c in group:
+                noise = [scan.noise for scan in noisy[c].scans]
+                given = self.contrasts[c].weight
+                modality = prepared[c].modality
+                weight = prior_weight(noise, self.settings, modality, len(group))
+                found.append((c, weight if given is None else given))
+        return [weight for _, weight in sorted(found)]
 
-    def _learned(self, read: Readings, verdicts: Verdicts | None, device: torch.device) -> Details:
-        """What is known of what lies within slices: from an earlier fit, or from the scans."""
-        if self.details is not None and self.start is not None:
-            start = _above_air(self.start, self.scans.modalities, read.noise)
-            return _recalled(self.details, start, self.lattice, read.above_air)
+    def _detailed(
+        self,
+        prepared: Sequence[PreparedContrast],
+        verdicts: Verdicts | None,
+        device: torch.device,
+    ) -> list[ContrastState]:
+        """The contrasts with what is known of what lies within slices.
+
+        That comes from an earlier fit, or is learned from the scans.
+        """
+        states = [self._state(contrast) for contrast in prepared]
+        if self.start is not None and self.start.stand_in_for_detail:
+            return self._recalled(states, self._above_air(self.start.images, prepared))
         # What lies beyond a given grid can be learned from, too.
-        whole = self.scans.read() if verdicts is None else weighed_as(self.scans.read, verdicts)
-        found = learned_details(
-            whole.observations,
-            whole.above_air,
-            float(min(self.lattice.voxel_size)),
-            learns(self.scans.modalities, self.settings),
-            device,
-        )
-        if not self.is_given:
-            return found
-        return tuple(
-            None if detail is None else replace(detail, scan=within(detail.scan, self._working))
-            for detail in found
-        )
+        whole = self._whole() if verdicts is None else weighed_as(self._whole, verdicts)
+        voxel_size = float(min(self.lattice.voxel_size))
+        learned = with_learned_detail([self._state(own) for own in whole], voxel_size, device)
+        details = [contrast.detail for contrast in learned]
+        if self.is_given:
+            working = self._working
+            details = [
+                None if detail is None else replace(detail, scan=within(detail.scan, working))
+                for detail in details
+            ]
+        pairs = zip(states, details, strict=True)
+        return [replace(state, detail=detail) for state, detail in pairs]
 
-    def _fitted(self, read: Readings, details: Details, device: torch.device) -> UnifiedSolution:
-        settings, modalities, start = self.settings, self.scans.modalities, self.start
-        if start is not None:
-            start = _above_air(start, modalities, read.noise)
-        return solve_in_tiers(
-            read.observations,
-            read.above_air,
-            self._working,
-            self._regularisation(read, read.noise),
-            [self.lam is None and is_searched(settings, modality) for modality in modalities],
-            move=settings.unified_rigid,
-            tolerance=settings.tolerance,
-            max_iter=settings.max_iter,
-            device=device,
-            start=None if start is None else _with_margin(start, self.margin),
-            slices=self.slices,
-            details=details,
-            on_progress=self.on_progress,
-        )
+    def _state(self, contrast: PreparedContrast) -> ContrastState:
+        learning = None
+        if learns(contrast.modality, self.settings):
+            learning = LearningParameters.of(self.settings.learning_effort)
+        return ContrastState(contrast.modality, contrast.states, learning)
+
+    def _recalled(
+        self, states: Sequence[ContrastState], images: NDArray[np.float32]
+    ) -> list[ContrastState]:
+        """The contrasts with the images of an earlier fit in the place of their detail."""
+        found = []
+        for state, image, given in zip(states, images, self.contrasts, strict=True):
+            noise = [scan.noise for scan in state.scans]
+            detail = recalled(image, self.lattice, noise, given.detail)
+            found.append(replace(state, detail=detail))
+        return found
+
+    def _problem(
+        self,
+        prepared: Sequence[PreparedContrast],
+        states: Sequence[ContrastState],
+        device: torch.device,
+    ) -> Problem:
+        weights = self._weights(prepared, prepared)
+        contrasts = []
+        for state, weight, given in zip(states, weights, self.contrasts, strict=True):
+            searched = given.weight is None and is_searched(self.settings, state.modality)
+            contrasts.append(replace(state, weight=weight, is_searched=searched))
+        moves = self.settings.unified_rigid
+        return Problem(tuple(contrasts), self._working, device, refines_poses=moves)
+
+    def _start(self, prepared: Sequence[PreparedContrast]) -> Tensor | None:
+        """Images to start from on the working grid, with air at 0."""
+        if self.start is None:
+            return None
+        return _with_margin(self._above_air(self.start.images, prepared), self.margin)
+
+    @staticmethod
+    def _above_air(
+        images: NDArray[np.float32], prepared: Sequence[PreparedContrast]
+    ) -> NDArray[np.float32]:
+        """Images with air at 0."""
+        air = [contrast.air for contrast in prepared]
+        return images - np.asarray(air, dtype=np.float32)[:, None, None, None]
 
     def _result(
         self,
-        fitted: UnifiedSolution,
-        read: Readings,
+        fitted: Fitted,
+        prepared: Sequence[PreparedContrast],
         verdicts: Verdicts | None,
         device: torch.device,
-    ) -> SuperResolution:
+    ) -> Reconstruction:
         """What was found, without the margin, and where the first scan was."""
-        lattice, margin, scans = self.lattice, self.margin, fitted.contrasts
-        first = self.scans.poses[0][0]
-        anchor = np.eye(4) if self.is_given else _anchor(first, scans[0][0])
-        covered = np.stack([coverage(own, lattice) for own in scans])
-        seen = np.stack([measured(own, lattice) for own in scans])
-        images = _cropped(fitted.solution.images, margin)
-        return SuperResolution(
-            images=_finished(images, read.volumes, self.scans.modalities, read.noise, seen),
-            grid=Grid(lattice.shape, anchor @ lattice.affine),
+        lattice, contrasts = self.lattice, fitted.contrasts
+        first = self.contrasts[0].scans[0].pose
+        anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
+        covered = np.stack([coverage(own.observations, lattice) for own in contrasts])
+        seen = np.stack([measured(own.observations, lattice) for own in contrasts])
+        images = _cropped(fitted.solution.images, self.margin)
+        problem = Problem(contrasts, self._working, fitted.solution.images.device)
+        return Reconstruction(
+            images=_finished(images, prepared, seen),
+            grid=lattice.moved(anchor),
             coverage=np.asarray(covered.all(axis=0)),
-            poses=tuple(tuple(anchor @ scan.world_pose for scan in own) for own in scans),
+            poses=_of_scans(contrasts, lambda scan: anchor @ scan.observation.world_pose),
             device=device_name(device),
-            noise=tuple(tuple(estimates) for estimates in read.noise),
-            profiles=tuple(tuple(scan.profile for scan in own) for own in scans),
-            interleaves=tuple(tuple(scan.interleave for scan in own) for own in scans),
-            scales=fitted.scales,
-            residuals=_residuals(fitted, read.above_air, self._working),
-            lam=fitted.lam,
-            objective=fitted.solution.history,
-            converged=fitted.solution.converged,
-            uncertainty=_uncertainty(
-                fitted, read.above_air, self._working, self.settings, margin, seen
+            fit=Fit(
+                noise=tuple(tuple(scan.noise for scan in own.scans) for own in prepared),
+                profiles=_of_scans(contrasts, lambda scan: scan.observation.profile),
+                interleaves=_of_scans(contrasts, lambda scan: scan.observation.interleave),
+                scales=_of_scans(contrasts, lambda scan: scan.residual_scale),
+                residuals=_residuals(problem, fitted.solution.images),
+                lam=problem.weights,
+                objective=fitted.solution.history,
+                converged=fitted.solution.converged,
+                uncertainty=self._uncertainty(problem, fitted.solution.images, seen),
+                slice_motions=(
+                    _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
+                ),
+                slice_verdicts=verdicts,
+                details=tuple(contrast.detail_statement for contrast in contrasts),
             ),
-            slice_motions=fitted.motions,
-            slice_verdicts=verdicts,
-            details=tuple(None if own is None else own.statement for own in fitted.details),
         )
 
+    def _uncertainty(
+        self, problem: Problem, images: Tensor, seen: NDArray[np.bool_]
+    ) -> Uncertainty | None:
+        """Calibrated standard deviations, where nothing was measured as large as the contrast."""
+        samples = self.settings.uncertainty
+        if samples is None:
+            return None
+        apart = problem.apart()
+        stop = Stop(self.settings.tolerance, self.settings.max_iter)
+        maps = _cropped(standard_deviations(apart, images, samples=samples), self.margin)
+        scales = calibrated_scales(apart, stop, images, samples=samples)
+        for own, scale, contrast, here in zip(maps, scales, problem.contrasts, seen, strict=True):
+            own *= np.float32(scale)
+            own[~here] = max(scan.noise.contrast for scan in contrast.scans)
+        return Uncertainty(maps, scales, samples)
 
-def learns(modalities: Sequence[Modality], settings: ModelSettings) -> list[bool]:
-    """Of which contrasts detail is learned; noise of CT is too coloured for that."""
+
+def learns(modality: Modality, settings: ModelSettings) -> bool:
+    """Whether detail of a contrast is learned; noise of CT is too coloured for that."""
     wanted = settings.learned_detail and settings.method == "super-resolution"
-    return [wanted and modality == "MR" for modality in modalities]
+    return wanted and modality == "MR"
 
 
-def _recalled(
-    details: Sequence[DetailStatement | None],
-    start: NDArray[np.float32],
-    grid: Grid,
-    noise: Sequence[Sequence[NoiseEstimate]],
-) -> Details:
-    return tuple(
-        recalled(image, grid, own, statement)
-        for image, own, statement in zip(start, noise, details, strict=True)
-    )
-
-
-def _above_air(
-    images: NDArray[np.float32],
-    modalities: Sequence[Modality],
-    noise: Sequence[Sequence[NoiseEstimate]],
-) -> NDArray[np.float32]:
-    """Images with air at 0."""
-    air = [intensity_of_air(*pair) for pair in zip(noise, modalities, strict=True)]
-    return images - np.asarray(air, dtype=np.float32)[:, None, None, None]
+def _of_scans(
+    contrasts: Sequence[ContrastState], find: Callable[[ScanState], Found]
+) -> tuple[tuple[Found, ...], ...]:
+    """Something of each scan, (contrast, repeat)."""
+    return tuple(tuple(find(scan) for scan in own.scans) for own in contrasts)
 
 
 def _with_margin(images: NDArray[np.float32], margin: int) -> Tensor:
@@ -230,18 +281,15 @@ def _anchor(given: Affine, first: Observation) -> Affine:
 
 def _finished(
     images: NDArray[np.float32],
-    volumes: Sequence[Sequence[Volume]],
-    modalities: Sequence[Modality],
-    noise: Sequence[Sequence[NoiseEstimate]],
+    prepared: Sequence[PreparedContrast],
     seen: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """In the units of the scans, within their range, and as dark as air where none measured."""
-    parts = zip(images, volumes, modalities, noise, seen, strict=True)
-    for image, scans, modality, own, here in parts:
-        image += np.float32(intensity_of_air(own, modality))
-        low, high = _intensity_range(scans)
+    for image, contrast, here in zip(images, prepared, seen, strict=True):
+        image += np.float32(contrast.air)
+        low, high = _intensity_range([scan.volume for scan in contrast.scans])
         np.clip(image, low, high, out=image)
-        image[~here] = max(AIR_HU, low) if modality == "CT" else 0
+        image[~here] = max(AIR_HU, low) if contrast.modality == "CT" else 0
     return images
 
 
@@ -251,50 +299,11 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
     return low, high
 
 
-def _residuals(
-    fitted: UnifiedSolution, noise: Sequence[Sequence[NoiseEstimate]], grid: Grid
-) -> tuple[tuple[ResidualStatement, ...], ...]:
-    motions = fitted.motions or [[None] * len(scans) for scans in fitted.contrasts]
+def _residuals(problem: Problem, images: Tensor) -> tuple[tuple[ResidualStatement, ...], ...]:
     return tuple(
         tuple(
-            residual_statement(measured_only(scan), own, grid, image, motion)
-            for scan, own, motion in zip(scans, estimates, moved, strict=True)
+            residual_statement(scan.of(measured_only(scan.observation)), problem.grid, image)
+            for scan in contrast.scans
         )
-        for scans, estimates, image, moved in zip(
-            fitted.contrasts, noise, fitted.solution.images, motions, strict=True
-        )
+        for contrast, image in zip(problem.contrasts, images, strict=True)
     )
-
-
-def _uncertainty(
-    fitted: UnifiedSolution,
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    settings: ModelSettings,
-    margin: int,
-    seen: NDArray[np.bool_],
-) -> Uncertainty | None:
-    """Calibrated standard deviations, where nothing was measured as large as the contrast."""
-    samples = settings.uncertainty
-    if samples is None:
-        return None
-    images, lam = fitted.solution.images, fitted.lam
-    scans, estimates_of = apart(fitted.contrasts, noise, fitted.motions)
-    seen_and_learned = with_details(scans, fitted.details, grid)
-    sds = standard_deviations(seen_and_learned, grid, lam, images, samples=samples)
-    scales = calibrated_scales(
-        scans,
-        estimates_of,
-        grid,
-        lam,
-        images,
-        samples=samples,
-        learned=[detail is not None for detail in fitted.details],
-        tolerance=settings.tolerance,
-        max_iter=settings.max_iter,
-    )
-    maps = _cropped(sds, margin)
-    for own, scale, estimates, here in zip(maps, scales, noise, seen, strict=True):
-        own *= np.float32(scale)
-        own[~here] = max(estimate.contrast for estimate in estimates)
-    return Uncertainty(maps, scales, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +21,10 @@ from ..solve.solver import Progress
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """Images on one grid, however they came about.
+class Fit:
+    """What the fit found besides the images, which minimise its objective.
 
     Nested tuples are (contrast, repeat), in the order of the input.
-
-    Attributes
-    ----------
-    images
-        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
-        of them measured it is 0, or in CT the darkest value of the scans. Holes are bridged as
-        far as the neighbours of the voxels that were measured.
-    grid
-        Where they lie.
-    coverage
-        ``(X, Y, Z)`` bool: voxels within the field of view of at least one scan of every contrast.
-    poses
-        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
-        were given.
-    device
-        Where it was computed: ``cpu`` or the name of the GPU.
-    """
-
-    images: NDArray[np.float32]
-    grid: Grid
-    coverage: NDArray[np.bool_]
-    poses: tuple[tuple[Affine, ...], ...]
-    device: str
-
-
-@dataclass(frozen=True, eq=False)
-class SuperResolution(Reconstruction):
-    """Images that minimise the objective, and everything that led to them.
 
     Attributes
     ----------
@@ -96,3 +69,42 @@ class SuperResolution(Reconstruction):
     slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
     slice_verdicts: Verdicts | None = None
     details: tuple[DetailStatement | None, ...] = ()
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the solver, over all groups of contrasts and weightings of repeats."""
+        states = pairwise(self.objective)
+        return sum(after.products > before.products for before, after in states)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Images on one grid, however they came about.
+
+    Nested tuples are (contrast, repeat), in the order of the input.
+
+    Attributes
+    ----------
+    images
+        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
+        of them measured it is 0, or in CT the darkest value of the scans. Holes are bridged as
+        far as the neighbours of the voxels that were measured.
+    grid
+        Where they lie.
+    coverage
+        ``(X, Y, Z)`` bool: voxels within the field of view of at least one scan of every contrast.
+    poses
+        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
+        were given.
+    device
+        Where it was computed: ``cpu`` or the name of the GPU.
+    fit
+        What else the fit found; None where the scans were interpolated without one.
+    """
+
+    images: NDArray[np.float32]
+    grid: Grid
+    coverage: NDArray[np.bool_]
+    poses: tuple[tuple[Affine, ...], ...]
+    device: str
+    fit: Fit | None = None

@@ -1,21 +1,23 @@
-"""Scans as they were given, and what the solver is told of them."""
+"""Scans as they are given to a fit, and as it takes them up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ...config import Modality
 from ...errors import BadDataError
 from ...space.affines import Affine
 from ...space.volume import Volume
+from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate, estimate_noise
-from ..intensity.preprocessing import Readings, _all_above_air, _observations
+from ..intensity.preprocessing import BelievedScan, PreparedContrast, prepared
+from ..intensity.scan_state import SlicePlan
 from ..robust.repair import mended
 from ..robust.verdict import SliceVerdict, Verdicts
 from ..scanner.profile import SliceProfile
@@ -24,68 +26,139 @@ ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
 
 
 @dataclass(frozen=True, eq=False)
-class Scans:
-    """Scans as they were given, (contrast, repeat).
+class GivenScan:
+    """A scan, and what is known of it before the fit.
 
     Parameters
     ----------
-    volumes
-        Their voxels.
-    modalities
-        Of each contrast.
-    profiles, poses
-        Of each scan.
+    volume
+        Its voxels, and where they lie.
+    profile
+        Slice profile; None chooses it by voxel size, without gap, and takes voxels for points
+        when denoising.
+    pose
+        ``(4, 4)``, scan world mm -> world mm of the images; None to align the scans.
+    slices
+        The order of its slices, or how they moved; None to keep it whole; ``"usual"`` for the
+        order that is usual, if its slices are thick and the settings ask for slice motion.
+    verdict
+        How far each slice is believed, as an earlier fit found it; None to judge them.
+    """
+
+    volume: Volume
+    profile: SliceProfile | None = None
+    pose: Affine | None = None
+    slices: SlicePlan | Literal["usual"] = "usual"
+    verdict: SliceVerdict | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GivenContrast:
+    """A contrast, and what is known of it before the fit.
+
+    Parameters
+    ----------
+    scans
+        Its scans (repeats).
+    modality
+        MR or CT.
+    weight
+        Weight of its prior in mm / intensity, as an earlier fit found it; None to choose it.
+    detail
+        How good the detail is that an earlier fit learned.
+    """
+
+    scans: tuple[GivenScan, ...]
+    modality: Modality = "MR"
+    weight: float | None = None
+    detail: DetailStatement | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StartImages:
+    """Images that a fit starts from.
+
+    Parameters
+    ----------
+    images
+        ``(C, X, Y, Z)`` float32 on the grid of the fit, in the unit of the scans.
+    stand_in_for_detail
+        Whether they are those of an earlier fit of the same scans, interpolated: then they are
+        believed in the place of detail, and nothing is learned.
+    """
+
+    images: NDArray[np.float32]
+    stand_in_for_detail: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedScan:
+    """A scan of which all is known that a fit begins with.
+
+    Parameters
+    ----------
+    volume
+        Its voxels, and where they lie.
     noise
-        Of each scan, every slice of it believed.
-    interleaved
-        Whether even and odd slices may differ in brightness.
+        Its noise, every slice believed.
+    profile
+        Slice profile.
+    pose
+        ``(4, 4)``, scan world mm -> world mm of the images.
+    slices
+        The order of its slices, or how they moved; None to keep it whole.
     """
 
-    volumes: Sequence[Sequence[Volume]]
-    modalities: Sequence[Modality]
-    profiles: Sequence[Sequence[SliceProfile]]
-    poses: Sequence[Sequence[Affine]]
-    noise: Sequence[Sequence[NoiseEstimate]]
-    interleaved: bool
-
-    def read(self, verdicts: Verdicts | None = None) -> Readings:
-        """Read everything off the slices that are believed, mended; off all without verdicts."""
-        volumes = trusted = self.volumes
-        noise = self.noise
-        if verdicts is not None:
-            volumes = _all_mended(self.volumes, verdicts)
-            trusted = _all_believed(volumes, verdicts)
-            noise = _noise_anew(self.noise, self.volumes, trusted, self.modalities)
-        observations = [
-            _observations(*parts, interleaved=self.interleaved)
-            for parts in zip(
-                *(volumes, trusted, self.modalities, noise, self.profiles, self.poses),
-                strict=True,
-            )
-        ]
-        if verdicts is not None:
-            observations = [
-                [replace(scan, slice_weights=own.factors) for scan, own in zip(*each, strict=True)]
-                for each in zip(observations, verdicts, strict=True)
-            ]
-        return Readings(trusted, observations, noise, _all_above_air(noise, self.modalities))
+    volume: Volume
+    noise: NoiseEstimate
+    profile: SliceProfile
+    pose: Affine
+    slices: SlicePlan = None
 
 
-def volumes_of(contrasts: Sequence[Sequence[ScanLike]]) -> list[list[Volume]]:
-    """Scans in memory, read from files where paths are given.
+@dataclass(frozen=True, eq=False)
+class PlacedContrast:
+    """A contrast with all that a fit begins with; parameters as of `GivenContrast`."""
 
-    Raises
-    ------
-    ValueError
-        If there is no contrast, or one without a scan.
-    """
-    volumes = [[_as_volume(scan) for scan in scans] for scans in contrasts]
-    if not volumes or not all(volumes):
-        raise ValueError("every contrast needs at least one scan, and there must be one")
-    return volumes
+    scans: tuple[PlacedScan, ...]
+    modality: Modality = "MR"
+    weight: float | None = None
+    detail: DetailStatement | None = None
+
+    def prepared(
+        self, verdicts: Sequence[SliceVerdict] | None, *, interleaved: bool
+    ) -> PreparedContrast:
+        """The contrast as far as its slices are believed; all of them without verdicts.
+
+        Parameters
+        ----------
+        verdicts
+            On each scan; what they say went wrong is undone.
+        interleaved
+            Whether even and odd slices may differ in brightness.
+        """
+        if verdicts is None:
+            scans = [_believed_whole(scan) for scan in self.scans]
+        else:
+            pairs = zip(self.scans, verdicts, strict=True)
+            scans = [_believed(scan, verdict, self.modality) for scan, verdict in pairs]
+        return prepared(scans, self.modality, interleaved=interleaved)
 
 
-def _as_volume(scan: ScanLike) -> Volume:
+def prepare(
+    contrasts: Sequence[PlacedContrast], verdicts: Verdicts | None = None, *, interleaved: bool
+) -> tuple[PreparedContrast, ...]:
+    """All contrasts as far as their slices are believed; see `PlacedContrast.prepared`."""
+    if verdicts is None:
+        return tuple(own.prepared(None, interleaved=interleaved) for own in contrasts)
+    return tuple(
+        own.prepared(on_scans, interleaved=interleaved)
+        for own, on_scans in zip(contrasts, verdicts, strict=True)
+    )
+
+
+def as_volume(scan: ScanLike) -> Volume:
+    """A scan in memory, read from a file where a path is given."""
     if isinstance(scan, Volume):
         return scan
     if isinstance(scan, Path | str):
@@ -97,63 +170,43 @@ def _as_volume(scan: ScanLike) -> Volume:
     return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
 
 
-def noise_of(
-    volumes: Sequence[Sequence[Volume]], modalities: Sequence[Modality]
-) -> list[list[NoiseEstimate]]:
-    """Noise of every scan.
+def noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
+    """Noise of a scan.
 
     Raises
     ------
     BadDataError
-        If a scan has no contrast, or is too small; it names the file.
+        If the scan has no contrast, or is too small; it names the file.
     """
-    return [
-        [_noise_of(volume, modality) for volume in scans]
-        for scans, modality in zip(volumes, modalities, strict=True)
-    ]
-
-
-def _all_mended(volumes: Sequence[Sequence[Volume]], verdicts: Verdicts) -> list[list[Volume]]:
-    return [
-        [mended(scan, own.axis, own.repairs) for scan, own in zip(*each, strict=True)]
-        for each in zip(volumes, verdicts, strict=True)
-    ]
-
-
-def _all_believed(volumes: Sequence[Sequence[Volume]], verdicts: Verdicts) -> list[list[Volume]]:
-    """Scans without the slices that were rejected, which become missing (NaN)."""
-    return [
-        [_without_rejected(scan, own) for scan, own in zip(*each, strict=True)]
-        for each in zip(volumes, verdicts, strict=True)
-    ]
-
-
-def _without_rejected(volume: Volume, verdict: SliceVerdict) -> Volume:
-    if not verdict.rejected:
-        return volume
-    data = volume.data.copy()
-    np.moveaxis(data, verdict.axis, 0)[list(verdict.rejected)] = np.nan
-    return replace(volume, data=data)
-
-
-def _noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
     try:
         return estimate_noise(volume.data, modality)
     except BadDataError as error:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
 
 
-def _noise_anew(
-    noise: Sequence[Sequence[NoiseEstimate]],
-    volumes: Sequence[Sequence[Volume]],
-    trusted: Sequence[Sequence[Volume]],
-    modalities: Sequence[Modality],
-) -> list[list[NoiseEstimate]]:
-    """Noise of scans, that of those which lost slices estimated from what they kept."""
-    return [
-        [
-            before if kept is volume else _noise_of(kept, modality)
-            for before, volume, kept in zip(*each, strict=True)
-        ]
-        for *each, modality in zip(noise, volumes, trusted, modalities, strict=True)
-    ]
+def _believed_whole(scan: PlacedScan) -> BelievedScan:
+    return BelievedScan(scan.volume, scan.volume, scan.noise, scan.profile, scan.pose, scan.slices)
+
+
+def _believed(scan: PlacedScan, verdict: SliceVerdict, modality: Modality) -> BelievedScan:
+    """A scan with the weights of its slices, and the noise of those that are believed."""
+    volume = mended(scan.volume, verdict.axis, verdict.repairs)
+    believed = _without_rejected(volume, verdict)
+    return BelievedScan(
+        volume,
+        believed,
+        scan.noise if believed is scan.volume else noise_of(believed, modality),
+        scan.profile,
+        scan.pose,
+        scan.slices,
+        verdict.factors,
+    )
+
+
+def _without_rejected(volume: Volume, verdict: SliceVerdict) -> Volume:
+    """A scan whose rejected slices are missing (NaN)."""
+    if not verdict.rejected:
+        return volume
+    data = volume.data.copy()
+    np.moveaxis(data, verdict.axis, 0)[list(verdict.rejected)] = np.nan
+    return replace(volume, data=data)

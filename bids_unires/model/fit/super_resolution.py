@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,29 @@ from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..detail.learning import thin_voxel_count
 from ..detail.term import DetailStatement
-from ..intensity.preprocessing import Readings
+from ..intensity.preprocessing import PreparedContrast
+from ..intensity.scan_state import SlicePlan
 from ..robust.verdict import Verdicts
 from ..scanner.coverage import footprint_margin
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile, profile_for_voxels
-from ..slice_motion.solve import LARGEST_MOTION_MM, SlicePlans, plans_for
+from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
-from .memory import check_memory, device_with_room, has_room_to_learn
+from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
-from .plan import Reconstruction, learns
-from .result import SuperResolution
-from .scans import ScanLike, Scans, noise_of, volumes_of
+from .plan import FitPlan, learns
+from .result import Reconstruction
+from .scans import (
+    GivenContrast,
+    GivenScan,
+    PlacedContrast,
+    PlacedScan,
+    ScanLike,
+    StartImages,
+    as_volume,
+    noise_of,
+    prepare,
+)
 
 logger = logging.getLogger("bids_unires")
 
@@ -47,12 +59,12 @@ def super_resolve(
     grid: Grid | None = None,
     start: NDArray[np.float32] | None = None,
     lam: Sequence[float] | None = None,
-    slices: SlicePlans | None = None,
+    slices: Sequence[Sequence[SlicePlan]] | None = None,
     verdicts: Verdicts | None = None,
     details: Sequence[DetailStatement | None] | None = None,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
-) -> SuperResolution:
+) -> Reconstruction:
     """Reconstruct one image for each contrast from scans of one head.
 
     Parameters
@@ -79,12 +91,12 @@ def super_resolve(
     start
         Images to start from, ``(C, X, Y, Z)`` on ``grid``; the scans interpolated if None.
     lam
-        Regularisation of each contrast in mm / intensity, as an earlier fit found it; that of
-        the settings if None.
+        Weight of the prior of each contrast in mm / intensity, as an earlier fit found it; that
+        of the settings if None.
     slices
         For each scan the order of its slices, which ``settings.slice_motion`` then places group
         by group; or how they moved, which is then taken as given; or None to keep it whole.
-        Without any, the settings decide: `plans_for` unless they leave scans whole.
+        Without any, the settings decide: `usual_plan` unless they leave scans whole.
     verdicts
         How far the slices of each scan are believed, as an earlier fit found it; judged here if
         None and the settings are robust.
@@ -104,89 +116,199 @@ def super_resolve(
     ValueError
         If the nesting is wrong or the device does not exist.
     """
+    # Before anything is read.
+    usable_device(device)
+    if not contrasts or not all(contrasts):
+        raise ValueError("every contrast needs at least one scan, and there must be one")
+    usual = [["usual"] * len(scans) for scans in contrasts]
+    given = [
+        GivenContrast(_given_scans(*known), modality, weight, detail)
+        for *known, modality, weight, detail in zip(
+            contrasts,
+            *(_known(values, len(contrasts)) for values in (profiles, poses)),
+            usual if slices is None else slices,
+            _known(verdicts, len(contrasts)),
+            ["MR"] * len(contrasts) if modalities is None else modalities,
+            _known(lam, len(contrasts)),
+            _known(details, len(contrasts)),
+            strict=True,
+        )
+    ]
+    return reconstruct(
+        given,
+        settings,
+        device,
+        grid=grid,
+        start=None if start is None else StartImages(start, details is not None),
+        memory_limit=memory_limit,
+        on_progress=on_progress,
+    )
+
+
+def reconstruct(
+    contrasts: Sequence[GivenContrast],
+    settings: ModelSettings | None = None,
+    device: str = "auto",
+    *,
+    grid: Grid | None = None,
+    start: StartImages | None = None,
+    memory_limit: int | None = None,
+    on_progress: Listener | None = None,
+) -> Reconstruction:
+    """`super_resolve` with what is known of each scan beside it.
+
+    Parameters
+    ----------
+    contrasts
+        At least one, each with at least one scan. Either all scans have a pose or none.
+    settings, device, grid, memory_limit, on_progress
+        As for `super_resolve`.
+    start
+        Images to start from; the scans interpolated if None.
+
+    Raises
+    ------
+    BadDataError
+        If a scan is constant, or the fit does not fit into memory.
+    ValueError
+        If the device does not exist, or only some scans have a pose.
+    """
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
-    volumes = volumes_of(contrasts)
-    modalities = ["MR"] * len(volumes) if modalities is None else modalities
-    noise = noise_of(volumes, modalities)
-    poses = starting_poses(volumes, settings) if poses is None else poses
-    lattice = individual_space(volumes, poses, settings) if grid is None else grid
-    profiles = _profiles(volumes, lattice, settings, profiles)
-    scans = Scans(volumes, modalities, profiles, poses, noise, settings.interleave_correction)
-    read = scans.read()
-    if slices is None and settings.slice_motion:
-        slices = plans_for(read.observations, modalities)
-    margin = _margin(lattice, read.observations, slices)
-    working = padded(lattice, margin)
-    thin_voxels = _thin_voxels(read, modalities, settings, lattice)
-    sampled = settings.uncertainty is not None
-    if not has_room_to_learn(
-        working, read.observations, memory_limit, sampled=sampled, thin_voxels=thin_voxels
-    ):
-        settings, thin_voxels = replace(settings, learned_detail=False), 0
-    check_memory(working, read.observations, memory_limit, sampled=sampled, thin_voxels=thin_voxels)
-    torch_device = device_with_room(
-        torch_device, working, read.observations, sampled=sampled, thin_voxels=thin_voxels
+    placed, lattice = _placed(contrasts, settings, grid)
+    places_slices = settings.slice_motion or any(
+        scan.slices is not None for contrast in placed for scan in contrast.scans
     )
-    reconstruction = Reconstruction(
+    prepared = prepare(placed, interleaved=settings.interleave_correction)
+    scans = [contrast.observations for contrast in prepared]
+    margin = _margin(lattice, [scan for own in scans for scan in own], places_slices)
+    need = MemoryNeed(
+        padded(lattice, margin),
         scans,
+        settings.uncertainty is not None,
+        _thin_voxels(prepared, settings, lattice),
+    )
+    if not has_room_to_learn(need, memory_limit):
+        settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
+    check_memory(need, memory_limit)
+    plan = FitPlan(
+        placed,
         settings,
         lattice,
         grid is not None,
         margin,
-        slices,
+        places_slices,
         start,
-        lam,
-        verdicts,
-        details,
+        _verdicts(contrasts),
         on_progress,
     )
-    return _with_room(reconstruction, torch_device)
+    return _with_room(plan, device_with_room(torch_device, need))
 
 
-def _with_room(reconstruction: Reconstruction, device: torch.device) -> SuperResolution:
+def _known(values: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    """What is known of each of ``count`` things; None of each where nothing is."""
+    return [None] * count if values is None else values
+
+
+def _given_scans(scans: Sequence[ScanLike], *known: Sequence[Any] | None) -> tuple[GivenScan, ...]:
+    """Scans of one contrast, each with what is known of it, in the order of `GivenScan`."""
+    columns = [_known(values, len(scans)) for values in known]
+    return tuple(
+        GivenScan(as_volume(scan), *cells) for scan, *cells in zip(scans, *columns, strict=True)
+    )
+
+
+def _placed(
+    contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
+) -> tuple[tuple[PlacedContrast, ...], Grid]:
+    """The contrasts with all that a fit begins with, and the grid of their images."""
+    noise = [
+        noise_of(scan.volume, contrast.modality)
+        for contrast in contrasts
+        for scan in contrast.scans
+    ]
+    scans = [scan for contrast in contrasts for scan in contrast.scans]
+    poses = _poses(scans, settings)
+    lattice = grid
+    if lattice is None:
+        boxes = [scan.volume.grid.moved(pose) for scan, pose in zip(scans, poses, strict=True)]
+        lattice = individual_space(boxes, settings.voxel_size)
+    found = iter(zip(noise, poses, strict=True))
+    placed = []
+    for contrast in contrasts:
+        own = []
+        for scan in contrast.scans:
+            profile = scan.profile or _profile(scan.volume, lattice, settings)
+            slices = _plan(scan, profile, contrast.modality, settings)
+            scan_noise, pose = next(found)
+            own.append(PlacedScan(scan.volume, scan_noise, profile, pose, slices))
+        placed.append(
+            PlacedContrast(tuple(own), contrast.modality, contrast.weight, contrast.detail)
+        )
+    return tuple(placed), lattice
+
+
+def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> list[Affine]:
+    """Where scans lie: as given, or aligned to the first of them."""
+    given = [scan.pose for scan in scans if scan.pose is not None]
+    if not given:
+        return starting_poses([scan.volume for scan in scans], settings)
+    if len(given) < len(scans):
+        raise ValueError("either every scan has a pose or none")
+    return given
+
+
+def _profile(volume: Volume, grid: Grid, settings: ModelSettings) -> SliceProfile:
+    if settings.method == "denoise":
+        return _POINTS
+    return profile_for_voxels(volume.grid, grid.voxel_size)
+
+
+def _plan(
+    scan: GivenScan, profile: SliceProfile, modality: Modality, settings: ModelSettings
+) -> SlicePlan:
+    """What is known of the slices of a scan."""
+    if scan.slices != "usual":
+        return scan.slices
+    return usual_plan(profile, scan.volume.grid, modality) if settings.slice_motion else None
+
+
+def _verdicts(contrasts: Sequence[GivenContrast]) -> Verdicts | None:
+    """Verdicts on all slices, as an earlier fit found them; None where any is lacking."""
+    found = []
+    for contrast in contrasts:
+        own = [scan.verdict for scan in contrast.scans if scan.verdict is not None]
+        if len(own) < len(contrast.scans):
+            return None
+        found.append(tuple(own))
+    return tuple(found)
+
+
+def _with_room(plan: FitPlan, device: torch.device) -> Reconstruction:
     """Reconstruct on a device, or on the CPU where a GPU runs out of memory."""
     try:
-        return reconstruction.on(device)
+        return plan.on(device)
     except torch.OutOfMemoryError:
         if device.type == "cpu":
             raise
         logger.warning("%s ran out of memory; the CPU takes over", device)
     # Outside the handler, whose traceback would keep the GPU's tensors alive.
-    return reconstruction.on(torch.device("cpu"))
+    return plan.on(torch.device("cpu"))
 
 
-def _margin(
-    grid: Grid, observations: Sequence[Sequence[Observation]], slices: SlicePlans | None
-) -> int:
+def _margin(grid: Grid, scans: Sequence[Observation], places_slices: bool) -> int:
     """Voxels around the wanted ones that the scans may see, wherever their slices go."""
-    margin = footprint_margin(grid, observations)
-    if slices is not None:
+    margin = footprint_margin(grid, scans)
+    if places_slices:
         margin += math.ceil(LARGEST_MOTION_MM / float(min(grid.voxel_size)))
     return margin
 
 
-def _profiles(
-    volumes: Sequence[Sequence[Volume]],
-    grid: Grid,
-    settings: ModelSettings,
-    given: Sequence[Sequence[SliceProfile]] | None,
-) -> Sequence[Sequence[SliceProfile]]:
-    if given is not None:
-        return given
-    if settings.method == "denoise":
-        return [[_POINTS for _ in scans] for scans in volumes]
-    return [[profile_for_voxels(v.grid, grid.voxel_size) for v in scans] for scans in volumes]
-
-
-def _thin_voxels(
-    read: Readings, modalities: Sequence[Modality], settings: ModelSettings, grid: Grid
-) -> int:
+def _thin_voxels(contrasts: Sequence[PreparedContrast], settings: ModelSettings, grid: Grid) -> int:
     """How many voxels of detail may be learned."""
     finest = float(min(grid.voxel_size))
-    wanted = learns(modalities, settings)
     return sum(
-        thin_voxel_count(scans[0], finest)
-        for scans, is_learned in zip(read.observations, wanted, strict=True)
-        if is_learned and len(scans) == 1
+        thin_voxel_count(contrast.observations[0], finest)
+        for contrast in contrasts
+        if learns(contrast.modality, settings) and len(contrast.scans) == 1
     )

@@ -1,4 +1,4 @@
-"""What is read off scans before the fit: noise, brightness, and the scans on a common scale."""
+"""Scans before the fit: their noise, and their intensities on a common scale."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config import Modality
 from ...space.affines import Affine
@@ -17,76 +18,151 @@ from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 from .noise import NoiseEstimate
 from .relative_fields import relative_fields
+from .scan_state import ScanState, SlicePlan
 
 
 @dataclass(frozen=True, eq=False)
-class Readings:
-    """Scans, and all that is read off them, as the slices that are believed have it.
-
-    A bad slice left in would tell on the noise, on the brightness of its scan relative to others,
-    and on the range of intensities that the images may take. Nesting is (contrast, repeat).
+class BelievedScan:
+    """A scan as far as its slices are believed.
 
     Parameters
     ----------
-    volumes
-        The scans, slices that were rejected missing (NaN).
-    observations
-        The scans as the solver sees them, with the weights of their slices.
+    volume
+        The scan, damaged slices repaired.
+    believed
+        The same, slices that were rejected missing (NaN).
     noise
-        Noise of each scan.
-    above_air
-        The same, intensities counted from that of air.
+        Noise of what is believed.
+    profile
+        Slice profile.
+    pose
+        ``(4, 4)``, scan world mm -> world mm of the images.
+    slices
+        What is known of its slices before the fit.
+    slice_weights
+        Factor on the precision of each slice, ``(K,)``; None for 1 throughout.
     """
 
-    volumes: Sequence[Sequence[Volume]]
-    observations: Sequence[Sequence[Observation]]
-    noise: Sequence[Sequence[NoiseEstimate]]
-    above_air: Sequence[Sequence[NoiseEstimate]]
+    volume: Volume
+    believed: Volume
+    noise: NoiseEstimate
+    profile: SliceProfile
+    pose: Affine
+    slices: SlicePlan = None
+    slice_weights: NDArray[np.float64] | None = None
 
-    def inside(self, grid: Grid | None) -> Readings:
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """A scan, and what the solver begins with.
+
+    Parameters
+    ----------
+    volume
+        The scan, slices that were rejected missing (NaN).
+    noise
+        Its noise, in the unit of the scan.
+    state
+        The scan as the solver sees it: bright as its repeats are, counted from air.
+    """
+
+    volume: Volume
+    noise: NoiseEstimate
+    state: ScanState
+
+    @property
+    def observation(self) -> Observation:
+        """The scan as the solver sees it."""
+        return self.state.observation
+
+    def of(self, observation: Observation) -> PreparedScan:
+        """The same with another observation."""
+        return replace(self, state=self.state.of(observation))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedContrast:
+    """A contrast, and what the solver begins with.
+
+    A bad slice left in would tell on the noise, on the brightness of its scan relative to others,
+    and on the range of intensities that the image may take.
+
+    Parameters
+    ----------
+    modality
+        MR or CT.
+    scans
+        Its scans (repeats).
+    """
+
+    modality: Modality
+    scans: tuple[PreparedScan, ...]
+
+    @property
+    def air(self) -> float:
+        """Intensity of air in the unit of the scans."""
+        return intensity_of_air([scan.noise for scan in self.scans], self.modality)
+
+    @property
+    def observations(self) -> list[Observation]:
+        """The scans as the solver sees them."""
+        return [scan.observation for scan in self.scans]
+
+    @property
+    def states(self) -> tuple[ScanState, ...]:
+        """What the solver begins with, scan by scan."""
+        return tuple(scan.state for scan in self.scans)
+
+    def of(self, observations: Sequence[Observation]) -> PreparedContrast:
+        """The same with other observations, in the order of the scans."""
+        pairs = zip(self.scans, observations, strict=True)
+        return replace(self, scans=tuple(scan.of(observation) for scan, observation in pairs))
+
+    def inside(self, grid: Grid | None) -> PreparedContrast:
         """Without what was measured beyond a grid; all of it where that is None."""
         if grid is None:
             return self
-        cut = [[within(scan, grid) for scan in scans] for scans in self.observations]
-        return replace(self, observations=cut)
+        return self.of([within(scan, grid) for scan in self.observations])
 
 
-def _observations(
-    scans: Sequence[Volume],
-    trusted: Sequence[Volume],
-    modality: Modality,
-    noise: Sequence[NoiseEstimate],
-    profiles: Sequence[SliceProfile],
-    poses: Sequence[Affine],
-    *,
-    interleaved: bool,
-) -> list[Observation]:
-    """Scans of one contrast, brought to common intensities, as the trusted slices have them."""
+def prepared(
+    scans: Sequence[BelievedScan], modality: Modality, *, interleaved: bool
+) -> PreparedContrast:
+    """Bring the scans of one contrast to common intensities, as the believed slices have them.
+
+    Parameters
+    ----------
+    scans
+        Its scans (repeats).
+    modality
+        MR, whose unit is anything, or CT, in Hounsfield units.
+    interleaved
+        Whether even and odd slices may differ in brightness.
+    """
+    air = intensity_of_air([scan.noise for scan in scans], modality)
     if modality == "CT":
         # Hounsfield units are the same in every scan, and in every slice.
-        air = np.float32(intensity_of_air(noise, modality))
-        return [
-            Observation(scan.data - air, scan.affine, own.tau, profile, pose, zero_is_missing=False)
-            for scan, own, profile, pose in zip(scans, noise, profiles, poses, strict=True)
+        observations = [
+            replace(_observed(scan, scan.volume.data - np.float32(air)), zero_is_missing=False)
+            for scan in scans
         ]
-    fields = relative_fields(trusted, poses, noise)
-    observations = [
-        Observation(scan.data / field, scan.affine, own.tau, profile, pose)
-        for scan, field, own, profile, pose in zip(
-            scans, fields, noise, profiles, poses, strict=True
-        )
-    ]
-    if not interleaved:
-        return observations
-    return [
-        replace(scan, interleave=_interleave(replace(scan, data=slices.data / field), own))
-        for scan, slices, field, own in zip(observations, trusted, fields, noise, strict=True)
-    ]
-
-
-def _interleave(scan: Observation, noise: NoiseEstimate) -> float:
-    threshold = noise.halfway
-    return interleave_scale(scan.data, scan.profile.slice_axis(scan.grid), threshold)
+    else:
+        observations = _on_a_common_scale(scans, interleaved)
+    return PreparedContrast(
+        modality,
+        tuple(
+            PreparedScan(
+                scan.believed,
+                scan.noise,
+                ScanState.as_acquired(
+                    replace(observation, slice_weights=scan.slice_weights),
+                    _above_air(scan.noise, air),
+                    scan.slices,
+                ),
+            )
+            for scan, observation in zip(scans, observations, strict=True)
+        ),
+    )
 
 
 def intensity_of_air(noise: Sequence[NoiseEstimate], modality: Modality) -> float:
@@ -94,19 +170,33 @@ def intensity_of_air(noise: Sequence[NoiseEstimate], modality: Modality) -> floa
     return min(own.background_mean for own in noise) if modality == "CT" else 0.0
 
 
-def _above_air(noise: Sequence[NoiseEstimate], modality: Modality) -> list[NoiseEstimate]:
-    air = intensity_of_air(noise, modality)
-    return [
-        replace(
-            own,
-            background_mean=own.background_mean - air,
-            foreground_mean=own.foreground_mean - air,
-        )
-        for own in noise
-    ]
+def _on_a_common_scale(scans: Sequence[BelievedScan], interleaved: bool) -> list[Observation]:
+    """Repeats of MR, each divided by how much brighter it is than all of them on average."""
+    fields = relative_fields(
+        [scan.believed for scan in scans],
+        [scan.pose for scan in scans],
+        [scan.noise for scan in scans],
+    )
+    observations = []
+    for scan, field in zip(scans, fields, strict=True):
+        observation = _observed(scan, scan.volume.data / field)
+        if interleaved:
+            believed = scan.believed.data / field
+            axis, threshold = observation.slice_axis, scan.noise.halfway
+            scale = interleave_scale(believed, axis, threshold)
+            observation = replace(observation, interleave=scale)
+        observations.append(observation)
+    return observations
 
 
-def _all_above_air(
-    noise: Sequence[Sequence[NoiseEstimate]], modalities: Sequence[Modality]
-) -> list[list[NoiseEstimate]]:
-    return [_above_air(own, modality) for own, modality in zip(noise, modalities, strict=True)]
+def _observed(scan: BelievedScan, data: NDArray[np.float32]) -> Observation:
+    return Observation(data, scan.volume.affine, scan.noise.tau, scan.profile, scan.pose)
+
+
+def _above_air(noise: NoiseEstimate, air: float) -> NoiseEstimate:
+    """Noise of a scan whose intensities are counted from that of air."""
+    return replace(
+        noise,
+        background_mean=noise.background_mean - air,
+        foreground_mean=noise.foreground_mean - air,
+    )

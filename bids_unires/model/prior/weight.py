@@ -21,15 +21,12 @@ _STRENGTH_IN_NOISE = 0.046
 _POWER = -1.4
 
 
-def regularisation(
-    noise: Sequence[Sequence[NoiseEstimate]],
-    settings: ModelSettings,
-    modalities: Sequence[Modality],
-    groups: Sequence[Sequence[int]],
-) -> tuple[float, ...]:
-    """Weight of the prior for each contrast in mm / intensity.
+def prior_weight(
+    noise: Sequence[NoiseEstimate], settings: ModelSettings, modality: Modality, together: int
+) -> float:
+    """Weight of the prior for one contrast, lambda, in mm / intensity.
 
-    ``reg_scale * sqrt(G) / mean_n(mu_cn)``: dividing by the contrast between head and
+    ``reg_scale * sqrt(G) / mean_n(mu_n)``: dividing by the contrast between head and
     background makes edges of all contrasts comparable (Brudfors et al. 2018, section
     2.3). Super-resolving CT takes a quarter of that contrast.
 
@@ -38,39 +35,34 @@ def regularisation(
     large as for one contrast, and smooths each of them so much less. The article's
     ``sqrt(1 / G)`` in place of ``sqrt(G)`` leaves every contrast noisier than a fit alone.
 
-    Where the strength is to be found from the scans, `weight_by_noise` takes the place of
-    ``reg_scale / mean_n(mu_cn)`` as a beginning.
+    Where the weight is to be found from the scans, `weight_by_noise` takes the place of
+    ``reg_scale / mean_n(mu_n)`` as a beginning.
 
     Parameters
     ----------
     noise
-        Noise and contrast of every scan.
+        Noise and contrast of every scan of the contrast.
     settings
         Of which ``reg_scale`` and ``method`` count here.
-    modalities
-        Modality of each contrast.
-    groups
-        Indices of the contrasts that are solved for together; see `tiers`.
+    modality
+        MR or CT.
+    together
+        G, how many contrasts are solved for together; see `tiers`.
 
     Examples
     --------
     >>> estimate = NoiseEstimate(1.0, 0.0, 100.0, "rice-mixture")
-    >>> regularisation([[estimate]], ModelSettings(reg_scale=4.0), ["MR"], [[0]])
-    (0.04,)
+    >>> prior_weight([estimate], ModelSettings(reg_scale=4.0), "MR", 1)
+    0.04
     """
-    gains = {contrast: math.sqrt(len(group)) for group in groups for contrast in group}
-    means = [sum(scan.contrast for scan in scans) / len(scans) for scans in noise]
-    share = _CT_CONTRAST_SHARE if settings.method == "super-resolution" else 1.0
+    gain = math.sqrt(together)
+    if is_searched(settings, modality):
+        return gain * weight_by_noise(noise)
+    mean = sum(scan.contrast for scan in noise) / len(noise)
+    if modality == "CT" and settings.method == "super-resolution":
+        mean *= _CT_CONTRAST_SHARE
     scale = _STRENGTH if settings.reg_scale == "auto" else settings.reg_scale
-    return tuple(
-        gains[c]
-        * (
-            weight_by_noise(noise[c])
-            if is_searched(settings, modality)
-            else scale / (mean * (share if modality == "CT" else 1.0))
-        )
-        for c, (mean, modality) in enumerate(zip(means, modalities, strict=True))
-    )
+    return gain * (scale / mean)
 
 
 def is_searched(settings: ModelSettings, modality: Modality) -> bool:

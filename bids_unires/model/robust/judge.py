@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,11 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...space.grid import Grid
-from ...space.volume import Volume
 from ..intensity.noise import NoiseEstimate
-from ..intensity.preprocessing import Readings
+from ..intensity.preprocessing import PreparedContrast, PreparedScan
 from ..scanner.filling import REJECTED, stood_in
-from ..scanner.observation import Observation
 from .compare import (
     adjacent,
     better_left_out,
@@ -57,8 +56,10 @@ _STRIPED = 12.0
 # Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
 _BESIDE_A_GAP = 0.5
 
-Reader = Callable[[Verdicts], Readings]
-"""Reads the scans as verdicts on their slices have it."""
+Prepared = tuple[PreparedContrast, ...]
+
+Reader = Callable[[Verdicts], Prepared]
+"""Prepares the scans as verdicts on their slices have it."""
 
 Found = TypeVar("Found")
 Nested = tuple[tuple[Found, ...], ...]
@@ -66,17 +67,21 @@ Nested = tuple[tuple[Found, ...], ...]
 
 
 def weigh_slices(
-    scans: Readings, trusting: Reader, grid: Grid, lam: Sequence[float], device: torch.device
-) -> tuple[Readings, Verdicts]:
+    contrasts: Prepared,
+    trusting: Reader,
+    grid: Grid,
+    weights: Sequence[float],
+    device: torch.device,
+) -> tuple[Prepared, Verdicts]:
     """Find how far each slice is believed, and what can be undone of those that went wrong.
 
     Parameters
     ----------
-    scans
+    contrasts
         The scans, every slice believed.
     trusting
-        Reads them anew, given verdicts on their slices.
-    grid, lam, device
+        Prepares them anew, given verdicts on their slices.
+    grid, weights, device
         As for `left_out`.
 
     Returns
@@ -85,76 +90,103 @@ def weigh_slices(
         The scans with the weights found, their neighbours standing in for rejected slices;
         and the verdict on each scan.
     """
-    judge = _Judge(scans, trusting, grid, lam, device)
+    predict = partial(left_out, grid=grid, weights=weights, device=device)
+    judge = _Judge(contrasts, trusting, predict)
     judge.reject()
-    judge.mend()
-    if judge.put_back():
+    judge.mend(coarse_grid(grid))
+    if judge.put_back(coarse_grid(grid)):
         judge.reject()
-        judge.mend()
-    return _filled(judge.scans), judge.verdicts
+        judge.mend(coarse_grid(grid))
+    return _filled(judge.contrasts), judge.verdicts
 
 
-def weighed_as(trusting: Reader, verdicts: Verdicts) -> Readings:
+def weighed_as(trusting: Reader, verdicts: Verdicts) -> Prepared:
     """The scans with weights of slices that were found before.
 
     Parameters
     ----------
     trusting
-        Reads the scans, given verdicts on their slices.
+        Prepares the scans, given verdicts on their slices.
     verdicts
         On each scan.
     """
     return _filled(trusting(verdicts))
 
 
+@dataclass(frozen=True, eq=False)
+class _Exhibit:
+    """A scan before its judge.
+
+    ``is_alone`` says whether no other scan shows its contrast, and ``striped`` which slices have
+    stripes.
+    """
+
+    scan: PreparedScan
+    is_alone: bool
+    striped: Mapping[int, Striped]
+
+    @property
+    def noise(self) -> NoiseEstimate:
+        return self.scan.state.noise
+
+
 class _Judge:
-    """Verdicts, and the scans as they have them, on their way to each other."""
+    """Verdicts, and the scans as they have them, on their way to each other.
+
+    Parameters
+    ----------
+    contrasts, trusting
+        As for `weigh_slices`.
+    predict
+        What `left_out` predicts of prepared scans.
+    """
 
     def __init__(
         self,
-        scans: Readings,
+        contrasts: Prepared,
         trusting: Reader,
-        grid: Grid,
-        lam: Sequence[float],
-        device: torch.device,
+        predict: Callable[[Prepared], Nested[LeftOut]],
     ) -> None:
         self._trusting = trusting
-        self._grid = grid
-        self._lam = lam
-        self._device = device
-        self._alone = [[len(own) == 1 for _ in own] for own in scans.observations]
-        self._striped = _each(_striped, scans.volumes, scans.observations, scans.noise)
-        self._first = _each(_before_comparison, scans.observations, self._striped)
+        self._predict = predict
+        self._exhibits = tuple(
+            tuple(_Exhibit(scan, len(own.scans) == 1, _striped(scan)) for scan in own.scans)
+            for own in contrasts
+        )
+        self._first = _each(_before_comparison, self._exhibits)
         self._trust(self._first)
-        self._compared: Sequence[Sequence[LeftOut]] = self._predicted()
+        self._compared = predict(self.contrasts)
 
     def reject(self) -> None:
         """Judge by predictions from what is believed, until that does not change any more."""
         for turn in range(1, _MOST_TURNS + 1):
             before = self.verdicts
-            judged = _each(_off, self._compared, self.scans.above_air, before, self._alone)
-            verdicts = _each(_verdict, before, judged, self._striped)
+            judged = _each(_off, self._exhibits, self._compared, before)
+            verdicts = _each(_verdict, self._exhibits, before, judged)
             if turn < _MOST_TURNS:
                 verdicts = _each(_with_worst_first, before, verdicts)
             self._trust(verdicts)
             logger.debug("slices rejected in turn %d: %s", turn, _rejected(verdicts))
             if _rejected(verdicts) == _rejected(before):
                 break
-            self._compared = self._predicted()
+            self._compared = self._predict(self.contrasts)
 
-    def mend(self) -> None:
-        """Mend rejected slices, and believe those that fit in with the others after that."""
-        unmended, settled, compared = self.scans, self.verdicts, self._compared
+    def mend(self, coarse: Grid) -> None:
+        """Mend rejected slices, and believe those that fit in with the others after that.
+
+        ``coarse`` is the grid of the fits.
+        """
+        unmended, settled, compared = self._exhibits, self.verdicts, self._compared
         for _ in range(_MENDING_TURNS):
             before = self.verdicts
-            noise = unmended.above_air
-            self._trust(_each(_mended, settled, compared, noise, self._striped, self._alone))
+            self._trust(_each(_mended, unmended, settled, compared))
             if all(map(all, _each(_same_repairs, self.verdicts, before))):
                 break
             # Slices beside mended ones are predicted better, and tell more of these.
-            compared = self._shown(self._predicted(), unmended)
+            predicted = self._predict(self.contrasts)
+            compared = _each(partial(_shown, coarse=coarse), predicted, unmended)
 
-    def put_back(self) -> bool:
+    def put_back(self, coarse: Grid) -> bool:
         """Put slices of a contrast's only MR scan where a template expects them, and start anew.
 
         Returns
@@ -162,45 +194,40 @@ class _Judge:
         bool
             Whether any lies elsewhere now.
         """
-        noise, coarse = self.scans.above_air, coarse_grid(self._grid)
-        grids = [[coarse for _ in own] for own in noise]
-        shifts = _each(_displaced, self.scans.observations, noise, self._alone, grids)
+        shifts = _each(partial(_displaced, coarse=coarse), self._exhibits)
         if not any(map(any, shifts)):
             return False
-        likely = _each(_likely, self._predicted(), noise, shifts)
+        likely = _each(_likely, self._exhibits, self._predict(self.contrasts), shifts)
         if not any(map(any, likely)):
             return False
         self._trust(_each(_with_shifts, self._first, self.verdicts, likely))
-        self._compared = self._predicted()
+        self._compared = self._predict(self.contrasts)
         return True
 
     def _trust(self, verdicts: Verdicts) -> None:
         self.verdicts = verdicts
-        self.scans = self._trusting(verdicts)
-
-    def _predicted(self) -> Sequence[Sequence[LeftOut]]:
-        scans = self.scans
-        return left_out(scans.observations, self._grid, self._lam, _thresholds(scans), self._device)
-
-    def _shown(self, compared: Sequence[Sequence[LeftOut]], scans: Readings) -> Nested[LeftOut]:
-        """The same predictions beside what scans show now."""
-        coarse = coarse_grid(self._grid)
-
-        def shown(parts: LeftOut, scan: Observation) -> LeftOut:
-            return measured_anew(parts, scan, coarse)
-
-        return _each(shown, compared, scans.observations)
+        self.contrasts = self._trusting(verdicts)
+        scans = tuple(own.scans for own in self.contrasts)
+        self._exhibits = _each(lambda seen, scan: replace(seen, scan=scan), self._exhibits, scans)
 
 
-def _striped(volume: Volume, scan: Observation, noise: NoiseEstimate) -> Mapping[int, Striped]:
+def _shown(parts: LeftOut, exhibit: _Exhibit, coarse: Grid) -> LeftOut:
+    """The same predictions beside what a scan shows."""
+    return measured_anew(parts, exhibit.scan.observation, coarse)
+
+
+def _striped(scan: PreparedScan) -> Mapping[int, Striped]:
     """Stripes on a scan's slices; magnitudes alone have them."""
-    if not scan.zero_is_missing:
+    observation = scan.observation
+    if not observation.zero_is_missing:
         return {}
-    return find_stripes(np.moveaxis(volume.data, scan.slice_axis, 0), noise.halfway)
+    slices = np.moveaxis(scan.volume.data, observation.slice_axis, 0)
+    return find_stripes(slices, scan.noise.halfway)
 
 
-def _before_comparison(scan: Observation, striped: Mapping[int, Striped]) -> SliceVerdict:
+def _before_comparison(exhibit: _Exhibit) -> SliceVerdict:
     """Every slice is believed but for those whose stripes do not come off."""
+    scan, striped = exhibit.scan.observation, exhibit.striped
     count = scan.data.shape[scan.slice_axis]
     off = _with_stripes_left(np.zeros((count, len(FEATURES))), striped)
     repairs = {
@@ -209,22 +236,20 @@ def _before_comparison(scan: Observation, striped: Mapping[int, Striped]) -> Sli
     return SliceVerdict(scan.slice_axis, student_weights(off), off, repairs)
 
 
-def _displaced(
-    scan: Observation, noise: NoiseEstimate, alone: bool, coarse: Grid
-) -> Mapping[int, Shift]:
+def _displaced(exhibit: _Exhibit, coarse: Grid) -> Mapping[int, Shift]:
     """Slices of a contrast's only MR scan that lie elsewhere than a template of the head has them.
 
     Repeats tell it better, and for CT it has not been tried.
     """
-    if not alone or not scan.zero_is_missing:
+    scan = exhibit.scan.observation
+    if not exhibit.is_alone or not scan.zero_is_missing:
         return {}
-    return displaced_in_head(binned(scan, coarse)[0], noise.halfway)
+    return displaced_in_head(binned(scan, coarse)[0], exhibit.noise.halfway)
 
 
-def _likely(
-    parts: LeftOut, noise: NoiseEstimate, shifts: Mapping[int, Shift]
-) -> Mapping[int, Shift]:
+def _likely(exhibit: _Exhibit, parts: LeftOut, shifts: Mapping[int, Shift]) -> Mapping[int, Shift]:
     """Shifts of slices, more exact where their neighbours tell; without those that they deny."""
+    noise = exhibit.noise
     found = {k: _placed(parts, k, shift, noise.halfway) for k, shift in shifts.items()}
     repaired = mended_coarsely(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
     there, back = (compare(seen, noise.halfway).contradicted for seen in (parts, repaired))
@@ -274,20 +299,16 @@ def _comes_off(striped: Mapping[int, Striped], k: int) -> bool:
     return k not in striped or striped[k].settled
 
 
-def _off(
-    parts: LeftOut, noise: NoiseEstimate, before: SliceVerdict, alone: bool
-) -> NDArray[np.float64]:
+def _off(exhibit: _Exhibit, parts: LeftOut, before: SliceVerdict) -> NDArray[np.float64]:
     believed = _believed(before)
-    off = deviations_from_good(compare(parts, noise.halfway), believed)
-    if alone:
+    off = deviations_from_good(compare(parts, exhibit.noise.halfway), believed)
+    if exhibit.is_alone:
         off[adjacent(~believed)] *= _BESIDE_A_GAP
     return off
 
 
-def _verdict(
-    before: SliceVerdict, off: NDArray[np.float64], striped: Mapping[int, Striped]
-) -> SliceVerdict:
-    off = _with_stripes_left(off, striped)
+def _verdict(exhibit: _Exhibit, before: SliceVerdict, off: NDArray[np.float64]) -> SliceVerdict:
+    off = _with_stripes_left(off, exhibit.striped)
     return replace(before, weights=student_weights(off), deviations=off)
 
 
@@ -299,14 +320,9 @@ def _believed(verdict: SliceVerdict) -> NDArray[np.bool_]:
     return verdict.weights >= REJECTED
 
 
-def _mended(
-    settled: SliceVerdict,
-    parts: LeftOut,
-    noise: NoiseEstimate,
-    striped: Mapping[int, Striped],
-    alone: bool,
-) -> SliceVerdict:
+def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: LeftOut) -> SliceVerdict:
     """A verdict, but for slices that are believed once they are mended as simply as possible."""
+    noise, striped = exhibit.noise, exhibit.striped
     compared = compare(parts, noise.halfway)
     usable = np.flatnonzero(np.isfinite(compared.unexplained)).tolist()
     suspects = [k for k in usable if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
@@ -324,13 +340,13 @@ def _mended(
     found: dict[int, SliceRepair] = {}
     for turn in range(max(map(len, possible.values()), default=0)):
         tried = {k: own[turn] for k, own in possible.items() if turn < len(own)}
-        off_then = _off(mended_coarsely(parts, tried), noise, settled, alone)
+        off_then = _off(exhibit, mended_coarsely(parts, tried), settled)
         weights_then = student_weights(off_then)
         for k, repair in tried.items():
             least = max(settled.weights[k] + _BETTER_BY, REJECTED)
             if weights_then[k] >= least and weights[k] < _SUSPECT and weights_then[k] > weights[k]:
                 weights[k], off[k], found[k] = weights_then[k], off_then[k], repair
-    if alone:
+    if exhibit.is_alone:
         spared = ~better_left_out(compared, _believed(settled))
         spared[[k for k in striped if not _comes_off(striped, k)]] = False
         weights[spared] = np.maximum(weights[spared], REJECTED)
@@ -354,14 +370,12 @@ def _same_repairs(verdict: SliceVerdict, before: SliceVerdict) -> bool:
     )
 
 
-def _filled(scans: Readings) -> Readings:
+def _filled(contrasts: Prepared) -> Prepared:
     """With neighbours standing in for rejected slices."""
-    filled = [stood_in(*each) for each in zip(scans.observations, _thresholds(scans), strict=True)]
-    return replace(scans, observations=filled)
-
-
-def _thresholds(scans: Readings) -> list[list[float]]:
-    return [[own.halfway for own in each] for each in scans.above_air]
+    return tuple(
+        own.of(stood_in(own.observations, [scan.state.noise.halfway for scan in own.scans]))
+        for own in contrasts
+    )
 
 
 def _rejected(verdicts: Verdicts) -> Nested[tuple[int, ...]]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...space.affines import scaling, translation
 from ...space.grid import Grid
+from ..intensity.preprocessing import PreparedContrast
 from ..scanner.filling import stood_in
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile, profile_for_voxels
 from ..solve.solver import solve
@@ -61,53 +62,45 @@ class LeftOut:
 
 
 def left_out(
-    contrasts: Sequence[Sequence[Observation]],
+    contrasts: Sequence[PreparedContrast],
     grid: Grid,
-    lam: Sequence[float],
-    thresholds: Sequence[Sequence[float]],
+    weights: Sequence[float],
     device: torch.device,
-) -> list[list[LeftOut]]:
+) -> tuple[tuple[LeftOut, ...], ...]:
     """Predict every slice of every scan by images fitted without it.
 
     Parameters
     ----------
     contrasts
-        For each contrast its scans. Slices whose weight is 0 are left out of every fit, and
-        predicted like all others.
+        Slices whose weight is 0 are left out of every fit, and predicted like all others.
     grid
         Grid of the wanted images; the fits take coarser voxels.
-    lam
-        Regularisation of each contrast in mm / intensity.
-    thresholds
-        Of each scan, the intensity above which a voxel belongs to the head.
+    weights
+        Weight of the prior of each contrast in mm / intensity.
     device
         Where to work.
+
+    Returns
+    -------
+    tuple of tuple of LeftOut
+        For each contrast its scans.
     """
     coarse = coarse_grid(grid)
     # Prior and data term add up fewer voxels, in the same proportion to each other.
     volume = float(np.prod(coarse.voxel_size / grid.voxel_size))
-    coarsely = [[binned(scan, coarse) for scan in scans] for scans in contrasts]
-    predicted = [[np.zeros(scan.data.shape, np.float32) for scan, _ in own] for own in coarsely]
+    binned_contrasts = [_Binned.of(contrast, coarse) for contrast in contrasts]
     for fold in range(FOLDS):
         images = solve(
-            [
-                stood_in([_without(scan, fold) for scan, _ in scans], own)
-                for scans, own in zip(coarsely, thresholds, strict=True)
-            ],
+            [own.without(fold) for own in binned_contrasts],
             coarse,
-            [volume * own for own in lam],
+            [volume * weight for weight in weights],
             tolerance=_TOLERANCE,
             max_iter=_ITERATIONS,
             device=str(device),
         ).images
-        for scans, image, own in zip(coarsely, images, predicted, strict=True):
-            for (scan, _), prediction in zip(scans, own, strict=True):
-                found = _operator(scan, coarse).forward(image).cpu().numpy()
-                _slices(scan, prediction)[fold::FOLDS] = _slices(scan, found)[fold::FOLDS]
-    return [
-        [_described(*parts, found) for parts, found in zip(scans, own, strict=True)]
-        for scans, own in zip(coarsely, predicted, strict=True)
-    ]
+        for own, image in zip(binned_contrasts, images, strict=True):
+            own.predict(fold, coarse, image)
+    return tuple(own.described() for own in binned_contrasts)
 
 
 def measured_anew(parts: LeftOut, scan: Observation, coarse: Grid) -> LeftOut:
@@ -138,6 +131,48 @@ def coarse_grid(grid: Grid) -> Grid:
     first = translation((steps - 1) / 2 - _RIM * steps)
     x, y, z = (-(-n // step) + 2 * _RIM for n, step in zip(grid.shape, steps.tolist(), strict=True))
     return Grid((x, y, z), grid.affine @ first @ scaling(steps))
+
+
+@dataclass(frozen=True, eq=False)
+class _BinnedScan:
+    """A scan with coarse voxels in its planes, and what is predicted of it so far."""
+
+    scan: Observation
+    detail: Stack
+    threshold: float
+    predicted: Stack
+
+
+@dataclass(frozen=True, eq=False)
+class _Binned:
+    """The scans of one contrast with coarse voxels in their planes."""
+
+    scans: tuple[_BinnedScan, ...]
+
+    @classmethod
+    def of(cls, contrast: PreparedContrast, coarse: Grid) -> _Binned:
+        found = []
+        for prepared in contrast.scans:
+            scan, detail = binned(prepared.observation, coarse)
+            predicted = np.zeros(scan.data.shape, np.float32)
+            found.append(_BinnedScan(scan, detail, prepared.state.noise.halfway, predicted))
+        return cls(tuple(found))
+
+    def without(self, fold: int) -> list[Observation]:
+        """The scans without every third slice."""
+        return stood_in(
+            [_without(own.scan, fold) for own in self.scans],
+            [own.threshold for own in self.scans],
+        )
+
+    def predict(self, fold: int, coarse: Grid, image: Tensor) -> None:
+        """Take down what an image predicts of the slices that were left out."""
+        for own in self.scans:
+            found = own.scan.operator(coarse).forward(image).cpu().numpy()
+            _slices(own.scan, own.predicted)[fold::FOLDS] = _slices(own.scan, found)[fold::FOLDS]
+
+    def described(self) -> tuple[LeftOut, ...]:
+        return tuple(_described(own.scan, own.detail, own.predicted) for own in self.scans)
 
 
 def _without(scan: Observation, fold: int) -> Observation:
@@ -198,12 +233,6 @@ def _profile(scan: Observation, grid: Grid) -> SliceProfile:
         gap=scan.profile.gap,
         axis=scan.slice_axis,
         through_plane=scan.profile.through_plane,
-    )
-
-
-def _operator(scan: Observation, grid: Grid) -> ForwardOperator:
-    return ForwardOperator(
-        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
     )
 
 

@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from ...space.affines import translation
 from ...space.grid import Grid, inside
-from .forward import ForwardOperator, intermediate_grid
+from .forward import intermediate_grid
 from .observation import Observation
 
 # A scan voxel of whose profile less than this lies on the grid was measured elsewhere.
 _WHOLE_FOOTPRINT = 0.99
 
 
-def footprint_margin(grid: Grid, contrasts: Sequence[Sequence[Observation]]) -> int:
+def footprint_margin(grid: Grid, scans: Sequence[Observation]) -> int:
     """Voxels to add around ``grid`` so that every slice profile lies inside.
 
     Where a profile reaches beyond the grid the prediction is a fraction of what was
     measured, and the fit answers with wild values at the rim.
     """
     reach = 0.0
-    for scan in (scan for scans in contrasts for scan in scans):
+    for scan in scans:
         fine = intermediate_grid(grid, scan.grid, scan.profile)
         half = [(len(weights) - 1) / 2 for weights in fine.weights]
         extent = np.abs(np.linalg.inv(grid.affine) @ fine.grid.affine)[:3, :3] @ half
@@ -40,7 +40,7 @@ def within(scan: Observation, grid: Grid) -> Observation:
     What was measured outside cannot be explained by images on the grid, which would answer
     with wild values along its rim.
     """
-    operator = ForwardOperator(grid, scan.grid, pose=scan.pose, profile=scan.profile)
+    operator = scan.evenly().operator(grid)
     footprint = operator.forward(torch.ones(grid.shape)).numpy()
     # Most profiles add up to 1 everywhere, a gauss to a little less.
     whole = footprint > _WHOLE_FOOTPRINT * float(footprint.max())
@@ -69,7 +69,7 @@ def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     """Voxels of ``grid`` within the field of view of at least one scan of a contrast."""
     reached = np.zeros(grid.shape, dtype=bool)
     for scan in contrast:
-        reached |= inside(grid, Grid(scan.grid.shape, scan.world_pose @ scan.affine))
+        reached |= inside(grid, scan.placed_grid)
     return reached
 
 
@@ -81,7 +81,7 @@ def measured(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     """
     seen = np.zeros(grid.shape, dtype=bool)
     for scan in contrast:
-        box = Grid(scan.grid.shape, scan.world_pose @ scan.affine)
+        box = scan.placed_grid
         here = inside(grid, box)
         beside = _beside_measured(scan)
         if not beside.all():

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...space.grid import Grid
-from .forward import ForwardOperator
 from .observation import Observation
 
 # Of second differences, in units of the noise's variance.
@@ -48,7 +47,7 @@ def believed_where_straight(scan: Observation, grid: Grid) -> Observation:
     >>> believed_where_straight(scan, Grid((9, 9, 16), np.eye(4))) is scan
     True
     """
-    operator = ForwardOperator(grid, scan.grid, pose=scan.pose, profile=scan.profile)
+    operator = scan.evenly().operator(grid)
     blur = max(operator.sharpening)
     if blur == 0:
         return scan

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...space.affines import Affine
 from ...space.grid import Grid
+from .forward import ForwardOperator
 from .profile import SliceProfile
 
 
@@ -58,6 +59,21 @@ class Observation:
     def world_pose(self) -> Affine:
         """The pose, the identity where none is given."""
         return np.eye(4) if self.pose is None else self.pose
+
+    def operator(self, grid: Grid) -> ForwardOperator:
+        """The forward operator from an image on ``grid`` to this scan."""
+        return ForwardOperator(
+            grid, self.grid, pose=self.pose, profile=self.profile, interleave=self.interleave
+        )
+
+    def evenly(self) -> Observation:
+        """The scan as if even and odd slices were equally bright; its data stay as they are."""
+        return self if self.interleave == 0 else replace(self, interleave=0.0)
+
+    @property
+    def placed_grid(self) -> Grid:
+        """Where its voxels lie in the world of the image."""
+        return self.grid.moved(self.world_pose)
 
     @property
     def slice_axis(self) -> int:

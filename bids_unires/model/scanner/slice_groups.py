@@ -22,7 +22,6 @@ from torch import Tensor
 from ...space.affines import Affine, scaling, translation
 from ...space.grid import Grid
 from ..intensity.noise import NoiseEstimate
-from .forward import ForwardOperator
 from .interleave import even_and_odd
 from .observation import Observation
 
@@ -222,9 +221,7 @@ def predicted(
         ``(X, Y, Z)`` of the scan.
     """
     if motion is None:
-        operator = ForwardOperator(
-            grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-        )
+        operator = scan.operator(grid)
         return np.asarray(operator.forward(image).cpu().numpy())
     parts = moved(replace(scan, interleave=0.0), motion)
     values = joined(

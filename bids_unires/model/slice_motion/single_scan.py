@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ...space.grid import Grid
 from ..intensity.correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
+from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
 from ..prior.total_variation import edge_squares
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
-from ..scanner.slice_groups import SliceMotion, split
-from ..solve.solver import solve
+from ..solve.problem import Problem, Stop
+from ..solve.solver import solve_problem
 
 logger = logging.getLogger("bids_unires")
 
@@ -66,7 +66,7 @@ def imitation(
     tops = [brightest(image) for image in shown]
     measured, levels = [], []
     for part in parts:
-        operator = ForwardOperator(grid, part.grid, pose=part.pose, profile=part.profile)
+        operator = part.evenly().operator(grid)
         seen = ~part.missing
         measured.append(part.data[seen])
         predictions = [operator.forward(image).cpu().numpy()[seen] for image in others]
@@ -81,44 +81,32 @@ def imitation(
     return torch.as_tensor(image, dtype=torch.float32, device=others[0].device), sd
 
 
-def apart_is_better(
-    scan: Observation,
-    motion: SliceMotion,
-    grid: Grid,
-    images: Tensor,
-    index: int,
-    lam: Sequence[float],
-    guide: Tensor | None,
-) -> bool:
+def apart_is_better(problem: Problem, index: int, scan: ScanState, images: Tensor) -> bool:
     """Whether scan and prior are more probable with the slices of a scan where they moved to.
 
     Parameters
     ----------
-    scan, motion
-        The only scan of a contrast, and how its slices moved.
-    grid, images, lam
-        Images ``(C, X, Y, Z)`` of all contrasts, where they lie, and their regularisation.
+    problem
+        All contrasts.
     index
         Of the contrast.
-    guide
-        Edges of still other images, or None; see `JointTotalVariation`.
+    scan
+        Its only scan, and how the slices of that moved.
+    images
+        ``(C, X, Y, Z)``, the images of all contrasts.
     """
     others = [other for other in range(len(images)) if other != index]
-    edges = edge_squares(images[others], grid, [lam[other] for other in others])
-    edges = edges if guide is None else edges + guide
-    moved = split(scan, motion.groups, motion.poses(scan.world_pose))
+    weights = [problem.weights[other] for other in others]
+    edges = edge_squares(images[others], problem.grid, weights)
+    edges = edges if problem.guide is None else edges + problem.guide
+    whole = replace(problem.contrasts[index], scans=(replace(scan, motion=None),), detail=None)
+    moved = replace(whole, scans=(scan,)).apart()
+    stop = Stop(max_iter=_ITERATIONS)
     apart, together = (
-        solve(
-            [parts],
-            grid,
-            [lam[index]],
-            max_iter=_ITERATIONS,
-            device=str(images.device),
-            guide=edges,
-        )
+        solve_problem(replace(problem, contrasts=(contrast,), guide=edges), stop)
         .history[-1]
         .objective
-        for parts in (moved, [scan])
+        for contrast in (moved, whole)
     )
     logger.info(
         "contrast %d: objective %.6g where its slices moved, %.6g where they stayed together",

@@ -2,7 +2,7 @@
 
 A stack is first placed as a whole, then taken apart from coarse to fine: packages of slices
 that were acquired one after the other, halves of these, quarters. Each time poses of the
-groups, weights and images take turns as in `alternation`. A stack is divided (further) only
+groups, weights and images take turns as in `solve.repeats`. A stack is divided (further) only
 where its slices say that parts of it lie elsewhere; one that held still is fitted as if
 nobody had asked.
 """
@@ -10,23 +10,20 @@ nobody had asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config import Modality
 from ...space.affines import Affine
 from ...space.grid import Grid
-from ..detail.learning import placed_beside
-from ..detail.term import Details, of_whole_scans, with_details
-from ..intensity.noise import NoiseEstimate
+from ..detail.term import LearnedDetail
+from ..intensity.scan_state import ScanState, SlicePlan, observations_of
 from ..scanner.observation import Observation
-from ..scanner.profile import POINTS
-from ..scanner.resampling import linear_images
+from ..scanner.profile import POINTS, SliceProfile
 from ..scanner.slice_groups import (
     Group,
     SliceMotion,
@@ -38,18 +35,15 @@ from ..scanner.slice_groups import (
     usual_order,
 )
 from ..solve.pose import displacement, mean_corrected, mean_pose
+from ..solve.problem import Problem, Stop
 from ..solve.repeat_weights import reweighed
-from ..solve.repeats import UnifiedSolution, continued, solve_unified
-from ..solve.solver import Listener, Solution
-from . import division as slice_division
-from . import single_scan as slice_alone
+from ..solve.repeats import Fitted, solve_with_repeats
+from ..solve.solver import Listener, Solution, continued
+from . import division, single_scan
 from .pose import motions_of, refined_groups, slice_evidence
 from .single_scan import apart_is_better, believed, imitation
 
 logger = logging.getLogger("bids_unires")
-
-SlicePlans: TypeAlias = Sequence[Sequence[SliceOrder | SliceMotion | None]]
-"""For each scan the order of its slices, how they moved where that is known, or None."""
 
 LARGEST_MOTION_MM = 8.0
 """Slices of a scan may move as far beyond its box and still be predicted in full."""
@@ -65,76 +59,53 @@ _SETTLED_SCALES = 0.05
 _PARTS = (1, 2, 4)
 
 
-def plans_for(
-    contrasts: Sequence[Sequence[Observation]], modalities: Sequence[Modality]
-) -> SlicePlans:
-    """Thick slices of MR in the order that is usual; everything else is kept whole."""
-    return [
-        [
-            usual_order(scan.grid.shape[scan.profile.slice_axis(scan.grid)])
-            if modality == "MR" and _is_thick(scan)
-            else None
-            for scan in scans
-        ]
-        for scans, modality in zip(contrasts, modalities, strict=True)
-    ]
+def usual_plan(profile: SliceProfile, grid: Grid, modality: Modality) -> SlicePlan:
+    """Thick slices of MR in the order that is usual; every other scan is kept whole.
+
+    Parameters
+    ----------
+    profile
+        Slice profile of the scan.
+    grid
+        Its voxels.
+    modality
+        MR or CT.
+    """
+    axis = profile.slice_axis(grid)
+    if modality != "MR" or profile.through_plane in POINTS:
+        return None
+    sizes = grid.voxel_size
+    is_thick = bool(sizes[axis] >= THICK * np.delete(sizes, axis).max())
+    return usual_order(grid.shape[axis]) if is_thick else None
 
 
 def solve_with_slice_motion(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    lam: Sequence[float],
-    *,
-    slices: SlicePlans,
-    move: bool,
-    tolerance: float,
-    max_iter: int,
-    device: torch.device,
+    problem: Problem,
+    stop: Stop,
     start: Tensor | None = None,
-    guide: Tensor | None = None,
-    details: Details = (),
     on_progress: Listener | None = None,
-) -> UnifiedSolution:
+) -> Fitted:
     """Solve for the images and for the poses of scans and of groups of their slices.
 
     Parameters
     ----------
-    contrasts, noise, grid, lam, tolerance, max_iter, device, start, guide, on_progress
-        As for `solve_unified`.
-    slices
-        What is known of the slices of each scan.
-    move
-        Whether poses are refined; else only those scans are taken apart of which it is known
-        how their slices moved.
-    details
-        As for `solve_unified`. They have a say once slices have found their places, where scans
-        stay whole.
+    problem
+        Its scans say what is known of their slices. Where it does not refine poses, only those
+        scans are taken apart of which it is known how their slices moved. Details have a say once
+        slices have found their places, where scans stay whole.
+    stop, start, on_progress
+        As for `solve_with_repeats`.
     """
-    fit = _Fit(noise, grid, lam, tolerance, guide, on_progress)
-    if move:
-        whole = solve_unified(
-            contrasts,
-            noise,
-            grid,
-            lam,
-            move=True,
-            tolerance=tolerance,
-            max_iter=_ITERATIONS_PER_ROUND,
-            device=device,
-            start=start,
-            guide=guide,
-            on_progress=on_progress,
-        )
-        fit.begin(_stacks(whole.contrasts, slices), whole.solution, whole.scales)
+    if problem.refines_poses:
+        brief = stop.after(_ITERATIONS_PER_ROUND)
+        whole = solve_with_repeats(problem.without_detail(), brief, start, on_progress)
+        fit = _Fit(problem, stop, whole, on_progress)
         fit.find_motion()
     else:
-        images = linear_images(contrasts, grid, device) if start is None else start.to(device)
-        scales = [[estimate.noise_sd for estimate in own] for own in noise]
-        fit.begin(_stacks(contrasts, slices), Solution(images, (), False), scales)
+        solution = Solution(problem.start(start), (), False)
+        fit = _Fit(problem, stop, Fitted(problem.contrasts, solution), on_progress)
         fit.weigh()
-    fit.finish(max_iter, contrasts, details)
-    return fit.result(contrasts)
+    return fit.finished()
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +113,10 @@ class _Stack:
     """A scan, taken apart into groups of slices or not.
 
     Nothing makes even and odd slices of ``scan`` differ. Its pose is the mean of the groups'.
+    ``given`` is the scan as it came in, and the scale of its residuals as it was found.
     """
 
+    given: ScanState
     scan: Observation
     order: SliceOrder | None
     groups: tuple[Group, ...] = ()
@@ -153,6 +126,10 @@ class _Stack:
     @property
     def parts(self) -> list[Observation]:
         return split(self.scan, self.groups, self.poses) if self.groups else [self.scan]
+
+    @property
+    def part_states(self) -> list[ScanState]:
+        return [self.given.of(part) for part in self.parts]
 
     @property
     def motion(self) -> SliceMotion | None:
@@ -167,12 +144,24 @@ class _Stack:
         scan = replace(self.scan, pose=mean_pose(poses))
         return replace(self, scan=scan, poses=tuple(poses))
 
-    def weighed(self, parts: Sequence[Observation]) -> _Stack:
-        """With the precisions that its parts have."""
-        taus = [np.full(part.data.shape, part.tau, dtype=np.float32) for part in parts]
+    def weighed(self, parts: Sequence[ScanState]) -> _Stack:
+        """With the precisions that its parts have, and the largest scale of their residuals."""
+        scans = observations_of(parts)
+        taus = [np.full(part.data.shape, part.tau, dtype=np.float32) for part in scans]
         axis = self.scan.profile.slice_axis(self.scan.grid)
         tau = joined(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
-        return replace(self, scan=replace(self.scan, tau=tau))
+        scale = max(part.residual_scale for part in parts)
+        given = replace(self.given, residual_scale=scale)
+        return replace(self, given=given, scan=replace(self.scan, tau=tau))
+
+    def found(self) -> ScanState:
+        """The scan as it came in, with the pose, the precision and the motion found."""
+        tau = self.scan.tau
+        given = self.given.observation
+        if given.interleave:
+            tau = np.asarray(tau / slice_factors(given) ** 2, dtype=np.float32)
+        observation = replace(given, pose=self.scan.pose, tau=tau)
+        return replace(self.given, observation=observation, motion=self.motion)
 
     def refined(self, grid: Grid, image: Tensor, sd: float) -> list[Affine]:
         """Poses of its parts at which an image with an error of its own predicts them best."""
@@ -187,12 +176,12 @@ class _Stack:
         poses = self.poses or (self.scan.world_pose,)
         group_of = {index: place for place, group in enumerate(groups) for index in group}
         places = [group_of[index] for index in range(self.order.count)]
-        found = slice_division.division(
+        found = division.division(
             self.order,
             parts,
             slice_evidence(believed(self.scan, sd), groups, poses, grid, image),
             motions_of(poses, self.scan.world_pose, grid)[places],
-            slice_alone.WORTHWHILE_MM if sd > 0 else slice_division.WORTHWHILE_MM,
+            single_scan.WORTHWHILE_MM if sd > 0 else division.WORTHWHILE_MM,
         )
         if found is None:
             return self
@@ -207,34 +196,29 @@ class _Stack:
 
 
 class _Fit:
-    """Images, and stacks that are taken apart, on their way to each other."""
+    """Images, and stacks that are taken apart, on their way to each other.
+
+    Parameters
+    ----------
+    problem
+        As it was given.
+    stop
+        Of the last turn.
+    begun
+        Contrasts and images to begin with.
+    on_progress
+        Called after every iteration.
+    """
 
     def __init__(
-        self,
-        noise: Sequence[Sequence[NoiseEstimate]],
-        grid: Grid,
-        lam: Sequence[float],
-        tolerance: float,
-        guide: Tensor | None,
-        on_progress: Listener | None,
+        self, problem: Problem, stop: Stop, begun: Fitted, on_progress: Listener | None
     ) -> None:
-        self._noise = noise
-        self._grid = grid
-        self._lam = lam
-        self._tolerance = tolerance
-        self._guide = guide
+        self._problem = problem
+        self._stop = stop
+        self._grid = problem.grid
         self._on_progress = on_progress
-        self._details: Details = ()
-
-    def begin(
-        self,
-        stacks: list[list[_Stack]],
-        solution: Solution,
-        scales: Sequence[Sequence[float]],
-    ) -> None:
-        self._stacks = stacks
-        self._solution = solution
-        self._scales = [list(own) for own in scales]
+        self._stacks = [[_stack(scan) for scan in own.scans] for own in begun.contrasts]
+        self._solution = begun.solution
 
     def find_motion(self) -> None:
         """Take stacks apart, from coarse to fine, for as long as that is worth it."""
@@ -250,7 +234,7 @@ class _Fit:
                 moved = self._move()
                 self._reweigh()
                 logger.info("groups of slices moved by up to %.3f mm", moved)
-                self.sharpen(_ITERATIONS_PER_ROUND)
+                self._sharpen()
                 if moved < _SETTLED_POSES_MM:
                     break
         self._put_together()
@@ -260,50 +244,40 @@ class _Fit:
         if all(len(own) == 1 for own in self._stacks):
             return
         for _ in range(_MOST_ROUNDS):
-            self.sharpen(_ITERATIONS_PER_ROUND)
-            before = self._scales
+            self._sharpen()
+            before = self._residual_scales()
             self._reweigh()
-            change = np.abs(np.log(np.concatenate(self._scales) / np.concatenate(before)))
-            if change.max() < _SETTLED_SCALES:
+            if np.abs(np.log(self._residual_scales() / before)).max() < _SETTLED_SCALES:
                 break
 
-    def sharpen(self, iterations: int) -> None:
-        """Let the solver go on, everything else given."""
-        parts = [[part for stack in own for part in stack.parts] for own in self._stacks]
-        self._solution = continued(
-            self._solution.history,
-            self._on_progress,
-            with_details(parts, self._details, self._grid),
-            self._grid,
-            self._lam,
-            self._tolerance,
-            iterations,
-            self._solution.images,
-            self._guide,
-        )
-
-    def finish(
-        self, iterations: int, contrasts: Sequence[Sequence[Observation]], details: Details
-    ) -> None:
+    def finished(self) -> Fitted:
         """Let the solver have the last word, beside the details of scans that stay whole."""
-        now = [[stack.scan for stack in own] for own in self._stacks]
-        whole = of_whole_scans(details, self._motions())
-        self._details = placed_beside(whole, contrasts, now)
-        self.sharpen(iterations)
+        contrasts = []
+        for contrast, stacks in zip(self._problem.contrasts, self._stacks, strict=True):
+            found = replace(contrast, scans=tuple(stack.found() for stack in stacks))
+            whole = all(stack.motion is None for stack in stacks)
+            detail = contrast.placed_as(found).detail if whole else None
+            contrasts.append(replace(found, detail=detail))
+        details = [contrast.detail for contrast in contrasts]
+        solution = continued(self._apart(details), self._stop, self._solution, self._on_progress)
+        return Fitted(tuple(contrasts), solution)
 
-    def result(self, contrasts: Sequence[Sequence[Observation]]) -> UnifiedSolution:
-        """What was found, about the scans as they were given."""
-        fitted = tuple(
-            tuple(_as_given(scan, stack.scan) for scan, stack in zip(scans, own, strict=True))
-            for scans, own in zip(contrasts, self._stacks, strict=True)
+    def _apart(self, details: Sequence[LearnedDetail | None] = ()) -> Problem:
+        """The problem with every group of slices as a scan of its own."""
+        contrasts = tuple(
+            replace(contrast, scans=tuple(part for stack in stacks for part in stack.part_states))
+            for contrast, stacks in zip(self._problem.contrasts, self._stacks, strict=True)
         )
-        scales = tuple(tuple(own) for own in self._scales)
-        return UnifiedSolution(
-            self._solution, fitted, scales, tuple(self._lam), self._motions(), self._details
-        )
+        problem = self._problem.of(contrasts)
+        return problem.without_detail() if not details else problem.detailed(details)
 
-    def _motions(self) -> tuple[tuple[SliceMotion | None, ...], ...]:
-        return tuple(tuple(stack.motion for stack in own) for own in self._stacks)
+    def _sharpen(self) -> None:
+        """Let the solver go on for a few iterations, everything else given."""
+        brief = self._stop.after(_ITERATIONS_PER_ROUND)
+        self._solution = continued(self._apart(), brief, self._solution, self._on_progress)
+
+    def _residual_scales(self) -> NDArray[np.float64]:
+        return np.array([stack.given.residual_scale for own in self._stacks for stack in own])
 
     def _divided(self, index: int, parts: int) -> list[_Stack]:
         own = self._stacks[index]
@@ -345,20 +319,13 @@ class _Fit:
 
     def _put_together(self) -> None:
         """Leave single scans whole where that is the better explanation after all."""
+        images = self._solution.images
         for index, own in enumerate(self._stacks):
             motion = own[0].motion
             if len(own) > 1 or motion is None:
                 continue
-            better = apart_is_better(
-                own[0].scan,
-                motion,
-                self._grid,
-                self._solution.images,
-                index,
-                self._lam,
-                self._guide,
-            )
-            if not better:
+            moved = replace(own[0].given, observation=own[0].scan, motion=motion)
+            if not apart_is_better(self._problem, index, moved, images):
                 logger.info("contrast %d: slices of its only scan stay together", index + 1)
                 whole = replace(own[0], groups=(), poses=())
                 image, sd = self._reference(index)
@@ -366,58 +333,27 @@ class _Fit:
 
     def _reweigh(self) -> None:
         """Give all parts of repeats the precisions that their residuals call for."""
-        for index, image in self._repeated():
-            parts = [stack.parts for stack in self._stacks[index]]
-            estimates = [
-                estimate
-                for own, estimate in zip(parts, self._noise[index], strict=True)
-                for _ in own
-            ]
-            flat = [part for own in parts for part in own]
-            (weighed,), (scales,) = reweighed([flat], [estimates], self._grid, image[None])
-            given, widths = iter(weighed), iter(scales)
-            self._stacks[index] = [
-                stack.weighed([next(given) for _ in own])
-                for stack, own in zip(self._stacks[index], parts, strict=True)
-            ]
-            self._scales[index] = [max(next(widths) for _ in own) for own in parts]
-
-    def _repeated(self) -> Iterator[tuple[int, Tensor]]:
-        """Contrasts with repeats, and their images."""
         for index, image in enumerate(self._solution.images):
-            if len(self._stacks[index]) > 1:
-                yield index, image
+            stacks = self._stacks[index]
+            if len(stacks) == 1:
+                continue
+            counts = [len(stack.parts) for stack in stacks]
+            parts = [part for stack in stacks for part in stack.part_states]
+            weighed = iter(reweighed(parts, self._grid, image))
+            self._stacks[index] = [
+                stack.weighed([next(weighed) for _ in range(count)])
+                for stack, count in zip(stacks, counts, strict=True)
+            ]
 
 
-def _stacks(contrasts: Sequence[Sequence[Observation]], slices: SlicePlans) -> list[list[_Stack]]:
-    return [
-        [_stack(evened(scan), plan) for scan, plan in zip(scans, plans, strict=True)]
-        for scans, plans in zip(contrasts, slices, strict=True)
-    ]
-
-
-def _stack(scan: Observation, plan: SliceOrder | SliceMotion | None) -> _Stack:
+def _stack(scan: ScanState) -> _Stack:
+    even = evened(scan.observation)
+    plan = scan.slices
     if isinstance(plan, SliceMotion):
-        return _Stack(scan, None, plan.groups, plan.poses(scan.world_pose), plan.source)
-    return _Stack(scan, plan)
-
-
-def _as_given(scan: Observation, evened_out: Observation) -> Observation:
-    """A scan at the pose and with the precision found once its slices were evened out."""
-    tau = evened_out.tau
-    if scan.interleave:
-        tau = np.asarray(tau / slice_factors(scan) ** 2, dtype=np.float32)
-    return replace(scan, pose=evened_out.pose, tau=tau)
+        return _Stack(scan, even, None, plan.groups, plan.poses(even.world_pose), plan.source)
+    return _Stack(scan, even, plan)
 
 
 def _same(before: list[list[_Stack]], after: list[list[_Stack]]) -> bool:
     pairs = zip(before, after, strict=True)
     return all(old is new for own, new_own in pairs for old, new in zip(own, new_own, strict=True))
-
-
-def _is_thick(scan: Observation) -> bool:
-    if scan.profile.through_plane in POINTS:
-        return False
-    sizes = scan.grid.voxel_size
-    axis = scan.profile.slice_axis(scan.grid)
-    return bool(sizes[axis] >= THICK * np.delete(sizes, axis).max())

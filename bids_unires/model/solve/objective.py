@@ -17,7 +17,6 @@ from torch import Tensor
 from ...kernels.data_term import DataTerm
 from ...space.grid import Grid
 from ..prior.total_variation import JointTotalVariation
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
 
 
@@ -113,9 +112,7 @@ def data_term(scan: Observation, grid: Grid, device: torch.device, workspace: Te
 
     ``workspace`` is memory for two images, used only while the term works.
     """
-    operator = ForwardOperator(
-        grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-    )
+    operator = scan.operator(grid)
     return operator.data_term(*weighted_data(scan, device), workspace)
 
 

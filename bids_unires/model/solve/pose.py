@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from ...kernels.motion import MotionDerivatives, motion_derivatives
 from ...space.affines import Affine, apply_affine, translation
 from ...space.grid import Grid
 from ...space.rigid import rigid_matrix, rigid_parameters
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
 from .objective import weighted_data
 
@@ -144,9 +144,7 @@ def pose_derivatives(
     centre
         World mm that rotations leave where it is, ``(3,)``.
     """
-    operator = ForwardOperator(
-        grid, scan.grid, pose=pose, profile=scan.profile, interleave=scan.interleave
-    )
+    operator = replace(scan, pose=pose).operator(grid)
     data, precision = weighted_data(scan, image.device)
     scale = operator.slice_scale(data)
     to_world = translation(-centre) @ pose @ operator.intermediate.grid.affine

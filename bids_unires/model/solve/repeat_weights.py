@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..intensity.noise import NoiseEstimate
+from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
 from ..scanner.filling import measured_only
-from ..scanner.forward import ForwardOperator
-from ..scanner.observation import Observation
 
 # Degrees of freedom: few enough for heavy tails.
 DEGREES_OF_FREEDOM = 4.0
@@ -97,49 +95,34 @@ def _weights(residual: NDArray[np.floating], scale: float) -> NDArray[np.floatin
     return (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + (residual / scale) ** 2)
 
 
-def reweighed(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    images: Tensor,
-) -> tuple[list[list[Observation]], list[list[float]]]:
-    """Give each scan of a repeated contrast the precisions its residuals call for.
+def reweighed(scans: Sequence[ScanState], grid: Grid, image: Tensor) -> tuple[ScanState, ...]:
+    """Give each repeat of a contrast the precisions its residuals call for.
+
+    Parameters
+    ----------
+    scans
+        Repeats of one contrast.
+    grid, image
+        Their image ``(X, Y, Z)`` float32, and where it lies.
 
     Returns
     -------
-    observations
-        The scans, with one precision for every voxel.
-    scales
-        Scale of each scan's residuals, in intensity.
+    tuple of ScanState
+        The scans, with one precision for every voxel and the scale of their residuals.
     """
-    observations: list[list[Observation]] = []
-    scales: list[list[float]] = []
-    for image, scans, estimates in zip(images, contrasts, noise, strict=True):
-        if len(scans) == 1:
-            observations.append(list(scans))
-            scales.append([estimates[0].noise_sd])
-            continue
-        found = _disagreement(scans, estimates, grid, image)
-        observations.append(
-            [replace(scan, tau=tau) for scan, tau in zip(scans, found.precisions, strict=True)]
-        )
-        scales.append(list(found.scales))
-    return observations, scales
-
-
-def _disagreement(
-    scans: Sequence[Observation], noise: Sequence[NoiseEstimate], grid: Grid, image: Tensor
-) -> Disagreement:
     residuals, heads = [], []
-    for scan, estimate in zip(scans, noise, strict=True):
-        operator = ForwardOperator(
-            grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-        )
-        prediction = operator.forward(image).cpu().numpy()
-        residuals.append(prediction - np.nan_to_num(scan.data))
+    for scan in scans:
+        observation = scan.observation
+        prediction = observation.operator(grid).forward(image).cpu().numpy()
+        residuals.append(prediction - np.nan_to_num(observation.data))
         # Signal that only one of the two shows is disagreement too.
-        threshold = estimate.halfway
+        threshold = scan.noise.halfway
         heads.append(
-            ((scan.data > threshold) | (prediction > threshold)) & ~measured_only(scan).missing
+            ((observation.data > threshold) | (prediction > threshold))
+            & ~measured_only(observation).missing
         )
-    return weigh(residuals, heads, [estimate.noise_sd for estimate in noise])
+    found = weigh(residuals, heads, [scan.noise.noise_sd for scan in scans])
+    return tuple(
+        replace(scan, observation=replace(scan.observation, tau=tau), residual_scale=scale)
+        for scan, tau, scale in zip(scans, found.precisions, found.scales, strict=True)
+    )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ from ...space.grid import Grid
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
 from .objective import Objective
+from .problem import Problem, Stop
 
 # Smoothing of the prior (no unit): flat regions start loosely coupled and end tightly.
 _FIRST_SMOOTHING = 0.05
@@ -113,8 +114,6 @@ def solve(
     max_iter: int = 100,
     device: str = "auto",
     start: Tensor | None = None,
-    guide: Tensor | None = None,
-    on_progress: Listener | None = None,
 ) -> Solution:
     """Find the images that minimise the objective, everything else given.
 
@@ -125,55 +124,102 @@ def solve(
     grid
         Grid of the wanted images.
     lam
-        Regularisation of each contrast in mm / intensity, ``(C,)``.
-    tolerance
-        Stop when three iterations in a row each lower the objective by less
-        than this fraction of it.
-    max_iter
-        Upper bound on iterations.
+        Weight of the prior of each contrast in mm / intensity, ``(C,)``.
+    tolerance, max_iter
+        When to stop; see `Stop`.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     start
         Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
-    guide
-        ``(X, Y, Z)`` on the device: edges of images that are given; see
-        `JointTotalVariation`.
-    on_progress
-        Called with the state after every iteration.
 
     Raises
     ------
     ValueError
         If an argument is out of range or shapes do not fit.
     """
-    if max_iter < 1:
-        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     began = time.perf_counter()
-    torch_device = usable_device(device)
-    objective = Objective(contrasts, grid, lam, torch_device, guide)
+    stop, torch_device = Stop(tolerance, max_iter), usable_device(device)
+    objective = Objective(contrasts, grid, lam, torch_device)
     images = linear_images(contrasts, grid, torch_device) if start is None else start
-    if tuple(images.shape) != objective.shape:
-        raise ValueError(f"start must have shape {objective.shape}, got {tuple(images.shape)}")
-    state = Descent(objective, _own_copy(images, torch_device))
+    return _minimised(objective, images, stop, None, began)
+
+
+def solve_problem(
+    problem: Problem,
+    stop: Stop,
+    start: Tensor | None = None,
+    on_progress: Listener | None = None,
+) -> Solution:
+    """Find the images that minimise the objective of a problem, everything else given.
+
+    Parameters
+    ----------
+    problem
+        What is solved for.
+    stop
+        When to stop.
+    start
+        Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+    on_progress
+        Called with the state after every iteration.
+
+    Raises
+    ------
+    ValueError
+        If ``start`` does not have the shape of the images.
+    """
+    began = time.perf_counter()
+    objective = problem.objective()
+    return _minimised(objective, problem.start(start), stop, on_progress, began)
+
+
+def continued(
+    problem: Problem, stop: Stop, before: Solution, on_progress: Listener | None = None
+) -> Solution:
+    """Solve on from images, counting time and products from where their history ended.
+
+    Parameters
+    ----------
+    problem, stop, on_progress
+        As for `solve_problem`.
+    before
+        Images to go on from, and how they came about.
+    """
+    earlier = before.history[-1] if before.history else Progress(0.0, 0, 0.0)
+    listener = listening_after(earlier, on_progress)
+    solution = solve_problem(problem, stop, before.images, listener)
+    history = (*before.history, *(progress.after(earlier) for progress in solution.history))
+    return replace(solution, history=history)
+
+
+def _minimised(
+    objective: Objective,
+    start: Tensor,
+    stop: Stop,
+    on_progress: Listener | None,
+    began: float,
+) -> Solution:
+    """Images that minimise an objective; ``began`` by `time.perf_counter`."""
+    if tuple(start.shape) != objective.shape:
+        raise ValueError(f"start must have shape {objective.shape}, got {tuple(start.shape)}")
+    state = Descent(objective, _own_copy(start, objective.device))
     history: list[Progress] = []
     smoothing, stalled = _FIRST_SMOOTHING, 0
-    for iteration in range(max_iter + 1):
+    for iteration in range(stop.max_iter + 1):
         value = state.bound(smoothing)
         elapsed = time.perf_counter() - began
         history.append(Progress(elapsed, iteration * objective.contrast_count, value))
         if on_progress is not None:
             on_progress(history[-1])
         gain = history[-2].objective - value if iteration > 0 else np.inf
-        least = _LEAST_SMOOTHING * tolerance
+        least = _LEAST_SMOOTHING * stop.tolerance
         # A rise shows that the bound was smoothed too much to be of use here.
         decay = _SMOOTHING_DECAY if gain >= 0 else _SMOOTHING_DROP
-        stalled = stalled + 1 if gain < tolerance * abs(value) else 0
+        stalled = stalled + 1 if gain < stop.tolerance * abs(value) else 0
         if gain < 0 and smoothing > least:
             stalled = 0
         smoothing = max(decay * smoothing, least)
-        if stalled == _STALLED_ITERATIONS or iteration == max_iter:
+        if stalled == _STALLED_ITERATIONS or iteration == stop.max_iter:
             break
         state.step()
     return Solution(state.images, tuple(history), stalled == _STALLED_ITERATIONS)

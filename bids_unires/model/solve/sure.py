@@ -28,12 +28,12 @@ from torch import Tensor
 
 from ...space.affines import translation
 from ...space.grid import Grid
-from ..intensity.noise import NoiseEstimate
+from ..intensity.scan_state import ScanState
 from ..scanner.coverage import within, without_empty_border
-from ..scanner.forward import ForwardOperator
 from ..scanner.observation import Observation
 from .objective import weighted_data
-from .solver import solve
+from .problem import Problem, Stop
+from .solver import solve_problem
 
 logger = logging.getLogger("bids_unires")
 # Furthest that the risk may lead away from that, in factors of two.
@@ -53,7 +53,7 @@ _SEED = 1981
 
 
 @dataclass(frozen=True, eq=False)
-class _Disturbed:
+class DisturbedScan:
     """A scan, the same one with a disturbance of the noise's size, and where it shows tissue."""
 
     scan: Observation
@@ -62,74 +62,55 @@ class _Disturbed:
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
-    """A part of the images, and what the scans say of it."""
+class Block:
+    """A part of the images, and what the scans say of it, contrast by contrast."""
 
-    grid: Grid
-    contrasts: Sequence[Sequence[_Disturbed]]
-    guide: Tensor | None
-    device: torch.device
+    problem: Problem
+    contrasts: tuple[tuple[DisturbedScan, ...], ...]
 
 
-def least_risk(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    lam: Sequence[float],
-    searched: Sequence[bool],
-    device: torch.device,
-    guide: Tensor | None = None,
-    known: Sequence[bool] | None = None,
-) -> tuple[float, ...]:
-    """Weights of the prior, from those given towards those of the least estimated risk.
+def least_risk(problem: Problem) -> Problem:
+    """Move the weights of the prior towards those of the least estimated risk.
 
     Parameters
     ----------
-    contrasts
-        For each contrast its scans.
-    noise
-        Noise of each scan; the estimate stands and falls with it, and takes it for white.
-    grid
-        Grid of the wanted images.
-    lam
-        Weights to begin with in mm / intensity, ``(C,)``.
-    searched
-        Which contrasts' weights may change, ``(C,)``.
-    device
-        Where to work.
-    guide
-        As for `solve`.
-    known
-        Of which contrasts something else will tell the fit what lies within slices, ``(C,)``;
-        of none by default.
+    problem
+        Contrasts whose weights are searched begin with those they have. Where detail was learned
+        it will tell what lies within slices, and the least risk counts in full. The noise of the
+        scans is taken for white; the estimate stands and falls with it.
 
     Returns
     -------
-    tuple of float
-        ``(C,)``, within a factor of 32 of ``lam``.
+    Problem
+        Its weights are within a factor of 32 of those given.
     """
+    searched = [contrast.is_searched for contrast in problem.contrasts]
     if not any(searched):
-        return tuple(lam)
-    block = _block(contrasts, noise, grid, guide, device)
+        return problem
+    block = middle_block(problem)
     risks: dict[int, NDArray[np.float64]] = {}
 
     def risk(octave: int) -> NDArray[np.float64]:
         if octave not in risks:
-            factors = [2.0**octave if free else 1.0 for free in searched]
-            risks[octave] = _risks(block, [w * f for w, f in zip(lam, factors, strict=True)])
+            factor = 2.0**octave
+            weights = [
+                factor * own.weight if own.is_searched else own.weight for own in problem.contrasts
+            ]
+            risks[octave] = estimated_risks(block, tuple(weights))
         return risks[octave]
 
     def least(c: int) -> float:
         return _lowest(lambda octave: float(risk(octave)[c]))
 
     found = []
-    for c, (weight, free) in enumerate(zip(lam, searched, strict=True)):
-        octave = least(c) if free else 0.0
-        trust = _TRUST_IF_KNOWN if known is not None and known[c] else _TRUST
-        found.append(weight * 2.0 ** (trust * octave))
-        tried = ", ".join(f"{risks[o][c]:.3f} at {2.0**o:g}" for o in sorted(risks) if free)
-        logger.debug("contrast %d: risk %s", c + 1, tried or "not searched")
-    return tuple(found)
+    for c, contrast in enumerate(problem.contrasts):
+        octave = least(c) if contrast.is_searched else 0.0
+        trust = _TRUST if contrast.detail is None else _TRUST_IF_KNOWN
+        found.append(contrast.weight * 2.0 ** (trust * octave))
+        tried = [f"{risks[o][c]:.3f} at {2.0**o:g}" for o in sorted(risks)]
+        shown = ", ".join(tried) if contrast.is_searched else "not searched"
+        logger.debug("contrast %d: risk %s", c + 1, shown)
+    return problem.weighed(tuple(found))
 
 
 def _lowest(risk: Callable[[int], float]) -> float:
@@ -144,34 +125,26 @@ def _lowest(risk: Callable[[int], float]) -> float:
     return at + 0.5 * (below - above) / max(below + above - 2 * least, np.finfo(float).tiny)
 
 
-def _block(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    grid: Grid,
-    guide: Tensor | None,
-    device: torch.device,
-) -> _Block:
-    corner, sides = _middle(contrasts[0][0], noise[0][0], grid)
-    part = Grid(sides, grid.affine @ translation(corner))
+def middle_block(problem: Problem) -> Block:
+    """A block in the middle of the head, and what the scans say of it."""
+    corner, sides = _middle(problem.contrasts[0].scans[0], problem.grid)
+    part = Grid(sides, problem.grid.affine @ translation(corner))
+    guide = problem.guide
     if guide is not None:
-        cut = tuple(slice(low, low + side) for low, side in zip(corner, sides, strict=True))
-        guide = guide[cut].contiguous()
+        x, y, z = (slice(low, low + side) for low, side in zip(corner, sides, strict=True))
+        guide = guide[x, y, z].contiguous()
     rng = np.random.default_rng(_SEED)
-    disturbed = [
-        [
-            _disturbed(within(scan, part), own, rng)
-            for scan, own in zip(scans, estimates, strict=True)
-        ]
-        for scans, estimates in zip(contrasts, noise, strict=True)
-    ]
-    return _Block(part, disturbed, guide, device)
+    disturbed = tuple(
+        tuple(_disturbed(scan, part, rng) for scan in contrast.scans)
+        for contrast in problem.contrasts
+    )
+    return Block(replace(problem.without_detail(), grid=part, guide=guide), disturbed)
 
 
-def _middle(
-    scan: Observation, noise: NoiseEstimate, grid: Grid
-) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+def _middle(state: ScanState, grid: Grid) -> tuple[tuple[int, ...], tuple[int, int, int]]:
     """First voxel and sides of the block around the middle of the head."""
-    head = np.nan_to_num(scan.data) > noise.halfway
+    scan = state.observation
+    head = np.nan_to_num(scan.data) > state.noise.halfway
     middle = [float(np.median(index)) if index.size else 0.0 for index in np.nonzero(head)]
     into_grid = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     centre = (into_grid @ [*middle, 1.0])[:3]
@@ -185,7 +158,8 @@ def _middle(
     return tuple(corner.astype(int).tolist()), (x, y, z)
 
 
-def _disturbed(scan: Observation, noise: NoiseEstimate, rng: np.random.Generator) -> _Disturbed:
+def _disturbed(state: ScanState, part: Grid, rng: np.random.Generator) -> DisturbedScan:
+    scan, noise = within(state.observation, part), state.noise
     signs = rng.choice(np.array([-1, 1], dtype=np.float32), scan.data.shape)
     data = np.where(
         scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * signs
@@ -196,37 +170,36 @@ def _disturbed(scan: Observation, noise: NoiseEstimate, rng: np.random.Generator
     )
     span = noise.foreground_mean - noise.background_mean
     tissue = ~scan.missing & (np.nan_to_num(scan.data) > noise.background_mean + _TISSUE * span)
-    return _Disturbed(scan, disturbed, tissue)
+    return DisturbedScan(scan, disturbed, tissue)
 
 
-def _risks(block: _Block, lam: Sequence[float]) -> NDArray[np.float64]:
-    """Estimated risk per voxel of every contrast, in units of the noise's variance."""
+def estimated_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float64]:
+    """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise's variance.
 
-    def fitted(contrasts: Sequence[Sequence[Observation]]) -> Tensor:
-        return solve(
-            contrasts,
-            block.grid,
-            lam,
-            tolerance=_TOLERANCE,
-            max_iter=_ITERATIONS,
-            device=str(block.device),
-            guide=block.guide,
-        ).images
+    Parameters
+    ----------
+    block
+        What is fitted.
+    weights
+        Weight of the prior of each contrast in mm / intensity.
+    """
+    problem, stop = block.problem.weighed(weights), Stop(_TOLERANCE, _ITERATIONS)
 
-    images = fitted([[one.scan for one in scans] for scans in block.contrasts])
-    moved = fitted([[one.disturbed for one in scans] for scans in block.contrasts])
-    return np.array(
-        [_risk(block.grid, *own) for own in zip(block.contrasts, images, moved, strict=True)]
-    )
+    def fitted(shown: Callable[[DisturbedScan], Observation]) -> Tensor:
+        pairs = zip(problem.contrasts, block.contrasts, strict=True)
+        contrasts = tuple(contrast.of([shown(one) for one in own]) for contrast, own in pairs)
+        return solve_problem(problem.of(contrasts), stop).images
+
+    images, moved = fitted(lambda one: one.scan), fitted(lambda one: one.disturbed)
+    parts = zip(block.contrasts, images, moved, strict=True)
+    return np.array([_risk(problem.grid, *part) for part in parts])
 
 
-def _risk(grid: Grid, scans: Sequence[_Disturbed], image: Tensor, moved: Tensor) -> float:
+def _risk(grid: Grid, scans: Sequence[DisturbedScan], image: Tensor, moved: Tensor) -> float:
     total, count = 0.0, 0
     for one in scans:
         scan = one.scan
-        operator = ForwardOperator(
-            grid, scan.grid, pose=scan.pose, profile=scan.profile, interleave=scan.interleave
-        )
+        operator = scan.operator(grid)
         measured, precision = weighted_data(scan, image.device)
         disturbance = weighted_data(one.disturbed, image.device)[0] - measured
         predicted = operator.forward(image)

@@ -33,10 +33,10 @@ from ...dataset.sidecar import derivative_uri, image_sidecar
 from ...dataset.transforms import read_transform
 from ...dataset.writing import copy_file, write_image, write_json, write_labels, write_mask
 from ...errors import BadDataError
-from ...model import Progress, SuperResolution, resample_labels, super_resolve
+from ...model import Progress, Reconstruction, resample_labels, super_resolve
 from ...model.detail.term import DetailStatement
 from ...model.robust.verdict import Verdicts
-from ...model.slice_motion.solve import SlicePlans
+from ...model.scanner.slice_groups import SliceMotion
 from ...records.slice_motion import motion_from_record
 from ...records.slice_verdicts import verdict_from_record
 from ...space.affines import Affine
@@ -221,7 +221,7 @@ def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine, order: int = 3
 
 def _refit(
     unit: Regridding, before: Sequence[Volume], study_pose: Affine, config: RunConfig
-) -> tuple[ParticipantPlan, RunConfig, list[AcquiredContrast], SuperResolution]:
+) -> tuple[ParticipantPlan, RunConfig, list[AcquiredContrast], Reconstruction]:
     """Fit the model on the grid, from where the participant level ended."""
     member = unit.member
     plan = member.plan
@@ -277,7 +277,8 @@ def _refit(
         memory_limit=memory_limit(config),
         on_progress=report,
     )
-    say_which_slices(contrasts, result)
+    if result.fit is not None:
+        say_which_slices(contrasts, result.fit)
     return plan, config, contrasts, result
 
 
@@ -298,7 +299,9 @@ def _details(member: Member) -> list[DetailStatement | None]:
     ]
 
 
-def _slice_motions(member: Member, contrasts: Sequence[AcquiredContrast]) -> SlicePlans | None:
+def _slice_motions(
+    member: Member, contrasts: Sequence[AcquiredContrast]
+) -> list[list[SliceMotion | None]] | None:
     """How the participant level found slices to have moved; None if they did not."""
     records = _scan_records(member)
     motions = [
@@ -386,7 +389,7 @@ class _Writer:
         plan: ParticipantPlan,
         config: RunConfig,
         contrasts: Sequence[AcquiredContrast],
-        result: SuperResolution,
+        result: Reconstruction,
         masks: Mapping[str, Mask],
         began: float,
     ) -> list[Path]:

@@ -14,7 +14,7 @@ from ...model.fit.placement import starting_poses
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
 from ...space.grid import Grid
-from .acquired import AcquiredContrast, volumes_of
+from .acquired import AcquiredContrast
 
 logger = logging.getLogger("bids_unires")
 
@@ -46,8 +46,9 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement
     UniResError
         If scans do not overlap, or the template is not there or does not fit.
     """
-    volumes = volumes_of(contrasts)
-    poses = starting_poses(volumes, config.model)
+    volumes = [scan.volume for contrast in contrasts for scan in contrast.scans]
+    at = iter(starting_poses(volumes, config.model))
+    poses = [[next(at) for _ in contrast.scans] for contrast in contrasts]
     wanted = config.space
     if wanted.align == "none":
         return Placement(SPACE, tuple(map(tuple, poses)), None)
@@ -55,9 +56,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement
     from ...registration import align_to_template, load_template, template_grid
 
     template = load_template(wanted.template)
-    alignment = align_to_template(
-        volumes[0][0], template, kind=wanted.align, threads=thread_count()
-    )
+    alignment = align_to_template(volumes[0], template, kind=wanted.align, threads=thread_count())
     logger.info(
         "aligned to %s (%s)%s",
         template.name,

@@ -37,7 +37,7 @@ from ...dataset.writing import (
     write_labels,
     write_mask,
 )
-from ...model import Reconstruction, SuperResolution, resample_labels
+from ...model import Reconstruction, resample_labels
 from ...space.volume import LabelVolume
 from .acquired import AcquiredContrast
 from .provenance import contrast_provenance, run_provenance, uncertainty_provenance
@@ -195,8 +195,8 @@ class _Writer:
         return written
 
     def write_standard_deviations(self, contrasts: Sequence[AcquiredContrast]) -> list[Path]:
-        result = self._result
-        if not isinstance(result, SuperResolution) or result.uncertainty is None:
+        uncertainty = None if self._result.fit is None else self._result.fit.uncertainty
+        if uncertainty is None:
             return []
         written = []
         for index, acquired in enumerate(contrasts):
@@ -207,11 +207,11 @@ class _Writer:
                 description=_STD_DESCRIPTION,
                 voxel_size=self._voxel_size,
                 spatial_reference=self._reference,
-                unires=uncertainty_provenance(index, acquired, result.uncertainty),
+                unires=uncertainty_provenance(index, acquired, uncertainty),
             )
             written += [
                 write_json(sidecar_path(path), content),
-                write_image(path, result.uncertainty.sds[index], result.grid.affine),
+                write_image(path, uncertainty.sds[index], self._result.grid.affine),
             ]
         return written
 

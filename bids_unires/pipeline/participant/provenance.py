@@ -6,12 +6,11 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any
 
 from ... import __version__
 from ...config import ModelSettings, RunConfig
-from ...model import Reconstruction, SuperResolution, Uncertainty
+from ...model import Reconstruction, Uncertainty
 from ...model.detail.term import DetailStatement
 from ...records.slice_motion import motion_record
 from ...records.slice_verdicts import verdict_record
@@ -20,7 +19,7 @@ from ..limits import peak_memory
 from .acquired import AcquiredContrast, AcquiredScan
 
 _OF_ANY_METHOD = ("voxel_size", "coregister", "method")
-_OF_SUPER_RESOLUTION = ("learned_detail",)
+_OF_SUPER_RESOLUTION = ("learned_detail", "learning_effort")
 
 
 def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
@@ -36,11 +35,11 @@ def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> d
         "Settings": {**_stated(config.model), **asdict(config.space)},
         "Device": result.device,
     }
-    if isinstance(result, SuperResolution):
+    if result.fit is not None:
         about |= {
-            "Iterations": iterations(result),
-            "Converged": result.converged,
-            "Objective": result.objective[-1].objective,
+            "Iterations": result.fit.iterations,
+            "Converged": result.fit.converged,
+            "Objective": result.fit.objective[-1].objective,
         }
     return about | {
         "RuntimeSeconds": round(time.perf_counter() - began, 2),
@@ -76,11 +75,12 @@ def contrast_provenance(
 
 
 def _prior_of_contrast(index: int, result: Reconstruction) -> Mapping[str, Any]:
-    if not isinstance(result, SuperResolution):
+    fit = result.fit
+    if fit is None:
         return {}
-    detail = result.details[index] if result.details else None
+    detail = fit.details[index] if fit.details else None
     return {
-        "Lambda": result.lam[index],
+        "Lambda": fit.lam[index],
         "LearnedDetail": None
         if detail is None
         else {
@@ -116,11 +116,6 @@ def uncertainty_provenance(
     }
 
 
-def iterations(result: SuperResolution) -> int:
-    """Iterations of the solver, over all groups of contrasts and weightings of repeats."""
-    return sum(after.products > before.products for before, after in pairwise(result.objective))
-
-
 def _origin_of_scan(acquired: AcquiredScan) -> Mapping[str, Any]:
     """How far a scan whose origin was reset moved before it got its pose, in mm."""
     shift = acquired.shift[:3, 3]
@@ -140,9 +135,9 @@ def _pose_of_scan(index: int, repeat: int, result: Reconstruction) -> Mapping[st
 def _slices_of_scan(
     index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
 ) -> Mapping[str, Any]:
-    if not isinstance(result, SuperResolution) or not result.slice_motions:
+    if result.fit is None or not result.fit.slice_motions:
         return {}
-    motion = result.slice_motions[index][repeat]
+    motion = result.fit.slice_motions[index][repeat]
     record = None if motion is None else motion_record(motion, acquired.volume.grid)
     return {"SliceMotion": record}
 
@@ -150,18 +145,19 @@ def _slices_of_scan(
 def _fit_of_scan(
     index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
 ) -> Mapping[str, Any]:
-    if not isinstance(result, SuperResolution):
+    fit = result.fit
+    if fit is None:
         return {}
-    noise = result.noise[index][repeat]
-    profile = result.profiles[index][repeat]
-    residual = result.residuals[index][repeat]
+    noise = fit.noise[index][repeat]
+    profile = fit.profiles[index][repeat]
+    residual = fit.residuals[index][repeat]
     return {
         "NoiseSD": noise.noise_sd,
         "Tau": noise.tau,
         "Mu": noise.contrast,
         "NoiseMethod": noise.method,
-        "ResidualScale": result.scales[index][repeat],
-        "InterleaveLogScale": result.interleaves[index][repeat],
+        "ResidualScale": fit.scales[index][repeat],
+        "InterleaveLogScale": fit.interleaves[index][repeat],
         "SliceProfile": {
             "InPlane": profile.in_plane,
             "ThroughPlane": profile.through_plane,
@@ -179,9 +175,5 @@ def _fit_of_scan(
             "Voxels": residual.voxels,
             "Deviations": list(residual.deviations),
         },
-        **(
-            {}
-            if result.slice_verdicts is None
-            else verdict_record(result.slice_verdicts[index][repeat])
-        ),
+        **({} if fit.slice_verdicts is None else verdict_record(fit.slice_verdicts[index][repeat])),
     }

@@ -18,7 +18,7 @@ from ...config import RunConfig
 from ...dataset.metadata import load_object
 from ...dataset.naming import transform_path
 from ...dataset.scans import ParticipantPlan
-from ...model import Observation, Reconstruction, SuperResolution
+from ...model import Fit, Observation, Reconstruction
 from ...model.detail.term import DetailStatement
 from ...model.scanner.slice_groups import SliceMotion, predicted
 from ...report import (
@@ -35,7 +35,6 @@ from ...space.grid import padded
 from ...space.volume import Volume
 from ..limits import peak_memory
 from .acquired import AcquiredContrast
-from .provenance import iterations
 
 logger = logging.getLogger("bids_unires")
 
@@ -120,9 +119,8 @@ def dataset_name(bids_dir: Path) -> str:
 
 
 def _history(result: Reconstruction) -> FitHistory | None:
-    if not isinstance(result, SuperResolution):
-        return None
-    return FitHistory(result.objective, iterations(result), result.converged)
+    fit = result.fit
+    return None if fit is None else FitHistory(fit.objective, fit.iterations, fit.converged)
 
 
 def _reported(
@@ -159,7 +157,7 @@ def _reported(
                 result.images[index],
                 path,
                 scans,
-                result.lam[index] if isinstance(result, SuperResolution) else None,
+                None if result.fit is None else result.fit.lam[index],
                 _standard_deviations(index, result),
                 _detail(index, result),
             )
@@ -168,37 +166,38 @@ def _reported(
 
 
 def _detail(index: int, result: Reconstruction) -> DetailStatement | None:
-    if not isinstance(result, SuperResolution) or not result.details:
+    if result.fit is None or not result.fit.details:
         return None
-    return result.details[index]
+    return result.fit.details[index]
 
 
 def _standard_deviations(index: int, result: Reconstruction) -> NDArray[np.float32] | None:
-    if not isinstance(result, SuperResolution) or result.uncertainty is None:
+    if result.fit is None or result.fit.uncertainty is None:
         return None
-    return np.asarray(result.uncertainty.sds[index])
+    return np.asarray(result.fit.uncertainty.sds[index])
 
 
 def _slice_motion(result: Reconstruction, index: int, repeat: int) -> SliceMotion | None:
-    if not isinstance(result, SuperResolution) or not result.slice_motions:
+    if result.fit is None or not result.fit.slice_motions:
         return None
-    return result.slice_motions[index][repeat]
+    return result.fit.slice_motions[index][repeat]
 
 
 def _fits(
     index: int, acquired: AcquiredContrast, result: Reconstruction
 ) -> Sequence[ScanFit | None]:
-    if not isinstance(result, SuperResolution):
+    fit = result.fit
+    if fit is None:
         return [None] * len(acquired.scans)
     return [
         ScanFit(
-            result.noise[index][repeat],
-            result.profiles[index][repeat],
-            result.interleaves[index][repeat],
-            result.scales[index][repeat],
-            result.residuals[index][repeat],
-            _residual_map(scan.volume, acquired, index, repeat, result),
-            None if result.slice_verdicts is None else result.slice_verdicts[index][repeat],
+            fit.noise[index][repeat],
+            fit.profiles[index][repeat],
+            fit.interleaves[index][repeat],
+            fit.scales[index][repeat],
+            fit.residuals[index][repeat],
+            _residual_map(scan.volume, acquired, index, repeat, result, fit),
+            None if fit.slice_verdicts is None else fit.slice_verdicts[index][repeat],
         )
         for repeat, scan in enumerate(acquired.scans)
     ]
@@ -209,17 +208,18 @@ def _residual_map(
     acquired: AcquiredContrast,
     index: int,
     repeat: int,
-    result: SuperResolution,
+    result: Reconstruction,
+    fit: Fit,
 ) -> Volume:
     """Standardised residual of a scan against its image as written; NaN outside of the head."""
-    noise = result.noise[index][repeat]
+    noise = fit.noise[index][repeat]
     margin = math.ceil(_MARGIN_MM / float(result.grid.voxel_size.min()))
     placed = Observation(
         scan.data,
         scan.affine,
-        profile=result.profiles[index][repeat],
+        profile=fit.profiles[index][repeat],
         pose=result.poses[index][repeat],
-        interleave=result.interleaves[index][repeat],
+        interleave=fit.interleaves[index][repeat],
     )
     image = torch.from_numpy(np.pad(result.images[index], margin, mode="edge"))
     motion = _slice_motion(result, index, repeat)

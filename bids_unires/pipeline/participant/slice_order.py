@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ...model.scanner.slice_groups import SliceOrder, order_of_times, usual_order
-from ...model.slice_motion.solve import THICK, SlicePlans
+from ...model.slice_motion.solve import THICK
 from .acquired import AcquiredContrast, AcquiredScan
 
 logger = logging.getLogger("bids_unires")
 
 
-def slice_orders(contrasts: Sequence[AcquiredContrast]) -> SlicePlans:
+def slice_orders(contrasts: Sequence[AcquiredContrast]) -> list[list[SliceOrder | None]]:
     """The order of the slices of every 2-D scan, (contrast, repeat).
 
     ``SliceTiming`` has it where it is stated. A scan that was not acquired slice by slice has

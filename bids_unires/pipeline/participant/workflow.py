@@ -14,7 +14,7 @@ import numpy as np
 
 from ...config import RunConfig
 from ...dataset.scans import ParticipantPlan
-from ...model import Progress, Reconstruction, SuperResolution, interpolate, super_resolve
+from ...model import Fit, Progress, Reconstruction, interpolate, super_resolve
 from ...records.slice_motion import largest_motion
 from ...report import page_path
 from ...work.progress import listener
@@ -22,7 +22,6 @@ from ..limits import memory_limit
 from .acquired import AcquiredContrast, acquire, volumes_of
 from .alignment import Placement, place, placed_before
 from .derivatives import write_derivatives
-from .provenance import iterations
 from .reporting import write_report
 from .slice_order import slice_orders
 
@@ -134,33 +133,34 @@ def _reconstruct(
         memory_limit=memory_limit(config),
         on_progress=report,
     )
-    _say_how_it_went(contrasts, result)
+    if result.fit is not None:
+        _say_how_it_went(contrasts, result.fit)
     return result
 
 
-def _say_how_it_went(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
-    end = result.objective[-1]
+def _say_how_it_went(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
+    end = fit.objective[-1]
     logger.info(
         "%s after %d iterations and %.1f s: objective %.6g",
-        "converged" if result.converged else "stopped at the bound on iterations",
-        iterations(result),
+        "converged" if fit.converged else "stopped at the bound on iterations",
+        fit.iterations,
         end.seconds,
         end.objective,
     )
-    if not result.converged:
+    if not fit.converged:
         logger.warning(
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
-            iterations(result),
+            fit.iterations,
         )
-    _say_how_repeats_differ(contrasts, result)
-    _say_how_slices_moved(contrasts, result)
-    say_which_slices(contrasts, result)
-    _say_what_is_left(contrasts, result)
+    _say_how_repeats_differ(contrasts, fit)
+    _say_how_slices_moved(contrasts, fit)
+    say_which_slices(contrasts, fit)
+    _say_what_is_left(contrasts, fit)
 
 
-def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
     """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
-    for acquired, noise in zip(contrasts, result.noise, strict=True):
+    for acquired, noise in zip(contrasts, fit.noise, strict=True):
         if acquired.contrast.modality == "CT" or len(noise) < 2:
             continue
         brightness = [own.foreground_mean for own in noise]
@@ -176,9 +176,9 @@ def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], result: Super
             )
 
 
-def _say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+def _say_what_is_left(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
     """Log the residuals of each scan, and where they are no noise."""
-    for acquired, statements in zip(contrasts, result.residuals, strict=True):
+    for acquired, statements in zip(contrasts, fit.residuals, strict=True):
         for scan, statement in zip(acquired.scans, statements, strict=True):
             logger.info(
                 "%s: residuals of %.2f times the noise, mean %+.2f, neighbours correlated %s, "
@@ -197,8 +197,8 @@ def _say_what_is_left(contrasts: Sequence[AcquiredContrast], result: SuperResolu
                 )
 
 
-def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
-    for acquired, motions in zip(contrasts, result.slice_motions, strict=False):
+def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
+    for acquired, motions in zip(contrasts, fit.slice_motions, strict=False):
         for scan, motion in zip(acquired.scans, motions, strict=True):
             if motion is None:
                 logger.info("%s: its slices are kept together", scan.scan.path.name)
@@ -212,11 +212,11 @@ def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], result: SuperRe
             )
 
 
-def say_which_slices(contrasts: Sequence[AcquiredContrast], result: SuperResolution) -> None:
+def say_which_slices(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
     """Log the slices that a robust fit mended or left out."""
-    if result.slice_verdicts is None:
+    if fit.slice_verdicts is None:
         return
-    for acquired, verdicts in zip(contrasts, result.slice_verdicts, strict=True):
+    for acquired, verdicts in zip(contrasts, fit.slice_verdicts, strict=True):
         for scan, verdict in zip(acquired.scans, verdicts, strict=True):
             mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
             pairs = zip(verdict.rejected, verdict.reasons, strict=True)

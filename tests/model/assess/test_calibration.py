@@ -10,9 +10,11 @@ import torch
 
 from bids_unires.model import ModelSettings, NoiseEstimate, Observation, super_resolve
 from bids_unires.model.assess.calibration import calibrated_scales
+from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
+from tests.model.states import contrast_of, problem_of
 
 pytestmark = pytest.mark.learns
 
@@ -52,15 +54,15 @@ def test_truth_lies_within_two_standard_deviations(stacks: int) -> None:
     grid = Grid((SIDE,) * 3, np.eye(4))
     scans = [scan(image, axis) for axis in range(stacks)]
     result = super_resolve([scans], settings, "cpu", poses=[[np.eye(4)] * stacks], grid=grid)
-    assert result.uncertainty is not None
-    sds = result.uncertainty.sds[0]
+    assert result.fit.uncertainty is not None
+    sds = result.fit.uncertainty.sds[0]
     assert sds.shape == image.shape
     assert sds.dtype == np.float32
     assert np.all(sds > 0)
     inside = image > 30
     errors = np.abs(result.images[0] - image)[inside]
     share = np.mean(errors < 2 * sds[inside])
-    print(f"{stacks} stacks: {share:.3f} within 2 sd, scale {result.uncertainty.scales[0]:.2f}")
+    print(f"{stacks} stacks: {share:.3f} within 2 sd, scale {result.fit.uncertainty.scales[0]:.2f}")
     assert 0.90 <= share <= 0.97
     # Where it says so, the image is off by more.
     unsure = sds[inside] > np.median(sds[inside])
@@ -72,15 +74,8 @@ def test_too_little_of_a_head_is_said(caplog: pytest.LogCaptureFixture) -> None:
     data = np.ones(grid.shape, np.float32)
     noise = NoiseEstimate(1.0, 0.0, 10.0, "rice-mixture")
     with caplog.at_level(logging.WARNING, logger="bids_unires"):
-        scales = calibrated_scales(
-            [[Observation(data, grid.affine)]],
-            [[noise]],
-            grid,
-            [0.4],
-            torch.ones(1, 8, 8, 8),
-            samples=2,
-            tolerance=1e-2,
-            max_iter=2,
-        )
+        contrast = contrast_of([Observation(data, grid.affine)], 0.4, noise)
+        problem = problem_of(contrast, grid=grid)
+        scales = calibrated_scales(problem, Stop(1e-2, 2), torch.ones(1, 8, 8, 8), samples=2)
     assert scales == (1.0,)
     assert "not calibrated" in caplog.text

@@ -10,6 +10,7 @@ import torch
 
 from bids_unires.model import ForwardOperator, NoiseEstimate, Observation, SliceProfile
 from bids_unires.model.assess.residuals import describe, residual_statement
+from bids_unires.model.intensity.scan_state import ScanState
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
 
@@ -76,7 +77,8 @@ def test_the_true_image_leaves_noise_and_a_wrong_one_does_not() -> None:
     estimate = NoiseEstimate(2.0, 0.0, 100.0, "rice-mixture")
     # The last slices reach beyond the grid.
     scan.data[..., [0, -1]] = np.nan
-    whole = residual_statement(replace(scan, interleave=0.1), estimate, grid, image)
+    even = ScanState.as_acquired(scan, estimate)
+    whole = residual_statement(even.of(replace(scan, interleave=0.1)), grid, image)
     assert whole.deviations == ()
     assert whole.voxels == 40 * 40 * 8
-    assert residual_statement(scan, estimate, grid, image).sd > 2
+    assert residual_statement(even, grid, image).sd > 2

@@ -11,6 +11,7 @@ from bids_unires.model.assess.uncertainty import Sampler, smoothed, standard_dev
 from bids_unires.model.prior.total_variation import differences
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
+from tests.model.states import contrast_of, problem_of
 
 CPU = torch.device("cpu")
 GRID = Grid((5, 4, 6), scaling((1.0, 1.0, 2.0)))
@@ -94,8 +95,8 @@ def sds(images: torch.Tensor, unit: float = 1.0, seed: int = 0) -> torch.Tensor:
         [Observation(unit * s.data, s.affine, s.tau / unit**2)]
         for s in (thick_scan(2), thick_scan(0, seed=1))
     ]
-    lam = [LAM / unit, LAM / unit]
-    return standard_deviations(scans, GRID, lam, unit * images, samples=4, seed=seed)
+    problem = problem_of(*(contrast_of(own, LAM / unit) for own in scans), grid=GRID)
+    return standard_deviations(problem, unit * images, samples=4, seed=seed)
 
 
 def test_they_are_in_the_units_of_the_images(images: torch.Tensor) -> None:
@@ -112,8 +113,8 @@ def test_they_are_the_same_every_time_and_others_with_another_seed(images: torch
 
 def test_more_noise_and_thicker_slices_are_less_certain(images: torch.Tensor) -> None:
     def mean_sd(scan: Observation, tau: float) -> float:
-        scans = [[Observation(scan.data, scan.affine, tau)]]
-        found = standard_deviations(scans, GRID, [LAM], images[:1], samples=8)
+        contrast = contrast_of([Observation(scan.data, scan.affine, tau)], LAM)
+        found = standard_deviations(problem_of(contrast, grid=GRID), images[:1], samples=8)
         return float(found.mean())
 
     point = Observation(np.ones(GRID.shape, np.float32), GRID.affine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -13,27 +13,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_unires.model import Observation
-from bids_unires.model.detail import learning as details
 from bids_unires.model.detail.learning import (
     TRUST_IF_SEEN,
-    Witness,
     learned_detail,
     learned_details,
-    placed_beside,
     sees_into,
     shows_like,
     thin_voxel_count,
 )
-from bids_unires.model.detail.network import Effort, PlaneNetwork
+from bids_unires.model.detail.network import PlaneNetwork
+from bids_unires.model.detail.parameters import Effort, LearningParameters
 from bids_unires.model.detail.planes import slice_planes
-from bids_unires.model.detail.term import LearnedDetail, recalled, with_details
+from bids_unires.model.detail.term import LearnedDetail, carried_along, recalled
+from bids_unires.model.detail.thin_slices import ThinSlices
 from bids_unires.model.intensity.noise import NoiseEstimate
+from bids_unires.model.intensity.scan_state import ScanState
 from bids_unires.model.scanner.profile import SliceProfile
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
-
-pytestmark = pytest.mark.learns
 
 CPU = torch.device("cpu")
 SIDE, RATIO = 72, 4
@@ -71,8 +69,30 @@ def sliced(axis: int = 2, thickness: int = RATIO, affine: Affine | None = None) 
     )
 
 
-def learned(scan: Observation, voxel_size: float = 1.0) -> LearnedDetail:
-    detail = learned_detail(scan, NOISE, voxel_size)
+# What small heads of large folds need; those of participants take ten times as long.
+ALONE = Effort(pairs=200_000, hidden=96, layers=2, steps=1000)
+FAIR = LearningParameters(ALONE, replace(ALONE, hidden=64, steps=600))
+MOMENT = Effort(pairs=50_000, hidden=32, layers=2, steps=60)
+BRIEF = LearningParameters(MOMENT, MOMENT, MOMENT)
+
+
+def state(scan: Observation) -> ScanState:
+    return ScanState.as_acquired(scan, NOISE)
+
+
+def learn(
+    scan: Observation,
+    voxel_size: float = 1.0,
+    others: Sequence[ScanState] = (),
+    parameters: LearningParameters = FAIR,
+) -> LearnedDetail | None:
+    return learned_detail(state(scan), voxel_size, others, parameters=parameters)
+
+
+def learned(
+    scan: Observation, voxel_size: float = 1.0, parameters: LearningParameters = FAIR
+) -> LearnedDetail:
+    detail = learn(scan, voxel_size, parameters=parameters)
     assert detail is not None
     return detail
 
@@ -89,23 +109,6 @@ def error_of_cubic(scan: Observation) -> float:
     return float(np.sqrt(np.mean((cubic - head())[INNER] ** 2)))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fair_learning() -> Iterator[None]:
-    """What small heads of large folds need; those of participants take ten times as long."""
-    with pytest.MonkeyPatch.context() as patched:
-        alone = Effort(pairs=200_000, hidden=96, layers=2, steps=1000)
-        patched.setattr(details, "_EFFORT_ALONE", alone)
-        patched.setattr(details, "_EFFORT_BESIDE", replace(alone, hidden=64, steps=600))
-        yield
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learn for a moment only, where it does not matter how well."""
-    for name in ("_EFFORT_ALONE", "_EFFORT_BESIDE", "_EFFORT_IF_SEEN"):
-        monkeypatch.setattr(details, name, Effort(pairs=50_000, hidden=32, layers=2, steps=60))
-
-
 @pytest.fixture(scope="module")
 def axial() -> LearnedDetail:
     return learned(sliced())
@@ -117,9 +120,8 @@ def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: in
     assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
 
 
-def test_more_planes_tell_more(axial: LearnedDetail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(details, "_DIRECTIONS", (0.0, 90.0))
-    from_two = learned(sliced())
+def test_more_planes_tell_more(axial: LearnedDetail) -> None:
+    from_two = learned(sliced(), parameters=replace(FAIR, directions=(0.0, 90.0)))
     assert error(axial) < 0.99 * error(from_two)
     assert axial.statement == from_two.statement
 
@@ -146,7 +148,7 @@ def told(
     """What networks say of all of a scan, one beside another contrast along one axis."""
     planes = slice_planes(scan, noise, 1.0, CPU)
     assert planes is not None
-    finding = details._Finding(planes, None)
+    finding = ThinSlices(planes, None, FAIR)
     if beside is not None:
         shown = torch.zeros((SIDE, SIDE, SIDE))
         finding.look_beside(cast("PlaneNetwork", beside), (1,), shown, planes.head)
@@ -183,11 +185,10 @@ def test_what_few_planes_tell_is_as_precise_as_one_of_them_is() -> None:
     assert not tau[:30].any()
 
 
-@pytest.mark.usefixtures("brief")
 def test_it_lies_where_the_scan_lies() -> None:
     turned = rigid_matrix([3.0, -2.0, 5.0, 0.2, -0.1, 0.3]) @ np.diag([-1.0, 1.0, 1.0, 1.0])
     scan = replace(sliced(affine=turned), pose=rigid_matrix([1.0, 0.0, 0.0, 0.0, 0.1, 0.0]))
-    detail = learned(scan).scan
+    detail = learned(scan, parameters=BRIEF).scan
     assert detail.grid == Grid((SIDE,) * 3, turned)
     np.testing.assert_array_equal(detail.world_pose, scan.world_pose)
 
@@ -211,21 +212,20 @@ def test_what_it_knows_by_heart_is_not_how_good_it_is() -> None:
     assert statement.explained < 0.1
 
 
-@pytest.mark.usefixtures("brief")
 def test_it_does_not_matter_where_in_the_stack_the_head_is() -> None:
     scan = sliced()
     aside = np.pad(scan.data, [(0, 0), (0, 0), (0, scan.data.shape[2] + 3)])
-    here, there = (learned(own).statement for own in (scan, replace(scan, data=aside)))
+    both = (scan, replace(scan, data=aside))
+    here, there = (learned(own, parameters=BRIEF).statement for own in both)
     assert here is not None
     assert there is not None
     assert here.explained == pytest.approx(there.explained, abs=0.1)
 
 
-@pytest.mark.usefixtures("brief")
 def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
     scan = sliced()
     scan.data[30:40, 30:40, 8] = np.nan
-    detail = learned(scan).scan
+    detail = learned(scan, parameters=BRIEF).scan
     assert isinstance(detail.tau, np.ndarray)
     assert not detail.tau[:8, :8].any()
     assert not detail.tau[30:40, 30:40, 8 * RATIO : 9 * RATIO].any()
@@ -235,7 +235,6 @@ def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
     assert np.isfinite(detail.tau).all()
 
 
-@pytest.mark.usefixtures("brief")
 def test_a_doubted_slice_is_doubted_within() -> None:
     weights = np.ones(SIDE // RATIO)
     weights[8] = 0.25
@@ -261,34 +260,32 @@ def test_a_gap_is_worth_knowing() -> None:
     assert error(learned(scan)) < 0.97 * error(learned(ignorant))
 
 
-@pytest.mark.usefixtures("brief")
 def test_small_voxels_in_the_plane_are_averaged_first() -> None:
     fine = sliced()
-    assert learned(fine, 2.0).scan.grid == Grid(
+    assert learned(fine, 2.0, parameters=BRIEF).scan.grid == Grid(
         (SIDE // 2,) * 3, translation([0.5, 0.5, 0.5]) @ scaling([2, 2, 2])
     )
 
 
-@pytest.mark.usefixtures("brief")
 def test_how_many_voxels_it_has_is_known_before(axial: LearnedDetail) -> None:
     assert thin_voxel_count(sliced(), 1.0) == axial.scan.data.size
-    assert thin_voxel_count(sliced(), 2.0) == learned(sliced(), 2.0).scan.data.size
+    halved = learned(sliced(), 2.0, parameters=BRIEF)
+    assert thin_voxel_count(sliced(), 2.0) == halved.scan.data.size
     assert thin_voxel_count(sliced(), 4.0) == 0
 
 
 def test_there_may_be_nothing_to_learn() -> None:
     scan = sliced()
-    assert learned_detail(scan, NOISE, 4.0) is None
+    assert learn(scan, 4.0) is None
     few = np.ascontiguousarray(scan.data[:14, :14])
-    assert learned_detail(replace(scan, data=few), NOISE, 1.0) is None
+    assert learn(replace(scan, data=few), 1.0) is None
     nobody = replace(scan, data=np.zeros_like(scan.data))
-    assert learned_detail(nobody, NOISE, 1.0) is None
+    assert learn(nobody, 1.0) is None
 
 
-@pytest.mark.usefixtures("brief")
 def test_voxels_much_wider_than_wanted_are_not_taken_for_points() -> None:
-    assert learned_detail(sliced(), NOISE, 0.45) is not None
-    assert learned_detail(sliced(), NOISE, 0.35) is None
+    assert learn(sliced(), 0.45, parameters=BRIEF) is not None
+    assert learn(sliced(), 0.35, parameters=BRIEF) is None
     assert thin_voxel_count(sliced(), 0.35) == 0
 
 
@@ -299,12 +296,13 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("threads", "brief")
+@pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_nothing() -> None:
     found = []
     for count in (1, 2):
         torch.set_num_threads(count)
-        (detail,) = learned_details([[sliced()]], [[NOISE]], 1.0, [True], CPU)
+        scan = state(sliced())
+        (detail,) = learned_details([scan], [scan], 1.0, CPU, BRIEF)
         assert torch.get_num_threads() == count
         assert detail is not None
         found.append(detail.scan.data)
@@ -313,20 +311,18 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 def precision(*contrasts: list[Observation]) -> float:
     """Mean of the first contrast's detail."""
-    noise = [[NOISE] * len(scans) for scans in contrasts]
-    detail, *_ = learned_details(contrasts, noise, 1.0, [True] * len(contrasts), CPU)
+    scans = [state(scan) for own in contrasts for scan in own]
+    (detail,) = learned_details(scans[:1], scans, 1.0, CPU, BRIEF)
     assert detail is not None
     return float(np.mean(detail.scan.tau))
 
 
-@pytest.mark.usefixtures("brief")
 def test_those_who_see_no_more_change_nothing() -> None:
     axial = sliced()
     tilted = replace(axial, pose=rigid_matrix([0, 0, 0, 0, 0, 0.2]))
     assert precision([axial], [tilted]) == pytest.approx(precision([axial]), rel=1e-5)
 
 
-@pytest.mark.usefixtures("brief")
 def test_edges_that_only_the_prior_is_shown_count_more_than_detail() -> None:
     axial = sliced()
     # Its slices cross both axes of the others' planes.
@@ -342,17 +338,17 @@ def darker(scan: Observation) -> Observation:
     return replace(scan, data=np.asarray(dark, dtype=np.float32))
 
 
-def witness(axis: int | None, pose: Affine | None = None) -> Witness:
+def guide(axis: int | None, pose: Affine | None = None) -> ScanState:
     """The head in another contrast, in slices across an axis or sharp."""
     scan = Observation(head(), np.eye(4), 1.0) if axis is None else sliced(axis)
-    return Witness(replace(darker(scan), pose=pose), NOISE)
+    return state(replace(darker(scan), pose=pose))
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_another_contrast_shows_what_lies_within_slices(
     axial: LearnedDetail, axis: int | None
 ) -> None:
-    shown = learned_detail(sliced(), NOISE, 1.0, [witness(axis)])
+    shown = learn(sliced(), 1.0, [guide(axis)])
     assert shown is not None
     assert error(shown) < 0.8 * error(axial)
     assert shown.statement is not None
@@ -361,26 +357,20 @@ def test_another_contrast_shows_what_lies_within_slices(
     assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
 
 
-def test_where_another_contrast_says_little_planes_alone_are_asked_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_another_contrast_says_little_planes_alone_are_asked_too() -> None:
     speckles = np.random.default_rng(4).normal(100, 20, head().shape).astype(np.float32)
-    others = [Witness(Observation(speckles, np.eye(4), 1.0), NOISE)]
-    shown = learned_detail(sliced(), NOISE, 1.0, others)
-    monkeypatch.setattr(details, "_CLEAR", 1.0)
-    both = learned_detail(sliced(), NOISE, 1.0, others)
+    others = [state(Observation(speckles, np.eye(4), 1.0))]
+    shown = learn(sliced(), 1.0, others)
+    both = learn(sliced(), 1.0, others, replace(FAIR, clear=1.0))
     assert shown is not None
     assert both is not None
     assert error(both) < 0.97 * error(shown)
 
 
-def test_planes_alone_are_not_asked_where_they_explain_less(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_planes_alone_are_not_asked_where_they_explain_less() -> None:
     found = []
     for clear in (0.0, 1.0):
-        monkeypatch.setattr(details, "_CLEAR", clear)
-        found.append(learned_detail(sliced(), NOISE, 1.0, [witness(None)]))
+        found.append(learn(sliced(), 1.0, [guide(None)], replace(FAIR, clear=clear)))
     first, second = found
     assert first is not None
     assert second is not None
@@ -390,15 +380,15 @@ def test_planes_alone_are_not_asked_where_they_explain_less(
 
 def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
     turned = translation([SIDE - 1, SIDE - 1, 0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
-    unlike = learned_detail(sliced(), NOISE, 1.0, [witness(None, turned)])
+    unlike = learn(sliced(), 1.0, [guide(None, turned)])
     assert unlike is not None
     assert error(unlike) < 1.1 * error(axial)
 
 
 def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: LearnedDetail) -> None:
-    half = witness(None)
-    half.scan.data[SIDE // 2 :] = 0
-    shown = learned_detail(sliced(), NOISE, 1.0, [half])
+    half = guide(None)
+    half.observation.data[SIDE // 2 :] = 0
+    shown = learn(sliced(), 1.0, [half])
     assert shown is not None
     off = [(own.scan.data - head())[INNER] ** 2 for own in (shown, axial)]
     left, right = (slice(0, SIDE // 2 - 14), slice(SIDE // 2 - 10, None))
@@ -408,12 +398,11 @@ def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: Learne
     assert shown.scan.tau[INNER][right].mean() > 0
 
 
-@pytest.mark.usefixtures("brief")
 def test_of_several_the_sharpest_is_looked_at() -> None:
-    sharp = witness(None)
+    sharp = guide(None)
     found = [
-        learned_detail(sliced(), NOISE, 1.0, others)
-        for others in ([sharp], [witness(0), sharp, witness(1), witness(2)])
+        learn(sliced(), 1.0, others, parameters=BRIEF)
+        for others in ([sharp], [guide(0), sharp, guide(1), guide(2)])
     ]
     assert found[0] is not None
     assert found[1] is not None
@@ -428,33 +417,10 @@ def test_what_is_learned_along_an_axis_is_shown_as_well_across_slices() -> None:
     assert all(shows_like(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
 
 
-def test_repeats_and_what_is_not_wanted_are_left_alone() -> None:
-    scan = sliced()
-    assert learned_details([[scan, scan]], [[NOISE, NOISE]], 1.0, [True], CPU) == (None,)
-    assert learned_details([[scan]], [[NOISE]], 1.0, [False], CPU) == (None,)
-
-
 def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
     sharp = Observation(head(), np.eye(4))
     assert sees_into(sharp, sliced())
     assert not sees_into(sliced(), sharp)
-
-
-def test_it_is_one_more_scan_to_the_fit(axial: LearnedDetail) -> None:
-    scan = sliced()
-    # Whose voxels the scan's samples lie on.
-    grid = Grid((SIDE,) * 3, np.eye(4))
-    assert with_details([[scan], [scan]], [axial, None], grid) == [[scan, axial.scan], [scan]]
-    assert with_details([[scan]], (), grid) == [[scan]]
-
-
-def test_beside_it_a_scan_is_believed_less_where_it_bends(axial: LearnedDetail) -> None:
-    scan = sliced()
-    between = Grid((SIDE,) * 3, translation([0.5, 0.5, 0.0]))
-    ((doubted, _), (alone,)) = with_details([[scan], [scan]], [axial, None], between)
-    assert alone is scan
-    assert np.max(doubted.tau) <= scan.tau
-    assert np.mean(doubted.tau) < 0.9 * scan.tau
 
 
 def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
@@ -465,25 +431,20 @@ def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> No
     assert not again.scan.missing.any()
 
 
-def test_detail_moves_with_the_only_scan_of_its_contrast() -> None:
+def test_detail_moves_with_the_scan() -> None:
     scan, pose = sliced(), rigid_matrix([1.0, -2.0, 0.5, 0.1, 0.0, 0.0])
     detail = LearnedDetail(replace(scan, affine=np.diag([1.0, 1.0, 1.0, 1.0])), None)
-    moved = replace(scan, pose=pose)
-    (along,) = placed_beside([detail], [[scan]], [[moved]])
-    assert along is not None
+    along = carried_along(detail, scan, replace(scan, pose=pose))
     np.testing.assert_allclose(along.scan.world_pose, pose)
-    assert placed_beside([detail], [[scan, scan]], [[moved, scan]]) == (detail,)
-    assert placed_beside([None], [[scan]], [[moved]]) == (None,)
 
 
-@pytest.mark.usefixtures("brief")
 def test_another_contrast_only_beside_slices_learned_from_is_not_asked() -> None:
     scan = sliced()
     # Of these slices of the scan none is kept to tell how far off a network is.
     slab = np.full((SIDE,) * 3, np.nan, np.float32)
     slab[:, :, 40:64] = 200 - head()[:, :, 40:64]
     other = Observation(slab, np.eye(4), 1.0, SliceProfile("point", "point", axis=2))
-    detail = learned_detail(scan, NOISE, 1.0, [Witness(other, NOISE)])
+    detail = learn(scan, 1.0, [state(other)], BRIEF)
     assert detail is not None
     assert detail.statement is not None
     assert not detail.statement.shown

@@ -13,7 +13,7 @@ from scipy import ndimage
 from bids_unires.config import Modality, ModelSettings
 from bids_unires.dataset.reading import load_volume
 from bids_unires.kernels.device import usable_device
-from bids_unires.model import Observation, SuperResolution, super_resolve
+from bids_unires.model import Observation, Reconstruction, super_resolve
 from bids_unires.model.fit.scans import ScanLike
 from bids_unires.model.scanner.resampling import linear_images
 from bids_unires.space.affines import apply_affine, scaling, shear_angle, slice_spacing, translation
@@ -55,7 +55,7 @@ def points_of(grid: Grid) -> np.ndarray:
     return apply_affine(grid.affine, np.moveaxis(np.indices(grid.shape), 0, -1))
 
 
-def within(result: SuperResolution, region: str, margin_mm: float = 10.0) -> np.ndarray:
+def within(result: Reconstruction, region: str, margin_mm: float = 10.0) -> np.ndarray:
     """Voxels that were measured and have nothing but one tissue within ``margin_mm``."""
     points = points_of(result.grid)
     uniform = np.pad(hounsfield(points) == REGIONS[region], 1)
@@ -93,12 +93,12 @@ def ct_scan(tilt_degrees: float = 0.0, origin: tuple[float, ...] = (0, 0, 0)) ->
     return Volume(data.astype(np.float32), translation(origin) @ grid.affine)
 
 
-def as_ct(scan: ScanLike, settings: ModelSettings = SETTINGS) -> SuperResolution:
+def as_ct(scan: ScanLike, settings: ModelSettings = SETTINGS) -> Reconstruction:
     return super_resolve([[scan]], settings, "cpu", modalities=["CT"])
 
 
 @cache
-def reconstructed(tilt_degrees: float = 0.0) -> SuperResolution:
+def reconstructed(tilt_degrees: float = 0.0) -> Reconstruction:
     return as_ct(ct_scan(tilt_degrees))
 
 
@@ -126,7 +126,7 @@ def test_edges_are_sharper_than_interpolated() -> None:
 
 
 def test_noise_is_that_of_tissue_not_of_padding() -> None:
-    assert reconstructed().noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.25)
+    assert reconstructed().fit.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.25)
 
 
 def test_water_is_measured_not_missing() -> None:
@@ -160,7 +160,7 @@ def test_a_reset_origin_changes_nothing_but_the_place() -> None:
     np.testing.assert_allclose(from_file @ translation(far), np.eye(4), atol=1e-9)
 
 
-def displacement(result: SuperResolution, scan: Volume) -> np.ndarray:
+def displacement(result: Reconstruction, scan: Volume) -> np.ndarray:
     """How far in mm the result has to move, along each world axis, to match the scan best."""
     steps = np.array([-2.0, 0.0, 2.0])
     points, measured = points_of(scan.grid)[::3, ::3], scan.data[::3, ::3].ravel()

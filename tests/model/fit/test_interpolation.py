@@ -27,6 +27,7 @@ def scan(seed: int = 0) -> Volume:
 def test_interpolation_passes_through_the_scan(pose: Affine) -> None:
     volume = scan()
     result = interpolate([[volume]], SETTINGS, "cpu", poses=[[pose]])
+    assert result.fit is None
     at = apply_affine(
         np.linalg.inv(pose @ volume.affine) @ result.grid.affine,
         np.indices(result.grid.shape).reshape(3, -1).T,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.config import ModelSettings
 from bids_unires.model import Observation, SliceProfile
-from bids_unires.model.fit.placement import individual_space, on_one_grid, unmoved
+from bids_unires.model.fit.placement import individual_space, on_one_grid
 from bids_unires.model.scanner.coverage import coverage, footprint_margin, measured, within
 from bids_unires.space.affines import apply_affine, scaling, translation
 from bids_unires.space.grid import Grid
@@ -26,34 +25,30 @@ def test_the_margin_holds_the_widest_profile_in_any_orientation() -> None:
     slices = Observation(np.ones((40, 40, 5), np.float32), np.diag([1.0, 1.0, 8.0, 1.0]))
     points = Observation(np.ones((40, 40, 40), np.float32), np.eye(4))
     # A rect of 8 voxels reaches 5 beyond its centre once interpolated, the last with weight 0.
-    assert footprint_margin(grid, [[slices]]) == 6
-    assert footprint_margin(grid, [[points]]) == 1
-    assert footprint_margin(grid, [[points], [points, slices]]) == 6
+    assert footprint_margin(grid, [slices]) == 6
+    assert footprint_margin(grid, [points]) == 1
+    assert footprint_margin(grid, [points, points, slices]) == 6
 
 
 def test_images_that_share_their_voxels_are_recognised() -> None:
-    assert on_one_grid([[volume(THICK)], [volume(THICK), volume(THICK)]])
-    assert not on_one_grid([[volume(THICK)], [volume(translation([0.1, 0, 0]) @ THICK)]])
-    assert not on_one_grid([[volume(THICK), volume(THICK, (20, 22, 7))]])
+    assert on_one_grid([volume(THICK)] * 3)
+    assert not on_one_grid([volume(THICK), volume(translation([0.1, 0, 0]) @ THICK)])
+    assert not on_one_grid([volume(THICK), volume(THICK, (20, 22, 7))])
 
 
 def test_voxel_size_zero_keeps_a_grid_that_all_scans_share() -> None:
-    settings = ModelSettings(voxel_size=(0, 0, 0), method="denoise")
-    oblique = rigid_matrix([5, -3, 2, 0.2, 0.1, 0.3]) @ THICK
-    volumes = [[volume(oblique)], [volume(oblique)]]
-    assert individual_space(volumes, unmoved(volumes), settings) == volumes[0][0].grid
-    moved = [[np.eye(4)], [translation([0, 0, 1.0])]]
-    finest = individual_space(volumes, moved, settings)
+    oblique = volume(rigid_matrix([5, -3, 2, 0.2, 0.1, 0.3]) @ THICK).grid
+    assert individual_space([oblique, oblique], (0, 0, 0)) == oblique
+    finest = individual_space([oblique, oblique.moved(translation([0, 0, 1.0]))], (0, 0, 0))
     np.testing.assert_allclose(finest.voxel_size, 1.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_scan_with_the_wanted_voxels_gives_the_lattice(first: bool) -> None:
-    settings = ModelSettings(voxel_size=(1, 1, 1))
     sharp = volume(rigid_matrix([5.3, -3.7, 2.2, 0.2, 0.1, 0.3]), (30, 32, 34))
     thick = volume(THICK)
-    volumes = [[sharp], [thick]] if first else [[thick], [sharp]]
-    grid = individual_space(volumes, unmoved(volumes), settings)
+    scans = [sharp.grid, thick.grid] if first else [thick.grid, sharp.grid]
+    grid = individual_space(scans, (1, 1, 1))
     corners = np.array([[0, 0, 0], [29, 31, 33], [29, 0, 33], [7, 8, 9]])
     at = apply_affine(np.linalg.inv(grid.affine) @ sharp.affine, corners)
     np.testing.assert_allclose(at, np.round(at), atol=1e-6)

@@ -15,13 +15,14 @@ from scipy import ndimage
 
 from bids_unires.config import ModelSettings
 from bids_unires.errors import BadDataError
-from bids_unires.model import SliceProfile, SuperResolution, super_resolve
-from bids_unires.model.detail.learning import learned_details
+from bids_unires.model import Reconstruction, SliceProfile, super_resolve
 from bids_unires.model.fit import plan as reconstruction
 from bids_unires.model.fit import super_resolution as fit
-from bids_unires.model.guided import solve_in_tiers
-from bids_unires.model.prior.weight import regularisation
+from bids_unires.model.guided import solve_guided
+from bids_unires.model.prior.weight import prior_weight
 from bids_unires.model.robust.judge import weigh_slices
+from bids_unires.model.solve.problem import Problem
+from bids_unires.model.state import with_learned_detail
 from bids_unires.space.affines import Affine, apply_affine, scaling, translation
 from bids_unires.space.grid import Grid, corners
 from bids_unires.space.rigid import rigid_matrix, rigid_parameters
@@ -118,7 +119,7 @@ def assert_covers(grid: Grid, volumes: Sequence[Volume], poses: Sequence[Affine]
         assert (at.max(axis=0) < np.array(grid.shape) - 0.5).all()
 
 
-def gain(result: SuperResolution, contrast: int, cubic: np.ndarray, inverted: bool) -> float:
+def gain(result: Reconstruction, contrast: int, cubic: np.ndarray, inverted: bool) -> float:
     truth, inside = truth_on(result.grid, inverted), in_head(result.grid)
     return decibels(result.images[contrast], truth, inside) - decibels(cubic, truth, inside)
 
@@ -133,11 +134,11 @@ def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     np.testing.assert_allclose(result.grid.voxel_size, VOXEL_MM, atol=1e-6)
     assert_covers(result.grid, [volume], [np.eye(4)])
     np.testing.assert_array_equal(result.poses[0][0], np.eye(4))
-    assert result.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
-    assert result.profiles == ((SliceProfile("point", "rect", axis=2),),)
-    assert result.lam == regularisation(result.noise, SETTINGS, ["MR"], [[0]])
-    assert result.objective == tuple(seen)
-    assert result.converged
+    assert result.fit.noise[0][0].noise_sd == pytest.approx(NOISE_SD, rel=0.15)
+    assert result.fit.profiles == ((SliceProfile("point", "rect", axis=2),),)
+    assert result.fit.lam == (prior_weight(result.fit.noise[0], SETTINGS, "MR", 1),)
+    assert result.fit.objective == tuple(seen)
+    assert result.fit.converged
     assert result.device == "cpu"
     assert result.coverage[in_head(result.grid)].all()
 
@@ -160,7 +161,7 @@ def test_three_stacks_are_aligned_and_joined() -> None:
     )
     assert gain(result, 0, cubic, False) > 1.0
     assert_covers(result.grid, volumes, result.poses[0])
-    assert len(result.noise[0]) == len(result.profiles[0]) == len(result.scales[0]) == 3
+    assert len(result.fit.noise[0]) == len(result.fit.profiles[0]) == len(result.fit.scales[0]) == 3
 
 
 @pytest.mark.parametrize("learned_detail", [False, True])
@@ -200,8 +201,8 @@ def test_the_settings_decide_about_voxels_and_iterations() -> None:
     settings = replace(FIXED, voxel_size=(4.0, 4.0, 5.0), max_iter=2)
     result = super_resolve([[scan(slice_grid(2))]], settings, "cpu")
     np.testing.assert_allclose(result.grid.voxel_size, (4.0, 4.0, 5.0), atol=1e-6)
-    assert len(result.objective) == 3
-    assert not result.converged
+    assert len(result.fit.objective) == 3
+    assert not result.fit.converged
 
 
 def test_given_profiles_are_used() -> None:
@@ -209,7 +210,7 @@ def test_given_profiles_are_used() -> None:
     volume = scan(slice_grid(2))
     given = super_resolve([[volume]], BRIEF, "cpu", profiles=[[profile]])
     chosen = super_resolve([[volume]], BRIEF, "cpu")
-    assert given.profiles == ((profile,),)
+    assert given.fit.profiles == ((profile,),)
     assert np.abs(given.images - chosen.images).max() > 1
 
 
@@ -281,9 +282,9 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
 def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
     volume = scan(slice_grid(2))
     learned = super_resolve([[volume]], BRIEF, "cpu")
-    assert learned.details[0] is not None
+    assert learned.fit.details[0] is not None
     without = super_resolve([[volume]], BRIEF, "cpu", memory_limit=_room_without_detail(volume))
-    assert without.details == (None,)
+    assert without.fit.details == (None,)
     assert "it does without" in caplog.text
     plain = super_resolve([[volume]], replace(BRIEF, learned_detail=False), "cpu")
     np.testing.assert_array_equal(without.images, plain.images)
@@ -316,19 +317,18 @@ def test_the_cpu_takes_over_where_a_gpu_is_too_small(
 def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def solve_or_run_out(*arguments: Any, device: torch.device, **options: Any) -> Any:
-        if device.type == "cuda":
+    def solve_or_run_out(problem: Problem, *others: Any) -> Any:
+        if problem.device.type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return solve_in_tiers(*arguments, device=device, **options)
+        return solve_guided(problem, *others)
 
-    def learn_on_the_cpu(*arguments: Any) -> Any:
-        *others, _ = arguments
-        return learned_details(*others, torch.device("cpu"))
+    def learn_on_the_cpu(contrasts: Any, voxel_size: float, _: torch.device) -> Any:
+        return with_learned_detail(contrasts, voxel_size, torch.device("cpu"))
 
     monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(reconstruction, "learned_details", learn_on_the_cpu)
-    monkeypatch.setattr(reconstruction, "solve_in_tiers", solve_or_run_out)
+    monkeypatch.setattr(reconstruction, "with_learned_detail", learn_on_the_cpu)
+    monkeypatch.setattr(reconstruction, "solve_guided", solve_or_run_out)
     volume = scan(slice_grid(2))
     result = super_resolve([[volume]], BRIEF)
     assert result.device == "cpu"
@@ -378,7 +378,9 @@ def test_a_constant_scan_is_refused() -> None:
 def test_the_gpu_finds_the_same_images() -> None:
     volume = scan(slice_grid(2))
     cpu, gpu = (super_resolve([[volume]], FIXED, device) for device in ("cpu", "cuda"))
-    assert gpu.objective[-1].objective == pytest.approx(cpu.objective[-1].objective, rel=1e-3)
+    assert gpu.fit.objective[-1].objective == pytest.approx(
+        cpu.fit.objective[-1].objective, rel=1e-3
+    )
     assert np.abs(gpu.images - cpu.images).mean() < 0.5
 
 
@@ -398,7 +400,7 @@ def test_ct_keeps_its_units_and_water_is_no_hole() -> None:
     assert core.sum() > 50
     assert abs(float((result.images[0] - truth)[core].mean())) < 10
     assert result.images.min() == pytest.approx(volume.data.min(), abs=60)
-    assert result.noise[0][0].noise_sd == pytest.approx(10 * NOISE_SD, rel=0.3)
+    assert result.fit.noise[0][0].noise_sd == pytest.approx(10 * NOISE_SD, rel=0.3)
 
 
 def test_denoising_keeps_the_voxels_of_the_scan() -> None:
@@ -406,7 +408,7 @@ def test_denoising_keeps_the_voxels_of_the_scan() -> None:
     settings = replace(FIXED, voxel_size=(0, 0, 0), method="denoise")
     result = super_resolve([[volume]], settings, "cpu")
     assert result.grid == volume.grid
-    assert result.profiles == ((SliceProfile("point", "point"),),)
+    assert result.fit.profiles == ((SliceProfile("point", "point"),),)
     clean = np.mean([scan(slice_grid(2), seed=seed).data for seed in range(30)], axis=0)
     inside = clean > 30
     noisy, denoised = (
@@ -429,8 +431,8 @@ def test_uneven_slices_are_evened_out() -> None:
     # What is learned anew scatters by as much as is asked for here.
     still = replace(FIXED, learned_detail=False)
     corrected = super_resolve([[uneven]], replace(still, interleave_correction=True), "cpu")
-    assert corrected.interleaves[0][0] == pytest.approx(0.1, abs=0.005)
-    assert super_resolve([[uneven]], BRIEF, "cpu").interleaves == ((0.0,),)
+    assert corrected.fit.interleaves[0][0] == pytest.approx(0.1, abs=0.005)
+    assert super_resolve([[uneven]], BRIEF, "cpu").fit.interleaves == ((0.0,),)
     truth, inside = truth_on(corrected.grid), in_head(corrected.grid)
     even = super_resolve([[volume]], still, "cpu")
     assert (
@@ -439,7 +441,7 @@ def test_uneven_slices_are_evened_out() -> None:
     # In CT the slices are calibrated.
     settings = replace(BRIEF, interleave_correction=True)
     ct = super_resolve([[in_hounsfield(uneven)]], settings, "cpu", modalities=["CT"])
-    assert ct.interleaves == ((0.0,),)
+    assert ct.fit.interleaves == ((0.0,),)
 
 
 def test_on_a_smaller_grid_the_images_are_the_same() -> None:
@@ -461,13 +463,13 @@ def test_a_start_is_used() -> None:
     volumes = [[scan(slice_grid(2))]]
     cold = super_resolve(volumes, FIXED, "cpu")
     warm = super_resolve(volumes, FIXED, "cpu", grid=cold.grid, poses=cold.poses, start=cold.images)
-    first, last = cold.objective[0].objective, cold.objective[-1].objective
-    assert warm.objective[0].objective - last < 0.1 * (first - last)
+    first, last = cold.fit.objective[0].objective, cold.fit.objective[-1].objective
+    assert warm.fit.objective[0].objective - last < 0.1 * (first - last)
     assert np.abs(warm.images - cold.images).mean() < 0.2
 
 
 def test_residuals_of_a_good_fit_look_like_noise() -> None:
     result = super_resolve([[scan(slice_grid(2))]], FIXED, "cpu")
-    (statement,) = result.residuals[0]
+    (statement,) = result.fit.residuals[0]
     assert 0.5 < statement.sd < 1.5
     assert abs(statement.mean) < 0.25

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bids_unires.config import ModelSettings
-from bids_unires.model import SliceVerdict, SuperResolution, super_resolve
+from bids_unires.model import Reconstruction, SliceVerdict, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
 from bids_unires.model.robust import judge as slice_trust
 from bids_unires.model.robust.predict import LeftOut
@@ -31,7 +31,7 @@ class Fitted:
     """An examination and what was made of it."""
 
     case: Examination
-    result: SuperResolution
+    result: Reconstruction
 
     @property
     def quality(self) -> float:
@@ -39,7 +39,7 @@ class Fitted:
 
     @property
     def verdicts(self) -> list[SliceVerdict]:
-        found = self.result.slice_verdicts
+        found = self.result.fit.slice_verdicts
         assert found is not None
         return [verdict for scans in found for verdict in scans]
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_mended_is_left_out_and_nothing_read_off_it(
     assert not strange_stacks.verdicts[0].repairs
     without = strange_stacks.case.scans[0][0].data.copy()
     without[..., 20] = np.nan
-    assert strange_stacks.result.noise[0][0] == estimate_noise(without)
+    assert strange_stacks.result.fit.noise[0][0] == estimate_noise(without)
 
 
 def test_neither_unit_nor_order_of_axes_matters(dark_stack: Fitted) -> None:

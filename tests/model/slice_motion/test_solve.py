@@ -16,15 +16,17 @@ from bids_unires.demo.scanner import Motion, Plane, add_rician_noise, scan_grid,
 from bids_unires.demo.score import psnr, resample
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.errors import UsageError
-from bids_unires.model import Observation, SliceProfile, SuperResolution, super_resolve
+from bids_unires.model import Observation, Reconstruction, SliceProfile, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.scanner.slice_groups import Group, SliceMotion, interleaved
 from bids_unires.model.slice_motion.solve import solve_with_slice_motion
 from bids_unires.model.solve.pose import mean_pose, refined_poses
+from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
+from tests.model.states import contrast_of, problem_of
 
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30)
 MOVING = replace(SETTINGS, slice_motion=True)
@@ -46,7 +48,7 @@ class Stacks:
     groups: list[tuple[Group, ...]]
     known: list[list[Affine]]
 
-    def quality(self, result: SuperResolution, contrast: int, numbers: Sequence[int]) -> float:
+    def quality(self, result: Reconstruction, contrast: int, numbers: Sequence[int]) -> float:
         """PSNR (dB) after the rigid motion that the scans leave open is taken out."""
         gauge = mean_pose(
             [
@@ -70,11 +72,11 @@ class Stacks:
         return psnr(image, resample(truth, result.grid, gauge, 3), margin & (inside > 0.99))
 
     def _poses(
-        self, result: SuperResolution, contrast: int, number: int, numbers: Sequence[int]
+        self, result: Reconstruction, contrast: int, number: int, numbers: Sequence[int]
     ) -> list[Affine]:
         repeat = numbers.index(number)
         pose = result.poses[contrast][repeat]
-        motion = result.slice_motions[contrast][repeat] if result.slice_motions else None
+        motion = result.fit.slice_motions[contrast][repeat] if result.fit.slice_motions else None
         if motion is None:
             return [pose] * len(self.groups[number])
         found = {
@@ -157,16 +159,16 @@ def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool
     moving = super_resolve([stacks.scans], MOVING, "cpu", poses=[start()])
     plain, alike = (
         super_resolve([stacks.scans], SETTINGS, "cpu", poses=[start()], lam=lam)
-        for lam in (None, moving.lam)
+        for lam in (None, moving.fit.lam)
     )
     numbers = range(3)
     quality = stacks.quality(moving, 0, numbers)
     assert quality > max(stacks.quality(other, 0, numbers) for other in (plain, alike)) + 2
-    for motion, number in zip(moving.slice_motions[0], numbers, strict=True):
+    for motion, number in zip(moving.fit.slice_motions[0], numbers, strict=True):
         assert motion is not None
         count = stacks.scans[number].data.shape[2]
         assert sorted(i for group in motion.groups for i in group) == list(range(count))
-    for before, after in zip(alike.residuals[0], moving.residuals[0], strict=True):
+    for before, after in zip(alike.fit.residuals[0], moving.fit.residuals[0], strict=True):
         assert after.robust_sd < before.robust_sd
 
 
@@ -176,7 +178,7 @@ def test_heads_that_held_still_are_fitted_as_before() -> None:
         super_resolve([stacks.scans], settings, "cpu", poses=[start()])
         for settings in (SETTINGS, MOVING)
     )
-    assert moving.slice_motions == ((None, None, None),)
+    assert moving.fit.slice_motions == ((None, None, None),)
     assert stacks.quality(moving, 0, range(3)) > stacks.quality(plain, 0, range(3)) - 0.1
 
 
@@ -198,7 +200,7 @@ def test_single_scans_of_contrasts_are_placed_by_the_others(largest: float) -> N
     if largest:
         assert np.mean(gains) > 1
     else:
-        assert results[1].slice_motions == ((None,),) * 3
+        assert results[1].fit.slice_motions == ((None,),) * 3
 
 
 def test_a_known_motion_is_taken_as_it_is() -> None:
@@ -212,7 +214,7 @@ def test_a_known_motion_is_taken_as_it_is() -> None:
     fixed = replace(SETTINGS, unified_rigid=False)
     given = super_resolve([stacks.scans], fixed, "cpu", poses=[start()], slices=plans)
     whole = super_resolve([stacks.scans], fixed, "cpu", poses=[start()])
-    for motion, plan in zip(given.slice_motions[0], plans[0], strict=True):
+    for motion, plan in zip(given.fit.slice_motions[0], plans[0], strict=True):
         assert motion is not None
         np.testing.assert_allclose(motion.motions, plan.motions, atol=1e-9)
     assert stacks.quality(given, 0, range(3)) > stacks.quality(whole, 0, range(3)) + 2
@@ -227,19 +229,11 @@ def test_precisions_are_those_of_the_scans_as_given() -> None:
         )
         for scan, pose, sign in zip(stacks.scans[:2], start(), (1, -1), strict=False)
     ]
-    noise = [[NoiseEstimate(10.0, 0.0, 500.0, "rice-mixture")] for _ in scans]
-    fitted = solve_with_slice_motion(
-        [[scan] for scan in scans],
-        noise,
-        grid,
-        [0.01, 0.01],
-        slices=[[None], [None]],
-        move=False,
-        tolerance=1e-4,
-        max_iter=1,
-        device=torch.device("cpu"),
-    )
-    for scan, (found,) in zip(scans, fitted.contrasts, strict=True):
+    noise = NoiseEstimate(10.0, 0.0, 500.0, "rice-mixture")
+    problem = problem_of(*(contrast_of([scan], 0.01, noise) for scan in scans), grid=grid)
+    fitted = solve_with_slice_motion(problem, Stop(1e-4, 1))
+    for scan, contrast in zip(scans, fitted.contrasts, strict=True):
+        (found,) = contrast.observations
         assert found.interleave == scan.interleave
         np.testing.assert_allclose(found.tau, 0.01, rtol=1e-5)
 
@@ -263,7 +257,7 @@ def test_scans_that_stay_whole_keep_their_detail() -> None:
         super_resolve(scans, settings, "cpu", poses=poses, slices=plans)
         for settings in (still, replace(still, learned_detail=False))
     )
-    taken_apart, *whole = with_detail.details
+    taken_apart, *whole = with_detail.fit.details
     assert taken_apart is None
     assert None not in whole
     assert np.abs(with_detail.images[1] - without.images[1]).max() > 0
@@ -276,9 +270,9 @@ def test_a_single_scan_that_nothing_places_has_its_detail(reg_scale: float | str
         super_resolve([stack.scans[:1]], replace(settings, reg_scale=reg_scale), "cpu")
         for settings in (SETTINGS, MOVING)
     )
-    assert moving.slice_motions == ((None,),)
-    assert moving.details == whole.details
-    assert moving.details[0] is not None
+    assert moving.fit.slice_motions == ((None,),)
+    assert moving.fit.details == whole.fit.details
+    assert moving.fit.details[0] is not None
     # Beyond the scan, images depend on how much room there is for motion.
     inner = np.zeros(whole.grid.shape, dtype=bool)
     inner[5:-5, 5:-5, 5:-5] = True

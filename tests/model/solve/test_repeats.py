@@ -10,15 +10,16 @@ import torch
 
 from bids_unires.model import ForwardOperator, NoiseEstimate, Observation, SliceProfile, solve
 from bids_unires.model.solve.pose import displacement
-from bids_unires.model.solve.repeats import UnifiedSolution, solve_unified
+from bids_unires.model.solve.problem import Stop
+from bids_unires.model.solve.repeats import Fitted, solve_with_repeats
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
+from tests.model.states import contrast_of, problem_of
 
 SHAPE = (24, 20, 16)
 NOISE_SD = 2.0
 NOISE = NoiseEstimate(NOISE_SD, 0.0, 100.0, "rice-mixture")
-CPU = torch.device("cpu")
 
 
 def normal(sd: float, seed: int = 0) -> np.ndarray:
@@ -44,16 +45,9 @@ def error(images: torch.Tensor) -> float:
 
 
 def weighted_error(count: int, corrupted: bool) -> float:
-    found = solve_unified(
-        [repeats(count, corrupted)],
-        [[NOISE] * count],
-        Grid(SHAPE, np.eye(4)),
-        [0.02],
-        tolerance=1e-4,
-        max_iter=60,
-        move=False,
-        device=CPU,
-    )
+    contrast = contrast_of(repeats(count, corrupted), 0.02, NOISE)
+    problem = problem_of(contrast, grid=Grid(SHAPE, np.eye(4)))
+    found = solve_with_repeats(problem, Stop(1e-4, 60))
     return error(found.solution.images)
 
 
@@ -111,11 +105,9 @@ def misplaced(scans: list[Observation]) -> list[Observation]:
     return [scans[0], *moved]
 
 
-def fitted(scans: list[Observation], move: bool) -> UnifiedSolution:
-    noise = [[NOISE] * len(scans)]
-    return solve_unified(
-        [scans], noise, HEAD, [0.02], move=move, tolerance=1e-3, max_iter=30, device=CPU
-    )
+def fitted(scans: list[Observation], move: bool) -> Fitted:
+    problem = problem_of(contrast_of(scans, 0.02, NOISE), grid=HEAD, refines_poses=move)
+    return solve_with_repeats(problem, Stop(1e-3, 30))
 
 
 def furthest_off(poses: list[Affine]) -> float:
@@ -129,10 +121,10 @@ def test_poses_are_found_with_the_images() -> None:
     scans = misplaced(head_stacks())
     assert furthest_off([scan.world_pose for scan in scans]) > 0.5
     moved, fixed, known = (fitted(scans, True), fitted(scans, False), fitted(head_stacks(), False))
-    assert furthest_off([scan.world_pose for scan in moved.contrasts[0]]) < 0.1
+    assert furthest_off([scan.world_pose for scan in moved.contrasts[0].observations]) < 0.1
     end, worse, best = (f.solution.history[-1].objective for f in (moved, fixed, known))
     assert end - best < 0.1 * (worse - best)
-    for scan, given in zip(fixed.contrasts[0], scans, strict=True):
+    for scan, given in zip(fixed.contrasts[0].observations, scans, strict=True):
         np.testing.assert_array_equal(scan.pose, given.pose)
 
 

@@ -14,30 +14,42 @@ from scipy import optimize
 
 from bids_unires.model import ForwardOperator, Objective, Observation, SliceProfile, solve
 from bids_unires.model.scanner.resampling import linear_images
-from bids_unires.model.solve.solver import Progress
+from bids_unires.model.solve.problem import Stop
+from bids_unires.model.solve.solver import Progress, continued, solve_problem
 from bids_unires.space.affines import translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
+from tests.model.states import contrast_of, problem_of
 
 CPU = torch.device("cpu")
 
 
 def test_the_reference_s_problem_is_solved(reference_problem: Any) -> None:
-    problem, seen = reference_problem, []
-    solution = solve(
-        problem.contrasts, problem.grid, problem.lam, device="cpu", on_progress=seen.append
-    )
-    seconds, products, objectives = (np.array(column) for column in zip(*seen, strict=True))
-    assert solution.history == tuple(seen)
+    problem = reference_problem
+    solution = solve(problem.contrasts, problem.grid, problem.lam, device="cpu")
+    columns = zip(*solution.history, strict=True)
+    seconds, products, objectives = (np.array(column) for column in columns)
     assert solution.converged
     assert objectives[-1] <= 482_000
     # Far below, an objective would be another one: the best images known reach 478,730.
     assert objectives[-1] > 478_000
     assert (np.diff(objectives) < 1e-4 * objectives[:-1]).all()
     assert (np.diff(seconds) >= 0).all()
-    assert products.tolist() == [3 * iteration for iteration in range(len(seen))]
+    assert products.tolist() == [3 * iteration for iteration in range(len(seconds))]
     value = Objective(problem.contrasts, problem.grid, problem.lam, CPU).value(solution.images)
     assert value.total == pytest.approx(objectives[-1], rel=1e-5)
+
+
+def test_the_listener_is_told_of_every_iteration() -> None:
+    scan = Observation(step_image((6, 6, 6)).astype(np.float32), np.eye(4))
+    problem = problem_of(contrast_of([scan], 0.1), grid=scan.grid)
+    seen = list[Progress]()
+    solution = solve_problem(problem, Stop(1e-3, 5), on_progress=seen.append)
+    assert solution.history == tuple(seen)
+    again = continued(problem, Stop(1e-3, 5), solution, seen.append)
+    assert again.history == tuple(seen)
+    products = [progress.products for progress in seen]
+    assert products == sorted(products)
 
 
 def step_image(shape: tuple[int, int, int]) -> np.ndarray:

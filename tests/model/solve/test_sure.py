@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, ModelSettings, Observation, super_resolve
+from bids_unires.model.detail.term import LearnedDetail
 from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.prior.weight import weight_by_noise
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.solve.solver import solve
-from bids_unires.model.solve.sure import _block, _risks, least_risk
+from bids_unires.model.solve.sure import estimated_risks, least_risk, middle_block
+from bids_unires.model.state import ContrastState
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid, padded
 from bids_unires.space.volume import Volume
+from tests.model.states import contrast_of, problem_of
 
-CPU = torch.device("cpu")
 SIDE = 48
 GRID = Grid((SIDE, SIDE, SIDE), translation([-(SIDE - 1) / 2] * 3))
 THICK = Grid((SIDE, SIDE, SIDE // 4), translation([0, 0, 1.5]) @ GRID.affine @ scaling([1, 1, 4]))
@@ -52,10 +55,17 @@ def known(noise_sd: float) -> NoiseEstimate:
     return NoiseEstimate(noise_sd, 0.0, 100.0, "rice-mixture")
 
 
+def searched(scan: Observation, noise: NoiseEstimate, **known: Any) -> ContrastState:
+    """A contrast whose weight is to be found."""
+    return contrast_of([scan], weight_by_noise([noise]), noise, is_searched=True, **known)
+
+
+def found_weight(contrast: ContrastState) -> float:
+    return least_risk(problem_of(contrast, grid=GRID)).weights[0]
+
+
 def chosen(scan: Observation, noise_sd: float) -> float:
-    estimates = [[known(noise_sd)]]
-    lam = [weight_by_noise(estimates[0])]
-    return least_risk([[scan]], estimates, GRID, lam, [True], CPU)[0]
+    return found_weight(searched(scan, known(noise_sd)))
 
 
 def error(truth: torch.Tensor, scan: Observation, lam: float) -> float:
@@ -82,15 +92,15 @@ def test_the_more_noise_the_less_weight() -> None:
 def test_the_risk_is_what_the_truth_tells() -> None:
     truth, noise_sd = head(), 6.0
     scan = measured(truth, noise_sd)
-    block = _block([[scan]], [[known(noise_sd)]], GRID, None, CPU)
-    one = block.contrasts[0][0]
-    operator = ForwardOperator(block.grid, one.scan.grid, profile=scan.profile)
+    block = middle_block(problem_of(searched(scan, known(noise_sd)), grid=GRID))
+    one, grid = block.contrasts[0][0], block.problem.grid
+    operator = ForwardOperator(grid, one.scan.grid, profile=scan.profile)
     whole = ForwardOperator(GRID, one.scan.grid, profile=scan.profile).forward(truth)
     risks, truths = [], []
     for strength in (0.01, 0.04, 0.16):
-        (risk,) = _risks(block, [strength])
+        (risk,) = estimated_risks(block, (strength,))
         image = solve(
-            [[one.scan]], block.grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
+            [[one.scan]], grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
         ).images[0]
         wrong = (operator.forward(image) - whole)[torch.as_tensor(one.tissue)] / noise_sd
         risks.append(float(risk))
@@ -105,9 +115,8 @@ def test_units_and_order_of_voxels_do_not_count() -> None:
     scan = measured(truth, noise_sd)
     lam = chosen(scan, noise_sd)
     scaled = replace(scan, data=scan.data * 50, tau=scan.tau / 2500)
-    estimates = [[NoiseEstimate(50 * noise_sd, 0.0, 5000.0, "rice-mixture")]]
-    guess = [weight_by_noise(estimates[0])]
-    (other,) = least_risk([[scaled]], estimates, GRID, guess, [True], CPU)
+    noise = NoiseEstimate(50 * noise_sd, 0.0, 5000.0, "rice-mixture")
+    other = found_weight(searched(scaled, noise))
     assert 50 * other == pytest.approx(lam, rel=1e-2)
     flip = translation([0, 0, THICK.shape[2] - 1]) @ np.diag([1.0, 1, -1, 1])
     flipped = replace(
@@ -122,12 +131,16 @@ def test_only_what_is_searched_changes_and_always_in_the_same_way() -> None:
     across = Grid(
         (SIDE // 4, SIDE, SIDE), translation([1.5, 0, 0]) @ GRID.affine @ scaling([4, 1, 1])
     )
-    scans = [[measured(truth, 6.0)], [measured(truth, 3.0, across, seed=1)]]
-    estimates = [[known(6.0)], [known(3.0)]]
-    lam = [weight_by_noise(own) for own in estimates]
+    contrasts = [
+        searched(measured(truth, 6.0), known(6.0)),
+        searched(measured(truth, 3.0, across, seed=1), known(3.0)),
+    ]
+    lam = [contrast.weight for contrast in contrasts]
 
-    def found(searched: Sequence[bool]) -> tuple[float, ...]:
-        return least_risk(scans, estimates, GRID, lam, searched, CPU)
+    def found(free: Sequence[bool]) -> tuple[float, ...]:
+        pairs = zip(contrasts, free, strict=True)
+        some = [replace(contrast, is_searched=is_free) for contrast, is_free in pairs]
+        return least_risk(problem_of(*some, grid=GRID)).weights
 
     assert found([False, False]) == tuple(lam)
     first = found([True, False])
@@ -138,11 +151,10 @@ def test_only_what_is_searched_changes_and_always_in_the_same_way() -> None:
 
 def test_where_it_is_known_what_lies_within_slices_the_least_risk_counts_in_full() -> None:
     scan = measured(head(), 6.0)
-    estimates = [[known(6.0)]]
-    guess = weight_by_noise(estimates[0])
-    (half,), (full,) = (
-        least_risk([[scan]], estimates, GRID, [guess], [True], CPU, known=[own])
-        for own in (False, True)
+    guess = weight_by_noise([known(6.0)])
+    learned = LearnedDetail(scan, None)
+    half, full = (
+        found_weight(searched(scan, known(6.0), detail=detail)) for detail in (None, learned)
     )
     assert half != guess
     assert full / guess == pytest.approx((half / guess) ** 2)
@@ -151,11 +163,12 @@ def test_where_it_is_known_what_lies_within_slices_the_least_risk_counts_in_full
 def test_the_block_lies_in_the_head_and_in_the_grid() -> None:
     truth = head()
     wide = padded(GRID, 3)
-    block = _block([[measured(truth, 2.0)]], [[known(2.0)]], wide, None, CPU)
-    assert max(block.grid.shape) < SIDE
-    corner = np.linalg.inv(wide.affine) @ block.grid.affine
+    contrast = searched(measured(truth, 2.0), known(2.0))
+    grid = middle_block(problem_of(contrast, grid=wide)).problem.grid
+    assert max(grid.shape) < SIDE
+    corner = np.linalg.inv(wide.affine) @ grid.affine
     np.testing.assert_allclose(corner[:3, :3], np.eye(3), atol=1e-9)
-    middle = corner[:3, 3] + np.array(block.grid.shape) / 2
+    middle = corner[:3, 3] + np.array(grid.shape) / 2
     np.testing.assert_allclose(middle, np.array(wide.shape) / 2, atol=3)
 
 
@@ -165,9 +178,9 @@ def test_a_fit_says_which_strength_it_chose_and_can_repeat_it() -> None:
     volume = Volume(np.abs(scan.data), scan.affine)
     settings = ModelSettings(max_iter=5)
     result = super_resolve([[volume]], settings, "cpu", grid=GRID)
-    again = super_resolve([[volume]], settings, "cpu", grid=GRID, lam=result.lam)
-    assert again.lam == result.lam
+    again = super_resolve([[volume]], settings, "cpu", grid=GRID, lam=result.fit.lam)
+    assert again.fit.lam == result.fit.lam
     np.testing.assert_array_equal(again.images, result.images)
     fixed = super_resolve([[volume]], replace(settings, reg_scale=4.0), "cpu", grid=GRID)
-    assert fixed.lam[0] == pytest.approx(4 / fixed.noise[0][0].contrast)
-    assert fixed.lam[0] != pytest.approx(result.lam[0], rel=0.05)
+    assert fixed.fit.lam[0] == pytest.approx(4 / fixed.fit.noise[0][0].contrast)
+    assert fixed.fit.lam[0] != pytest.approx(result.fit.lam[0], rel=0.05)

@@ -97,10 +97,10 @@ def test_refined_poses_explain_every_run_better() -> None:
         super_resolve(volumes, replace(settings, unified_rigid=move), "cpu", poses=poses)
         for move in (True, False)
     )
-    for after, before in zip(refined.residuals[0], fixed.residuals[0], strict=True):
+    for after, before in zip(refined.fit.residuals[0], fixed.fit.residuals[0], strict=True):
         assert after.robust_sd < before.robust_sd
     # The scale that all runs share follows from the likelihood of all of them.
-    assert refined.scales[0][0] < fixed.scales[0][0]
+    assert refined.fit.scales[0][0] < fixed.fit.scales[0][0]
 
 
 @pytest.mark.skipif(not PITCHED_CT.is_file(), reason=f"no {PITCHED_CT}")
