@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,7 +15,3 @@ def _version() -> str:
 
 
 __version__ = _version()
-
-# Read once, when torch starts its threads: left to spin between two calls they would keep the
-# cores from the threads that run the compiled kernels.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -24,6 +24,7 @@ from ..config import (
     SpaceSettings,
 )
 from ..errors import UniResError, UnknownLevelError, UsageError
+from ..run.devices import let_idle_threads_sleep
 from .config_file import read_options
 from .parser import Parser, build_parser
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _secure_streams()
+    let_idle_threads_sleep()
     try:
         if arguments[:1] == ["demo"]:
             return _run_demo(arguments[1:])

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from . import runtime
 
-runtime.start()
-
 _GPU_STRETCH = 2
 
 # For functions of `shape`, `x`, `y`, `begin`, `count` and `factor`, the square of what
@@ -57,7 +55,7 @@ def sum_over_lines(
     parts = -(-length // stretch)
     found = torch.empty((lines, parts, max(sums, 1)), dtype=torch.float64, device=like.device)
     found_array = runtime.as_array(found)
-    device = wp.device_from_torch(like.device)
+    device = runtime.device_of(like.device)
     runtime.load(kernel.module.name, str(device))
 
     def launch(first: int, count: int) -> None:

@@ -19,11 +19,7 @@ from torch import Tensor
 
 from . import runtime
 from .sampling import Sampling
-
-runtime.start()
-
-# Kernels may only be declared once warp runs.
-from .trilinear import is_inside, matrix34, sample_base, sample_step  # noqa: E402
+from .trilinear import is_inside, matrix34, sample_base, sample_step
 
 wp.set_module_options({"enable_backward": False})
 
@@ -202,7 +198,7 @@ def motion_derivatives(
     all_rows = scan.shape[0] * scan.shape[1]
     rows = -(-all_rows // stride)
     sums = torch.zeros((rows, _SUMS), dtype=torch.float64, device=image.device)
-    device = wp.device_from_torch(image.device)
+    device = runtime.device_of(image.device)
     weights = [
         runtime.as_array(torch.as_tensor(w, dtype=torch.float32, device=image.device))
         for w in sampling.weights

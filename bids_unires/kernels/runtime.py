@@ -1,4 +1,8 @@
-"""Starting warp: where compiled kernels are kept, how many threads work, which device."""
+"""Starting warp: where compiled kernels are kept, how many threads work, which device.
+
+Importing this package starts nothing: kernels are declared without a running warp, and the
+first function here that needs one starts it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,18 +21,24 @@ from typing import Any, cast
 import torch
 import warp as wp
 
+# Threads may need warp for the first time at once.
+_STARTING = threading.Lock()
 
-@lru_cache(maxsize=1)
+
+@cache
 def start() -> None:
-    """Initialise warp, quietly, with a kernel cache that can be written."""
-    wp.config.log_level = wp.LOG_ERROR
-    wp.config.kernel_cache_dir = str(kernel_cache())
-    if torch.cuda.is_available():
-        wp.init()
-    else:
-        # Its library writes past Python that it found no GPU driver: no news to anyone.
-        with _standard_error_closed():
+    """Initialise warp, quietly, with a kernel cache that can be written; once in a process."""
+    with _STARTING:
+        wp.config.log_level = wp.LOG_ERROR
+        # A program that runs warp for purposes of its own has chosen already.
+        if wp.config.kernel_cache_dir is None:
+            wp.config.kernel_cache_dir = str(kernel_cache())
+        if torch.cuda.is_available():
             wp.init()
+        else:
+            # Its library writes past Python that it found no GPU driver: no news to anyone.
+            with _standard_error_closed():
+                wp.init()
 
 
 @contextmanager
@@ -94,7 +105,14 @@ def _copy_kernels(source: Path, target: Path) -> None:
 @cache
 def load(module: str, device: str) -> None:
     """Compile a module's kernels, or find them compiled, before threads launch them at once."""
+    start()
     wp.load_module(module, device=device)
+
+
+def device_of(device: torch.device) -> wp.Device:
+    """Warp's name for a device of torch."""
+    start()
+    return wp.device_from_torch(device)
 
 
 @lru_cache(maxsize=4)
@@ -129,6 +147,7 @@ def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
 
 def as_array(tensor: torch.Tensor, dtype: type | None = None) -> wp.array[Any, Any]:
     """A tensor as what kernels take, on the same memory."""
+    start()
     # A descriptor takes half as long to make as an array, and there are a dozen for each kernel.
     return cast("wp.array[Any, Any]", wp.from_torch(tensor, dtype, return_ctype=True))
 

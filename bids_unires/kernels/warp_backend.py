@@ -12,13 +12,9 @@ import warp as wp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import runtime
+from . import runtime, slabs, voxels
 from .sampling import Sampling
-
-runtime.start()
-
-from . import slabs, voxels  # noqa: E402  (kernels may only be declared once warp runs)
-from .trilinear import matrix34  # noqa: E402
+from .trilinear import matrix34
 
 # Two samples touch a common voxel only if they are less than 2 voxels apart on every axis.
 _REACH = 2 * math.sqrt(3)
@@ -59,12 +55,12 @@ class SlabInterpolation:
         ratio: int = 1,
         taps: int = 1,
     ) -> None:
+        runtime.load(slabs.__name__, "cpu")
         self.slab_count = _slab_count(shape[0], matrix, ratio, taps)
         self.lattice = slabs.Lattice()
         self.lattice.image_shape = wp.vec3i(*image_shape)
         self.lattice.shape = wp.vec3i(*shape)
         self.lattice.matrix = matrix34(*matrix.ravel().tolist())
-        wp.load_module(slabs, device="cpu")
 
     def pull(self, image: Tensor, samples: Tensor) -> None:
         """Interpolate ``image`` into ``samples`` (shape of the lattice)."""
@@ -132,7 +128,7 @@ class VoxelInterpolation:
         self._image_shape = wp.vec3i(*image_shape)
         self._matrix = matrix34(*matrix.ravel().tolist())
         self._inverse = voxels.matrix33(*np.linalg.inv(matrix[:, :3]).ravel().tolist())
-        self._device = wp.device_from_torch(device)
+        self._device = runtime.device_of(device)
 
     def pull(self, image: Tensor, samples: Tensor) -> None:
         """Interpolate ``image`` into ``samples`` (shape of the intermediate grid)."""
@@ -206,7 +202,7 @@ class WarpBackend:
                 self.sampling.ratio[axis],
                 runtime.as_array(result.view(before, -1, after)),
             ],
-            device=wp.device_from_torch(values.device),
+            device=runtime.device_of(values.device),
         )
         return result
 

@@ -324,6 +324,7 @@ def slurm_workers(
         job_cpu=threads,
         memory=f"{memory_mb}MB",
         python=sys.executable,
+        job_script_prologue=["export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}"],
         job_extra_directives=list(directives),
         log_directory=str(logs),
         local_directory=None if scratch is None else str(scratch),

@@ -69,8 +69,21 @@ def threads_per_participant(config: RunConfig, at_once: int) -> int:
     return config.omp_nthreads or max(1, usable_cores() // at_once)
 
 
+def let_idle_threads_sleep() -> None:
+    """Tell OpenMP not to let its threads spin between two calls, unless the user chose that.
+
+    They would keep the cores from the threads that run the compiled kernels. OpenMP reads this
+    once, when torch is imported; processes that start later inherit it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def limit_threads(count: int) -> None:
-    """Set the number of threads of every library, those already loaded included."""
+    """Set the number of threads of every library, those already loaded included.
+
+    It is the first thing that a worker does, before torch is imported where it can be.
+    """
+    let_idle_threads_sleep()
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(count)
     if torch := sys.modules.get("torch"):
