@@ -1,6 +1,6 @@
 # make demo    install into .venv and run on a small dataset made on the spot
 # make test    install into .venv and run the tests
-# make check   format, lint and types
+# make check   format, lint, types and who imports whom
 # make evaluate  simulated cases against interpolation and the plain model (about an hour)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
@@ -48,6 +48,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks bench $(BENCH_ARGS)

@@ -7,15 +7,12 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
 from ..config import Modality
 from ..space.affines import slice_axis, slice_spacing, voxel_size
-
-if TYPE_CHECKING:
-    from ..model.scanner.profile import Shape1D
 
 logger = logging.getLogger("bids_unires")
 
@@ -28,18 +25,23 @@ SPACING_PRECISION = 1e-3
 SPACING_AGREEMENT = 0.02
 
 Dimensionality = Literal["2D", "3D", "unknown"]
+# Those of the slice profiles in `model.scanner.profile` that have a width.
+SliceShape = Literal["rect", "triangle", "gauss"]
 
 # A slice is excited, and a partition of a slab Fourier-encoded. A partition's true profile is
 # a sinc, widened by whatever filter the scanner applied, which no sidecar tells. A rect as wide
 # as the partition lies between an unfiltered sinc, where gauss and triangle blur too much, and
 # a filtered one, where they fit a little better; it is the safest of the four.
-_THROUGH_PLANE: dict[Dimensionality, tuple[Shape1D, str]] = {
+_THROUGH_PLANE: dict[Dimensionality, tuple[SliceShape, str]] = {
     "2D": ("rect", "excited slice: MRAcquisitionType 2D"),
     "3D": ("rect", "encoded partition: MRAcquisitionType 3D"),
     "unknown": ("rect", "assumed excited slice: no MRAcquisitionType"),
 }
 # Of CT, which excites nothing, sidecars state a thickness only.
-_CT_SLICE: tuple[Shape1D, str] = ("rect", "CT slice: assumed to weigh all of its thickness alike")
+_CT_SLICE: tuple[SliceShape, str] = (
+    "rect",
+    "CT slice: assumed to weigh all of its thickness alike",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Acquisition:
     """
 
     slice_axis: int
-    through_plane: Shape1D
+    through_plane: SliceShape
     profile_source: str
     gap: float
     gap_source: str

@@ -48,7 +48,7 @@ logger = logging.getLogger("bids_unires")
 _POINTS = SliceProfile("point", "point")
 
 
-def super_resolve(
+def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call)
     contrasts: Sequence[Sequence[ScanLike]],
     settings: ModelSettings | None = None,
     device: str = "auto",
