@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ...space.affines import Affine, scaling, translation
 from ...space.grid import Grid
-from ..intensity.noise import NoiseEstimate
 from .interleave import even_and_odd
 from .observation import Observation
 
@@ -248,30 +247,6 @@ def moved(scan: Observation, motion: SliceMotion | None) -> list[Observation]:
     if motion is None:
         return [scan]
     return split(scan, motion.groups, motion.poses(scan.world_pose))
-
-
-def apart(
-    contrasts: Sequence[Sequence[Observation]],
-    noise: Sequence[Sequence[NoiseEstimate]],
-    motions: Sequence[Sequence[SliceMotion | None]],
-) -> tuple[list[list[Observation]], list[list[NoiseEstimate]]]:
-    """Scans, those whose slices moved as one scan for each group, and the noise of each.
-
-    Parameters
-    ----------
-    contrasts, noise
-        For each contrast its scans, and the noise of each.
-    motions
-        How the slices of each scan moved; empty where none did.
-    """
-    if not motions:
-        return [list(scans) for scans in contrasts], [list(own) for own in noise]
-    parts = [
-        [(part, own) for scan, own, motion in zip(*of, strict=True) for part in moved(scan, motion)]
-        for of in zip(contrasts, noise, motions, strict=True)
-    ]
-    scans = [[part for part, _ in own] for own in parts]
-    return scans, [[estimate for _, estimate in own] for own in parts]
 
 
 def joined(
