@@ -250,6 +250,23 @@ def _header(offset: int, form: str, *values: float) -> Prepare:
     return _bytes(lambda content: content[:offset] + packed + content[offset + len(packed) :])
 
 
+def _sform_alone(offset: int, *values: float) -> Prepare:
+    """Replace numbers of the sform, and mark the qform as unset."""
+    packed = struct.pack(f"<{len(values)}f", *values)
+
+    def prepare(content: bytes) -> bytes:
+        content = content[:252] + bytes(2) + content[254:]
+        return content[:offset] + packed + content[offset + len(packed) :]
+
+    return _bytes(prepare)
+
+
+def _quaternion(*values: float, sform: bytes = bytes(2)) -> Prepare:
+    """Replace the quaternion, and the code of the sform."""
+    packed = struct.pack("<3f", *values)
+    return _bytes(lambda c: c[:254] + sform + packed + c[254 + 2 + len(packed) :])
+
+
 def _compressed(make: Callable[[bytes], bytes]) -> Prepare:
     def prepare(place: Place) -> Options:
         place.t1w.write_bytes(make(place.t1w.read_bytes()))
@@ -335,12 +352,14 @@ UNUSABLE = [
     Case("offset before data", _header(108, "<f", -5), 65, "T1w.nii.gz"),
     Case("offset beyond data", _header(108, "<f", 1e9), 65, "truncated|offset"),
     Case("offset of nan", _header(108, "<f", np.nan), 65, "T1w.nii.gz"),
-    Case("affine of nan", _header(280, "<4f", np.nan, 0, 0, 0), 65, "NaN or infinity in its af"),
-    Case("affine singular", _header(280, "<4f", 0, 5, 0, 0), 65, "singular"),
-    Case("affine of zeros", _header(280, "<4f", 0, 0, 0, 0), 65, "singular or absurd"),
-    Case("affine in metres", _header(280, "<4f", 0.005, 0, 0, 0), 65, "singular or absurd"),
-    Case("affine far away", _header(292, "<f", 1e9), 65, "lies 1e\\+09 mm from"),
-    Case("affine of 1e30", _header(280, "<4f", 1e30, 0, 0, 0), 65, "affine"),
+    Case("affine of nan", _sform_alone(280, np.nan, 0, 0), 65, "NaN or infinity in its sform"),
+    Case("affine singular", _sform_alone(280, 0, 5, 0), 65, "singular"),
+    Case("affine of zeros", _sform_alone(280, 0, 0, 0), 65, "singular or absurd"),
+    Case("affine in metres", _sform_alone(280, 0.005, 0, 0), 65, "singular or absurd"),
+    Case("affine far away", _sform_alone(292, 1e9), 65, "distance of 1e\\+09 mm from"),
+    Case("affine of 1e30", _sform_alone(280, 1e30, 0, 0), 65, "affine"),
+    Case("quaternion of no rotation", _quaternion(0.8, 0.7, 0.3), 65, "quaternion of no rotation"),
+    Case("quaternion of nan", _quaternion(np.nan, 0, 0), 65, "NaN or infinity"),
     Case("four axes", _voxels(lambda d: np.stack([d, d], -1)), 65, "4-D with shape 30x30x10x2"),
     Case("two axes", _voxels(lambda d: d[..., 5]), 65, "2-D"),
     Case("colour", _voxels(_rgb), 65, "RGB"),
@@ -449,6 +468,33 @@ def _forms_disagree(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
+def _stretched(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    image.set_sform(np.diag([1.2, 0.85, 1.15, 1]) @ image.affine, 4)
+    return image
+
+
+def _placed_by_rounded_quaternion(place: Place) -> Options:
+    # A turn by 180 degrees: five digits make the quaternion longer than 1.
+    turn = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1.0]])
+    image = scan(affine_of(rotation=turn))
+    image.set_sform(None, 0)
+    half = struct.pack("<3f", 0.70711, 0.70711, 0)
+    content = image.to_bytes()
+    place.t1w.write_bytes(gzip.compress(content[:256] + half + content[268:], 1))
+    return None
+
+
+def _extension(length: int, stated: int) -> Prepare:
+    """Put an extension of that length before the voxels, which states another."""
+
+    def prepare(content: bytes) -> bytes:
+        offset = struct.pack("<f", 352 + length)
+        extension = struct.pack("<2i", stated, 4) + b"x" * (length - 8)
+        return content[:108] + offset + content[112:348] + b"\1\0\0\0" + extension + content[352:]
+
+    return _bytes(prepare)
+
+
 def _in_unit(unit: str, per_mm: float) -> Prepare:
     def prepare(image: nib.Nifti1Image) -> nib.Nifti1Image:
         converted = nib.Nifti1Image(image.dataobj, np.diag([per_mm] * 3 + [1]) @ image.affine)
@@ -520,6 +566,14 @@ FINE = [
     Case("negative slope", _encoded(np.int16, slope=-0.1), 0, ""),
     Case("qform alone", _as(_qform_only), 0, ""),
     Case("forms disagree", _as(_forms_disagree), 0, "sform and qform disagree by up to 69.3 mm"),
+    Case("sform of nan", _header(280, "<4f", np.nan, 0, 0, 0), 0, "sform cannot be used"),
+    Case("sform of zeros", _header(280, "<12f", *[0] * 12), 0, "its sform .*; the qform is used"),
+    Case("sform far away", _header(292, "<f", 1e9), 0, "sform cannot be used, it has a distance"),
+    Case("sform of a template", _as(_stretched), 0, "its sform has voxels of .*the qform"),
+    Case("impossible quaternion", _quaternion(0.8, 0.7, 0.3, sform=b"\1\0"), 0, "qform cannot be"),
+    Case("rounded quaternion", _placed_by_rounded_quaternion, 0, ""),
+    Case("extension of 2 kB", _extension(2000, 2000), 0, ""),
+    Case("damaged extension", _extension(2000, -7), 0, "an extension of its header is damaged"),
     Case("micrometres", _in_unit("micron", 1e3), 0, "T1w.nii.gz: its header is in micrometres"),
     Case("metres", _in_unit("meter", 1e-3), 0, "T1w.nii.gz: its header is in metres"),
     Case("mm called metres", _in_unit("meter", 1), 0, "T1w.nii.gz: .*mm are assumed"),

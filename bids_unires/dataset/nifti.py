@@ -1,0 +1,244 @@
+"""The content of a NIfTI file: its header, and its voxels as they are stored."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import shlex
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.spatialimages import HeaderDataError
+
+from ..errors import BadDataError, InputOutputError, MissingInputError
+from .content import POINTER_PREFIXES, is_kept_by_git
+
+logger = logging.getLogger("bids_unires")
+
+GZIP_MAGIC = b"\x1f\x8b"
+# A compressed file that goes on for longer than this after its image is damaged, or made to fill
+# the memory of whoever reads it.
+MAX_EXCESS_BYTES = 2**26
+# The longer header of the two kinds, that of NIfTI-2.
+_HEADER_BYTES = 540
+# After the header: four bytes, of which the first tells whether extensions follow. An extension
+# begins with its size, these eight bytes included, and its code.
+_FLAG_BYTES = 4
+_EXTENSION_HEAD_BYTES = 8
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+    # Its stubs call it an instance.
+    cast("type[Exception]", isal_zlib.error),
+    ImageFileError,
+    HeaderDataError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiFile:
+    """An image whose voxels are still encoded.
+
+    Parameters
+    ----------
+    header
+        Its fields as stored; those without a meaning for the voxels are not checked.
+    voxels
+        The stored values, and how they are scaled.
+    """
+
+    header: nib.Nifti1Header
+    voxels: ArrayProxy
+
+
+def read_nifti(path: Path, limit: int) -> NiftiFile:
+    """Read a NIfTI file as a whole, and refuse what cannot be one.
+
+    Extensions of the header are not used. One that is damaged is told by a warning.
+
+    Parameters
+    ----------
+    path
+        NIfTI-1 or NIfTI-2, compressed or not, whatever its name says.
+    limit
+        Bytes that reading it may take.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file, or git-annex has not fetched its content.
+    InputOutputError
+        If the system cannot read it.
+    BadDataError
+        If it is damaged, no NIfTI file, or too large.
+    """
+    content = _read_bytes(path, limit)
+    # What nibabel says of a header on standard error names no file.
+    with LoggingOutputSuppressor():
+        whole, layout = _decompressed(content, path, limit)
+    if fault := _extension_fault(whole, layout):
+        logger.warning(
+            "%s: an extension of its header is damaged (%s); it is passed over, and the voxels are "
+            "read from where the header says",
+            path,
+            fault,
+        )
+    return NiftiFile(layout.header, ArrayProxy(io.BytesIO(whole), layout.checked))
+
+
+def one_line(error: BaseException) -> str:
+    """Message of an error, for a log of lines."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    """Content of a file as it is on disk."""
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)
+        if is_kept_by_git(target):
+            raise _content_elsewhere(path)
+        raise MissingInputError(f"{path} is a link to {target}, which does not exist")
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadDataError(f"{path} is no regular file: leave it out")
+        _check_size(status.st_size, limit, path)
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise InputOutputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if content.startswith(POINTER_PREFIXES):
+        raise _content_elsewhere(path)
+    if not content:
+        raise BadDataError(f"{path} is empty (0 bytes): copy or convert it again")
+    return content
+
+
+def _content_elsewhere(path: Path) -> MissingInputError:
+    # DataLad finds the dataset from the folder that it works in.
+    fetch = f"datalad -C {shlex.quote(str(path.parent))} get {shlex.quote(path.name)}"
+    return MissingInputError(f"{path} has no content here: fetch it with: {fetch}")
+
+
+def _check_size(needed: int, limit: int, path: Path) -> None:
+    if needed > limit:
+        raise BadDataError(
+            f"{path} needs {needed / 2**30:.3g} GiB of memory to be read, of which there are "
+            f"{limit / 2**30:.3g} GiB: leave it out, or give more memory"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """What a header says about its file.
+
+    Parameters
+    ----------
+    header, checked
+        Its fields as stored, and with those repaired that decide how voxels are read.
+    offset
+        Bytes before the voxels.
+    size
+        Bytes in all.
+    """
+
+    header: nib.Nifti1Header
+    checked: nib.Nifti1Header
+    offset: int
+    size: int
+
+
+def _decompressed(content: bytes, path: Path, limit: int) -> tuple[bytes, _Layout]:
+    """The whole image without compression, and where in it what lies."""
+    is_compressed = content.startswith(GZIP_MAGIC)
+    stream = igzip.IGzipFile(fileobj=io.BytesIO(content)) if is_compressed else io.BytesIO(content)
+    try:
+        start = stream.read(_HEADER_BYTES)
+        layout = _layout(start, path, limit)
+        whole = start + stream.read(max(layout.size - len(start), 0)) if is_compressed else content
+        # The checksum, which tells a damaged file, is at the very end.
+        if is_compressed and len(stream.read(MAX_EXCESS_BYTES)) == MAX_EXCESS_BYTES:
+            raise BadDataError(
+                f"{path} decompresses to more than its header promises ({layout.size} bytes): "
+                "convert it again"
+            )
+    except BadDataError:
+        raise
+    except UNREADABLE as error:
+        raise BadDataError(
+            f"{path} is truncated or damaged ({one_line(error)}): copy or convert it again"
+        ) from error
+    if len(whole) < layout.size:
+        raise BadDataError(
+            f"{path} is truncated: {len(whole)} bytes where its header promises {layout.size}: "
+            "copy or convert it again"
+        )
+    return whole, layout
+
+
+def _layout(start: bytes, path: Path, limit: int) -> _Layout:
+    """Read a header off the first bytes of a file."""
+    kind = _kind(start, path)
+    try:
+        header = kind(start[: kind.sizeof_hdr], check=False)
+        checked = header.copy()
+        # Zero is written by tools that mean: right after the header.
+        if checked["vox_offset"] == 0:
+            checked["vox_offset"] = kind.single_vox_offset
+        checked.check_fix()
+        shape = [int(side) for side in checked.get_data_shape()]
+        voxels = math.prod(shape)
+        offset = int(checked.get_data_offset())
+        size = offset + checked.get_data_dtype().itemsize * voxels
+    except UNREADABLE as error:
+        raise BadDataError(f"{path} has a damaged NIfTI header ({one_line(error)})") from error
+    if min(shape, default=0) < 1 or size < kind.sizeof_hdr:
+        raise BadDataError(
+            f"{path} has a damaged NIfTI header (shape {'x'.join(map(str, shape))}, "
+            f"{size} bytes in all)"
+        )
+    # As stored, and as numbers to compute with.
+    _check_size(size + np.dtype(np.float32).itemsize * voxels, limit, path)
+    return _Layout(header, checked, offset, size)
+
+
+def _kind(start: bytes, path: Path) -> type[nib.Nifti1Header]:
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(start[: kind.sizeof_hdr]):
+            return kind
+    raise BadDataError(f"{path} is not a NIfTI file: convert it, for example with dcm2niix")
+
+
+def _extension_fault(whole: bytes, layout: _Layout) -> str | None:
+    """What is wrong with the extensions between header and voxels; None if nothing is."""
+    position = layout.header.sizeof_hdr
+    if position + _FLAG_BYTES > layout.offset or whole[position] == 0:
+        return None
+    position += _FLAG_BYTES
+    integer = np.dtype(f"{layout.header.endianness}i4")
+    # Zeros fill the room that a tool has left for extensions it did not write.
+    while whole[position : layout.offset].strip(b"\0"):
+        left = layout.offset - position
+        if left < _EXTENSION_HEAD_BYTES:
+            return f"{left} bytes after the last one"
+        size = int(np.frombuffer(whole, integer, 1, position)[0])
+        if not _EXTENSION_HEAD_BYTES <= size <= left:
+            return f"its size is {size} bytes where {left} are left before the voxels"
+        position += size
+    return None
