@@ -19,10 +19,16 @@ logger = logging.getLogger("bids_unires")
 # SliceThickness over slice spacing: outside of these it is a typing error, not a protocol.
 MIN_THICKNESS_RATIO = 0.1
 MAX_THICKNESS_RATIO = 2.0
+# Slices overlap by more where CT is reconstructed so, and where the sidecar states the spacing too.
+MAX_CONFIRMED_RATIO = 5.0
+# Headers and sidecars round spacing and thickness: a ratio beyond a bound by less is at the bound.
+RATIO_ROUNDING = 0.01
 # Affines derived from DICOM repeat the slice spacing to about this precision.
 SPACING_PRECISION = 1e-3
 # SpacingBetweenSlices further from the affine than this is worth a word.
 SPACING_AGREEMENT = 0.02
+
+_LENGTHS = ("SliceThickness", "SpacingBetweenSlices")
 
 Dimensionality = Literal["2D", "3D", "unknown"]
 # Those of the slice profiles in `model.scanner.profile` that have a width.
@@ -81,11 +87,12 @@ def acquisition_from_sidecar(
 ) -> Acquisition:
     """Read a scan's slice geometry off its BIDS metadata and its affine.
 
-    The slice spacing is the distance between neighbouring slices, perpendicular to them;
-    ``SpacingBetweenSlices`` is only compared to it, since resampling and
-    conversion change the one and leave the other. A value that is missing or
-    cannot be true gives no gap; the latter is logged as a warning. Partitions of a slab
-    (3D) leave no gaps.
+    The slice spacing is the distance between neighbouring slices, perpendicular to them. Slices
+    are stacked along the axis that ``SliceEncodingDirection`` names, else along the only one
+    with a spacing of ``SpacingBetweenSlices``, else along that of the largest voxel size. The
+    spacing itself is the image's, since resampling and conversion change it and leave the
+    sidecar. A value that is missing or cannot be true gives no gap; the latter is logged as a
+    warning. Partitions of a slab (3D) leave no gaps.
 
     Parameters
     ----------
@@ -105,34 +112,58 @@ def acquisition_from_sidecar(
     >>> round(acquisition_from_sidecar(scan, np.diag([1.0, 1.0, 5.0, 1.0])).gap, 3)
     0.2
     """
-    axis = _slice_axis(metadata, affine, name)
+    lengths = {field: _length(metadata, field, name) for field in _LENGTHS}
+    axis = _slice_axis(metadata, affine, lengths["SpacingBetweenSlices"], name)
     spacing = slice_spacing(affine, axis)
     dimensionality: Dimensionality = "unknown" if modality == "CT" else _dimensionality(metadata)
     profile, source = _CT_SLICE if modality == "CT" else _THROUGH_PLANE[dimensionality]
-    _compare_spacing(metadata, spacing, name)
+    agrees = _spacing_agrees(lengths["SpacingBetweenSlices"], spacing, name)
     if dimensionality == "3D":
         gap, gap_source = 0.0, "none: 3D acquisition"
     else:
-        gap, gap_source = _gap(metadata, spacing, name)
+        most = MAX_CONFIRMED_RATIO if agrees or modality == "CT" else MAX_THICKNESS_RATIO
+        gap, gap_source = _gap(metadata, lengths["SliceThickness"], spacing, most, name)
     return Acquisition(axis, profile, source, gap, gap_source, dimensionality)
 
 
-def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike, name: str) -> int:
+def _length(metadata: Mapping[str, Any], field: str, name: str) -> float | None:
+    """A length in mm; None if the sidecar states none, or something that is none."""
+    stated = metadata.get(field)
+    if stated is None:
+        return None
+    length = _positive_number(stated)
+    if length is None:
+        logger.warning("%s: %s is %r, not a length in mm; it is not used", name, field, stated)
+    elif isinstance(stated, str):
+        logger.warning(
+            "%s: %s is the text %r where BIDS has a number; %g mm are used",
+            name,
+            field,
+            stated,
+            length,
+        )
+    return length
+
+
+def _slice_axis(
+    metadata: Mapping[str, Any], affine: ArrayLike, stated_spacing: float | None, name: str
+) -> int:
     thickest = slice_axis(affine)
     direction = metadata.get("SliceEncodingDirection")
     if direction is None:
-        return thickest
+        return _axis_of_spacing(affine, stated_spacing, thickest)
     if not isinstance(direction, str) or not re.fullmatch("[ijk]-?", direction):
         logger.warning(
-            "%s: SliceEncodingDirection is %r where BIDS has i, j or k; "
-            "the axis with the largest voxel size is used",
+            "%s: SliceEncodingDirection is %r where BIDS has i, j or k; it is not used",
             name,
             direction,
         )
-        return thickest
+        return _axis_of_spacing(affine, stated_spacing, thickest)
     named = "ijk".index(direction[0])
     sizes = voxel_size(affine)
-    if sizes[named] < sizes[thickest] * (1 - SPACING_AGREEMENT):
+    # Thick slices that are taken close to each other overlap.
+    overlaps = _agree(stated_spacing, slice_spacing(affine, named))
+    if sizes[named] < sizes[thickest] * (1 - SPACING_AGREEMENT) and not overlaps:
         logger.warning(
             "%s: SliceEncodingDirection %s names an axis of %.3g mm, thinner than the %.3g mm of "
             "axis %s: check the sidecar if the image was reoriented",
@@ -145,6 +176,16 @@ def _slice_axis(metadata: Mapping[str, Any], affine: ArrayLike, name: str) -> in
     return named
 
 
+def _axis_of_spacing(affine: ArrayLike, stated: float | None, otherwise: int) -> int:
+    """The only axis along which slices are as far apart as stated, if there is one."""
+    fitting = [axis for axis in range(3) if _agree(stated, slice_spacing(affine, axis))]
+    return fitting[0] if len(fitting) == 1 else otherwise
+
+
+def _agree(stated: float | None, spacing: float) -> bool:
+    return stated is not None and abs(stated - spacing) <= SPACING_AGREEMENT * spacing
+
+
 def _dimensionality(metadata: Mapping[str, Any]) -> Dimensionality:
     kind = str(metadata.get("MRAcquisitionType", "")).strip().upper()
     if kind == "2D":
@@ -152,18 +193,21 @@ def _dimensionality(metadata: Mapping[str, Any]) -> Dimensionality:
     return "3D" if kind == "3D" else "unknown"
 
 
-def _gap(metadata: Mapping[str, Any], spacing: float, name: str) -> tuple[float, str]:
-    """Gap as a fraction of ``spacing`` (mm), and where it comes from."""
-    stated = metadata.get("SliceThickness")
-    if stated is None:
-        return 0.0, "assumed none: no SliceThickness"
-    thickness = _positive_number(stated)
+def _gap(
+    metadata: Mapping[str, Any], thickness: float | None, spacing: float, most: float, name: str
+) -> tuple[float, str]:
+    """Gap as a fraction of ``spacing`` (mm), and where it comes from.
+
+    ``most`` is the largest ratio of thickness to spacing that is believed.
+    """
     if thickness is None:
-        logger.warning(
-            "%s: SliceThickness is %r, not a length in mm; no slice gap is assumed", name, stated
+        stated = metadata.get("SliceThickness")
+        reason = (
+            "no SliceThickness" if stated is None else f"SliceThickness {stated!r} is no length"
         )
-        return 0.0, f"assumed none: SliceThickness {stated!r} is not a length"
-    if not MIN_THICKNESS_RATIO <= thickness / spacing <= MAX_THICKNESS_RATIO:
+        return 0.0, f"assumed none: {reason}"
+    least = MIN_THICKNESS_RATIO
+    if not least * (1 - RATIO_ROUNDING) <= thickness / spacing <= most * (1 + RATIO_ROUNDING):
         logger.warning(
             "%s: SliceThickness %g mm does not fit the slice spacing of %.4g mm; "
             "no slice gap is assumed",
@@ -178,22 +222,26 @@ def _gap(metadata: Mapping[str, Any], spacing: float, name: str) -> tuple[float,
     return 1.0 - thickness / spacing, source
 
 
-def _compare_spacing(metadata: Mapping[str, Any], spacing: float, name: str) -> None:
-    stated = metadata.get("SpacingBetweenSlices")
-    if stated is None:
-        return
-    length = _positive_number(stated)
-    if length is None or abs(length - spacing) > SPACING_AGREEMENT * spacing:
+def _spacing_agrees(stated: float | None, spacing: float, name: str) -> bool:
+    """Whether the sidecar states the spacing of the image; a contradiction is told."""
+    agrees = _agree(stated, spacing)
+    if stated is not None and not agrees:
         logger.warning(
-            "%s: SpacingBetweenSlices is %s mm but the image has %.4g mm; the image is believed",
+            "%s: SpacingBetweenSlices is %g mm but the image has %.4g mm; the image is believed",
             name,
             stated,
             spacing,
         )
+    return agrees
 
 
 def _positive_number(value: Any) -> float | None:
-    # bool is an int to Python, and "4" a string: neither is a length.
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    # bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # JSON has integers beyond any float.

@@ -7,9 +7,11 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
+from bids_unires.config import Modality
 from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from tests.paths import SHARED
 
@@ -40,7 +42,7 @@ def test_gap_follows_thickness_and_spacing_however_the_image_is_stored(
 @pytest.mark.parametrize(
     "thickness",
     [
-        *("4", "", "thick", None, True, [], [4], [4, 4], {"mm": 4}),
+        *("4 mm", "", "nan", "thick", None, True, [], [4], [4, 4], {"mm": 4}),
         *(0, -0.0, -1, 100, 0.3, 1e-300, 10**400, math.nan, math.inf, -math.inf),
     ],
 )
@@ -51,6 +53,19 @@ def test_absurd_thickness_means_no_gap_and_a_word(
     assert acquisition.gap == 0
     assert acquisition.gap_source.startswith("assumed none")
     assert ("SliceThickness" in caplog.text) is (thickness is not None)
+
+
+@pytest.mark.parametrize("field", ["SliceThickness", "SpacingBetweenSlices"])
+@pytest.mark.parametrize("text", ["4", "4.0", " 4e0 "])
+def test_numbers_in_quotes_are_read_and_told(
+    field: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = {"SliceThickness": 4, "SpacingBetweenSlices": 4}
+    affine = affine_with(2, 4 if field == "SpacingBetweenSlices" else 5)
+    expected = acquisition_from_sidecar({**scan, field: 4}, affine)
+    caplog.clear()
+    assert acquisition_from_sidecar({**scan, field: text}, affine) == expected
+    assert f"{field} is the text {text!r}" in caplog.text
 
 
 def test_thickness_equal_to_spacing_is_exactly_no_gap() -> None:
@@ -115,6 +130,77 @@ def test_warnings_name_the_scan(
 
 def test_thicker_than_apart_is_an_overlap() -> None:
     assert acquisition_from_sidecar({"SliceThickness": 5}, affine_with(2, 2.5)).gap == -1
+
+
+@settings(max_examples=50)
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    axis=st.integers(0, 2),
+    spacing=st.sampled_from([2.0, 2.5, 3.0, 3.3]),
+    ratio=st.sampled_from([2.0, 3.0, 5.0]),
+)
+def test_an_overlap_does_not_depend_on_how_the_scan_lies(
+    turn: tuple[float, float, float], axis: int, spacing: float, ratio: float
+) -> None:
+    affine = affine_with(axis, spacing)
+    affine[:3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() @ affine[:3]
+    header = nib.Nifti1Header()
+    header.set_sform(affine, 1)
+    scan = {"SliceThickness": ratio * spacing, "SpacingBetweenSlices": spacing}
+    for stored in (affine, header.get_sform()):
+        acquisition = acquisition_from_sidecar(scan, stored)
+        assert acquisition.slice_axis == axis
+        assert acquisition.gap == pytest.approx(1 - ratio, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "stated", "modality", "believed"),
+    [
+        (2.0, None, "MR", True),
+        (2.01, None, "MR", True),
+        (2.1, None, "MR", False),
+        (3.0, 9.0, "MR", False),
+        (3.0, 2.01, "MR", True),
+        (5.0, 2.0, "MR", True),
+        (5.2, 2.0, "MR", False),
+        (5.0, None, "CT", True),
+        (5.2, None, "CT", False),
+        (0.1, None, "MR", True),
+        (0.09, None, "MR", False),
+    ],
+)
+def test_large_overlaps_are_believed_where_two_sources_agree(
+    ratio: float,
+    stated: float | None,
+    modality: Modality,
+    believed: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scan = {"SliceThickness": 2 * ratio, "SpacingBetweenSlices": stated}
+    acquisition = acquisition_from_sidecar(scan, affine_with(2, 2), modality=modality)
+    assert acquisition.gap == pytest.approx(1 - ratio if believed else 0)
+    assert ("does not fit the slice spacing" in caplog.text) is not believed
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("flip", [False, True])
+def test_planes_coarser_than_the_spacing_do_not_hide_the_slices(
+    axis: int, flip: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = np.full(3, 2.5)
+    sizes[axis] = -2 if flip else 2
+    affine = np.diag([*sizes, 1.0])
+    scan = {"MRAcquisitionType": "2D", "SliceThickness": 6, "SpacingBetweenSlices": 2}
+    for direction in ({}, {"SliceEncodingDirection": "ijk"[axis]}):
+        acquisition = acquisition_from_sidecar({**scan, **direction}, affine)
+        assert (acquisition.slice_axis, acquisition.gap) == (axis, -2)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("stated", [2.5, 7.0, 1.0])
+def test_a_spacing_of_no_axis_or_of_several_names_none(stated: float) -> None:
+    affine = np.diag([2.5, 2.5, 5.0, 1.0])
+    assert acquisition_from_sidecar({"SpacingBetweenSlices": stated}, affine).slice_axis == 2
 
 
 @given(tilt=st.floats(-35, 35), thickness=st.floats(2, 5), spacing=st.floats(4, 6))

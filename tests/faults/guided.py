@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["bids_unires", "nibabel", "json"]):
     import numpy as np
 
     from bids_unires.dataset.acquisition import (
-        MAX_THICKNESS_RATIO,
+        MAX_CONFIRMED_RATIO,
         MIN_THICKNESS_RATIO,
         acquisition_from_sidecar,
     )
@@ -51,7 +51,7 @@ def read_sidecar(folder: Path, content: bytes) -> None:
     with suppress(SidecarError):
         acquisition = acquisition_from_sidecar(load_object(path), AFFINE)
         thickness = 1 - acquisition.gap
-        if not 0.99 * MIN_THICKNESS_RATIO < thickness < 1.01 * MAX_THICKNESS_RATIO:
+        if not 0.98 * MIN_THICKNESS_RATIO < thickness < 1.02 * MAX_CONFIRMED_RATIO:
             raise AssertionError(f"a gap of {acquisition.gap}")
 
 
