@@ -7,10 +7,12 @@ import logging
 import math
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .content import unavailable
+from .encoding import Text, decode
 from .entities import FileName, parse_name
 
 logger = logging.getLogger("bids_unires")
@@ -27,7 +29,28 @@ class SidecarError(ValueError):
     """A JSON file cannot be used; the message says why and leaves the file to the caller."""
 
 
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object, and what is wrong with the file that is of no harm to it.
+
+    Parameters
+    ----------
+    content
+        Its fields.
+    fault
+        What is wrong with the encoding, for people; None if nothing is.
+    """
+
+    content: dict[str, Any]
+    fault: str | None
+
+
 def load_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> dict[str, Any]:
+    """Read a file that has to hold one JSON object, in any encoding; see `read_object`."""
+    return read_object(path, most_bytes).content
+
+
+def read_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> JsonObject:
     """Read a file that has to hold one JSON object.
 
     Parameters
@@ -42,17 +65,9 @@ def load_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> dict[str, An
     SidecarError
         If it does not hold one, or is no regular file of a sane size.
     """
+    text = _read_text(path, most_bytes)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SidecarError("it is no regular file")
-        if status.st_size > most_bytes:
-            raise SidecarError(f"it has {status.st_size / 2**20:.0f} MiB")
-        content = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise SidecarError(unavailable(path) or str(error.strerror or error)) from error
-    except UnicodeDecodeError as error:
-        raise SidecarError("it is not UTF-8 text") from error
+        content = json.loads(text.content)
     except json.JSONDecodeError as error:
         raise SidecarError(
             f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
@@ -60,12 +75,22 @@ def load_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> dict[str, An
     except RecursionError as error:
         raise SidecarError("it is nested too deeply") from error
     except ValueError as error:
-        if isinstance(error, SidecarError):
-            raise
         raise SidecarError(f"it is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise SidecarError(f"it holds a JSON {type(content).__name__}, not an object")
-    return content
+    return JsonObject(content, text.fault)
+
+
+def _read_text(path: Path, most_bytes: int) -> Text:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SidecarError("it is no regular file")
+        if status.st_size > most_bytes:
+            raise SidecarError(f"it has {status.st_size / 2**20:.0f} MiB")
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise SidecarError(unavailable(path) or str(error.strerror or error)) from error
 
 
 class SidecarReader:
@@ -138,7 +163,7 @@ class SidecarReader:
 def _usable_content(sidecar: Path) -> dict[str, Any]:
     """Values of a sidecar that can be used; what cannot be is named in a warning."""
     try:
-        content = load_object(sidecar)
+        read = read_object(sidecar)
     except SidecarError as error:
         logger.warning(
             "%s is not used: %s. Its images are taken to have no metadata of their own: "
@@ -147,7 +172,9 @@ def _usable_content(sidecar: Path) -> dict[str, Any]:
             error,
         )
         return {}
-    present = {key: value for key, value in content.items() if value is not None}
+    if read.fault:
+        logger.warning("%s: %s", sidecar, read.fault)
+    present = {key: value for key, value in read.content.items() if value is not None}
     usable = {key: _usable(value, MAX_NESTING) for key, value in present.items()}
     dropped = sorted(key for key, value in usable.items() if value is _UNUSABLE)
     if dropped:

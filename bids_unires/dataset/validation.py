@@ -14,8 +14,9 @@ from typing import Any
 
 from ..config import CT_SUFFIX, RunConfig
 from ..errors import InvalidDatasetError, MissingInputError, OutputError, UsageError
+from .encoding import decode
 from .entities import IMAGE_EXTENSIONS
-from .metadata import SidecarError, load_object
+from .metadata import SidecarError, load_object, read_object
 
 logger = logging.getLogger("bids_unires")
 
@@ -26,6 +27,9 @@ CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE", "SYMLINK_BRO
 # Sidecars that are no JSON or hold a value of the wrong type: what is wrong is passed over,
 # with a warning, when they are read.
 SIDECAR_CODES = frozenset({"JSON_INVALID", "JSON_NOT_AN_OBJECT", "JSON_SCHEMA_VALIDATION_ERROR"})
+# Files in another encoding than UTF-8, which this program reads. The validator takes them for
+# empty, so that whatever else it says of them does not count either.
+ENCODING_CODES = frozenset({"INVALID_JSON_ENCODING", "INVALID_FILE_ENCODING"})
 # Files that are no BIDS at all, such as the log of a scheduler or a copy kept as .bak: errors
 # only where their names make them scans or sidecars of this run.
 STRAY_CODES = frozenset({"NOT_INCLUDED", "EXTENSION_MISMATCH"})
@@ -70,10 +74,12 @@ def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
         If a file this run depends on breaks a rule of BIDS.
     """
     issues = [issue for issue in _validator_errors(config.bids_dir) if not _is_ct(issue)]
+    undecoded = {_location(issue) for issue in issues if issue.get("code") in ENCODING_CODES}
     concerning = [
         issue
         for issue in issues
         if issue.get("code") not in CONTENT_CODES
+        and _location(issue) not in undecoded
         and not _is_sidecar_error(issue)
         and not _is_stray(issue, config.modalities)
         and _is_used(_location(issue), participants, config.modalities)
@@ -107,9 +113,11 @@ def _check_bids_dir(bids_dir: Path) -> None:
             f"{bids_dir} has no dataset_description.json: name the root of a BIDS dataset"
         )
     try:
-        load_object(description)
+        fault = read_object(description).fault
     except SidecarError as error:
         raise InvalidDatasetError(f"{description} is not readable JSON: {error}") from error
+    if fault:
+        logger.warning("%s: %s", description, fault)
 
 
 def _check_outside(
@@ -191,12 +199,14 @@ def _validator_errors(bids_dir: Path) -> list[dict[str, Any]]:
     command = [executable, "--json", "--ignoreWarnings", "--ignoreNiftiHeaders", str(bids_dir)]
     environment = {**os.environ, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
         report = json.loads(done.stdout)
     except (OSError, ValueError) as error:
+        # It dies of tables in UTF-16, and says so before it says where in its code.
+        said = decode(done.stderr).content.strip() if isinstance(error, ValueError) else str(error)
         logger.warning(
             "the BIDS validator could not run (%s): the input is not validated",
-            " ".join(str(error).split()),
+            " ".join((said or str(error)).splitlines()[0].split()),
         )
         return []
     issues: list[dict[str, Any]] = report["issues"]["issues"]

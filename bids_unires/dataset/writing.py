@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputOutputError, OutputError, UniResError
 from ..space.affines import shear_angle
+from .encoding import decode
 
 # Hidden from pybids and the validator (leading dot) and from globs such as *.nii.gz.
 TEMPORARY_PREFIX = ".unires-"
@@ -159,9 +160,9 @@ def write_labels(path: Path, labels: ArrayLike, affine: ArrayLike) -> Path:
     raise ValueError(f"labels have at most 32 bits, got {least} to {most}")
 
 
-def copy_file(source: Path, path: Path) -> Path:
-    """Copy a small file, such as a table of labels, atomically; see `atomic_path`."""
-    content = source.read_bytes()
+def copy_text(source: Path, path: Path) -> Path:
+    """Copy a text, such as a table of labels, as UTF-8, atomically; see `atomic_path`."""
+    content = decode(source.read_bytes()).content.encode("utf-8")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return path

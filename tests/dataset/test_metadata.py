@@ -121,3 +121,19 @@ def test_inherited_files_are_read_and_told_once(
     (tmp_path / "acq-x_T1w.json").write_text('{"EchoTime": 0.2}')
     assert reader.metadata(image) == {"EchoTime": 0.1}
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1"])
+@pytest.mark.parametrize("name", ["T1w.json", IMAGE.replace(".nii.gz", ".json")])
+def test_sidecars_are_read_in_any_encoding(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, name: str
+) -> None:
+    image = place(tmp_path)
+    text = '{"InstitutionName": "Universit\u00e4t", "SliceThickness": 4}'
+    (tmp_path / name).write_bytes(text.encode(codec))
+    reader = SidecarReader(tmp_path)
+    assert reader.metadata(image) == json.loads(text)
+    told = [message for message in caplog.messages if "save it as UTF-8" in message]
+    assert len(told) == (codec != "utf-8-sig")
+    assert all(message.startswith(str(tmp_path / name)) for message in told)
+    assert len(caplog.messages) == len(told)

@@ -136,6 +136,42 @@ def test_errors_of_sidecars_do_not(
     assert "sub-01_T1w.json" in caplog.text
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize(
+    "name", ["sub-01/anat/sub-01_T1w.json", "T1w.json", "dataset_description.json"]
+)
+def test_encodings_do_not_stop_a_run(
+    make_dataset: DatasetMaker,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    codec: str,
+    name: str,
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w", "sub-02_T1w")
+    text = '{"Name": "Köpfe", "BIDSVersion": "1.10.1", "License": "CC0"}'
+    (bids_dir / name).write_bytes(text.encode(codec))
+    check_folders(config(bids_dir, tmp_path / "out"))
+    is_told = name == "dataset_description.json" and codec != "utf-8-sig"
+    assert ("save it as UTF-8" in caplog.text) is is_told
+    validate_dataset(config(bids_dir, tmp_path / "out"), ["01", "02"])
+    assert name in caplog.text
+    write_dataset_files(tmp_path / "out", bids_dir)
+    description = json.loads((tmp_path / "out" / "dataset_description.json").read_text("utf-8"))
+    assert description["Name"].startswith("K\u00f6pfe: ")
+
+
+def test_tables_that_the_validator_dies_of_do_not_stop_a_run(
+    make_dataset: DatasetMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bids_dir = make_dataset("sub-01_T1w")
+    (bids_dir / "participants.tsv").write_bytes("participant_id\nsub-01\n".encode("utf-16"))
+    validate_dataset(config(bids_dir, tmp_path / "out"), ["01"])
+    (message,) = caplog.messages
+    assert "UTF-16" in message
+    assert "\n" not in message
+    assert message.endswith("the input is not validated")
+
+
 def test_ct_has_no_place_in_bids_and_needs_none(
     make_dataset: DatasetMaker,
     add_image: Callable[..., Path],

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_unires.dataset.writing import (
     atomic_path,
-    copy_file,
+    copy_text,
     remove_leftovers,
     write_image,
     write_json,
@@ -240,10 +240,12 @@ def test_labels_are_integers(tmp_path: Path, value: float) -> None:
     assert not contents(tmp_path)
 
 
-def test_copies(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes(b"index\tname\r\n")
-    copy = copy_file(tmp_path / "a.tsv", tmp_path / "deep" / "b.tsv")
-    assert copy.read_bytes() == b"index\tname\r\n"
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_copies_of_texts_are_utf8(tmp_path: Path, codec: str) -> None:
+    text = "index\tname\r\n1\tK\u00f6rper\r\n"
+    (tmp_path / "a.tsv").write_bytes(text.encode(codec))
+    copy = copy_text(tmp_path / "a.tsv", tmp_path / "deep" / "b.tsv")
+    assert copy.read_bytes() == text.encode()
 
 
 @pytest.mark.parametrize(("shear", "code"), [(1e-6, 1), (0.3, 0)])

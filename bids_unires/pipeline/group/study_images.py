@@ -31,7 +31,7 @@ from ...dataset.reading import load_labels, load_volume
 from ...dataset.scans import ParticipantPlan
 from ...dataset.sidecar import derivative_uri, image_sidecar
 from ...dataset.transforms import read_transform
-from ...dataset.writing import copy_file, write_image, write_json, write_labels, write_mask
+from ...dataset.writing import copy_text, write_image, write_json, write_labels, write_mask
 from ...errors import BadDataError
 from ...model import Progress, Reconstruction, resample_labels, super_resolve
 from ...model.detail.term import DetailStatement
@@ -459,7 +459,7 @@ class _Writer:
             }
             written.append(write_json(sidecar_path(path), content))
             if lookup_path(source).is_file():
-                written.append(copy_file(lookup_path(source), lookup_path(path)))
+                written.append(copy_text(lookup_path(source), lookup_path(path)))
             written.append(write_labels(path, labels, self._unit.grid.affine))
         return written
 

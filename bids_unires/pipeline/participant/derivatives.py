@@ -30,7 +30,7 @@ from ...dataset.sidecar import (
 )
 from ...dataset.transforms import write_transform
 from ...dataset.writing import (
-    copy_file,
+    copy_text,
     remove_leftovers,
     write_image,
     write_json,
@@ -190,7 +190,7 @@ class _Writer:
                     _warn_of_lost_labels(drawn, labels)
                     written.append(write_json(sidecar_path(path), content))
                     if label.lookup is not None:
-                        written.append(copy_file(label.lookup, lookup_path(path)))
+                        written.append(copy_text(label.lookup, lookup_path(path)))
                     written.append(write_labels(path, labels, self._result.grid.affine))
         return written
 
