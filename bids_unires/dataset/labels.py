@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..config import RunConfig
 from .entities import ENTITY_KEYS, IMAGE_EXTENSIONS, FileName, listing, natural_key, parse_name
+from .ignored import IGNORE_FILE, IgnoredFiles, ignored_files
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
 from .scans import LabelImage, Scan
@@ -27,11 +28,14 @@ SOURCE_FIELDS = ("SpatialReference", "Sources", "RawSources")
 _ACQUIRED_KEYS = frozenset(ENTITY_KEYS.values()) - {"sub", "ses"}
 
 
-def attach_labels(config: RunConfig, layout: BIDSLayout, scans: Sequence[Scan]) -> list[Scan]:
+def attach_labels(
+    config: RunConfig, layout: BIDSLayout, scans: Sequence[Scan], ignored: IgnoredFiles
+) -> list[Scan]:
     """Find the label images of a run and give each to the scan it was drawn on.
 
     They are the ``_dseg`` images beside the scans, and those of the dataset
     ``config.labels``. One that fits no scan, or more than one, is left out with a warning.
+    Those that a ``.bidsignore`` names are left out, too.
 
     Parameters
     ----------
@@ -41,17 +45,20 @@ def attach_labels(config: RunConfig, layout: BIDSLayout, scans: Sequence[Scan]) 
         Index of the raw dataset.
     scans
         Scans without labels.
+    ignored
+        What the raw dataset wants left out.
 
     Raises
     ------
     InvalidDatasetError
         If the dataset of labels cannot be indexed.
     """
-    found = _label_images(layout, "raw", scans)
+    found = _label_images(layout, "raw", scans, ignored)
     if config.labels is not None and config.labels.resolve() != config.bids_dir.resolve():
         participants = sorted({scan.entities["subject"] for scan in scans}, key=natural_key)
         index = index_images(config.labels, [LABEL_SUFFIX], participants)
-        from_dataset = _label_images(index, "labels", scans)
+        ignored = ignored_files(config.labels.absolute())
+        from_dataset = _label_images(index, "labels", scans, ignored)
         if not from_dataset:
             logger.warning(
                 "%s has no label image (sub-*_dseg.nii.gz) of the selected participants",
@@ -111,7 +118,9 @@ def match_label(label: LabelImage, scans: Sequence[Scan]) -> Scan:
     return candidates[0]
 
 
-def _label_images(layout: BIDSLayout, dataset: str, scans: Sequence[Scan]) -> list[LabelImage]:
+def _label_images(
+    layout: BIDSLayout, dataset: str, scans: Sequence[Scan], ignored: IgnoredFiles
+) -> list[LabelImage]:
     root = Path(layout.root)
     sessions = {(scan.entities["subject"], scan.entities.get("session")) for scan in scans}
     reader = SidecarReader(root)
@@ -120,6 +129,9 @@ def _label_images(layout: BIDSLayout, dataset: str, scans: Sequence[Scan]) -> li
         suffix=LABEL_SUFFIX, extension=list(IMAGE_EXTENSIONS), return_type="filename"
     )
     for path in map(Path, sorted(paths, key=natural_key)):
+        if ignored.leaves_out(path.relative_to(root)):
+            logger.info("%s is left out by %s", path, root / IGNORE_FILE)
+            continue
         try:
             name = parse_name(path.name)
         except ValueError as error:

@@ -24,6 +24,7 @@ from .entities import (
     parse_name,
 )
 from .filters import modality_queries, unfiltered_query
+from .ignored import IGNORE_FILE, IgnoredFiles, ignored_files
 from .labels import attach_labels
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
@@ -138,14 +139,18 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
         () if everyone else participants,
         config.bids_database_dir,
     )
-    scans = attach_labels(config, layout, _find_scans(layout, config, participants, queries))
+    ignored = ignored_files(config.bids_dir.absolute())
+    paths, left_out = _find_images(layout, config, participants, queries, ignored)
+    scans = attach_labels(config, layout, _read_scans(paths, config.bids_dir.absolute()), ignored)
     if not scans:
         raise NothingSelectedError(
             f"no image of {', '.join(config.modalities)} in {config.bids_dir} "
             "fits the labels and filters given"
+            + (f"; .bidsignore leaves out {_count(len(left_out), 'image')}" if left_out else "")
         )
     plans = _group(scans)
-    without = sorted(set(participants) - {plan.participant for plan in plans}, key=natural_key)
+    told = {plan.participant for plan in plans} | {_participant_of(path) for path in left_out}
+    without = sorted(set(participants) - told, key=natural_key)
     if without:
         logger.warning("no image was selected for participant %s", listing(without))
     _warn_of_missing_content(plans, config.bids_dir)
@@ -166,21 +171,45 @@ def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
     return "\n".join(lines)
 
 
-def _find_scans(
+def _find_images(
     layout: BIDSLayout,
     config: RunConfig,
     participants: Sequence[str],
     queries: Mapping[str, Mapping[str, Any]],
-) -> list[Scan]:
-    root = config.bids_dir.absolute()
+    ignored: IgnoredFiles,
+) -> tuple[list[Path], list[Path]]:
+    """Images that labels and filters select, by name; and those that .bidsignore leaves out."""
     labels: dict[str, Any] = {"subject": list(participants)}
     if config.session_label:
         labels["session"] = list(config.session_label)
     found = {suffix: _files(layout, query, labels) for suffix, query in queries.items()}
     _warn_of_filters(layout, config, found, labels)
+    root = config.bids_dir.absolute()
+    paths = [Path(path) for path in sorted({*chain(*found.values())}, key=natural_key)]
+    left_out = [path for path in paths if ignored.leaves_out(path.relative_to(root))]
+    if left_out:
+        logger.info(
+            "%s leaves out %s: %s",
+            root / IGNORE_FILE,
+            _count(len(left_out), "image"),
+            listing(path.name for path in left_out),
+        )
+    return [path for path in paths if path not in set(left_out)], left_out
+
+
+def _participant_of(image: Path) -> str | None:
+    """Label of the participant in the name of an image, if there is one."""
+    try:
+        return parse_name(image.name).entities.get("sub")
+    except ValueError:
+        return None
+
+
+def _read_scans(paths: Sequence[Path], root: Path) -> list[Scan]:
+    """The images among some files that are scans, with their metadata."""
     reader = SidecarReader(root)
     scans = []
-    for path in map(Path, sorted({*chain(*found.values())}, key=natural_key)):
+    for path in paths:
         relative = path.relative_to(root)
         try:
             entities = raw_entities(relative)

@@ -157,7 +157,8 @@ def test_encodings_do_not_stop_a_run(
     assert name in caplog.text
     write_dataset_files(tmp_path / "out", bids_dir)
     description = json.loads((tmp_path / "out" / "dataset_description.json").read_text("utf-8"))
-    assert description["Name"].startswith("K\u00f6pfe: ")
+    kept = "Köpfe" if name == "dataset_description.json" else "Test"
+    assert description["Name"].startswith(f"{kept}: ")
 
 
 def test_tables_that_the_validator_dies_of_do_not_stop_a_run(
