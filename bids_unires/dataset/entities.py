@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# Labels that say how the slices lie and nothing about the contrast.
-ORIENTATION_LABEL = re.compile(
-    r"(?:ax|axial|tra|trans|transvers(?:e|al)|cor|coronal|sag|sagittal)\d*", re.IGNORECASE
-)
+from .slice_labels import without_orientation
+
 # Entities by which scans of one contrast may differ; chunk is another part of the body.
 REPEAT_ENTITIES = frozenset({"run", "chunk"})
 # Entities that name the participant or the kind of file, not the contrast.
@@ -107,10 +105,12 @@ def contrast_entities(entities: Mapping[str, str]) -> dict[str, str]:
     identity = {
         name: entities[name]
         for name in ENTITY_KEYS
-        if name in entities
-        and name not in FILE_ENTITIES | REPEAT_ENTITIES
-        and not (name == "acquisition" and ORIENTATION_LABEL.fullmatch(entities[name]))
+        if name in entities and name not in FILE_ENTITIES | REPEAT_ENTITIES
     }
+    if "acquisition" in identity:
+        identity["acquisition"] = without_orientation(identity["acquisition"], entities["suffix"])
+        if not identity["acquisition"]:
+            del identity["acquisition"]
     return {**identity, "suffix": entities["suffix"]}
 
 

@@ -29,6 +29,7 @@ from .labels import attach_labels
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
 from .scans import Contrast, LabelImage, ParticipantPlan, Scan, contrast_order, datatype_of
+from .slice_labels import resembles_orientation
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
@@ -165,10 +166,23 @@ def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
         lines.append(plan.label)
         for contrast in plan.contrasts:
             lines.append(f"  {contrast.name}: {_count(len(contrast.scans), 'scan')}")
+            lines += _note_on_label(contrast, plan)
             for scan in contrast.scans:
                 lines.append(f"    {scan.path.name}")
                 lines += [f"      label image {label.path.name}" for label in scan.labels]
     return "\n".join(lines)
+
+
+def _note_on_label(contrast: Contrast, plan: ParticipantPlan) -> list[str]:
+    """Say of a label that may be meant for an orientation that it was not taken for one."""
+    label, suffix = contrast.entities.get("acquisition", ""), contrast.entities["suffix"]
+    alike = [other for other in plan.contrasts if other.entities["suffix"] == suffix]
+    if len(alike) < 2 or not resembles_orientation(label, suffix):
+        return []
+    return [
+        f"    (acq-{label} is not taken for the orientation of its slices, so that it makes a "
+        f"contrast of its own, not repeats of another {suffix})"
+    ]
 
 
 def _find_images(

@@ -9,32 +9,6 @@ from bids_unires.dataset.entities import contrast_name, listing, natural_key, pa
 LABELS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1)
 
 
-@pytest.mark.parametrize(
-    "label",
-    [
-        "ax",
-        "axial",
-        "tra",
-        "trans",
-        "transverse",
-        "transversal",
-        "cor",
-        "coronal",
-        "sag",
-        "sagittal",
-    ],
-)
-@pytest.mark.parametrize("number", ["", "2", "01"])
-def test_orientation_is_no_contrast(label: str, number: str) -> None:
-    for spelling in (label, label.upper(), label.capitalize()):
-        assert contrast_name({"acquisition": spelling + number, "suffix": "T1w"}) == "T1w"
-
-
-@pytest.mark.parametrize("label", ["sagmprage", "axT1", "mprage", "tse3", "2d", "ax2x"])
-def test_other_acquisitions_are_contrasts(label: str) -> None:
-    assert contrast_name({"acquisition": label, "suffix": "T1w"}) == f"acq-{label}_T1w"
-
-
 @given(run=st.integers(0, 99), chunk=st.integers(0, 99), ceagent=LABELS, other=LABELS)
 def test_repeats_share_a_name_and_contrasts_do_not(
     run: int, chunk: int, ceagent: str, other: str

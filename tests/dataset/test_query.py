@@ -410,3 +410,23 @@ def test_the_plan_names_every_scan(
         "    sub-02_T2w.nii.gz",
     ]
     assert not caplog.records
+
+
+def test_orientations_in_any_spelling_are_repeats(make_dataset: DatasetMaker) -> None:
+    bids_dir = make_dataset(
+        *("sub-01_acq-axi_T2w", "sub-01_acq-corT2_T2w", "sub-01_acq-obliqueSag_run-2_T2w"),
+        *("sub-01_acq-TSEax_T2w", "sub-01_acq-sagTSE_T2w", "sub-01_acq-corrected_T2w"),
+        "sub-02_acq-corrected_T2w",
+    )
+    plans = plan(bids_dir)
+    assert names(plans)["sub-01"] == {
+        "T2w": ["acq-axi_T2w", "acq-corT2_T2w", "acq-obliqueSag_run-2_T2w"],
+        "acq-TSE_T2w": ["acq-TSEax_T2w", "acq-sagTSE_T2w"],
+        "acq-corrected_T2w": ["acq-corrected_T2w"],
+    }
+    # Only where it could have been meant as a repeat of something.
+    told = [line for line in describe_plan(plans).splitlines() if "acq-corrected is not" in line]
+    assert told == [
+        "    (acq-corrected is not taken for the orientation of its slices, so that it makes a "
+        "contrast of its own, not repeats of another T2w)"
+    ]
