@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .affines import Affine, apply_affine, translation, voxel_size
+from .arrays import array_of
 
 Shape = tuple[int, int, int]
 
@@ -39,7 +40,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
-        affine = np.array(self.affine, dtype=np.float64)
+        affine = np.array(array_of(self.affine, np.float64))
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"a grid needs three sides of at least one voxel, got {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():

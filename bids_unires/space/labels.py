@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .affines import Affine
+from .arrays import array_of
 from .grid import Grid
 from .volume import LabelVolume
 
@@ -56,7 +57,7 @@ def resample_labels(
     >>> resample_labels(halves, fine)[:, 0, 0].tolist()
     [7, 7, 9, 9]
     """
-    motion = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
+    motion = np.eye(4) if pose is None else array_of(pose, np.float64)
     into_labels = np.linalg.inv(motion @ labels.affine) @ grid.affine
     # Two voxels of background all around: a sample beyond them is moved there, and sees no other.
     padded = torch.from_numpy(np.pad(np.ascontiguousarray(labels.data, dtype=np.int32), 2))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .affines import Affine, translation
+from .arrays import array_of, image_of
 from .grid import Grid, centre_of
 
 
@@ -19,16 +20,26 @@ class Volume:
     Parameters
     ----------
     data
-        Intensities as float32, ``(X, Y, Z)``. 0 and NaN mean *missing*.
+        Intensities, ``(X, Y, Z)``: an array, a tensor or nested lists, kept as an array of
+        float32. 0 and NaN mean *missing*.
     affine
-        ``(4, 4)`` float64, voxel index to world mm (RAS+).
+        ``(4, 4)``, voxel index to world mm (RAS+); kept as an array of float64.
     path
         The file it was read from, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the data do not have three axes.
     """
 
     data: NDArray[np.float32]
     affine: Affine
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", image_of(self.data, np.float32))
+        object.__setattr__(self, "affine", array_of(self.affine, np.float64))
 
     @property
     def grid(self) -> Grid:
@@ -43,16 +54,26 @@ class LabelVolume:
     Parameters
     ----------
     data
-        Labels as int32, ``(X, Y, Z)``; 0 is background, none is negative.
+        Labels, ``(X, Y, Z)``: an array, a tensor or nested lists, kept as an array of int32; 0
+        is background, none is negative.
     affine
-        ``(4, 4)`` float64, voxel index to world mm (RAS+).
+        ``(4, 4)``, voxel index to world mm (RAS+); kept as an array of float64.
     path
         The file it was read from, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the data do not have three axes.
     """
 
     data: NDArray[np.int32]
     affine: Affine
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", image_of(self.data, np.int32))
+        object.__setattr__(self, "affine", array_of(self.affine, np.float64))
 
     @property
     def grid(self) -> Grid:

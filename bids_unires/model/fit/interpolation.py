@@ -9,14 +9,14 @@ import numpy as np
 
 from ...config import Modality, ModelSettings
 from ...kernels.device import device_name, usable_device
-from ...space.affines import Affine
+from ...space.arrays import Numbers
 from ...space.grid import Grid
 from ..scanner.coverage import coverage
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
 from .placement import individual_space, starting_poses
 from .result import Reconstruction
-from .scans import ScanLike, as_volume
+from .scans import ScanLike, as_volume, poses_of
 
 
 def interpolate(
@@ -25,7 +25,7 @@ def interpolate(
     device: str = "auto",
     *,
     modalities: Sequence[Modality] | None = None,
-    poses: Sequence[Sequence[Affine]] | None = None,
+    poses: Sequence[Sequence[Numbers]] | None = None,
     grid: Grid | None = None,
 ) -> Reconstruction:
     """Interpolate the scans of one head trilinearly on one grid, without any model.
@@ -39,7 +39,9 @@ def interpolate(
     modalities = ["MR"] * len(contrasts) if modalities is None else modalities
     volumes = [[as_volume(scan) for scan in scans] for scans in contrasts]
     flat = [volume for scans in volumes for volume in scans]
-    at = iter(starting_poses(flat, settings) if poses is None else chain.from_iterable(poses))
+    at = iter(
+        starting_poses(flat, settings) if poses is None else chain.from_iterable(poses_of(poses))
+    )
     observations = [
         [
             Observation(scan.data, scan.affine, pose=next(at), zero_is_missing=modality == "MR")

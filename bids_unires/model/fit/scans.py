@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ...config import Modality
 from ...errors import BadDataError
 from ...space.affines import Affine
+from ...space.arrays import Numbers, array_of
 from ...space.volume import Volume
 from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate, estimate_noise
@@ -22,7 +23,7 @@ from ..robust.repair import mended
 from ..robust.verdict import SliceVerdict, Verdicts
 from ..scanner.profile import SliceProfile
 
-ScanLike: TypeAlias = Volume | tuple[ArrayLike, ArrayLike] | Path | str
+ScanLike: TypeAlias = Volume | tuple[Numbers, Numbers] | Path | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,12 @@ def as_volume(scan: ScanLike) -> Volume:
 
         return load_volume(scan)
     data, affine = scan
-    return Volume(np.asarray(data, dtype=np.float32), np.asarray(affine, dtype=np.float64))
+    return Volume(array_of(data, np.float32), array_of(affine, np.float64))
+
+
+def poses_of(poses: Sequence[Sequence[Numbers]]) -> list[list[Affine]]:
+    """Poses as arrays, whatever they are given as."""
+    return [[array_of(pose, np.float64) for pose in own] for own in poses]
 
 
 def noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...config import Modality, ModelSettings
 from ...kernels.device import usable_device
-from ...space.affines import Affine
+from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..detail.learning import thin_voxel_count
@@ -40,6 +39,7 @@ from .scans import (
     StartImages,
     as_volume,
     noise_of,
+    poses_of,
     prepare,
 )
 
@@ -55,10 +55,10 @@ def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call
     *,
     modalities: Sequence[Modality] | None = None,
     profiles: Sequence[Sequence[SliceProfile]] | None = None,
-    poses: Sequence[Sequence[Affine]] | None = None,
+    poses: Sequence[Sequence[Numbers]] | None = None,
     grid: Grid | None = None,
-    start: NDArray[np.float32] | None = None,
-    lam: Sequence[float] | None = None,
+    start: Numbers | None = None,
+    lam: Numbers | None = None,
     slices: Sequence[Sequence[SlicePlan]] | None = None,
     verdicts: Verdicts | None = None,
     details: Sequence[DetailStatement | None] | None = None,
@@ -70,8 +70,8 @@ def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call
     Parameters
     ----------
     contrasts
-        For each contrast its scans (repeats): a `Volume`, an array with its affine, or
-        the path of a NIfTI file. A voxel that is not finite is missing, and in MR one that
+        For each contrast its scans (repeats): a `Volume`, an array or tensor with its affine,
+        or the path of a NIfTI file. A voxel that is not finite is missing, and in MR one that
         is 0.
     settings
         Settings of the model; its method is super-resolution or denoising.
@@ -120,26 +120,31 @@ def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call
     usable_device(device)
     if not contrasts or not all(contrasts):
         raise ValueError("every contrast needs at least one scan, and there must be one")
+    weights = None if lam is None else array_of(lam, np.float64).reshape(-1).tolist()
     usual = [["usual"] * len(scans) for scans in contrasts]
     given = [
         GivenContrast(_given_scans(*known), modality, weight, detail)
         for *known, modality, weight, detail in zip(
             contrasts,
-            *(_known(values, len(contrasts)) for values in (profiles, poses)),
+            _known(profiles, len(contrasts)),
+            _known(None if poses is None else poses_of(poses), len(contrasts)),
             usual if slices is None else slices,
             _known(verdicts, len(contrasts)),
             ["MR"] * len(contrasts) if modalities is None else modalities,
-            _known(lam, len(contrasts)),
+            _known(weights, len(contrasts)),
             _known(details, len(contrasts)),
             strict=True,
         )
     ]
+    images = None
+    if start is not None:
+        images = StartImages(array_of(start, np.float32), details is not None)
     return reconstruct(
         given,
         settings,
         device,
         grid=grid,
-        start=None if start is None else StartImages(start, details is not None),
+        start=images,
         memory_limit=memory_limit,
         on_progress=on_progress,
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...config import Modality
 from ...errors import BadDataError
+from ...space.arrays import Numbers, image_of
 from .histogram import grey_level_step, sample_voxels, square_root_histogram
 from .hounsfield import head_densities
 from .rice_mixture import fit_rice_mixture
@@ -77,7 +78,7 @@ class NoiseEstimate:
         return (self.background_mean + self.foreground_mean) / 2
 
 
-def estimate_noise(data: NDArray[np.float32], modality: Modality = "MR") -> NoiseEstimate:
+def estimate_noise(data: Numbers, modality: Modality = "MR") -> NoiseEstimate:
     """Noise level and contrast of a scan.
 
     Parameters
@@ -106,7 +107,7 @@ def estimate_noise(data: NDArray[np.float32], modality: Modality = "MR") -> Nois
     Ashburner and Ridgway, *Symmetric diffeomorphic modeling of longitudinal structural
     MRI*, 2013 (noise from a mixture of Rice distributions).
     """
-    image = np.asarray(data, dtype=np.float32)
+    image = image_of(data, np.float32)
     return _estimate_ct(image) if modality == "CT" else _estimate_mr(image)
 
 

@@ -7,15 +7,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...kernels.data_term import ComposedDataTerm, DataTerm, SharpenedDataTerm, SlabDataTerm
 from ...kernels.reference import ReferenceBackend
 from ...kernels.sampling import Sampling
 from ...kernels.sharpening import Coefficients, sharpen
+from ...kernels.tensors import floating_tensor
 from ...kernels.warp_backend import VoxelBackend, WarpBackend
 from ...space.affines import Affine, scaling, translation
+from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid
 from .interleave import even_and_odd
 from .profile import POINTS, SliceProfile, profile_weights, subdivision
@@ -97,6 +99,8 @@ class ForwardOperator:
     Trilinear samples on the intermediate grid, a weighted sum over the slice profile,
     and a factor for even and odd slices. :meth:`adjoint` is the exact transpose.
 
+    Images and scans are tensors; arrays and nested lists are copied into tensors on the CPU.
+
     Parameters
     ----------
     target
@@ -128,7 +132,7 @@ class ForwardOperator:
         target: Grid,
         source: Grid,
         *,
-        pose: ArrayLike | None = None,
+        pose: Numbers | None = None,
         profile: SliceProfile | None = None,
         interleave: float = 0.0,
         backend: BackendName = "auto",
@@ -140,7 +144,7 @@ class ForwardOperator:
         self.intermediate = intermediate_grid(target, source, self.profile)
         self._interleave = interleave
         self._backend_name = backend
-        pose_matrix: Affine = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
+        pose_matrix: Affine = np.eye(4) if pose is None else array_of(pose, np.float64)
         matrix = np.linalg.inv(target.affine) @ pose_matrix @ self.intermediate.grid.affine
         self.sampling = Sampling(
             target_shape=target.shape,
@@ -152,19 +156,21 @@ class ForwardOperator:
         self.sharpening = self._sharpening()
         self._backends: dict[tuple[torch.dtype, torch.device], _Backend] = {}
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Numbers) -> Tensor:
         """A image: target shape in, source shape out, same type and device."""
+        image = floating_tensor(image)
         self._check(image, self.target, "image")
         return self._backend(image).forward(self.sharpened(image)) * self.slice_scale(image)
 
-    def adjoint(self, scan: Tensor) -> Tensor:
+    def adjoint(self, scan: Numbers) -> Tensor:
         """A' scan: source shape in, target shape out, same type and device."""
+        scan = floating_tensor(scan)
         self._check(scan, self.source, "scan")
         image = scan.new_zeros(self.target.shape)
         self._backend(scan).add_adjoint(scan * self.slice_scale(scan), image)
         return self.sharpened(image)
 
-    def normal(self, image: Tensor) -> Tensor:
+    def normal(self, image: Numbers) -> Tensor:
         """A'A image: target shape in and out."""
         return self.adjoint(self.forward(image))
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...space.affines import Affine
+from ...space.arrays import array_of, image_of
 from ...space.grid import Grid
 from .forward import ForwardOperator
 from .profile import SliceProfile
@@ -16,6 +17,8 @@ from .profile import SliceProfile
 @dataclass(frozen=True, eq=False)
 class Observation:
     """A scan with everything the objective takes as given about it.
+
+    Arrays may be given as tensors or lists; they are kept as arrays of numpy.
 
     Parameters
     ----------
@@ -39,6 +42,11 @@ class Observation:
     zero_is_missing
         Whether 0 stands for "not measured", as in masked magnitude images; in CT it is
         the intensity of water.
+
+    Raises
+    ------
+    ValueError
+        If the data do not have three axes.
     """
 
     data: NDArray[np.float32]
@@ -49,6 +57,20 @@ class Observation:
     interleave: float = 0.0
     slice_weights: NDArray[np.float64] | None = None
     zero_is_missing: bool = True
+
+    def __post_init__(self) -> None:
+        tau = array_of(self.tau)
+        kept = {
+            "data": image_of(self.data, np.float32),
+            "affine": array_of(self.affine, np.float64),
+            "tau": tau.astype(np.float32, copy=False) if tau.ndim else float(tau),
+            "pose": None if self.pose is None else array_of(self.pose, np.float64),
+            "slice_weights": (
+                None if self.slice_weights is None else array_of(self.slice_weights, np.float64)
+            ),
+        }
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
 
     @property
     def grid(self) -> Grid:

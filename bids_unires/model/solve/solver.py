@@ -21,11 +21,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...kernels import descent, pyramid
 from ...kernels.device import usable_device
+from ...kernels.tensors import floating_tensor
+from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
@@ -108,12 +110,12 @@ class Solution:
 def solve(
     contrasts: Sequence[Sequence[Observation]],
     grid: Grid,
-    lam: ArrayLike,
+    lam: Numbers,
     *,
     tolerance: float = 1e-4,
     max_iter: int = 100,
     device: str = "auto",
-    start: Tensor | None = None,
+    start: Numbers | None = None,
 ) -> Solution:
     """Find the images that minimise the objective, everything else given.
 
@@ -124,7 +126,8 @@ def solve(
     grid
         Grid of the wanted images.
     lam
-        Weight of the prior of each contrast in mm / intensity, ``(C,)``.
+        Weight of the prior of each contrast in mm / intensity, ``(C,)``; an array, a tensor or
+        a list.
     tolerance, max_iter
         When to stop; see `Stop`.
     device
@@ -139,8 +142,10 @@ def solve(
     """
     began = time.perf_counter()
     stop, torch_device = Stop(tolerance, max_iter), usable_device(device)
-    objective = Objective(contrasts, grid, lam, torch_device)
-    images = linear_images(contrasts, grid, torch_device) if start is None else start
+    objective = Objective(contrasts, grid, array_of(lam, np.float64), torch_device)
+    images = (
+        linear_images(contrasts, grid, torch_device) if start is None else floating_tensor(start)
+    )
     return _minimised(objective, images, stop, None, began)
 
 

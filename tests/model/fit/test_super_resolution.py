@@ -190,6 +190,22 @@ def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.images, expected.images, atol=0.1)
 
 
+def test_tensors_and_lists_are_as_good_as_arrays() -> None:
+    volume = scan(slice_grid(2))
+    grid, pose, start = volume.grid, np.eye(4), volume.data[None]
+    known = {"grid": grid, "poses": [[pose]], "lam": np.array([0.01]), "start": start}
+    expected = super_resolve([[volume]], BRIEF, "cpu", **known)
+    for spell in (torch.as_tensor, np.ndarray.tolist):
+        spelled = {name: spell(known[name]) for name in ("lam", "start")}
+        found = super_resolve(
+            [[(spell(volume.data), spell(volume.affine))]],
+            BRIEF,
+            "cpu",
+            **{"grid": grid, "poses": [[spell(pose)]], **spelled},
+        )
+        np.testing.assert_array_equal(found.images, expected.images)
+
+
 def test_results_are_reproducible() -> None:
     scans = [[scan(slice_grid(2)), scan(slice_grid(1), seed=1)]]
     first, second = (super_resolve(scans, BRIEF, "cpu") for _ in range(2))

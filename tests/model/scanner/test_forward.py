@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,24 @@ def test_interleaving_is_part_of_the_data_term() -> None:
     residual = operator.forward(image) - scan
     assert value == pytest.approx(1.5 * float((residual**2).sum()), rel=1e-5)
     torch.testing.assert_close(gradient, 3 * operator.adjoint(residual), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spell", [np.asarray, np.ndarray.tolist])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_and_lists_are_as_good_as_tensors(spell: Callable[..., Any], dtype: type) -> None:
+    case = reference_operator(0)
+    affine, pose = spell(case.target.affine), spell(array(0, "rigid"))
+    operator = ForwardOperator(Grid(case.target.shape, affine), case.source, pose=pose)
+    image = np.random.default_rng(0).uniform(size=case.target.shape).astype(dtype)
+    measured = operator.forward(torch.from_numpy(image))
+    torch.testing.assert_close(
+        operator.forward(spell(image)), measured, rtol=0, atol=1e-5, check_dtype=spell is np.asarray
+    )
+    torch.testing.assert_close(
+        operator.adjoint(spell(measured.numpy())),
+        operator.adjoint(measured),
+        **{"rtol": 0, "atol": 1e-4, "check_dtype": spell is np.asarray},
+    )
 
 
 def test_wrong_shapes_and_types_are_refused() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,28 @@ def test_an_observation_lies_on_the_grid_of_its_scan() -> None:
     scan = Observation(np.ones((2, 3, 4), np.float32), affine)
     assert scan.grid == Grid((2, 3, 4), affine)
     assert scan.profile == SliceProfile()
+
+
+@pytest.mark.parametrize("spell", [np.asarray, torch.as_tensor, np.ndarray.tolist])
+def test_arrays_tensors_and_lists_make_the_same_observation(spell: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    given = {
+        "data": rng.integers(0, 3, (2, 3, 4)),
+        "affine": np.diag([1.0, 1.0, 4.0, 1.0]),
+        "tau": rng.uniform(1, 2, (2, 3, 4)),
+        "pose": np.eye(4),
+        "slice_weights": np.array([1.0, 0.0, 0.5, 1.0]),
+    }
+    scan = Observation(**{name: spell(values) for name, values in given.items()})
+    for name, values in given.items():
+        np.testing.assert_allclose(getattr(scan, name), values, rtol=1e-7, err_msg=name)
+    assert scan.missing.sum() == (given["data"] == 0)[..., [0, 2, 3]].sum() + 6
+    assert isinstance(replace(scan, tau=spell(np.array(2.0))).tau, float)
+
+
+def test_an_observation_has_three_axes() -> None:
+    with pytest.raises(ValueError, match="three axes"):
+        Observation(np.ones((2, 3, 4, 1)), np.eye(4))
 
 
 def test_the_processor_is_always_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -191,6 +192,19 @@ def test_how_the_start_lies_in_memory_does_not_matter(small: Problem) -> None:
     assert torch.equal(start, strided)
     solutions = [solve(*small, start=s, max_iter=3, device="cpu") for s in (start, strided)]
     assert torch.equal(solutions[0].images, solutions[1].images)
+
+
+@pytest.mark.parametrize("spell", [np.asarray, torch.as_tensor, np.ndarray.tolist])
+def test_arrays_tensors_and_lists_start_the_same_fit(
+    small: Problem, spell: Callable[[np.ndarray], Any]
+) -> None:
+    contrasts, grid, lam = small
+    start = np.random.default_rng(0).uniform(0, 9, (len(lam), *grid.shape)).astype(np.float32)
+    given = solve(contrasts, grid, lam, max_iter=3, device="cpu", start=torch.from_numpy(start))
+    spelled = solve(
+        contrasts, grid, spell(np.array(lam)), max_iter=3, device="cpu", start=spell(start)
+    )
+    assert torch.equal(given.images, spelled.images)
 
 
 def test_starting_at_the_answer_stays_there(small: Problem) -> None:
