@@ -39,9 +39,8 @@ def interpolate(
     modalities = ["MR"] * len(contrasts) if modalities is None else modalities
     volumes = [[as_volume(scan) for scan in scans] for scans in contrasts]
     flat = [volume for scans in volumes for volume in scans]
-    at = iter(
-        starting_poses(flat, settings) if poses is None else chain.from_iterable(poses_of(poses))
-    )
+    given = None if poses is None else chain.from_iterable(poses_of(poses))
+    at = iter(starting_poses(flat, settings) if given is None else given)
     observations = [
         [
             Observation(scan.data, scan.affine, pose=next(at), zero_is_missing=modality == "MR")

@@ -13,6 +13,7 @@ import torch
 
 from ...config import Modality, ModelSettings
 from ...kernels.device import usable_device
+from ...space.affines import Affine
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
