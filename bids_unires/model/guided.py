@@ -24,8 +24,8 @@ from .scanner.profile import NEARLY_EQUAL
 from .slice_motion.solve import solve_with_slice_motion
 from .solve.problem import Problem, Stop
 from .solve.repeats import Fitted, solve_with_repeats
-from .solve.solver import Listener, Progress, Solution, listening_after
-from .solve.sure import least_risk
+from .solve.solver import Listener, Progress, Solution, listen_from
+from .solve.sure import minimise_risk
 
 logger = logging.getLogger("bids_unires")
 
@@ -33,7 +33,9 @@ logger = logging.getLogger("bids_unires")
 _ITERATIONS_TO_PLACE = 1
 
 
-def tiers(contrasts: Sequence[Sequence[Observation]], grid: Grid) -> tuple[tuple[int, ...], ...]:
+def group_by_sharpness(
+    contrasts: Sequence[Sequence[Observation]], grid: Grid
+) -> tuple[tuple[int, ...], ...]:
     """Contrasts in the order to solve for: those sharp on ``grid``, then the others.
 
     A contrast is sharp where the voxels of one of its scans are hardly larger than the
@@ -70,7 +72,7 @@ def solve_guided(
         As for `solve_with_repeats`. Where the plan of any scan's slices is known, stacks are
         taken apart as by `solve_with_slice_motion`.
     stop
-        Holds for each group of `tiers`.
+        Holds for each group of `group_by_sharpness`.
 
     Returns
     -------
@@ -78,7 +80,9 @@ def solve_guided(
         Contrasts in the order they came in. The history adds the objective of the first
         group to that of the second, whose beginning is a step up.
     """
-    order = tiers([contrast.observations for contrast in problem.contrasts], problem.grid)
+    order = group_by_sharpness(
+        [contrast.observations for contrast in problem.contrasts], problem.grid
+    )
     found: list[Fitted] = []
     guide = None
     history: tuple[Progress, ...] = ()
@@ -112,21 +116,21 @@ def _solve_tier(
     are fitted as if nobody had asked.
     """
     if not problem.knows_slices:
-        return solve_with_repeats(least_risk(problem), stop, start, on_progress)
+        return solve_with_repeats(minimise_risk(problem), stop, start, on_progress)
     if not any(contrast.is_searched for contrast in problem.contrasts):
         return solve_with_slice_motion(problem, stop, start, on_progress)
     brief = stop.after(_ITERATIONS_TO_PLACE)
     placed = solve_with_slice_motion(problem, brief, start, on_progress)
     before = placed.solution.history
-    later = listening_after(before[-1], on_progress)
+    later = listen_from(before[-1], on_progress)
     if any(contrast.is_apart for contrast in placed.contrasts):
         still = _as_placed(problem, placed)
-        weights = least_risk(still.apart()).weights
+        weights = minimise_risk(still.apart()).weights
         given = replace(still.weighed(weights), refines_poses=False)
         found = solve_with_slice_motion(given, stop, placed.solution.images, later)
         found = _moved_as(placed, found)
     else:
-        found = solve_with_repeats(least_risk(problem), stop, start, later)
+        found = solve_with_repeats(minimise_risk(problem), stop, start, later)
     history = (*before, *(progress.after(before[-1]) for progress in found.solution.history))
     return replace(found, solution=replace(found.solution, history=history))
 

@@ -11,11 +11,11 @@ import torch
 
 from ..config import Modality
 from ..space.grid import Grid
-from .detail.learning import DEFAULTS, learned_details
+from .detail.learning import DEFAULTS, learn_details
 from .detail.parameters import LearningParameters
-from .detail.term import DetailStatement, LearnedDetail, carried_along
+from .detail.term import DetailStatement, LearnedDetail, move_detail
 from .intensity.scan_state import ScanState, observations_of
-from .scanner.interpolation_error import believed_where_straight
+from .scanner.interpolation_error import with_interpolation_error
 from .scanner.observation import Observation
 
 logger = logging.getLogger("bids_unires")
@@ -75,7 +75,7 @@ class ContrastState:
         """
         if self.detail is None:
             return self.observations
-        scans = [believed_where_straight(scan, grid) for scan in self.observations]
+        scans = [with_interpolation_error(scan, grid) for scan in self.observations]
         return [*scans, self.detail.scan]
 
     def of(self, observations: Sequence[Observation]) -> ContrastState:
@@ -113,7 +113,7 @@ class ContrastState:
         """Its detail, which moves with its only scan."""
         if self.detail is None or self.has_repeats:
             return self.detail
-        return carried_along(self.detail, self.scans[0].observation, placed[0].observation)
+        return move_detail(self.detail, self.scans[0].observation, placed[0].observation)
 
 
 def with_learned_detail(
@@ -136,7 +136,7 @@ def with_learned_detail(
     learners = [c for c in contrasts if c.learning is not None and not c.has_repeats]
     parameters = next((c.learning for c in learners if c.learning is not None), DEFAULTS)
     scans = [contrast.scans[0] for contrast in learners]
-    found = iter(learned_details(scans, everything, voxel_size, device, parameters))
+    found = iter(learn_details(scans, everything, voxel_size, device, parameters))
     learned = []
     for number, contrast in enumerate(contrasts, start=1):
         detail = next(found) if contrast in learners else None

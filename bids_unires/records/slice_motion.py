@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..model.scanner.slice_groups import SliceMotion
-from ..model.slice_motion.pose import motions_of, reach
+from ..model.slice_motion.pose import motion_parameters, rms_displacement
 from ..space.affines import apply_affine
 from ..space.grid import Grid, centre_of
 
@@ -65,4 +65,4 @@ def motion_from_record(record: object, count: int) -> SliceMotion | None:
 
 def largest_motion(motion: SliceMotion, stack: Grid) -> float:
     """How far (mm, root mean square over the head) the group lay that moved most."""
-    return float(reach(motions_of(motion.motions, np.eye(4), stack)).max())
+    return float(rms_displacement(motion_parameters(motion.motions, np.eye(4), stack)).max())

@@ -10,7 +10,7 @@ import numpy as np
 from ..model.robust.repair import SliceRepair
 from ..model.robust.stripes import Stripes
 from ..model.robust.verdict import FEATURES, SliceVerdict
-from ..model.scanner.filling import REJECTED
+from ..model.scanner.rejected_slices import REJECTION_WEIGHT
 
 
 def verdict_record(verdict: SliceVerdict) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def verdict_from_record(record: object, axis: int, count: int) -> SliceVerdict |
         return None
     if weights.shape != (count,) or not (weights > 0).all():
         return None
-    if set(reasons) != set(np.flatnonzero(weights < REJECTED).tolist()):
+    if set(reasons) != set(np.flatnonzero(weights < REJECTION_WEIGHT).tolist()):
         return None
     if not set(repairs) <= set(range(count)):
         return None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bids_unires.config import ModelSettings
 from bids_unires.demo.scanner import Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import psnr
-from bids_unires.model.guided import solve_guided, tiers
+from bids_unires.model.guided import group_by_sharpness, solve_guided
 from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
 from bids_unires.model.prior.weight import prior_weight
 from bids_unires.model.scanner.coverage import footprint_margin
@@ -91,7 +91,7 @@ class Study:
         self.truths = [truth(name) for name in protocol]
 
     def fit(self, contrasts: Sequence[int]) -> tuple[torch.Tensor, list[Progress]]:
-        groups = tiers([self.scans[c] for c in contrasts], self.grid)
+        groups = group_by_sharpness([self.scans[c] for c in contrasts], self.grid)
         together = {place: len(group) for group in groups for place in group}
         states = []
         for place, c in enumerate(contrasts):
@@ -148,8 +148,8 @@ def test_the_order_of_contrasts_does_not_matter(sharp: Study) -> None:
 
 def test_sharp_contrasts_come_first(sharp: Study) -> None:
     t1w, flair, t2w = sharp.scans
-    assert tiers([flair, t1w, t2w], sharp.grid) == ((1,), (0, 2))
-    assert tiers([flair, t2w], sharp.grid) == ((0, 1),)
-    assert tiers([t1w], sharp.grid) == ((0,),)
+    assert group_by_sharpness([flair, t1w, t2w], sharp.grid) == ((1,), (0, 2))
+    assert group_by_sharpness([flair, t2w], sharp.grid) == ((0, 1),)
+    assert group_by_sharpness([t1w], sharp.grid) == ((0,),)
     # One sharp repeat is enough.
-    assert tiers([flair, [*flair, *t1w]], sharp.grid) == ((1,), (0,))
+    assert group_by_sharpness([flair, [*flair, *t1w]], sharp.grid) == ((1,), (0,))

@@ -18,7 +18,7 @@ from bids_unires.config import ModelSettings, SpaceSettings
 from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.dataset.writing import write_image, write_mask
 from bids_unires.model import NoiseEstimate, Progress, SliceProfile
-from bids_unires.model.assess.residuals import describe
+from bids_unires.model.assess.residuals import describe_residuals
 from bids_unires.model.detail.term import DetailStatement
 from bids_unires.pipeline.group.table import QUALITY_COLUMNS, data_dictionary
 from bids_unires.report import (
@@ -86,7 +86,7 @@ def fit_of(scan: Volume) -> ScanFit:
         SliceProfile("dirac", "rect", gap=0.2, axis=2),
         interleave=0.0,
         scale=4.0,
-        residual=describe(residual, head),
+        residual=describe_residuals(residual, head),
         residual_map=Volume(np.where(head, residual, np.float32(np.nan)), scan.affine),
     )
 

@@ -27,11 +27,11 @@ from ...space.grid import Grid
 from ..detail.learning import DEFAULTS
 from ..guided import solve_guided
 from ..intensity.scan_state import ScanState
-from ..scanner.coverage import coverage, footprint_margin, within, without_empty_border
+from ..scanner.coverage import crop_empty_border, field_of_view, footprint_margin, mask_outside
 from ..scanner.observation import Observation
 from ..solve.problem import Problem, Stop
 from ..state import ContrastState, with_learned_detail
-from .uncertainty import SEED, smoothed, standard_deviations
+from .uncertainty import SEED, smooth, standard_deviations
 
 logger = logging.getLogger("bids_unires")
 
@@ -46,7 +46,7 @@ _SHARE = 0.9545
 _LEAST_VOXELS = 1000
 
 
-def calibrated_scales(
+def calibrate_scales(
     problem: Problem, stop: Stop, images: Tensor, *, samples: int, seed: int = SEED
 ) -> tuple[float, ...]:
     """Factor on the standard deviations of each contrast.
@@ -106,7 +106,7 @@ def _scale(contrast: int, errors: NDArray[np.float64]) -> float:
 def _small_head(images: Tensor, grid: Grid, turn: tuple[int, int, int]) -> tuple[Tensor, Grid]:
     """Images shrunk, with their axes exchanged, in the middle of ``grid``; and where they lie."""
     sd = 0.42 * float(np.sqrt(SHRINKAGE**2 - 1))
-    soft = torch.stack([smoothed(image, sd) for image in images])
+    soft = torch.stack([smooth(image, sd) for image in images])
     sides = [max(1, round(side / SHRINKAGE)) for side in images.shape[1:]]
     small = torch.nn.functional.interpolate(soft[None], sides, mode="trilinear")[0]
     small = small.permute(0, *(1 + axis for axis in turn))
@@ -124,7 +124,7 @@ def _simulated(problem: Problem, head: Tensor, grid: Grid, rng: np.random.Genera
     contrasts = []
     for contrast, image in zip(problem.contrasts, head, strict=True):
         scans = [
-            _scanned(without_empty_border(within(scan, grid)), image, grid, rng)
+            _scanned(crop_empty_border(mask_outside(scan, grid)), image, grid, rng)
             for scan in contrast.observations
         ]
         states = tuple(
@@ -157,7 +157,7 @@ def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Genera
 def _inside(head: Tensor, contrast: ContrastState, grid: Grid, margin: int) -> NDArray[np.bool_]:
     """Voxels of the head that were measured, away from the rim."""
     threshold = np.mean([scan.noise.halfway for scan in contrast.scans])
-    inside = (head.cpu().numpy() > threshold) & coverage(contrast.observations, grid)
+    inside = (head.cpu().numpy() > threshold) & field_of_view(contrast.observations, grid)
     core = np.zeros(inside.shape, dtype=bool)
     x, y, z = (slice(margin, max(side - margin, 0)) for side in inside.shape)
     core[x, y, z] = True

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
-from ..scanner.slice_groups import predicted
+from ..scanner.slice_groups import predict_scan
 
 # Of white noise 6 voxels in 100,000 lie beyond.
 FAR = 4.0
@@ -78,22 +78,24 @@ def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualSt
         The image ``(X, Y, Z)`` float32 and where it lies.
     """
     observation, noise = scan.observation, scan.noise
-    prediction = predicted(observation, scan.motion, grid, image)
+    prediction = predict_scan(observation, scan.motion, grid, image)
     threshold = noise.halfway
     seen = (observation.data > threshold) | (prediction > threshold)
     head = seen & ~observation.missing
     # What the intensity correction divided by, the noise was divided by too: a few percent.
     standardised = (np.nan_to_num(observation.data) - prediction) / np.float32(noise.noise_sd)
-    return describe(standardised, head)
+    return describe_residuals(standardised, head)
 
 
-def describe(standardised: NDArray[np.float32], inside: NDArray[np.bool_]) -> ResidualStatement:
+def describe_residuals(
+    standardised: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> ResidualStatement:
     """Statistics of a standardised residual over some voxels, ``(X, Y, Z)`` each.
 
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
-    >>> describe(noise, np.ones(noise.shape, dtype=bool)).deviations
+    >>> describe_residuals(noise, np.ones(noise.shape, dtype=bool)).deviations
     ()
     """
     values = standardised[inside].astype(np.float64)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..guided import tiers
+from ..guided import group_by_sharpness
 from ..prior.total_variation import differences_adjoint, edge_squares
 from ..scanner.observation import Observation
 from ..solve.objective import Objective, weighted_data
@@ -99,7 +99,7 @@ def standard_deviations(
     contrasts = [contrast.terms(grid) for contrast in problem.contrasts]
     sds = torch.empty_like(images)
     guide = torch.zeros_like(images[0])
-    for group in tiers(contrasts, grid):
+    for group in group_by_sharpness(contrasts, grid):
         own = edge_squares(images[list(group)], grid, [lam[c] for c in group])
         edges = guide + own
         first = torch.rsqrt(edges + _FIRST_SMOOTHING**2)
@@ -109,7 +109,7 @@ def standard_deviations(
             sampler = Sampler(contrasts[c], grid, lam[c], images.device, (seed, c))
             begun[c] = [sampler.sample(first, k) for k in range(min(_FIRST_SAMPLES, samples))]
             squares = edge_squares(torch.stack(begun[c]), grid, [lam[c]] * len(begun[c]))
-            edges = edges + smoothed(squares / len(begun[c]), _NEIGHBOURHOOD)
+            edges = edges + smooth(squares / len(begun[c]), _NEIGHBOURHOOD)
         weights = edges.rsqrt_()
         for c in group:
             sampler = Sampler(contrasts[c], grid, lam[c], images.device, (seed, c))
@@ -117,7 +117,7 @@ def standard_deviations(
             for k in range(samples):
                 start = begun[c].pop(0) if begun[c] else None
                 variance += sampler.sample(weights, k, start).square_()
-            sds[c] = smoothed(variance / samples, _NEIGHBOURHOOD).sqrt_()
+            sds[c] = smooth(variance / samples, _NEIGHBOURHOOD).sqrt_()
         guide = guide + own
     return sds
 
@@ -200,14 +200,14 @@ class Sampler:
         return torch.from_numpy(noise.standard_normal(shape, dtype=np.float32)).to(self._device)
 
 
-def smoothed(field: Tensor, sd: float) -> Tensor:
+def smooth(field: Tensor, sd: float) -> Tensor:
     """A field ``(X, Y, Z)`` averaged with Gaussian weights, ``sd`` in voxels.
 
     Beyond its borders it goes on with the same values.
 
     Examples
     --------
-    >>> smoothed(torch.full((2, 3, 4), 5.0), 1.0).unique().tolist()
+    >>> smooth(torch.full((2, 3, 4), 5.0), 1.0).unique().tolist()
     [5.0]
     """
     offsets = range(-_REACH, _REACH + 1)

@@ -32,13 +32,13 @@ from torch import Tensor
 from ...space.affines import slice_spacing
 from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
-from ..scanner.coverage import without_empty_border
+from ..scanner.coverage import crop_empty_border
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
-from ..scanner.resampling import resampled
+from ..scanner.resampling import resample_scan
 from .network import Pairs, PlaneNetwork, train
 from .parameters import Effort, LearningParameters
-from .planes import SlicePlanes, divided_by, slice_planes
+from .planes import SlicePlanes, slice_planes, voxel_division
 from .term import DetailStatement, LearnedDetail
 from .thin_slices import ThinSlices
 
@@ -53,7 +53,7 @@ _FEWEST_SLICES = 3
 _KEPT_EVERY = 8
 # Share of its precision that counts where another contrast shows edges within the slices to the
 # prior but not to the network.
-TRUST_IF_SEEN = 0.03
+TRUST_IF_RESOLVED = 0.03
 # Of a share of the head that no other contrast shows, less is not worth learning for.
 _MOST_UNSEEN = 0.01
 # Of a thin voxel, at least this share has to have been measured by whatever shows it.
@@ -62,14 +62,14 @@ _SEED = 2016
 _POINTS = SliceProfile("point", "point")
 
 
-def learned_details(
+def learn_details(
     scans: Sequence[ScanState],
     everything: Sequence[ScanState],
     voxel_size: float,
     device: torch.device,
     parameters: LearningParameters = DEFAULTS,
 ) -> list[LearnedDetail | None]:
-    """`learned_detail` of each of some scans.
+    """`learn_detail` of each of some scans.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def learned_details(
     def learn(scan: ScanState) -> LearnedDetail | None:
         others = [other for other in everything if other.observation is not scan.observation]
         eyes = helpers if on_cpu else None
-        detail = learned_detail(scan, voxel_size, others, device, eyes, parameters)
+        detail = learn_detail(scan, voxel_size, others, device, eyes, parameters)
         return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
     threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
@@ -114,7 +114,7 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def learned_detail(
+def learn_detail(
     state: ScanState,
     voxel_size: float,
     others: Sequence[ScanState] = (),
@@ -150,8 +150,8 @@ def learned_detail(
     if planes is None or len(planes.data) < _FEWEST_SLICES:
         return None
     guides = _guides(scan, others)
-    seen = any(sees_into(other.observation, scan) for other in others)
-    trust = TRUST_IF_SEEN if seen and not guides else 1.0
+    seen = any(resolves_slices_of(other.observation, scan) for other in others)
+    trust = TRUST_IF_RESOLVED if seen and not guides else 1.0
     chance = torch.Generator().manual_seed(_SEED)
     finding = ThinSlices(planes, helpers, parameters)
     networks = []
@@ -178,7 +178,7 @@ def learned_detail(
     return LearnedDetail(finding.scan(scan, trust), statement)
 
 
-def sees_into(other: Observation, scan: Observation) -> bool:
+def resolves_slices_of(other: Observation, scan: Observation) -> bool:
     """Whether a scan's voxels are at most half as long across another's slices as those lie apart.
 
     Examples
@@ -186,13 +186,13 @@ def sees_into(other: Observation, scan: Observation) -> bool:
     >>> data = np.ones((2, 2, 2), dtype=np.float32)
     >>> axial = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]))
     >>> coronal = Observation(data, np.diag([1.0, 4.0, 1.0, 1.0]))
-    >>> sees_into(coronal, axial), sees_into(axial, axial)
+    >>> resolves_slices_of(coronal, axial), sees_into(axial, axial)
     (True, False)
     """
     return _is_fine(other, scan, scan.slice_axis)
 
 
-def shows_like(other: Observation, scan: Observation, axis: int) -> bool:
+def can_guide(other: Observation, scan: Observation, axis: int) -> bool:
     """Whether one may learn along an in-plane axis of a scan what another shows of its slices.
 
     It has to show as much across the slices as along that axis of theirs.
@@ -202,10 +202,10 @@ def shows_like(other: Observation, scan: Observation, axis: int) -> bool:
     >>> data = np.ones((2, 2, 2), dtype=np.float32)
     >>> axial = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]))
     >>> coronal = Observation(data, np.diag([1.0, 4.0, 1.0, 1.0]))
-    >>> shows_like(coronal, axial, 0), shows_like(coronal, axial, 1)
+    >>> can_guide(coronal, axial, 0), shows_like(coronal, axial, 1)
     (True, False)
     """
-    return sees_into(other, scan) and _is_fine(other, scan, axis)
+    return resolves_slices_of(other, scan) and _is_fine(other, scan, axis)
 
 
 def _is_fine(other: Observation, scan: Observation, axis: int) -> bool:
@@ -218,8 +218,8 @@ def _is_fine(other: Observation, scan: Observation, axis: int) -> bool:
 
 
 def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
-    """How many voxels `learned_detail` of a scan would have."""
-    divided = divided_by(scan, voxel_size)
+    """How many voxels `learn_detail` of a scan would have."""
+    divided = voxel_division(scan, voxel_size)
     if divided is None:
         return 0
     first, second, ratio = divided
@@ -235,7 +235,7 @@ def _guides(scan: Observation, others: Sequence[ScanState]) -> dict[ScanState, t
     in_plane = [axis for axis in range(3) if axis != scan.slice_axis]
     found: dict[ScanState, tuple[int, ...]] = {}
     for number, axis in enumerate(in_plane, start=1):
-        usable = [other for other in others if shows_like(other.observation, scan, axis)]
+        usable = [other for other in others if can_guide(other.observation, scan, axis)]
         if usable:
             best = min(usable, key=lambda other: max(other.observation.grid.voxel_size))
             found[best] = (*found.get(best, ()), number)
@@ -247,7 +247,7 @@ def _shown(guide: ScanState, scan: Observation, planes: SlicePlanes) -> Tensor:
     slices, *sides = planes.data.shape
     sides.insert(planes.slice_axis, slices * planes.ratio)
     thin = Grid((sides[0], sides[1], sides[2]), scan.world_pose @ planes.thin_affine)
-    values, share = resampled(guide.observation, 0.0, thin, planes.data.device)
+    values, share = resample_scan(guide.observation, 0.0, thin, planes.data.device)
     values = values.div_(guide.noise.contrast).masked_fill_(share < _MEASURED, torch.nan)
     return values.movedim(planes.slice_axis, 0)
 
@@ -304,4 +304,4 @@ def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> De
 def _without_air(scan: Observation) -> Observation:
     """Only the box that something is known of."""
     data = np.where(np.asarray(scan.tau) > 0, scan.data, np.float32(np.nan))
-    return without_empty_border(replace(scan, data=data))
+    return crop_empty_border(replace(scan, data=data))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...space.affines import Affine, scaling, slice_spacing, translation
 from ..intensity.noise import NoiseEstimate
-from ..scanner.interleave import even_and_odd
+from ..scanner.interleave import interleave_factors
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 from .network import Pairs
@@ -294,7 +294,7 @@ def slice_planes(
     None if its slices are less than about twice as thick as its voxels are wide, or its voxels
     much longer along one in-plane axis than along the other or than wanted.
     """
-    division = divided_by(scan, voxel_size)
+    division = voxel_division(scan, voxel_size)
     if division is None:
         return None
     first, second, ratio = division
@@ -302,7 +302,7 @@ def slice_planes(
     # What was not measured is not known to be dark; a mask's zeros are what the scan shows.
     data = np.where(np.isfinite(scan.data), scan.data, np.float32(np.nan))
     slices = np.moveaxis(data, scan.slice_axis, 0)
-    factors = even_and_odd(scan.interleave, len(slices)).astype(np.float32)
+    factors = interleave_factors(scan.interleave, len(slices)).astype(np.float32)
     planes = _averaged(slices / (noise.contrast * factors[:, None, None]), first, second).to(device)
     known = np.moveaxis(~missing * scan.slice_factor, scan.slice_axis, 0)
     head = planes > noise.background_mean / noise.contrast + _HEAD
@@ -321,7 +321,7 @@ def slice_planes(
     )
 
 
-def divided_by(scan: Observation, voxel_size: float) -> tuple[int, int, int] | None:
+def voxel_division(scan: Observation, voxel_size: float) -> tuple[int, int, int] | None:
     """How many voxels to average along each in-plane axis, and how many slices to make of one."""
     sizes = scan.grid.voxel_size
     sides = [float(sizes[other]) for other in range(3) if other != scan.slice_axis]

@@ -53,7 +53,7 @@ class LearnedDetail:
     statement: DetailStatement | None
 
 
-def recalled(
+def detail_from_earlier_fit(
     image: NDArray[np.float32],
     grid: Grid,
     noise: Sequence[NoiseEstimate],
@@ -80,7 +80,7 @@ def recalled(
     return LearnedDetail(scan, statement)
 
 
-def carried_along(detail: LearnedDetail, before: Observation, after: Observation) -> LearnedDetail:
+def move_detail(detail: LearnedDetail, before: Observation, after: Observation) -> LearnedDetail:
     """Detail that moves as the scan does that it was learned from.
 
     Parameters

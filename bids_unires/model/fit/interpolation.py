@@ -11,7 +11,7 @@ from ...config import Modality, ModelSettings
 from ...kernels.device import device_name, usable_device
 from ...space.arrays import Numbers
 from ...space.grid import Grid
-from ..scanner.coverage import coverage
+from ..scanner.coverage import field_of_view
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
 from .placement import individual_space, starting_poses
@@ -51,7 +51,7 @@ def interpolate(
     if grid is None:
         placed = [scan.placed_grid for scans in observations for scan in scans]
         grid = individual_space(placed, settings.voxel_size)
-    covered = np.stack([coverage(scans, grid) for scans in observations])
+    covered = np.stack([field_of_view(scans, grid) for scans in observations])
     return Reconstruction(
         images=linear_images(observations, grid, torch_device).cpu().numpy(),
         grid=grid,

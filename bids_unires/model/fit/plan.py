@@ -16,20 +16,20 @@ from ...kernels.device import device_name
 from ...space.affines import Affine
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
-from ..assess.calibration import calibrated_scales
+from ..assess.calibration import calibrate_scales
 from ..assess.residuals import ResidualStatement, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.parameters import LearningParameters
-from ..detail.term import recalled
-from ..guided import solve_guided, tiers
+from ..detail.term import detail_from_earlier_fit
+from ..guided import group_by_sharpness, solve_guided
 from ..intensity.preprocessing import PreparedContrast
 from ..intensity.scan_state import ScanState
 from ..prior.weight import is_searched, prior_weight
-from ..robust.judge import weigh_slices, weighed_as
+from ..robust.rejection import apply_verdicts, reject_and_repair_slices
 from ..robust.verdict import Verdicts
-from ..scanner.coverage import coverage, measured, within
-from ..scanner.filling import measured_only
+from ..scanner.coverage import field_of_view, mask_outside, measured_voxels
 from ..scanner.observation import Observation
+from ..scanner.rejected_slices import without_interpolated_slices
 from ..scanner.resampling import AIR_HU
 from ..solve.problem import Problem, Stop
 from ..solve.repeats import Fitted
@@ -103,19 +103,21 @@ class FitPlan:
     def _judged(self, device: torch.device) -> tuple[tuple[PreparedContrast, ...], Verdicts | None]:
         """The scans as far as they are believed, and why."""
         if self.verdicts is not None:
-            return weighed_as(self._prepared, self.verdicts), self.verdicts
+            return apply_verdicts(self._prepared, self.verdicts), self.verdicts
         prepared = self._prepared()
         if not self.settings.robust:
             return prepared, None
         weights = self._weights(prepared, self._whole())
-        return weigh_slices(prepared, self._prepared, self._working, weights, device)
+        return reject_and_repair_slices(prepared, self._prepared, self._working, weights, device)
 
     def _weights(
         self, prepared: Sequence[PreparedContrast], noisy: Sequence[PreparedContrast]
     ) -> list[float]:
         """Weight of the prior of each contrast, given that in their noise."""
         found = []
-        for group in tiers([contrast.observations for contrast in prepared], self._working):
+        for group in group_by_sharpness(
+            [contrast.observations for contrast in prepared], self._working
+        ):
             for c in group:
                 noise = [scan.noise for scan in noisy[c].scans]
                 given = self.contrasts[c].weight
@@ -138,14 +140,14 @@ class FitPlan:
         if self.start is not None and self.start.stand_in_for_detail:
             return self._recalled(states, self._above_air(self.start.images, prepared))
         # What lies beyond a given grid can be learned from, too.
-        whole = self._whole() if verdicts is None else weighed_as(self._whole, verdicts)
+        whole = self._whole() if verdicts is None else apply_verdicts(self._whole, verdicts)
         voxel_size = float(min(self.lattice.voxel_size))
         learned = with_learned_detail([self._state(own) for own in whole], voxel_size, device)
         details = [contrast.detail for contrast in learned]
         if self.is_given:
             working = self._working
             details = [
-                None if detail is None else replace(detail, scan=within(detail.scan, working))
+                None if detail is None else replace(detail, scan=mask_outside(detail.scan, working))
                 for detail in details
             ]
         pairs = zip(states, details, strict=True)
@@ -153,7 +155,7 @@ class FitPlan:
 
     def _state(self, contrast: PreparedContrast) -> ContrastState:
         learning = None
-        if learns(contrast.modality, self.settings):
+        if detail_is_learned(contrast.modality, self.settings):
             learning = LearningParameters.of(self.settings.learning_effort)
         return ContrastState(contrast.modality, contrast.states, learning)
 
@@ -164,7 +166,7 @@ class FitPlan:
         found = []
         for state, image, given in zip(states, images, self.contrasts, strict=True):
             noise = [scan.noise for scan in state.scans]
-            detail = recalled(image, self.lattice, noise, given.detail)
+            detail = detail_from_earlier_fit(image, self.lattice, noise, given.detail)
             found.append(replace(state, detail=detail))
         return found
 
@@ -207,8 +209,8 @@ class FitPlan:
         lattice, contrasts = self.lattice, fitted.contrasts
         first = self.contrasts[0].scans[0].pose
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
-        covered = np.stack([coverage(own.observations, lattice) for own in contrasts])
-        seen = np.stack([measured(own.observations, lattice) for own in contrasts])
+        covered = np.stack([field_of_view(own.observations, lattice) for own in contrasts])
+        seen = np.stack([measured_voxels(own.observations, lattice) for own in contrasts])
         images = _cropped(fitted.solution.images, self.margin)
         problem = Problem(contrasts, self._working, fitted.solution.images.device)
         return Reconstruction(
@@ -245,14 +247,14 @@ class FitPlan:
         apart = problem.apart()
         stop = Stop(self.settings.tolerance, self.settings.max_iter)
         maps = _cropped(standard_deviations(apart, images, samples=samples), self.margin)
-        scales = calibrated_scales(apart, stop, images, samples=samples)
+        scales = calibrate_scales(apart, stop, images, samples=samples)
         for own, scale, contrast, here in zip(maps, scales, problem.contrasts, seen, strict=True):
             own *= np.float32(scale)
             own[~here] = max(scan.noise.contrast for scan in contrast.scans)
         return Uncertainty(maps, scales, samples)
 
 
-def learns(modality: Modality, settings: ModelSettings) -> bool:
+def detail_is_learned(modality: Modality, settings: ModelSettings) -> bool:
     """Whether detail of a contrast is learned; noise of CT is too coloured for that."""
     wanted = settings.learned_detail and settings.method == "super-resolution"
     return wanted and modality == "MR"
@@ -302,7 +304,9 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
 def _residuals(problem: Problem, images: Tensor) -> tuple[tuple[ResidualStatement, ...], ...]:
     return tuple(
         tuple(
-            residual_statement(scan.of(measured_only(scan.observation)), problem.grid, image)
+            residual_statement(
+                scan.of(without_interpolated_slices(scan.observation)), problem.grid, image
+            )
             for scan in contrast.scans
         )
         for contrast, image in zip(problem.contrasts, images, strict=True)

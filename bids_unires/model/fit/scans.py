@@ -17,9 +17,9 @@ from ...space.arrays import Numbers, array_of
 from ...space.volume import Volume
 from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate, estimate_noise
-from ..intensity.preprocessing import BelievedScan, PreparedContrast, prepared
+from ..intensity.preprocessing import PreparedContrast, RepairedScan, prepare_contrast
 from ..intensity.scan_state import SlicePlan
-from ..robust.repair import mended
+from ..robust.repair import repair_slices
 from ..robust.verdict import SliceVerdict, Verdicts
 from ..scanner.profile import SliceProfile
 
@@ -143,7 +143,7 @@ class PlacedContrast:
         else:
             pairs = zip(self.scans, verdicts, strict=True)
             scans = [_believed(scan, verdict, self.modality) for scan, verdict in pairs]
-        return prepared(scans, self.modality, interleaved=interleaved)
+        return prepare_contrast(scans, self.modality, interleaved=interleaved)
 
 
 def prepare(
@@ -176,7 +176,7 @@ def poses_of(poses: Sequence[Sequence[Numbers]]) -> list[list[Affine]]:
     return [[array_of(pose, np.float64) for pose in own] for own in poses]
 
 
-def noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
+def noise_of_scan(volume: Volume, modality: Modality) -> NoiseEstimate:
     """Noise of a scan.
 
     Raises
@@ -190,18 +190,18 @@ def noise_of(volume: Volume, modality: Modality) -> NoiseEstimate:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
 
 
-def _believed_whole(scan: PlacedScan) -> BelievedScan:
-    return BelievedScan(scan.volume, scan.volume, scan.noise, scan.profile, scan.pose, scan.slices)
+def _believed_whole(scan: PlacedScan) -> RepairedScan:
+    return RepairedScan(scan.volume, scan.volume, scan.noise, scan.profile, scan.pose, scan.slices)
 
 
-def _believed(scan: PlacedScan, verdict: SliceVerdict, modality: Modality) -> BelievedScan:
+def _believed(scan: PlacedScan, verdict: SliceVerdict, modality: Modality) -> RepairedScan:
     """A scan with the weights of its slices, and the noise of those that are believed."""
-    volume = mended(scan.volume, verdict.axis, verdict.repairs)
+    volume = repair_slices(scan.volume, verdict.axis, verdict.repairs)
     believed = _without_rejected(volume, verdict)
-    return BelievedScan(
+    return RepairedScan(
         volume,
         believed,
-        scan.noise if believed is scan.volume else noise_of(believed, modality),
+        scan.noise if believed is scan.volume else noise_of_scan(believed, modality),
         scan.profile,
         scan.pose,
         scan.slices,

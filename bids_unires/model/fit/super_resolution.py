@@ -29,7 +29,7 @@ from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
 from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
-from .plan import FitPlan, learns
+from .plan import FitPlan, detail_is_learned
 from .result import Reconstruction
 from .scans import (
     GivenContrast,
@@ -39,7 +39,7 @@ from .scans import (
     ScanLike,
     StartImages,
     as_volume,
-    noise_of,
+    noise_of_scan,
     poses_of,
     prepare,
 )
@@ -229,7 +229,7 @@ def _placed(
 ) -> tuple[tuple[PlacedContrast, ...], Grid]:
     """The contrasts with all that a fit begins with, and the grid of their images."""
     noise = [
-        noise_of(scan.volume, contrast.modality)
+        noise_of_scan(scan.volume, contrast.modality)
         for contrast in contrasts
         for scan in contrast.scans
     ]
@@ -316,5 +316,5 @@ def _thin_voxels(contrasts: Sequence[PreparedContrast], settings: ModelSettings,
     return sum(
         thin_voxel_count(contrast.observations[0], finest)
         for contrast in contrasts
-        if learns(contrast.modality, settings) and len(contrast.scans) == 1
+        if detail_is_learned(contrast.modality, settings) and len(contrast.scans) == 1
     )

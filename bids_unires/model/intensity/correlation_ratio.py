@@ -21,7 +21,7 @@ _FEWEST_VOXELS = 1e-3
 _BRIGHTEST = 0.998
 
 
-def brightest(image: NDArray[np.float32]) -> float:
+def robust_maximum(image: NDArray[np.float32]) -> float:
     """Intensity above which an image has outliers only; 1 if it is dark."""
     positive = image[image > 0]
     return float(np.quantile(positive[::7], _BRIGHTEST)) if positive.size > 7 else 1.0
@@ -35,7 +35,9 @@ def grey_levels(
     return np.clip(np.stack(scaled), 0, _LEVELS - 1)
 
 
-def mean_at_levels(values: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+def conditional_means(
+    values: NDArray[np.float32], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Mean of values ``(N,)`` at every combination of levels ``(C, N)``, an axis for each contrast.
 
     Levels that no value has take the mean of those around them.
@@ -52,7 +54,7 @@ def mean_at_levels(values: NDArray[np.float32], levels: NDArray[np.float64]) -> 
     return means
 
 
-def looked_up(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def interpolate_means(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Multilinear interpolation of a table at levels ``(C, N)``, within its sides."""
     below = np.minimum(at.astype(np.intp), _LEVELS - 2)
     share = at - below

@@ -12,8 +12,8 @@ from ...config import Modality
 from ...space.affines import Affine
 from ...space.grid import Grid
 from ...space.volume import Volume
-from ..scanner.coverage import within
-from ..scanner.interleave import interleave_scale
+from ..scanner.coverage import mask_outside
+from ..scanner.interleave import estimate_interleave
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 from .noise import NoiseEstimate
@@ -22,7 +22,7 @@ from .scan_state import ScanState, SlicePlan
 
 
 @dataclass(frozen=True, eq=False)
-class BelievedScan:
+class RepairedScan:
     """A scan as far as its slices are believed.
 
     Parameters
@@ -101,7 +101,7 @@ class PreparedContrast:
     @property
     def air(self) -> float:
         """Intensity of air in the unit of the scans."""
-        return intensity_of_air([scan.noise for scan in self.scans], self.modality)
+        return air_intensity([scan.noise for scan in self.scans], self.modality)
 
     @property
     def observations(self) -> list[Observation]:
@@ -122,11 +122,11 @@ class PreparedContrast:
         """Without what was measured beyond a grid; all of it where that is None."""
         if grid is None:
             return self
-        return self.of([within(scan, grid) for scan in self.observations])
+        return self.of([mask_outside(scan, grid) for scan in self.observations])
 
 
-def prepared(
-    scans: Sequence[BelievedScan], modality: Modality, *, interleaved: bool
+def prepare_contrast(
+    scans: Sequence[RepairedScan], modality: Modality, *, interleaved: bool
 ) -> PreparedContrast:
     """Bring the scans of one contrast to common intensities, as the believed slices have them.
 
@@ -139,7 +139,7 @@ def prepared(
     interleaved
         Whether even and odd slices may differ in brightness.
     """
-    air = intensity_of_air([scan.noise for scan in scans], modality)
+    air = air_intensity([scan.noise for scan in scans], modality)
     if modality == "CT":
         # Hounsfield units are the same in every scan, and in every slice.
         observations = [
@@ -165,12 +165,12 @@ def prepared(
     )
 
 
-def intensity_of_air(noise: Sequence[NoiseEstimate], modality: Modality) -> float:
+def air_intensity(noise: Sequence[NoiseEstimate], modality: Modality) -> float:
     """What stands for air in a contrast: the prior takes what lies beyond the grid to be 0."""
     return min(own.background_mean for own in noise) if modality == "CT" else 0.0
 
 
-def _on_a_common_scale(scans: Sequence[BelievedScan], interleaved: bool) -> list[Observation]:
+def _on_a_common_scale(scans: Sequence[RepairedScan], interleaved: bool) -> list[Observation]:
     """Repeats of MR, each divided by how much brighter it is than all of them on average."""
     fields = relative_fields(
         [scan.believed for scan in scans],
@@ -183,13 +183,13 @@ def _on_a_common_scale(scans: Sequence[BelievedScan], interleaved: bool) -> list
         if interleaved:
             believed = scan.believed.data / field
             axis, threshold = observation.slice_axis, scan.noise.halfway
-            scale = interleave_scale(believed, axis, threshold)
+            scale = estimate_interleave(believed, axis, threshold)
             observation = replace(observation, interleave=scale)
         observations.append(observation)
     return observations
 
 
-def _observed(scan: BelievedScan, data: NDArray[np.float32]) -> Observation:
+def _observed(scan: RepairedScan, data: NDArray[np.float32]) -> Observation:
     return Observation(data, scan.volume.affine, scan.noise.tau, scan.profile, scan.pose)
 
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ...space.affines import Affine
 from ..scanner.observation import Observation
-from ..scanner.slice_groups import SliceMotion, SliceOrder, moved
+from ..scanner.slice_groups import SliceMotion, SliceOrder, split_by_motion
 from .noise import NoiseEstimate
 
 SlicePlan: TypeAlias = SliceOrder | SliceMotion | None
@@ -49,7 +49,7 @@ class ScanState:
     @property
     def parts(self) -> list[Observation]:
         """Its groups of slices as scans of their own; itself where it is kept whole."""
-        return moved(self.observation, self.motion)
+        return split_by_motion(self.observation, self.motion)
 
     def of(self, observation: Observation) -> ScanState:
         """The same knowledge of another observation, such as a part of the scan."""

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..intensity.smooth_blocks import MAD_TO_SD
-from ..scanner.filling import REJECTED
-from .predict import LeftOut
+from ..scanner.rejected_slices import REJECTION_WEIGHT
+from .cross_validation import CrossValidation
 from .repair import relative_brightness
-from .shift import correlated_shift
+from .shift import correlation_shift
 from .verdict import FEATURES
 
 DEGREES_OF_FREEDOM = 4.0
@@ -68,11 +68,11 @@ class Comparison:
     contradicted: NDArray[np.float64]
 
 
-def compare(parts: LeftOut, threshold: float) -> Comparison:
+def compare_with_predictions(parts: CrossValidation, threshold: float) -> Comparison:
     """Tell how slices differ from their predictions.
 
     Brightness is that of the tissue in a slice, wherever it lies; where the correlation with the
-    prediction (`correlated_shift`) does not tell the shift, least squares by the prediction's
+    prediction (`correlation_shift`) does not tell the shift, least squares by the prediction's
     derivatives do. Both together, by least squares, tell what remains unexplained.
 
     Parameters
@@ -108,7 +108,7 @@ def compare(parts: LeftOut, threshold: float) -> Comparison:
         found[k] = [
             np.log(relative_brightness(measured[k][inside], predicted[inside])),
             *(
-                correlated_shift(measured[k], predicted, np.array(parts.spacing[1:]))
+                correlation_shift(measured[k], predicted, np.array(parts.spacing[1:]))
                 or (-np.array(towards) / (1 + gain))
             ),
             0.5 * np.log(np.mean(here**2) + least),
@@ -160,7 +160,9 @@ def deviations(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.
     return result
 
 
-def deviations_from_good(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def deviations_from_accepted(
+    compared: Comparison, believed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """`deviations`, found again without slices that are off already, and without those beside them.
 
     Two bad slices close to each other, and what they do to the predictions of their neighbours,
@@ -177,7 +179,9 @@ def deviations_from_good(compared: Comparison, believed: NDArray[np.bool_]) -> N
     return deviations(compared, good)
 
 
-def better_left_out(compared: Comparison, believed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def worse_than_interpolation(
+    compared: Comparison, believed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Slices that are further from their prediction than those around, and so worth less, ``(K,)``.
 
     What stands in for a slice in the only scan of a contrast is no better than predictions are.
@@ -221,7 +225,9 @@ def adjacent(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return found
 
 
-def worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def spare_neighbours_of_worse(
+    weights: NDArray[np.float64], believed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Weights that spare bad slices beside a worse one, which may be all that is wrong with them.
 
     Parameters
@@ -232,10 +238,10 @@ def worst_first(weights: NDArray[np.float64], believed: NDArray[np.bool_]) -> ND
         ``(K,)``, slices that the others were compared with.
     """
     result = weights.copy()
-    for k in np.flatnonzero((weights < REJECTED) & believed).tolist():
+    for k in np.flatnonzero((weights < REJECTION_WEIGHT) & believed).tolist():
         near = slice(max(k - _REACH, 0), k + _REACH + 1)
         if weights[k] > weights[near][believed[near]].min():
-            result[k] = REJECTED
+            result[k] = REJECTION_WEIGHT
     return result
 
 

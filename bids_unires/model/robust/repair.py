@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...space.volume import Volume
-from .predict import LeftOut
-from .shift import LARGEST_FACTOR, correlated_shift, least_squares_shift, moved, regressed
-from .stripes import Stripes, without_stripes
+from .cross_validation import CrossValidation
+from .shift import (
+    LARGEST_FACTOR,
+    correlation_shift,
+    least_squares_shift,
+    regress_on_prediction,
+    translate_slice,
+)
+from .stripes import Stripes, remove_stripes
 
 Slice = NDArray[np.float32]
 
@@ -96,7 +102,7 @@ Repairs = Mapping[int, SliceRepair]
 """Of single slices of a scan, by their index from 0 along the slice axis."""
 
 
-def mended(volume: Volume, axis: int, repairs: Repairs) -> Volume:
+def repair_slices(volume: Volume, axis: int, repairs: Repairs) -> Volume:
     """A scan with what went wrong undone.
 
     Parameters
@@ -114,14 +120,14 @@ def mended(volume: Volume, axis: int, repairs: Repairs) -> Volume:
     slices = np.moveaxis(volume.data, axis, 0)
     result = slices.copy()
     for k, repair in repairs.items():
-        image = without_stripes(slices, k, repair.stripes) if repair.stripes else slices[k]
+        image = remove_stripes(slices, k, repair.stripes) if repair.stripes else slices[k]
         if any(repair.shift):
             image = _moved_magnitudes(image, -np.array(repair.shift) / spacing)
         result[k] = image / np.float32(repair.factor)
     return replace(volume, data=np.ascontiguousarray(np.moveaxis(result, 0, axis)))
 
 
-def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
+def candidate_repairs(parts: CrossValidation, k: int, threshold: float) -> list[SliceRepair]:
     """What may have gone wrong with a slice, the simplest first: nothing, brightness, place, both.
 
     Parameters
@@ -138,7 +144,7 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
     head = np.isfinite(measured) & ((measured > threshold) | (predicted > threshold))
     # As it is, seen beside slices that were mended since.
     found = [SliceRepair()]
-    at_its_place = regressed(measured, predicted, spacing, threshold)
+    at_its_place = regress_on_prediction(measured, predicted, spacing, threshold)
     if at_its_place is not None and at_its_place.unexplained < _MOST_UNEXPLAINED:
         factors = (
             at_its_place.factor,
@@ -146,7 +152,7 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
         )
         least = _LEAST_LOG_FACTOR + at_its_place.unexplained
         found += [SliceRepair(factor) for factor in factors if abs(np.log(factor)) > least]
-    roughly = correlated_shift(measured, predicted, spacing)
+    roughly = correlation_shift(measured, predicted, spacing)
     if roughly is None:
         return found
     place = least_squares_shift(
@@ -161,7 +167,7 @@ def repairs_of(parts: LeftOut, k: int, threshold: float) -> list[SliceRepair]:
     return found
 
 
-def repairs_of_lost_signal(parts: LeftOut, k: int, around: Sequence[int]) -> list[SliceRepair]:
+def lost_signal_repairs(parts: CrossValidation, k: int, around: Sequence[int]) -> list[SliceRepair]:
     """The brightness of a slice most of whose signal was lost, if it was, whatever it shows.
 
     Towards the ends of a stack anatomy changes so fast that predictions hardly resemble a slice,
@@ -203,7 +209,7 @@ def relative_brightness(measured: Slice, predicted: Slice) -> float:
     return float(np.clip(here / there, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 
-def mended_coarsely(parts: LeftOut, repairs: Repairs) -> LeftOut:
+def repair_coarse_slices(parts: CrossValidation, repairs: Repairs) -> CrossValidation:
     """A scan beside its predictions, its slices mended at the resolution of these."""
     measured, detail = parts.measured.copy(), parts.detail.copy()
     for k, repair in repairs.items():
@@ -216,12 +222,12 @@ def mended_coarsely(parts: LeftOut, repairs: Repairs) -> LeftOut:
 def _moved_magnitudes(image: Slice, voxels: NDArray[np.float64]) -> Slice:
     """The same, with missing and masked voxels, which move along, and what came in missing."""
     missing = ~np.isfinite(image)
-    result = np.abs(moved(np.where(missing, np.float32(0), image), voxels))
+    result = np.abs(translate_slice(np.where(missing, np.float32(0), image), voxels))
     masked = (image == 0) & ~missing
     if masked.any():
-        result[moved(masked.astype(np.float32), voxels) > 0.5] = 0
+        result[translate_slice(masked.astype(np.float32), voxels) > 0.5] = 0
     if missing.any():
-        result[moved(missing.astype(np.float32), voxels) > 0.5] = np.nan
+        result[translate_slice(missing.astype(np.float32), voxels) > 0.5] = np.nan
     for axis, step in enumerate(voxels.tolist()):
         count = int(np.ceil(abs(step)))
         rows = np.moveaxis(result, axis, 0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Slice = NDArray[np.float32]
 
 LARGEST_SHIFT_MM = 5.0
-"""`correlated_shift` looks no further."""
+"""`correlation_shift` looks no further."""
 
 LARGEST_FACTOR = 8.0
 """No slice is taken to be brighter or darker by more than this."""
@@ -33,7 +33,7 @@ class Regression(NamedTuple):
     unexplained: float
 
 
-class Place(NamedTuple):
+class SlicePosition(NamedTuple):
     """Where a slice lies: its shift in mm, and as for `Regression` there."""
 
     shift: tuple[float, float]
@@ -41,7 +41,7 @@ class Place(NamedTuple):
     unexplained: float
 
 
-def moved(image: Slice, voxels: NDArray[np.float64]) -> Slice:
+def translate_slice(image: Slice, voxels: NDArray[np.float64]) -> Slice:
     """A slice ``(U, V)`` moved by so many voxels along both axes, by its Fourier transform."""
     padded = np.pad(image, _RIM, mode="symmetric")
     u, v = (np.fft.fftfreq(side) for side in padded.shape)
@@ -50,7 +50,7 @@ def moved(image: Slice, voxels: NDArray[np.float64]) -> Slice:
     return result[_RIM:-_RIM, _RIM:-_RIM].astype(np.float32)
 
 
-def correlated_shift(
+def correlation_shift(
     measured: Slice, predicted: Slice, spacing: NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """How far about a slice was moved from its prediction, by their cross-correlation.
@@ -108,7 +108,7 @@ def least_squares_shift(
     spacing: NDArray[np.float64],
     threshold: float,
     furthest: float,
-) -> Place | None:
+) -> SlicePosition | None:
     """How far about a slice was moved from its prediction, by least squares near another shift.
 
     Gauss-Newton steps (Lucas & Kanade 1981, "An iterative image registration technique with an
@@ -134,16 +134,20 @@ def least_squares_shift(
     """
     shift = start = np.array(roughly)
     for _ in range(_MOST_STEPS):
-        found = regressed(measured, moved(predicted, shift / spacing), spacing, threshold)
+        found = regress_on_prediction(
+            measured, translate_slice(predicted, shift / spacing), spacing, threshold
+        )
         if found is None or np.linalg.norm(shift - start) > furthest:
             return None
         shift = shift - _STEP * found.towards / found.factor
         if np.linalg.norm(found.towards) < _SETTLED_MM * found.factor:
-            return Place((float(shift[0]), float(shift[1])), found.factor, found.unexplained)
+            return SlicePosition(
+                (float(shift[0]), float(shift[1])), found.factor, found.unexplained
+            )
     return None
 
 
-def regressed(
+def regress_on_prediction(
     measured: Slice, predicted: Slice, spacing: NDArray[np.float64], threshold: float
 ) -> Regression | None:
     """Explain a slice by its prediction and the slopes of that, by least squares.

@@ -63,7 +63,7 @@ class Stripes:
 
 
 @dataclass(frozen=True)
-class Striped:
+class StripedSlice:
     """What was found on one slice.
 
     Attributes
@@ -78,7 +78,7 @@ class Striped:
     settled: bool
 
 
-def find_stripes(slices: Slices, threshold: float) -> dict[int, Striped]:
+def find_stripes(slices: Slices, threshold: float) -> dict[int, StripedSlice]:
     """Stripes on the slices of a scan, by index.
 
     Parameters
@@ -88,7 +88,7 @@ def find_stripes(slices: Slices, threshold: float) -> dict[int, Striped]:
     threshold
         Intensity above which a voxel belongs to the head.
     """
-    found: dict[int, Striped] = {}
+    found: dict[int, StripedSlice] = {}
     if min(slices.shape[1:]) < _FEWEST_ALONG or len(slices) <= _NEIGHBOURS:
         return found
     slices = np.nan_to_num(slices, posinf=0, neginf=0)
@@ -103,7 +103,7 @@ def find_stripes(slices: Slices, threshold: float) -> dict[int, Striped]:
     return found
 
 
-def without_stripes(slices: Slices, k: int, stripes: Sequence[Stripes]) -> Slice:
+def remove_stripes(slices: Slices, k: int, stripes: Sequence[Stripes]) -> Slice:
     """A slice without stripes.
 
     Where a wave took an intensity below 0, its magnitude was measured. Of the two intensities that
@@ -128,7 +128,7 @@ def without_stripes(slices: Slices, k: int, stripes: Sequence[Stripes]) -> Slice
     return image.astype(np.float32)
 
 
-def _striped(slices: Slices, k: int, near: Slice, threshold: float) -> Striped:
+def _striped(slices: Slices, k: int, near: Slice, threshold: float) -> StripedSlice:
     """The stripes of a slice, one frequency after the other."""
     stripes: list[Stripes] = []
     peak = _peak(slices[k], near)
@@ -138,9 +138,9 @@ def _striped(slices: Slices, k: int, near: Slice, threshold: float) -> Striped:
         if wave is None:
             break
         stripes.append(wave)
-        image = without_stripes(slices, k, stripes)
+        image = remove_stripes(slices, k, stripes)
         peak = _peak(image, near)
-    return Striped(tuple(stripes), peak is None)
+    return StripedSlice(tuple(stripes), peak is None)
 
 
 class _Peak(NamedTuple):

@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 from ...errors import BadDataError
 from ...kernels.runtime import thread_count
 from ...space.volume import Volume
-from ..intensity.correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
+from ..intensity.correlation_ratio import (
+    conditional_means,
+    grey_levels,
+    interpolate_means,
+    robust_maximum,
+)
 from ..intensity.smooth_blocks import MAD_TO_SD
 from ..scanner.observation import Observation
-from .shift import Place, least_squares_shift, moved
+from .shift import SlicePosition, least_squares_shift, translate_slice
 
 logger = logging.getLogger("bids_unires")
 
@@ -56,8 +61,8 @@ _LEAST_MORE_ALIKE = 1.05
 _DIGITS = 2
 
 
-def displaced_in_head(scan: Observation, threshold: float) -> Mapping[int, Shift]:
-    """`displaced`, beside the template of a head that comes with the program.
+def find_displaced_slices_in_head(scan: Observation, threshold: float) -> Mapping[int, Shift]:
+    """`find_displaced_slices`, beside the template of a head that comes with the program.
 
     Parameters
     ----------
@@ -85,10 +90,12 @@ def displaced_in_head(scan: Observation, threshold: float) -> Mapping[int, Shift
         logger.info("the template does not fit the scan, and tells of no slices: %s", error)
         return {}
     spacing = np.delete(scan.grid.voxel_size, scan.slice_axis)
-    return displaced(measured, np.moveaxis(template, scan.slice_axis, 0), spacing, threshold)
+    return find_displaced_slices(
+        measured, np.moveaxis(template, scan.slice_axis, 0), spacing, threshold
+    )
 
 
-def displaced(
+def find_displaced_slices(
     measured: Stack, template: Stack, spacing: NDArray[np.float64], threshold: float
 ) -> Mapping[int, Shift]:
     """Find slices that lie elsewhere than those around them, beside a template.
@@ -130,7 +137,7 @@ class _Seen(NamedTuple):
 
     measured: NDArray[np.float32]
     expected: NDArray[np.float32]
-    place: Place
+    place: SlicePosition
 
 
 def _places(
@@ -164,9 +171,9 @@ def _with_head(measured: Stack, threshold: float) -> list[int]:
 
 def _imitated(measured: Stack, template: Stack, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A slice of a template in the intensities of a scan."""
-    tops, known = [brightest(template)], np.isfinite(measured)
-    table = mean_at_levels(measured[known], grey_levels([template[known]], tops))
-    expected = looked_up(table, grey_levels([image.ravel()], tops))
+    tops, known = [robust_maximum(template)], np.isfinite(measured)
+    table = conditional_means(measured[known], grey_levels([template[known]], tops))
+    expected = interpolate_means(table, grey_levels([image.ravel()], tops))
     return expected.reshape(image.shape).astype(np.float32)
 
 
@@ -189,7 +196,9 @@ def _more_alike(
 ) -> float:
     """How many times as much of a slice is unexplained if it lies elsewhere."""
     here, there = (
-        _unexplained(seen.measured, moved(seen.expected, np.array(shift) / spacing), threshold)
+        _unexplained(
+            seen.measured, translate_slice(seen.expected, np.array(shift) / spacing), threshold
+        )
         for shift in (seen.place.shift, elsewhere)
     )
     return there / here if here > 0 else 1.0

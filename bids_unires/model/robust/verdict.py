@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scanner.filling import REJECTED
+from ..scanner.rejected_slices import REJECTION_WEIGHT
 from .repair import Repairs
 
 FEATURES = ("brightness", "shift", "shift", "residual", "detail", "stripes")
@@ -42,7 +42,7 @@ class SliceVerdict:
     @property
     def rejected(self) -> tuple[int, ...]:
         """Indices, from 0, of the slices that were left out."""
-        return tuple(np.flatnonzero(self.weights < REJECTED).tolist())
+        return tuple(np.flatnonzero(self.weights < REJECTION_WEIGHT).tolist())
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -57,12 +57,12 @@ class SliceVerdict:
     @property
     def lowest_kept(self) -> float:
         """The lowest weight of all slices that were not rejected; 1 if there is none."""
-        return float(self.weights[self.weights >= REJECTED].min(initial=1.0))
+        return float(self.weights[self.weights >= REJECTION_WEIGHT].min(initial=1.0))
 
     @property
     def factors(self) -> NDArray[np.float64]:
         """``(K,)``, factor on the precision of each slice: its weight, or 0 where rejected."""
-        return np.where(self.weights < REJECTED, 0.0, self.weights)
+        return np.where(self.weights < REJECTION_WEIGHT, 0.0, self.weights)
 
 
 Verdicts: TypeAlias = tuple[tuple[SliceVerdict, ...], ...]

@@ -34,7 +34,7 @@ def footprint_margin(grid: Grid, scans: Sequence[Observation]) -> int:
     return math.ceil(reach) + 1
 
 
-def within(scan: Observation, grid: Grid) -> Observation:
+def mask_outside(scan: Observation, grid: Grid) -> Observation:
     """A scan without the voxels whose profile reaches beyond a grid; these become missing.
 
     What was measured outside cannot be explained by images on the grid, which would answer
@@ -47,7 +47,7 @@ def within(scan: Observation, grid: Grid) -> Observation:
     return replace(scan, data=np.where(whole, scan.data, np.float32(np.nan)))
 
 
-def without_empty_border(scan: Observation) -> Observation:
+def crop_empty_border(scan: Observation) -> Observation:
     """A scan without the rows and slices at its sides that hold nothing but missing voxels."""
     finite = np.isfinite(scan.data)
     if not finite.any():
@@ -65,7 +65,7 @@ def without_empty_border(scan: Observation) -> Observation:
     return replace(scan, data=scan.data[x, y, z], affine=affine, tau=tau, slice_weights=weights)
 
 
-def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
+def field_of_view(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     """Voxels of ``grid`` within the field of view of at least one scan of a contrast."""
     reached = np.zeros(grid.shape, dtype=bool)
     for scan in contrast:
@@ -73,7 +73,7 @@ def coverage(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     return reached
 
 
-def measured(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
+def measured_voxels(contrast: Sequence[Observation], grid: Grid) -> NDArray[np.bool_]:
     """Voxels of ``grid`` that at least one scan of a contrast measured, or almost.
 
     Where a scan is missing but its neighbouring voxels are not, the images bridge the hole.

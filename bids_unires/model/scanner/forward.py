@@ -19,7 +19,7 @@ from ...kernels.warp_backend import VoxelBackend, WarpBackend
 from ...space.affines import Affine, scaling, translation
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid
-from .interleave import even_and_odd
+from .interleave import interleave_factors
 from .profile import POINTS, SliceProfile, profile_weights, subdivision
 
 BackendName = Literal["auto", "reference", "warp", "warp-voxels"]
@@ -219,7 +219,7 @@ class ForwardOperator:
         """Factors exp(+-s) of even and odd slices, broadcastable over the scan."""
         sides = [1, 1, 1]
         sides[self.slice_axis] = count = self.source.shape[self.slice_axis]
-        factors = even_and_odd(self._interleave, count).reshape(sides)
+        factors = interleave_factors(self._interleave, count).reshape(sides)
         return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
 
     def _sharpening(self) -> Coefficients:

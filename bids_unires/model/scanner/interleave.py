@@ -16,18 +16,18 @@ _FEWEST_VOXELS = 50
 _FEWEST_SLICES = 6
 
 
-def even_and_odd(log_scale: float, count: int) -> NDArray[np.float64]:
+def interleave_factors(log_scale: float, count: int) -> NDArray[np.float64]:
     """Factors of slices 0, 1, ..., ``(K,)``: exp(+-log_scale), + for the even ones.
 
     Examples
     --------
-    >>> even_and_odd(0.0, 3).tolist()
+    >>> interleave_factors(0.0, 3).tolist()
     [1.0, 1.0, 1.0]
     """
     return np.asarray(np.exp(log_scale * (1 - 2 * (np.arange(count) % 2))))
 
 
-def interleave_scale(data: NDArray[np.float32], slice_axis: int, threshold: float) -> float:
+def estimate_interleave(data: NDArray[np.float32], slice_axis: int, threshold: float) -> float:
     """Logarithm s of the factor of even slices (0, 2, ...); odd ones have ``exp(-s)``.
 
     Every slice is compared with the geometric mean of its two neighbours, voxel by voxel
@@ -52,7 +52,7 @@ def interleave_scale(data: NDArray[np.float32], slice_axis: int, threshold: floa
     --------
     >>> slices = np.full((10, 10, 12), 100.0, dtype=np.float32)
     >>> slices[..., ::2] *= np.exp(0.2)
-    >>> round(interleave_scale(slices, 2, 50.0), 6)
+    >>> round(estimate_interleave(slices, 2, 50.0), 6)
     0.1
     """
     slices = np.moveaxis(np.nan_to_num(data, posinf=0.0, neginf=0.0), slice_axis, 0)

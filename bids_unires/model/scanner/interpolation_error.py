@@ -19,7 +19,7 @@ from .observation import Observation
 _NOISE_OF_BENDS = 6.0
 
 
-def believed_where_straight(scan: Observation, grid: Grid) -> Observation:
+def with_interpolation_error(scan: Observation, grid: Grid) -> Observation:
     """A scan with less precision where its planes bend between the voxels of an image.
 
     Parameters
@@ -44,7 +44,7 @@ def believed_where_straight(scan: Observation, grid: Grid) -> Observation:
     --------
     >>> data = np.eye(9, dtype=np.float32)[:, :, None] + np.zeros((9, 9, 4), np.float32)
     >>> scan = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]), 100.0)
-    >>> believed_where_straight(scan, Grid((9, 9, 16), np.eye(4))) is scan
+    >>> with_interpolation_error(scan, Grid((9, 9, 16), np.eye(4))) is scan
     True
     """
     operator = scan.evenly().operator(grid)

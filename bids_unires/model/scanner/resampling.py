@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ...space.grid import Grid, inside, padded
-from .filling import filled
 from .forward import ForwardOperator
 from .observation import Observation
 from .profile import NEARLY_EQUAL, Shape1D, SliceProfile
+from .rejected_slices import interpolate_rejected_slices
 
 # What surrounds the head in CT, in Hounsfield units.
 AIR_HU = -1000.0
@@ -55,8 +55,8 @@ def linear_images(
         air = _air(scans)
         total = torch.zeros_like(image)
         # Of repeats the others show the place of a slice that was left out.
-        for scan in scans if len(scans) > 1 else map(filled, scans):
-            above_air, share = resampled(scan, air, grid, device)
+        for scan in scans if len(scans) > 1 else map(interpolate_rejected_slices, scans):
+            above_air, share = resample_scan(scan, air, grid, device)
             image += above_air
             total += share
         # Less than the share of one scan is the border of the data, where the image falls off.
@@ -71,7 +71,7 @@ def _air(scans: Sequence[Observation]) -> float:
     return max(AIR_HU, darkest) if np.isfinite(darkest) else AIR_HU
 
 
-def resampled(
+def resample_scan(
     scan: Observation, air: float, grid: Grid, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """A scan interpolated trilinearly on ``grid``, or averaged where its voxels are smaller.

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ...space.affines import Affine, scaling, translation
 from ...space.grid import Grid
-from .interleave import even_and_odd
+from .interleave import interleave_factors
 from .observation import Observation
 
-Group: TypeAlias = tuple[int, ...]
+SliceGroup: TypeAlias = tuple[int, ...]
 """Indices of slices that share a pose, rising."""
 
 
@@ -43,7 +43,7 @@ class SliceOrder:
         Whether it is known; if not, the data may say otherwise.
     """
 
-    packages: tuple[tuple[Group, ...], ...]
+    packages: tuple[tuple[SliceGroup, ...], ...]
     source: str
     certain: bool = True
 
@@ -52,7 +52,7 @@ class SliceOrder:
         """Number of slices of the stack."""
         return sum(len(excited) for package in self.packages for excited in package)
 
-    def groups(self, parts: int) -> tuple[Group, ...]:
+    def groups(self, parts: int) -> tuple[SliceGroup, ...]:
         """Divide every package into so many parts, in order of time.
 
         A partition of the slices; of a package with fewer excitations each is a part.
@@ -64,12 +64,12 @@ class SliceOrder:
         )
 
 
-def interleaved(count: int, step: int, source: str, *, certain: bool = True) -> SliceOrder:
+def interleaved_order(count: int, step: int, source: str, *, certain: bool = True) -> SliceOrder:
     """Every ``step``-th of ``count`` slices from the first one on, then from the second one.
 
     Examples
     --------
-    >>> interleaved(5, 2, "convention").groups(1)
+    >>> interleaved_order(5, 2, "convention").groups(1)
     ((0, 2, 4), (1, 3))
     """
     step = min(step, count)
@@ -81,7 +81,7 @@ def interleaved(count: int, step: int, source: str, *, certain: bool = True) -> 
 
 def usual_order(count: int) -> SliceOrder:
     """What is likely where nobody says: even slices first, then odd ones."""
-    return interleaved(count, 2, "assumed: even slices, then odd ones", certain=False)
+    return interleaved_order(count, 2, "assumed: even slices, then odd ones", certain=False)
 
 
 def order_of_times(times: Sequence[float], source: str) -> SliceOrder:
@@ -105,7 +105,7 @@ def order_of_times(times: Sequence[float], source: str) -> SliceOrder:
     moments: dict[float, list[int]] = {}
     for index in sorted(range(len(times)), key=lambda one: (times[one], one)):
         moments.setdefault(round(times[index], 6), []).append(index)
-    packages: list[list[Group]] = []
+    packages: list[list[SliceGroup]] = []
     direction = 0
     for excited in (tuple(found) for found in moments.values()):
         step = excited[0] - packages[-1][-1][0] if packages else 0
@@ -118,7 +118,7 @@ def order_of_times(times: Sequence[float], source: str) -> SliceOrder:
     return SliceOrder(tuple(tuple(package) for package in packages), source)
 
 
-def part_of(scan: Observation, group: Group) -> Observation:
+def select_slices(scan: Observation, group: SliceGroup) -> Observation:
     """Some slices of a stack as a scan of their own.
 
     Parameters
@@ -140,7 +140,7 @@ def part_of(scan: Observation, group: Group) -> Observation:
     pick = tuple(taken if other == axis else slice(None) for other in range(3))
     start, spacing = np.zeros(3), np.ones(3)
     start[axis], spacing[axis] = group[0], step
-    scan = evened(scan)
+    scan = correct_interleave(scan)
     data = scan.data[pick].copy()
     absent = ~np.isin(np.arange(scan.data.shape[axis])[taken], group)
     data[tuple(absent if other == axis else slice(None) for other in range(3))] = np.nan
@@ -155,7 +155,7 @@ def part_of(scan: Observation, group: Group) -> Observation:
     )
 
 
-def evened(scan: Observation) -> Observation:
+def correct_interleave(scan: Observation) -> Observation:
     """A scan without what makes its even and odd slices differ in brightness."""
     if not scan.interleave:
         return scan
@@ -173,7 +173,7 @@ def slice_factors(scan: Observation) -> NDArray[np.float32]:
     axis = scan.profile.slice_axis(scan.grid)
     sides = [1, 1, 1]
     sides[axis] = count = scan.data.shape[axis]
-    return even_and_odd(scan.interleave, count).reshape(sides).astype(np.float32)
+    return interleave_factors(scan.interleave, count).reshape(sides).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class SliceMotion:
         Where the order of the slices comes from.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[SliceGroup, ...]
     motions: tuple[Affine, ...]
     source: str
 
@@ -200,7 +200,7 @@ class SliceMotion:
         return tuple(stack_pose @ motion for motion in self.motions)
 
 
-def predicted(
+def predict_scan(
     scan: Observation, motion: SliceMotion | None, grid: Grid, image: Tensor
 ) -> NDArray[np.float32]:
     """What an image predicts of a scan whose slices may have moved.
@@ -222,9 +222,9 @@ def predicted(
     if motion is None:
         operator = scan.operator(grid)
         return np.asarray(operator.forward(image).cpu().numpy())
-    parts = moved(replace(scan, interleave=0.0), motion)
-    values = joined(
-        [predicted(part, None, grid, image) for part in parts],
+    parts = split_by_motion(replace(scan, interleave=0.0), motion)
+    values = merge_slices(
+        [predict_scan(part, None, grid, image) for part in parts],
         motion.groups,
         scan.grid,
         scan.profile.slice_axis(scan.grid),
@@ -233,24 +233,24 @@ def predicted(
 
 
 def split(
-    scan: Observation, groups: Sequence[Group], poses: Sequence[Affine] | None = None
+    scan: Observation, groups: Sequence[SliceGroup], poses: Sequence[Affine] | None = None
 ) -> list[Observation]:
     """A stack as one scan for each of its groups, at the stack's pose or poses of their own."""
-    parts = [part_of(scan, group) for group in groups]
+    parts = [select_slices(scan, group) for group in groups]
     if poses is None:
         return parts
     return [replace(part, pose=pose) for part, pose in zip(parts, poses, strict=True)]
 
 
-def moved(scan: Observation, motion: SliceMotion | None) -> list[Observation]:
+def split_by_motion(scan: Observation, motion: SliceMotion | None) -> list[Observation]:
     """A stack as the scans that its groups of slices are; itself where they did not move."""
     if motion is None:
         return [scan]
     return split(scan, motion.groups, motion.poses(scan.world_pose))
 
 
-def joined(
-    parts: Sequence[NDArray[np.float32]], groups: Sequence[Group], stack: Grid, axis: int
+def merge_slices(
+    parts: Sequence[NDArray[np.float32]], groups: Sequence[SliceGroup], stack: Grid, axis: int
 ) -> NDArray[np.float32]:
     """Values of every group's voxels, ``(X, Y, Z)`` each, as values of the stack's."""
     values = np.zeros(stack.shape, dtype=np.float32)
@@ -262,7 +262,7 @@ def joined(
     return values
 
 
-def _spacing(group: Group) -> int:
+def _spacing(group: SliceGroup) -> int:
     """Distance between slices of the regular stack that holds a group, in slices."""
     return math.gcd(*(index - group[0] for index in group)) or 1
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scanner.slice_groups import Group, SliceOrder, interleaved
-from .pose import Evidence, evidence_of, most_likely_steps, predicted_gain, reach
+from ..scanner.slice_groups import SliceGroup, SliceOrder, interleaved_order
+from .pose import Evidence, most_likely_steps, predicted_gain, rms_displacement, sum_evidence
 
 # Root mean square motion (mm) of a part of a stack that is worth a pose of its own: less does
 # not show in slices of some mm.
@@ -27,13 +27,13 @@ _POSES_COMPARED = 12
 _FEWEST_SLICES = 3
 
 
-def division(
+def divide_stack(
     order: SliceOrder,
     parts: int,
     slices: Sequence[Evidence],
     motions: NDArray[np.float64],
     worthwhile: float = WORTHWHILE_MM,
-) -> tuple[SliceOrder, tuple[Group, ...]] | None:
+) -> tuple[SliceOrder, tuple[SliceGroup, ...]] | None:
     """Into which groups to take a stack apart.
 
     Parameters
@@ -61,7 +61,7 @@ def division(
     if len(groups) < 2 or min(map(len, groups)) < _FEWEST_SLICES:
         return None
     steps = most_likely_steps(*_of(groups, slices, motions))
-    return (order, groups) if reach(steps).max() > worthwhile else None
+    return (order, groups) if rms_displacement(steps).max() > worthwhile else None
 
 
 def _likely_order(
@@ -70,17 +70,17 @@ def _likely_order(
     """The number of packages that explains the slices, where it does so clearly better."""
     gains = {}
     for number in _NUMBERS_OF_PACKAGES:
-        candidate = interleaved(usual.count, number, usual.source)
+        candidate = interleaved_order(usual.count, number, usual.source)
         groups = candidate.groups(_POSES_COMPARED // number)
         gains[number] = predicted_gain(*_of(groups, slices, motions))
     best = max(_NUMBERS_OF_PACKAGES, key=lambda number: gains[number])
     if gains[best] < _CLEARLY_BETTER * gains[_NUMBERS_OF_PACKAGES[0]]:
         return usual
     kind = f"interleaved in {best}" if best > 1 else "one after the other"
-    return interleaved(usual.count, best, f"found: slices {kind}", certain=False)
+    return interleaved_order(usual.count, best, f"found: slices {kind}", certain=False)
 
 
 def _of(
-    groups: Sequence[Group], slices: Sequence[Evidence], motions: NDArray[np.float64]
+    groups: Sequence[SliceGroup], slices: Sequence[Evidence], motions: NDArray[np.float64]
 ) -> tuple[list[Evidence], NDArray[np.float64]]:
-    return evidence_of(slices, groups), motions[[group[0] for group in groups]]
+    return sum_evidence(slices, groups), motions[[group[0] for group in groups]]

@@ -20,7 +20,7 @@ from ...space.affines import Affine, apply_affine
 from ...space.grid import Grid, centre_of
 from ...space.rigid import rigid_parameters
 from ..scanner.observation import Observation
-from ..scanner.slice_groups import Group, part_of
+from ..scanner.slice_groups import SliceGroup, select_slices
 from ..solve.pose import motion_about, pose_derivatives
 
 # Root mean square motion (mm) of points in the head: about its mean pose, as heads that move at
@@ -50,7 +50,7 @@ class Evidence:
     hessian: NDArray[np.float64]
 
 
-def refined_groups(
+def refine_group_poses(
     parts: Sequence[Observation], stack_pose: Affine, grid: Grid, image: Tensor
 ) -> list[Affine]:
     """Move the groups of a stack to where an image predicts them best, under the prior.
@@ -88,14 +88,14 @@ def refined_groups(
         else:
             break
         poses, here, cost = moved, there, cost_there
-        if reach(step).max() < _SMALLEST_STEP_MM:
+        if rms_displacement(step).max() < _SMALLEST_STEP_MM:
             break
     return poses
 
 
 def slice_evidence(
     scan: Observation,
-    groups: Sequence[Group],
+    groups: Sequence[SliceGroup],
     poses: Sequence[Affine],
     grid: Grid,
     image: Tensor,
@@ -113,12 +113,12 @@ def slice_evidence(
     centre = centre_of(grid)
     found = []
     for index in sorted(pose_of):
-        one = pose_derivatives(part_of(scan, (index,)), pose_of[index], grid, image, centre)
+        one = pose_derivatives(select_slices(scan, (index,)), pose_of[index], grid, image, centre)
         found.append(Evidence(one.gradient, one.hessian))
     return found
 
 
-def evidence_of(slices: Sequence[Evidence], groups: Sequence[Group]) -> list[Evidence]:
+def sum_evidence(slices: Sequence[Evidence], groups: Sequence[SliceGroup]) -> list[Evidence]:
     """Evidence of groups from that of their slices."""
     return [
         Evidence(
@@ -173,12 +173,14 @@ def prior_precision(count: int) -> NDArray[np.float64]:
     return np.asarray(np.kron(chain, np.diag(_METRIC)))
 
 
-def reach(motions: NDArray[np.float64]) -> NDArray[np.float64]:
+def rms_displacement(motions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Root mean square displacement (mm) over the head of each motion ``(..., 6)``."""
     return np.asarray(np.sqrt((motions**2) @ _METRIC))
 
 
-def motions_of(poses: Sequence[Affine], stack_pose: Affine, grid: Grid) -> NDArray[np.float64]:
+def motion_parameters(
+    poses: Sequence[Affine], stack_pose: Affine, grid: Grid
+) -> NDArray[np.float64]:
     """Motions ``(G, 6)`` that take the stack's pose to that of each group, about the centre."""
     return _motions(poses, stack_pose, centre_of(grid))
 

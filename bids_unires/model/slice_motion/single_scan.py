@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..intensity.correlation_ratio import brightest, grey_levels, looked_up, mean_at_levels
+from ..intensity.correlation_ratio import (
+    conditional_means,
+    grey_levels,
+    interpolate_means,
+    robust_maximum,
+)
 from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
 from ..prior.total_variation import edge_squares
@@ -40,7 +45,7 @@ _LEAST_GAIN = 0.01
 _ITERATIONS = 25
 
 
-def imitation(
+def predict_from_other_contrasts(
     parts: Sequence[Observation], others: Sequence[Tensor], grid: Grid
 ) -> tuple[Tensor, float]:
     """Image of a contrast as other contrasts predict it, and how well it predicts the scan.
@@ -63,7 +68,7 @@ def imitation(
     """
     others = others[:_MOST_CONTRASTS]
     shown = [image.cpu().numpy() for image in others]
-    tops = [brightest(image) for image in shown]
+    tops = [robust_maximum(image) for image in shown]
     measured, levels = [], []
     for part in parts:
         operator = part.evenly().operator(grid)
@@ -72,16 +77,16 @@ def imitation(
         predictions = [operator.forward(image).cpu().numpy()[seen] for image in others]
         levels.append(grey_levels(predictions, tops))
     values, at = np.concatenate(measured), np.concatenate(levels, axis=1)
-    table = mean_at_levels(values, at)
-    residual = values - looked_up(table, at)
+    table = conditional_means(values, at)
+    residual = values - interpolate_means(table, at)
     head = (at > 1).any(axis=0)
     sd = MAD_TO_SD * float(np.median(np.abs(residual[head]))) if head.any() else 0.0
     flat = grey_levels([image.ravel() for image in shown], tops)
-    image = looked_up(table, flat).reshape(grid.shape)
+    image = interpolate_means(table, flat).reshape(grid.shape)
     return torch.as_tensor(image, dtype=torch.float32, device=others[0].device), sd
 
 
-def apart_is_better(problem: Problem, index: int, scan: ScanState, images: Tensor) -> bool:
+def split_is_more_probable(problem: Problem, index: int, scan: ScanState, images: Tensor) -> bool:
     """Whether scan and prior are more probable with the slices of a scan where they moved to.
 
     Parameters
@@ -117,7 +122,7 @@ def apart_is_better(problem: Problem, index: int, scan: ScanState, images: Tenso
     return apart < (1 - _LEAST_GAIN) * together
 
 
-def believed(part: Observation, sd: float) -> Observation:
+def limit_precision(part: Observation, sd: float) -> Observation:
     """A part of a scan as an image explains it that is itself wrong by ``sd`` (0: not at all)."""
     if sd == 0:
         return part

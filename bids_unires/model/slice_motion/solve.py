@@ -25,23 +25,23 @@ from ..intensity.scan_state import ScanState, SlicePlan, observations_of
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile
 from ..scanner.slice_groups import (
-    Group,
+    SliceGroup,
     SliceMotion,
     SliceOrder,
-    evened,
-    joined,
+    correct_interleave,
+    merge_slices,
     slice_factors,
     split,
     usual_order,
 )
-from ..solve.pose import displacement, mean_corrected, mean_pose
+from ..solve.pose import displacement, mean_pose, remove_common_motion
 from ..solve.problem import Problem, Stop
-from ..solve.repeat_weights import reweighed
+from ..solve.repeat_weights import reweight_repeats
 from ..solve.repeats import Fitted, solve_with_repeats
-from ..solve.solver import Listener, Solution, continued
+from ..solve.solver import Listener, Solution, continue_solving
 from . import division, single_scan
-from .pose import motions_of, refined_groups, slice_evidence
-from .single_scan import apart_is_better, believed, imitation
+from .pose import motion_parameters, refine_group_poses, slice_evidence
+from .single_scan import limit_precision, predict_from_other_contrasts, split_is_more_probable
 
 logger = logging.getLogger("bids_unires")
 
@@ -119,7 +119,7 @@ class _Stack:
     given: ScanState
     scan: Observation
     order: SliceOrder | None
-    groups: tuple[Group, ...] = ()
+    groups: tuple[SliceGroup, ...] = ()
     poses: tuple[Affine, ...] = ()
     source: str = ""
 
@@ -149,7 +149,7 @@ class _Stack:
         scans = observations_of(parts)
         taus = [np.full(part.data.shape, part.tau, dtype=np.float32) for part in scans]
         axis = self.scan.profile.slice_axis(self.scan.grid)
-        tau = joined(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
+        tau = merge_slices(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
         scale = max(part.residual_scale for part in parts)
         given = replace(self.given, residual_scale=scale)
         return replace(self, given=given, scan=replace(self.scan, tau=tau))
@@ -165,8 +165,8 @@ class _Stack:
 
     def refined(self, grid: Grid, image: Tensor, sd: float) -> list[Affine]:
         """Poses of its parts at which an image with an error of its own predicts them best."""
-        parts = [believed(part, sd) for part in self.parts]
-        return refined_groups(parts, self.scan.world_pose, grid, image)
+        parts = [limit_precision(part, sd) for part in self.parts]
+        return refine_group_poses(parts, self.scan.world_pose, grid, image)
 
     def divided(self, parts: int, grid: Grid, image: Tensor, sd: float) -> _Stack:
         """Taken apart (further) where that is worth it, its slices where they were."""
@@ -176,11 +176,11 @@ class _Stack:
         poses = self.poses or (self.scan.world_pose,)
         group_of = {index: place for place, group in enumerate(groups) for index in group}
         places = [group_of[index] for index in range(self.order.count)]
-        found = division.division(
+        found = division.divide_stack(
             self.order,
             parts,
-            slice_evidence(believed(self.scan, sd), groups, poses, grid, image),
-            motions_of(poses, self.scan.world_pose, grid)[places],
+            slice_evidence(limit_precision(self.scan, sd), groups, poses, grid, image),
+            motion_parameters(poses, self.scan.world_pose, grid)[places],
             single_scan.WORTHWHILE_MM if sd > 0 else division.WORTHWHILE_MM,
         )
         if found is None:
@@ -259,7 +259,9 @@ class _Fit:
             detail = contrast.placed_as(found).detail if whole else None
             contrasts.append(replace(found, detail=detail))
         details = [contrast.detail for contrast in contrasts]
-        solution = continued(self._apart(details), self._stop, self._solution, self._on_progress)
+        solution = continue_solving(
+            self._apart(details), self._stop, self._solution, self._on_progress
+        )
         return Fitted(tuple(contrasts), solution)
 
     def _apart(self, details: Sequence[LearnedDetail | None] = ()) -> Problem:
@@ -274,7 +276,7 @@ class _Fit:
     def _sharpen(self) -> None:
         """Let the solver go on for a few iterations, everything else given."""
         brief = self._stop.after(_ITERATIONS_PER_ROUND)
-        self._solution = continued(self._apart(), brief, self._solution, self._on_progress)
+        self._solution = continue_solving(self._apart(), brief, self._solution, self._on_progress)
 
     def _residual_scales(self) -> NDArray[np.float64]:
         return np.array([stack.given.residual_scale for own in self._stacks for stack in own])
@@ -299,7 +301,7 @@ class _Fit:
         if len(own) > 1:
             return images[index], 0.0
         others = [image for other, image in enumerate(images) if other != index]
-        return imitation(own[0].parts, others, self._grid)
+        return predict_from_other_contrasts(own[0].parts, others, self._grid)
 
     def _move(self) -> float:
         """Refine the poses of all parts; return how far (mm) any of them moved."""
@@ -310,7 +312,7 @@ class _Fit:
             image, sd = self._reference(index)
             before = [part.world_pose for stack in own for part in stack.parts]
             refined = [pose for stack in own for pose in stack.refined(self._grid, image, sd)]
-            after = mean_corrected(before, refined)
+            after = remove_common_motion(before, refined)
             for old, new in zip(before, after, strict=True):
                 furthest = max(furthest, displacement(old, new, self._grid))
             poses = iter(after)
@@ -325,7 +327,7 @@ class _Fit:
             if len(own) > 1 or motion is None:
                 continue
             moved = replace(own[0].given, observation=own[0].scan, motion=motion)
-            if not apart_is_better(self._problem, index, moved, images):
+            if not split_is_more_probable(self._problem, index, moved, images):
                 logger.info("contrast %d: slices of its only scan stay together", index + 1)
                 whole = replace(own[0], groups=(), poses=())
                 image, sd = self._reference(index)
@@ -339,7 +341,7 @@ class _Fit:
                 continue
             counts = [len(stack.parts) for stack in stacks]
             parts = [part for stack in stacks for part in stack.part_states]
-            weighed = iter(reweighed(parts, self._grid, image))
+            weighed = iter(reweight_repeats(parts, self._grid, image))
             self._stacks[index] = [
                 stack.weighed([next(weighed) for _ in range(count)])
                 for stack, count in zip(stacks, counts, strict=True)
@@ -347,7 +349,7 @@ class _Fit:
 
 
 def _stack(scan: ScanState) -> _Stack:
-    even = evened(scan.observation)
+    even = correct_interleave(scan.observation)
     plan = scan.slices
     if isinstance(plan, SliceMotion):
         return _Stack(scan, even, None, plan.groups, plan.poses(even.world_pose), plan.source)

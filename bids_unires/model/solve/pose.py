@@ -33,7 +33,7 @@ _HEAD_RADIUS_MM = 80.0
 _MEAN_STEPS = 20
 
 
-def refined_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> list[Affine]:
+def refine_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> list[Affine]:
     """Move the repeats of a contrast to where their common image predicts them best.
 
     Parameters
@@ -55,7 +55,7 @@ def refined_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> li
     before = [scan.world_pose for scan in scans]
     if len(scans) == 1:
         return before
-    return mean_corrected(before, [_refined_pose(scan, grid, image) for scan in scans])
+    return remove_common_motion(before, [_refined_pose(scan, grid, image) for scan in scans])
 
 
 def displacement(before: Affine, after: Affine, grid: Grid) -> float:
@@ -73,7 +73,7 @@ def displacement(before: Affine, after: Affine, grid: Grid) -> float:
     return float(np.linalg.norm(apply_affine(motion, points) - points, axis=1).mean())
 
 
-def mean_corrected(before: Sequence[Affine], after: Sequence[Affine]) -> list[Affine]:
+def remove_common_motion(before: Sequence[Affine], after: Sequence[Affine]) -> list[Affine]:
     """Take out of refined poses the motion that all scans have in common.
 
     Only poses relative to each other follow from the data: a motion of all scans at once

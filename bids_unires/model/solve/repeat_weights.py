@@ -20,7 +20,7 @@ from torch import Tensor
 from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
-from ..scanner.filling import measured_only
+from ..scanner.rejected_slices import without_interpolated_slices
 
 # Degrees of freedom: few enough for heavy tails.
 DEGREES_OF_FREEDOM = 4.0
@@ -95,7 +95,9 @@ def _weights(residual: NDArray[np.floating], scale: float) -> NDArray[np.floatin
     return (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + (residual / scale) ** 2)
 
 
-def reweighed(scans: Sequence[ScanState], grid: Grid, image: Tensor) -> tuple[ScanState, ...]:
+def reweight_repeats(
+    scans: Sequence[ScanState], grid: Grid, image: Tensor
+) -> tuple[ScanState, ...]:
     """Give each repeat of a contrast the precisions its residuals call for.
 
     Parameters
@@ -119,7 +121,7 @@ def reweighed(scans: Sequence[ScanState], grid: Grid, image: Tensor) -> tuple[Sc
         threshold = scan.noise.halfway
         heads.append(
             ((observation.data > threshold) | (prediction > threshold))
-            & ~measured_only(observation).missing
+            & ~without_interpolated_slices(observation).missing
         )
     found = weigh(residuals, heads, [scan.noise.noise_sd for scan in scans])
     return tuple(

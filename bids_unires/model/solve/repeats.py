@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from ..state import ContrastState
-from .pose import displacement, refined_poses
+from .pose import displacement, refine_poses
 from .problem import Problem, Stop
-from .repeat_weights import reweighed
-from .solver import Listener, Solution, continued
+from .repeat_weights import reweight_repeats
+from .solver import Listener, Solution, continue_solving
 
 logger = logging.getLogger("bids_unires")
 
@@ -70,7 +70,9 @@ def solve_with_repeats(
     solution = Solution(problem.start(start), (), False)
     rounds = _MOST_ROUNDS if any(own.has_repeats for own in problem.contrasts) else 0
     for _ in range(rounds):
-        solution = continued(problem, stop.after(_ITERATIONS_PER_ROUND), solution, on_progress)
+        solution = continue_solving(
+            problem, stop.after(_ITERATIONS_PER_ROUND), solution, on_progress
+        )
         images = solution.images
         moved = 0.0
         if problem.refines_poses:
@@ -79,7 +81,7 @@ def solve_with_repeats(
         _say_how_repeats_agree(problem, moved)
         if _largest_change(before, problem) < _SETTLED_SCALES and moved < _SETTLED_POSES_MM:
             break
-    return Fitted(problem.contrasts, continued(problem, stop, solution, on_progress))
+    return Fitted(problem.contrasts, continue_solving(problem, stop, solution, on_progress))
 
 
 def _moved(problem: Problem, images: Tensor) -> tuple[Problem, float]:
@@ -87,7 +89,7 @@ def _moved(problem: Problem, images: Tensor) -> tuple[Problem, float]:
     refined, furthest = [], 0.0
     for contrast, image in zip(problem.contrasts, images, strict=True):
         scans = []
-        poses = refined_poses(contrast.observations, problem.grid, image)
+        poses = refine_poses(contrast.observations, problem.grid, image)
         for scan, pose in zip(contrast.scans, poses, strict=True):
             was = scan.observation.world_pose
             furthest = max(furthest, displacement(was, pose, problem.grid))
@@ -101,7 +103,7 @@ def _reweighed(problem: Problem, images: Tensor) -> Problem:
     pairs = zip(problem.contrasts, images, strict=True)
     return problem.of(
         tuple(
-            replace(contrast, scans=reweighed(contrast.scans, problem.grid, image))
+            replace(contrast, scans=reweight_repeats(contrast.scans, problem.grid, image))
             if contrast.has_repeats
             else contrast
             for contrast, image in pairs

@@ -81,7 +81,7 @@ Listener: TypeAlias = Callable[[Progress], None]
 """Is told of every iteration."""
 
 
-def listening_after(earlier: Progress, on_progress: Listener | None) -> Listener | None:
+def listen_from(earlier: Progress, on_progress: Listener | None) -> Listener | None:
     """Tell the same listener of a solver that goes on from where another one had come to."""
     if on_progress is None:
         return None
@@ -178,7 +178,7 @@ def solve_problem(
     return _minimised(objective, problem.start(start), stop, on_progress, began)
 
 
-def continued(
+def continue_solving(
     problem: Problem, stop: Stop, before: Solution, on_progress: Listener | None = None
 ) -> Solution:
     """Solve on from images, counting time and products from where their history ended.
@@ -191,7 +191,7 @@ def continued(
         Images to go on from, and how they came about.
     """
     earlier = before.history[-1] if before.history else Progress(0.0, 0, 0.0)
-    listener = listening_after(earlier, on_progress)
+    listener = listen_from(earlier, on_progress)
     solution = solve_problem(problem, stop, before.images, listener)
     history = (*before.history, *(progress.after(earlier) for progress in solution.history))
     return replace(solution, history=history)

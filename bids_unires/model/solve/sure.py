@@ -29,7 +29,7 @@ from torch import Tensor
 from ...space.affines import translation
 from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
-from ..scanner.coverage import within, without_empty_border
+from ..scanner.coverage import crop_empty_border, mask_outside
 from ..scanner.observation import Observation
 from .objective import weighted_data
 from .problem import Problem, Stop
@@ -69,7 +69,7 @@ class Block:
     contrasts: tuple[tuple[DisturbedScan, ...], ...]
 
 
-def least_risk(problem: Problem) -> Problem:
+def minimise_risk(problem: Problem) -> Problem:
     """Move the weights of the prior towards those of the least estimated risk.
 
     Parameters
@@ -96,7 +96,7 @@ def least_risk(problem: Problem) -> Problem:
             weights = [
                 factor * own.weight if own.is_searched else own.weight for own in problem.contrasts
             ]
-            risks[octave] = estimated_risks(block, tuple(weights))
+            risks[octave] = estimate_risks(block, tuple(weights))
         return risks[octave]
 
     def least(c: int) -> float:
@@ -159,13 +159,13 @@ def _middle(state: ScanState, grid: Grid) -> tuple[tuple[int, ...], tuple[int, i
 
 
 def _disturbed(state: ScanState, part: Grid, rng: np.random.Generator) -> DisturbedScan:
-    scan, noise = within(state.observation, part), state.noise
+    scan, noise = mask_outside(state.observation, part), state.noise
     signs = rng.choice(np.array([-1, 1], dtype=np.float32), scan.data.shape)
     data = np.where(
         scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * signs
     )
-    disturbed = without_empty_border(replace(scan, data=data))
-    scan = without_empty_border(
+    disturbed = crop_empty_border(replace(scan, data=data))
+    scan = crop_empty_border(
         replace(scan, data=np.where(scan.missing, np.float32(np.nan), scan.data))
     )
     span = noise.foreground_mean - noise.background_mean
@@ -173,7 +173,7 @@ def _disturbed(state: ScanState, part: Grid, rng: np.random.Generator) -> Distur
     return DisturbedScan(scan, disturbed, tissue)
 
 
-def estimated_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float64]:
+def estimate_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float64]:
     """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise's variance.
 
     Parameters

@@ -20,7 +20,7 @@ from ...dataset.naming import transform_path
 from ...dataset.scans import ParticipantPlan
 from ...model import Fit, Observation, Reconstruction
 from ...model.detail.term import DetailStatement
-from ...model.scanner.slice_groups import SliceMotion, predicted
+from ...model.scanner.slice_groups import SliceMotion, predict_scan
 from ...report import (
     FitHistory,
     ParticipantReport,
@@ -223,7 +223,7 @@ def _residual_map(
     )
     image = torch.from_numpy(np.pad(result.images[index], margin, mode="edge"))
     motion = _slice_motion(result, index, repeat)
-    prediction = predicted(placed, motion, padded(result.grid, margin), image)
+    prediction = predict_scan(placed, motion, padded(result.grid, margin), image)
     threshold = noise.halfway
     head = (scan.data > threshold) | (prediction > threshold)
     if len(acquired.scans) > 1 and acquired.contrast.modality == "MR":

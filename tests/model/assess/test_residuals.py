@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, NoiseEstimate, Observation, SliceProfile
-from bids_unires.model.assess.residuals import describe, residual_statement
+from bids_unires.model.assess.residuals import describe_residuals, residual_statement
 from bids_unires.model.intensity.scan_state import ScanState
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -23,7 +23,7 @@ def noise(sd: float = 1.0, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.
 
 
 def test_white_noise_looks_like_noise() -> None:
-    found = describe(noise(), EVERYWHERE)
+    found = describe_residuals(noise(), EVERYWHERE)
     assert found.deviations == ()
     assert found.mean == pytest.approx(0, abs=0.02)
     assert found.sd == pytest.approx(1, abs=0.02)
@@ -36,7 +36,7 @@ def test_white_noise_looks_like_noise() -> None:
 def test_correlation_is_found_along_its_axis(axis: int) -> None:
     white = noise()
     smooth = (white + np.roll(white, 1, axis) + np.roll(white, 2, axis)) / np.float32(np.sqrt(3))
-    found = describe(smooth, EVERYWHERE)
+    found = describe_residuals(smooth, EVERYWHERE)
     expected = np.zeros(3)
     expected[axis] = 2 / 3
     np.testing.assert_allclose(found.autocorrelation, expected, atol=0.03)
@@ -53,15 +53,15 @@ def test_correlation_is_found_along_its_axis(axis: int) -> None:
     ],
 )
 def test_what_is_no_noise_is_named(residual: np.ndarray, said: str) -> None:
-    assert any(said in text for text in describe(residual, EVERYWHERE).deviations)
+    assert any(said in text for text in describe_residuals(residual, EVERYWHERE).deviations)
 
 
 def test_only_what_is_inside_counts() -> None:
     inside = np.zeros(SHAPE, dtype=bool)
     inside[10:30, 10:26, 8:24] = True
     residual = np.where(inside, noise(), 100).astype(np.float32)
-    assert describe(residual, inside).deviations == ()
-    assert describe(residual, np.zeros(SHAPE, dtype=bool)).voxels == 0
+    assert describe_residuals(residual, inside).deviations == ()
+    assert describe_residuals(residual, np.zeros(SHAPE, dtype=bool)).voxels == 0
 
 
 def test_the_true_image_leaves_noise_and_a_wrong_one_does_not() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, Observation
-from bids_unires.model.assess.uncertainty import Sampler, smoothed, standard_deviations
+from bids_unires.model.assess.uncertainty import Sampler, smooth, standard_deviations
 from bids_unires.model.prior.total_variation import differences
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -125,7 +125,7 @@ def test_more_noise_and_thicker_slices_are_less_certain(images: torch.Tensor) ->
 def test_smoothing_keeps_the_mean_and_is_gaussian() -> None:
     field = torch.zeros(21, 21, 21)
     field[10, 10, 10] = 1
-    spread = smoothed(field, 1.0)
+    spread = smooth(field, 1.0)
     assert float(spread.sum()) == pytest.approx(1, rel=1e-5)
     along = spread.sum(dim=(1, 2)).double()
     offsets = torch.arange(21.0).double() - 10

@@ -14,17 +14,17 @@ from scipy import ndimage
 
 from bids_unires.model import Observation
 from bids_unires.model.detail.learning import (
-    TRUST_IF_SEEN,
-    learned_detail,
-    learned_details,
-    sees_into,
-    shows_like,
+    TRUST_IF_RESOLVED,
+    can_guide,
+    learn_detail,
+    learn_details,
+    resolves_slices_of,
     thin_voxel_count,
 )
 from bids_unires.model.detail.network import PlaneNetwork
 from bids_unires.model.detail.parameters import Effort, LearningParameters
 from bids_unires.model.detail.planes import slice_planes
-from bids_unires.model.detail.term import LearnedDetail, carried_along, recalled
+from bids_unires.model.detail.term import LearnedDetail, detail_from_earlier_fit, move_detail
 from bids_unires.model.detail.thin_slices import ThinSlices
 from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.intensity.scan_state import ScanState
@@ -86,7 +86,7 @@ def learn(
     others: Sequence[ScanState] = (),
     parameters: LearningParameters = FAIR,
 ) -> LearnedDetail | None:
-    return learned_detail(state(scan), voxel_size, others, parameters=parameters)
+    return learn_detail(state(scan), voxel_size, others, parameters=parameters)
 
 
 def learned(
@@ -302,7 +302,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
     for count in (1, 2):
         torch.set_num_threads(count)
         scan = state(sliced())
-        (detail,) = learned_details([scan], [scan], 1.0, CPU, BRIEF)
+        (detail,) = learn_details([scan], [scan], 1.0, CPU, BRIEF)
         assert torch.get_num_threads() == count
         assert detail is not None
         found.append(detail.scan.data)
@@ -312,7 +312,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 def precision(*contrasts: list[Observation]) -> float:
     """Mean of the first contrast's detail."""
     scans = [state(scan) for own in contrasts for scan in own]
-    (detail,) = learned_details(scans[:1], scans, 1.0, CPU, BRIEF)
+    (detail,) = learn_details(scans[:1], scans, 1.0, CPU, BRIEF)
     assert detail is not None
     return float(np.mean(detail.scan.tau))
 
@@ -327,8 +327,8 @@ def test_edges_that_only_the_prior_is_shown_count_more_than_detail() -> None:
     axial = sliced()
     # Its slices cross both axes of the others' planes.
     oblique = replace(sliced(1), pose=rigid_matrix([0, 0, 0, np.pi / np.sqrt(8), 0, 0]))
-    assert sees_into(oblique, axial)
-    seen = precision([axial]) * TRUST_IF_SEEN
+    assert resolves_slices_of(oblique, axial)
+    seen = precision([axial]) * TRUST_IF_RESOLVED
     assert precision([axial], [oblique]) == pytest.approx(seen, rel=1e-5)
 
 
@@ -411,21 +411,23 @@ def test_of_several_the_sharpest_is_looked_at() -> None:
 
 def test_what_is_learned_along_an_axis_is_shown_as_well_across_slices() -> None:
     axial = sliced()
-    assert [shows_like(sliced(1), axial, axis) for axis in (0, 1)] == [True, False]
-    assert [shows_like(sliced(0), axial, axis) for axis in (0, 1)] == [False, True]
-    assert not any(shows_like(axial, axial, axis) for axis in (0, 1))
-    assert all(shows_like(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
+    assert [can_guide(sliced(1), axial, axis) for axis in (0, 1)] == [True, False]
+    assert [can_guide(sliced(0), axial, axis) for axis in (0, 1)] == [False, True]
+    assert not any(can_guide(axial, axial, axis) for axis in (0, 1))
+    assert all(can_guide(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
 
 
 def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
     sharp = Observation(head(), np.eye(4))
-    assert sees_into(sharp, sliced())
-    assert not sees_into(sliced(), sharp)
+    assert resolves_slices_of(sharp, sliced())
+    assert not resolves_slices_of(sliced(), sharp)
 
 
 def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
     quieter = replace(NOISE, noise_sd=NOISE_SD / 7)
-    again = recalled(head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement)
+    again = detail_from_earlier_fit(
+        head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement
+    )
     assert again.statement == axial.statement
     assert again.scan.tau == pytest.approx(49 / 25)
     assert not again.scan.missing.any()
@@ -434,7 +436,7 @@ def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> No
 def test_detail_moves_with_the_scan() -> None:
     scan, pose = sliced(), rigid_matrix([1.0, -2.0, 0.5, 0.1, 0.0, 0.0])
     detail = LearnedDetail(replace(scan, affine=np.diag([1.0, 1.0, 1.0, 1.0])), None)
-    along = carried_along(detail, scan, replace(scan, pose=pose))
+    along = move_detail(detail, scan, replace(scan, pose=pose))
     np.testing.assert_allclose(along.scan.world_pose, pose)
 
 

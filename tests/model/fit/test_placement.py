@@ -7,7 +7,12 @@ import pytest
 
 from bids_unires.model import Observation, SliceProfile
 from bids_unires.model.fit.placement import individual_space, on_one_grid
-from bids_unires.model.scanner.coverage import coverage, footprint_margin, measured, within
+from bids_unires.model.scanner.coverage import (
+    field_of_view,
+    footprint_margin,
+    mask_outside,
+    measured_voxels,
+)
 from bids_unires.space.affines import apply_affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
@@ -64,7 +69,7 @@ def test_scan_voxels_beyond_a_grid_become_missing() -> None:
         translation([0, 0, -4.5]) @ scaling([1, 1, 4]),
         profile=SliceProfile("dirac", "rect"),
     )
-    kept = np.isfinite(within(scan, grid).data)
+    kept = np.isfinite(mask_outside(scan, grid).data)
     # Slice centres at -4.5, -0.5, 3.5, ... 23.5: the first two and the last reach beyond 0 to 23.
     assert kept.all(axis=(0, 1)).tolist() == [False, False, *[True] * 5, False]
     assert (kept.any(axis=(0, 1)) == kept.all(axis=(0, 1))).all()
@@ -77,7 +82,7 @@ def test_what_any_scan_saw_is_covered(pose: np.ndarray | None) -> None:
         Observation(np.ones((20, 22, 2), np.float32), THICK, pose=pose),
         Observation(np.ones((20, 22, 2), np.float32), translation([0, 0, 15]) @ THICK),
     ]
-    reached = coverage(scans, grid)
+    reached = field_of_view(scans, grid)
     low = 0 if pose is None else 3
     expected = np.zeros(30, dtype=bool)
     expected[max(0, low - 2) : low + 7] = True
@@ -103,10 +108,12 @@ def test_deep_in_a_masked_region_nothing_was_measured(
     scan = Observation(np.ascontiguousarray(data.transpose(order)), affine @ exchange)
     grid = Grid((24, 26, 28), translation([1.0, -4.0, 3.0]) @ scaling([2, 2, 2]))
     x = (apply_affine(grid.affine, np.moveaxis(np.indices(grid.shape), 0, -1))[..., 0] - 3) / 2
-    seen = measured([scan], grid)
+    seen = measured_voxels([scan], grid)
     # One voxel beside those that were measured is bridged, and so is a hole of one voxel.
-    np.testing.assert_array_equal(seen, coverage([scan], grid) & (x > 8.5))
+    np.testing.assert_array_equal(seen, field_of_view([scan], grid) & (x > 8.5))
     whole = Observation(
         np.ones((20, 22, 12), np.float32), translation([3, -2, 5]) @ np.diag([2.0, 2, 4, 1])
     )
-    np.testing.assert_array_equal(measured([scan, whole], grid), coverage([whole], grid))
+    np.testing.assert_array_equal(
+        measured_voxels([scan, whole], grid), field_of_view([whole], grid)
+    )

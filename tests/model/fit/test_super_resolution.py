@@ -20,7 +20,7 @@ from bids_unires.model.fit import plan as reconstruction
 from bids_unires.model.fit import super_resolution as fit
 from bids_unires.model.guided import solve_guided
 from bids_unires.model.prior.weight import prior_weight
-from bids_unires.model.robust.judge import weigh_slices
+from bids_unires.model.robust.rejection import reject_and_repair_slices
 from bids_unires.model.solve.problem import Problem
 from bids_unires.model.state import with_learned_detail
 from bids_unires.space.affines import Affine, apply_affine, scaling, translation
@@ -358,7 +358,7 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory_over_slices(
     def weigh_or_run_out(*arguments: Any) -> Any:
         if arguments[-1].type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return weigh_slices(*arguments)
+        return reject_and_repair_slices(*arguments)
 
     monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))

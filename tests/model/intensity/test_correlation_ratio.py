@@ -7,16 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from bids_unires.model.intensity.correlation_ratio import (
-    brightest,
+    conditional_means,
     grey_levels,
-    looked_up,
-    mean_at_levels,
+    interpolate_means,
+    robust_maximum,
 )
 
 
 def imitated(values: NDArray[np.float32], *others: NDArray[np.float32]) -> NDArray[np.float64]:
-    levels = grey_levels(others, [brightest(other) for other in others])
-    return looked_up(mean_at_levels(values, levels), levels)
+    levels = grey_levels(others, [robust_maximum(other) for other in others])
+    return interpolate_means(conditional_means(values, levels), levels)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_units_of_the_others_do_not_matter(others: tuple[NDArray[np.float32], ..
 
 def test_levels_that_nothing_has_take_the_mean_of_those_around() -> None:
     levels = grey_levels([np.array([0.0, 100.0], np.float32)], [100.0])
-    table = mean_at_levels(np.array([10.0, 20.0], np.float32), levels)
+    table = conditional_means(np.array([10.0, 20.0], np.float32), levels)
     assert np.isfinite(table).all()
     assert (np.diff(table) >= -1e-9).all()
     assert table[0] == pytest.approx(10.0)
@@ -62,5 +62,5 @@ def test_levels_that_nothing_has_take_the_mean_of_those_around() -> None:
 def test_a_few_outliers_are_not_the_brightest() -> None:
     image = np.full(10_000, 50.0, np.float32)
     image[:7] = 1e6
-    assert brightest(image) == 50.0
-    assert brightest(np.zeros(100, np.float32)) == 1.0
+    assert robust_maximum(image) == 50.0
+    assert robust_maximum(np.zeros(100, np.float32)) == 1.0

@@ -9,19 +9,19 @@ import pytest
 
 from bids_unires.model.robust.compare import (
     Comparison,
-    better_left_out,
-    compare,
+    compare_with_predictions,
     deviations,
-    deviations_from_good,
+    deviations_from_accepted,
     student_weights,
+    worse_than_interpolation,
 )
-from bids_unires.model.robust.predict import LeftOut
-from bids_unires.model.robust.shift import moved
+from bids_unires.model.robust.cross_validation import CrossValidation
+from bids_unires.model.robust.shift import translate_slice
 from bids_unires.model.robust.verdict import FEATURES
-from bids_unires.model.scanner.filling import REJECTED
+from bids_unires.model.scanner.rejected_slices import REJECTION_WEIGHT
 
 
-def smooth_stack(slices: int = 24) -> LeftOut:
+def smooth_stack(slices: int = 24) -> CrossValidation:
     """Slices whose predictions are off by noise that grows smoothly towards the ends."""
     rng = np.random.default_rng(0)
     u, v = np.indices((40, 50))
@@ -31,14 +31,18 @@ def smooth_stack(slices: int = 24) -> LeftOut:
     level = 2 + 4 * np.linspace(-1, 1, slices)[:, None, None] ** 2
     measured = predicted + level * rng.normal(size=predicted.shape)
     detail = rng.gamma(4.0, 1.0, size=predicted.shape)
-    return LeftOut(measured.astype(np.float32), predicted, detail.astype(np.float32), (4, 1, 1))
+    return CrossValidation(
+        measured.astype(np.float32), predicted, detail.astype(np.float32), (4, 1, 1)
+    )
 
 
-def off_by(parts: LeftOut) -> np.ndarray:
-    return deviations(compare(parts, 50.0), np.ones(len(parts.measured), dtype=bool))
+def off_by(parts: CrossValidation) -> np.ndarray:
+    return deviations(
+        compare_with_predictions(parts, 50.0), np.ones(len(parts.measured), dtype=bool)
+    )
 
 
-def with_slice(parts: LeftOut, k: int, image: np.ndarray) -> LeftOut:
+def with_slice(parts: CrossValidation, k: int, image: np.ndarray) -> CrossValidation:
     measured = parts.measured.copy()
     measured[k] = image
     return replace(parts, measured=measured)
@@ -51,9 +55,11 @@ def test_slices_that_fit_in_weigh_one() -> None:
 def test_brightness_and_shift_are_told_as_they_are() -> None:
     parts = smooth_stack()
     image = parts.measured[10]
-    dark = compare(with_slice(parts, 10, 0.3 * image), 20.0).features[10]
+    dark = compare_with_predictions(with_slice(parts, 10, 0.3 * image), 20.0).features[10]
     assert dark[0] == pytest.approx(np.log(0.3), abs=0.01)
-    shifted = compare(with_slice(parts, 10, moved(image, np.array([0.5, -0.25]))), 50.0)
+    shifted = compare_with_predictions(
+        with_slice(parts, 10, translate_slice(image, np.array([0.5, -0.25]))), 50.0
+    )
     np.testing.assert_allclose(shifted.features[10, 1:3], [0.5, -0.25], atol=0.2)
 
 
@@ -71,7 +77,7 @@ def test_a_slice_that_is_off_stands_out_and_alone(feature: str, change) -> None:
     parts = smooth_stack()
     off = off_by(with_slice(parts, 10, change(parts.measured[10])))
     weights = student_weights(off)
-    assert np.flatnonzero(weights < REJECTED).tolist() == [10]
+    assert np.flatnonzero(weights < REJECTION_WEIGHT).tolist() == [10]
     of_feature = [n for n, name in enumerate(FEATURES) if name == feature]
     assert np.abs(off[10, of_feature]).max() > 5
 
@@ -79,17 +85,18 @@ def test_a_slice_that_is_off_stands_out_and_alone(feature: str, change) -> None:
 def test_slices_are_judged_alike_whatever_the_unit_of_intensity() -> None:
     parts = smooth_stack()
     parts = with_slice(parts, 10, 0.6 * parts.measured[10])
-    other = LeftOut(
+    other = CrossValidation(
         1000 * parts.measured, 1000 * parts.predicted, 1e6 * parts.detail, parts.spacing
     )
     np.testing.assert_allclose(
-        compare(other, 50_000.0).features - compare(parts, 50.0).features,
+        compare_with_predictions(other, 50_000.0).features
+        - compare_with_predictions(parts, 50.0).features,
         np.broadcast_to([0, 0, 0, np.log(1000), np.log(1000), 0], (24, 6)),
         atol=1e-3,
     )
     believed = np.ones(24, dtype=bool)
     np.testing.assert_allclose(
-        deviations(compare(other, 50_000.0), believed), off_by(parts), atol=1e-2
+        deviations(compare_with_predictions(other, 50_000.0), believed), off_by(parts), atol=1e-2
     )
 
 
@@ -102,7 +109,7 @@ def test_slices_without_head_are_not_judged() -> None:
     parts = smooth_stack()
     empty = replace(parts, measured=parts.measured.copy(), predicted=parts.predicted.copy())
     empty.measured[:3] = empty.predicted[:3] = 1.0
-    found = compare(empty, 50.0).features
+    found = compare_with_predictions(empty, 50.0).features
     assert np.isnan(found[:3]).all()
     assert np.isfinite(found[3:]).all()
     np.testing.assert_array_equal(off_by(empty)[:3], 0)
@@ -123,9 +130,9 @@ def test_slices_are_not_compared_with_bad_ones_nor_with_those_beside_these() -> 
     compared = Comparison(features, *np.zeros((2, 30)))
     believed = np.ones(30, dtype=bool)
     hidden = student_weights(deviations(compared, believed))
-    assert (hidden[[10, 13]] > REJECTED).any()
-    found = student_weights(deviations_from_good(compared, believed))
-    assert np.flatnonzero(found < REJECTED).tolist() == [10, 13]
+    assert (hidden[[10, 13]] > REJECTION_WEIGHT).any()
+    found = student_weights(deviations_from_accepted(compared, believed))
+    assert np.flatnonzero(found < REJECTION_WEIGHT).tolist() == [10, 13]
 
 
 def test_a_slice_is_worth_more_than_what_stands_in_for_it_unless_it_is_far_off() -> None:
@@ -133,11 +140,13 @@ def test_a_slice_is_worth_more_than_what_stands_in_for_it_unless_it_is_far_off()
     contradicted = np.full(20, 0.1)
     contradicted[[5, 9]] = [0.15, 0.5]
     compared = Comparison(np.zeros((20, 6)), unexplained, contradicted)
-    assert np.flatnonzero(better_left_out(compared, np.ones(20, dtype=bool))).tolist() == [9]
+    assert np.flatnonzero(worse_than_interpolation(compared, np.ones(20, dtype=bool))).tolist() == [
+        9
+    ]
 
 
 def test_a_slice_that_nothing_predicts_is_not_judged() -> None:
     parts = smooth_stack(1)
-    alone = compare(replace(parts, predicted=np.zeros_like(parts.predicted)), 50.0)
+    alone = compare_with_predictions(replace(parts, predicted=np.zeros_like(parts.predicted)), 50.0)
     assert np.isnan(alone.features).all()
     assert np.isnan(alone.unexplained).all()

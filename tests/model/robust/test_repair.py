@@ -7,24 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_unires.model.robust.predict import LeftOut
+from bids_unires.model.robust.cross_validation import CrossValidation
 from bids_unires.model.robust.repair import (
     SliceRepair,
-    mended,
-    mended_coarsely,
+    candidate_repairs,
+    lost_signal_repairs,
     relative_brightness,
-    repairs_of,
-    repairs_of_lost_signal,
+    repair_coarse_slices,
+    repair_slices,
 )
-from bids_unires.model.robust.shift import moved
+from bids_unires.model.robust.shift import translate_slice
 from bids_unires.space.volume import Volume
 from tests.model.robust.test_shift import head
 
 
-def parts(image: np.ndarray) -> LeftOut:
+def parts(image: np.ndarray) -> CrossValidation:
     """A slice beside its prediction, voxels of 2 by 1 mm."""
     predicted = head()[None]
-    return LeftOut(image[None], predicted, np.ones_like(predicted), (4.0, 2.0, 1.0))
+    return CrossValidation(image[None], predicted, np.ones_like(predicted), (4.0, 2.0, 1.0))
 
 
 def damaged(factor: float, mm: tuple[float, float]) -> np.ndarray:
@@ -33,11 +33,11 @@ def damaged(factor: float, mm: tuple[float, float]) -> np.ndarray:
 
 
 def test_a_good_slice_needs_nothing() -> None:
-    assert repairs_of(parts(damaged(1.0, (0.0, 0.0))), 0, 50.0) == [SliceRepair()]
+    assert candidate_repairs(parts(damaged(1.0, (0.0, 0.0))), 0, 50.0) == [SliceRepair()]
 
 
 def test_of_a_dark_slice_brightness_is_the_simplest_explanation() -> None:
-    nothing, first, *_ = repairs_of(parts(damaged(0.3, (0.0, 0.0))), 0, 50.0)
+    nothing, first, *_ = candidate_repairs(parts(damaged(0.3, (0.0, 0.0))), 0, 50.0)
     assert nothing == SliceRepair()
     assert first.factor == pytest.approx(0.3, rel=0.02)
     assert first.shift == (0.0, 0.0)
@@ -45,21 +45,23 @@ def test_of_a_dark_slice_brightness_is_the_simplest_explanation() -> None:
 
 def test_of_a_moved_slice_its_place_is_found() -> None:
     (shifted,) = [
-        own for own in repairs_of(parts(damaged(1.0, (3.0, -2.0))), 0, 50.0) if any(own.shift)
+        own
+        for own in candidate_repairs(parts(damaged(1.0, (3.0, -2.0))), 0, 50.0)
+        if any(own.shift)
     ]
     assert shifted.factor == 1
     np.testing.assert_allclose(shifted.shift, (3.0, -2.0), atol=0.2)
 
 
 def test_of_a_dark_slice_that_moved_both_are_found() -> None:
-    *_, both = repairs_of(parts(damaged(0.4, (2.0, 2.0))), 0, 50.0)
+    *_, both = candidate_repairs(parts(damaged(0.4, (2.0, 2.0))), 0, 50.0)
     assert both.factor == pytest.approx(0.4, rel=0.05)
     np.testing.assert_allclose(both.shift, (2.0, 2.0), atol=0.2)
 
 
 def test_what_nothing_explains_is_not_moved() -> None:
     noise = np.random.default_rng(0).uniform(0, 200, size=head().shape).astype(np.float32)
-    assert not any(any(own.shift) for own in repairs_of(parts(noise), 0, 50.0))
+    assert not any(any(own.shift) for own in candidate_repairs(parts(noise), 0, 50.0))
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
@@ -67,23 +69,23 @@ def test_lost_signal_is_told_wherever_tissue_lies(scale: float) -> None:
     small = np.zeros_like(head())
     small[10:30, 12:40] = head()[10:30, 12:40]
     slices = scale * np.stack([head(), 0.3 * small, head(), 0.8 * head()])
-    beside = LeftOut(slices, slices, np.zeros_like(slices), (4.0, 2.0, 1.0))
-    (found,) = repairs_of_lost_signal(beside, 1, [0, 2])
+    beside = CrossValidation(slices, slices, np.zeros_like(slices), (4.0, 2.0, 1.0))
+    (found,) = lost_signal_repairs(beside, 1, [0, 2])
     assert found.factor == pytest.approx(0.3, rel=0.15)
     assert not any(found.shift)
-    assert repairs_of_lost_signal(beside, 3, [0, 2]) == []
+    assert lost_signal_repairs(beside, 3, [0, 2]) == []
 
 
 def test_signal_is_not_lost_where_nothing_tells_how_bright_it_should_be() -> None:
     air = np.zeros((2, 40, 50), dtype=np.float32)
-    beside = LeftOut(air, air, air, (4.0, 2.0, 1.0))
-    assert repairs_of_lost_signal(beside, 0, [1]) == []
-    assert repairs_of_lost_signal(parts(damaged(0.3, (0.0, 0.0))), 0, []) == []
+    beside = CrossValidation(air, air, air, (4.0, 2.0, 1.0))
+    assert lost_signal_repairs(beside, 0, [1]) == []
+    assert lost_signal_repairs(parts(damaged(0.3, (0.0, 0.0))), 0, []) == []
 
 
 def test_a_coarse_slice_is_mended_like_the_scan() -> None:
     repair = SliceRepair(0.4, (3.0, -2.0))
-    image = mended_coarsely(parts(damaged(0.4, (3.0, -2.0))), {0: repair}).measured[0]
+    image = repair_coarse_slices(parts(damaged(0.4, (3.0, -2.0))), {0: repair}).measured[0]
     inside = np.isfinite(image)
     np.testing.assert_allclose(image[inside], head()[inside], atol=6)
 
@@ -92,9 +94,9 @@ def test_a_coarse_slice_is_mended_like_the_scan() -> None:
 def test_a_scan_is_what_it_was_once_it_is_mended(axis: int) -> None:
     slices = np.stack([head() for _ in range(5)])
     spacing = np.insert([2.0, 1.0], axis, 4.0)
-    slices[2] = 0.4 * moved(head(), np.array([3.0, -2.0]) / [2.0, 1.0])
+    slices[2] = 0.4 * translate_slice(head(), np.array([3.0, -2.0]) / [2.0, 1.0])
     scan = Volume(np.ascontiguousarray(np.moveaxis(slices, 0, axis)), np.diag([*spacing, 1.0]))
-    after = mended(scan, axis, {2: SliceRepair(0.4, (3.0, -2.0))})
+    after = repair_slices(scan, axis, {2: SliceRepair(0.4, (3.0, -2.0))})
     image = np.moveaxis(after.data, axis, 0)
     # What came in from beyond the edges was never measured.
     assert np.isnan(image[2]).sum() == 2 * 60 + 2 * 48 - 4
@@ -109,14 +111,14 @@ def test_masked_and_missing_voxels_move_along() -> None:
     image[:, 40:] = np.nan
     slices = np.stack([head(), image, head()])
     scan = Volume(slices, np.eye(4))
-    found = mended(scan, 0, {1: SliceRepair(shift=(0.0, 3.0))}).data[1]
+    found = repair_slices(scan, 0, {1: SliceRepair(shift=(0.0, 3.0))}).data[1]
     assert np.isnan(found[10:30, 37:]).all()
     np.testing.assert_array_equal(found[10:40, 5:30] == 0, image[10:40, 8:33] == 0)
 
 
 def test_nothing_to_mend_is_the_same_scan() -> None:
     scan = Volume(np.stack([head()] * 3), np.eye(4))
-    assert mended(scan, 0, {}) is scan
+    assert repair_slices(scan, 0, {}) is scan
 
 
 def test_brightness_does_not_ask_where_tissue_lies() -> None:

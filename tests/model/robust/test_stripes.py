@@ -10,8 +10,8 @@ import pytest
 from bids_unires.model.robust.stripes import (
     Stripes,
     find_stripes,
+    remove_stripes,
     upper_half_plane,
-    without_stripes,
 )
 from tests.corrupted import stack
 
@@ -55,7 +55,7 @@ def test_several_spikes_are_told_apart() -> None:
 def test_a_slice_is_what_it_was_once_its_stripes_are_off_it() -> None:
     damaged = striped(20, Stripes((0.31, -0.12), 120.0, 60.0))
     (stripes,) = find_stripes(damaged, THRESHOLD)[20].stripes
-    mended = without_stripes(damaged, 20, [stripes])
+    mended = remove_stripes(damaged, 20, [stripes])
     error, damage = (np.sqrt(np.mean((a - slices()[20]) ** 2)) for a in (mended, damaged[20]))
     assert error < 0.2 * damage
 
@@ -80,7 +80,7 @@ def test_masked_voxels_stay_masked() -> None:
     inside = masked[20] > 0
     wave = Stripes((0.31, -0.12), 60.0, 0.0).wave(masked.shape[1:])
     masked[20][inside] += wave[inside]
-    mended = without_stripes(masked, 20, [Stripes((0.31, -0.12), 60.0, 0.0)])
+    mended = remove_stripes(masked, 20, [Stripes((0.31, -0.12), 60.0, 0.0)])
     np.testing.assert_array_equal(mended == 0, ~inside)
 
 

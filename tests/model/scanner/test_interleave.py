@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_unires.model.scanner.interleave import interleave_scale
+from bids_unires.model.scanner.interleave import estimate_interleave
 
 THRESHOLD = 50.0
 
@@ -32,34 +32,34 @@ def striped(image: np.ndarray, scale: float, axis: int = 2) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(-0.3, 0.3), seed=st.integers(0, 100))
 def test_the_scale_is_found(scale: float, seed: int) -> None:
-    found = interleave_scale(striped(head(seed=seed), scale), 2, THRESHOLD)
+    found = estimate_interleave(striped(head(seed=seed), scale), 2, THRESHOLD)
     assert found == pytest.approx(scale, abs=0.005)
 
 
 @pytest.mark.parametrize("axis", range(3))
 def test_slices_may_lie_along_any_axis(axis: int) -> None:
     image = np.moveaxis(striped(head(), 0.1), 2, axis)
-    assert interleave_scale(image, axis, THRESHOLD) == pytest.approx(0.1, abs=0.005)
+    assert estimate_interleave(image, axis, THRESHOLD) == pytest.approx(0.1, abs=0.005)
 
 
 def test_turning_the_stack_over_changes_the_sign_of_an_even_number_of_slices() -> None:
     image = striped(head(), 0.1)
-    flipped = interleave_scale(image[..., ::-1], 2, THRESHOLD)
-    assert flipped == pytest.approx(-interleave_scale(image, 2, THRESHOLD), abs=1e-3)
+    flipped = estimate_interleave(image[..., ::-1], 2, THRESHOLD)
+    assert flipped == pytest.approx(-estimate_interleave(image, 2, THRESHOLD), abs=1e-3)
 
 
 def test_units_do_not_matter() -> None:
     image = striped(head(), 0.1)
-    first = interleave_scale(image, 2, THRESHOLD)
-    assert interleave_scale(1000 * image, 2, 1000 * THRESHOLD) == pytest.approx(first, abs=1e-6)
+    first = estimate_interleave(image, 2, THRESHOLD)
+    assert estimate_interleave(1000 * image, 2, 1000 * THRESHOLD) == pytest.approx(first, abs=1e-6)
 
 
 def test_missing_voxels_say_nothing() -> None:
     image = striped(head(), 0.1)
     image[:20] = np.nan
-    assert interleave_scale(image, 2, THRESHOLD) == pytest.approx(0.1, abs=0.01)
+    assert estimate_interleave(image, 2, THRESHOLD) == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("image", [head((40, 44, 6)), np.zeros((10, 10, 20), np.float32)])
 def test_without_enough_slices_nothing_is_claimed(image: np.ndarray) -> None:
-    assert interleave_scale(image, 2, THRESHOLD) == 0.0
+    assert estimate_interleave(image, 2, THRESHOLD) == 0.0

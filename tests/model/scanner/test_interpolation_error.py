@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bids_unires.model import Observation
-from bids_unires.model.scanner.interpolation_error import believed_where_straight
+from bids_unires.model.scanner.interpolation_error import with_interpolation_error
 from bids_unires.model.scanner.profile import SliceProfile
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -35,14 +35,14 @@ def bright_line() -> NDArray[np.float64]:
 
 
 def precision(observation: Observation, shift: float = 0.5) -> NDArray[np.float32]:
-    found = believed_where_straight(observation, grid(shift)).tau
+    found = with_interpolation_error(observation, grid(shift)).tau
     assert isinstance(found, np.ndarray)
     return found
 
 
 def test_samples_on_voxels_are_explained() -> None:
     whole = scan(bright_line())
-    assert believed_where_straight(whole, grid(0.0)) is whole
+    assert with_interpolation_error(whole, grid(0.0)) is whole
 
 
 def test_only_what_bends_is_doubted() -> None:
@@ -117,7 +117,7 @@ def test_small_voxels_bend_as_much_per_mm(size: float) -> None:
         return Observation(data.astype(np.float32), affine, 1e6, PROFILE, zero_is_missing=False)
 
     def variance(voxel: float) -> float:
-        found = believed_where_straight(parabola(voxel), turned).tau
+        found = with_interpolation_error(parabola(voxel), turned).tau
         assert isinstance(found, np.ndarray)
         middle = tuple(slice(side // 4, -side // 4) for side in found.shape[:2])
         return float(np.mean(1 / found[middle] - 1e-6))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
 from bids_unires.model.scanner.slice_groups import (
     SliceMotion,
-    interleaved,
-    joined,
+    interleaved_order,
+    merge_slices,
     order_of_times,
-    part_of,
-    predicted,
+    predict_scan,
+    select_slices,
     split,
 )
 from bids_unires.space.affines import scaling, translation
@@ -62,7 +62,7 @@ def test_groups_are_predicted_as_in_the_stack(
     parts = split(whole, groups)
     predictions = [operator(part).forward(image()).numpy() for part in parts]
     expected = operator(whole).forward(image()).numpy()
-    found = joined(predictions, groups, whole.grid, axis)
+    found = merge_slices(predictions, groups, whole.grid, axis)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -91,23 +91,23 @@ def test_slices_that_run_backwards_are_the_same_slices() -> None:
         data=np.ascontiguousarray(whole.data[:, ::-1]),
         affine=whole.affine @ translation([0, 6, 0]) @ scaling([1, -1, 1]),
     )
-    forth = operator(part_of(whole, (0, 2, 6))).forward(image()).numpy()
-    back = operator(part_of(turned, (0, 4, 6))).forward(image()).numpy()
+    forth = operator(select_slices(whole, (0, 2, 6))).forward(image()).numpy()
+    back = operator(select_slices(turned, (0, 4, 6))).forward(image()).numpy()
     # Groups (0, 2, 6) and (0, 4, 6) are held by the slices 0, 2, 4, 6 of either stack.
     np.testing.assert_allclose(back[:, ::-1], forth, rtol=1e-4, atol=1e-5)
 
 
 def test_slices_between_those_of_a_group_are_missing() -> None:
-    part = part_of(stack(2), (1, 3, 6))
+    part = select_slices(stack(2), (1, 3, 6))
     assert part.data.shape[2] == 6
     assert np.flatnonzero(~part.missing.all(axis=(0, 1))).tolist() == [0, 2, 5]
-    regular = part_of(stack(2), (1, 4))
+    regular = select_slices(stack(2), (1, 4))
     assert (regular.data.shape[2], regular.profile.every) == (2, 3)
     assert not regular.missing.any()
 
 
 def test_one_slice_is_a_group() -> None:
-    part = part_of(stack(0), (4,))
+    part = select_slices(stack(0), (4,))
     np.testing.assert_array_equal(part.data[0], stack(0).data[4])
     np.testing.assert_allclose(part.affine, stack(0).affine @ translation([4, 0, 0]))
 
@@ -117,24 +117,24 @@ def test_precisions_of_voxels_follow_their_slices() -> None:
     tau = np.random.default_rng(2).uniform(size=whole.data.shape).astype(np.float32)
     groups = GROUPS[0]
     parts = split(replace(whole, tau=tau), groups)
-    np.testing.assert_array_equal(joined([p.tau for p in parts], groups, whole.grid, 2), tau)
+    np.testing.assert_array_equal(merge_slices([p.tau for p in parts], groups, whole.grid, 2), tau)
 
 
 @pytest.mark.parametrize("interleave", [0.0, -0.2])
 def test_a_motion_that_is_none_predicts_the_same(interleave: float) -> None:
     scan = stack(2, interleave=interleave)
     still = SliceMotion(GROUPS[0], (np.eye(4), np.eye(4)), "test")
-    plain = predicted(scan, None, TARGET, image())
-    np.testing.assert_allclose(predicted(scan, still, TARGET, image()), plain, rtol=1e-5)
+    plain = predict_scan(scan, None, TARGET, image())
+    np.testing.assert_allclose(predict_scan(scan, still, TARGET, image()), plain, rtol=1e-5)
     nod = SliceMotion(GROUPS[0], (np.eye(4), translation([0, 2, 0])), "test")
-    moved = predicted(scan, nod, TARGET, image())
+    moved = predict_scan(scan, nod, TARGET, image())
     np.testing.assert_allclose(moved[:, :, ::2], plain[:, :, ::2], rtol=1e-5)
     assert np.abs(moved[:, :, 1::2] - plain[:, :, 1::2]).max() > 0.05
 
 
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 9))
 def test_groups_of_an_order_are_a_partition(count: int, step: int, parts: int) -> None:
-    groups = interleaved(count, step, "test").groups(parts)
+    groups = interleaved_order(count, step, "test").groups(parts)
     assert sorted(index for group in groups for index in group) == list(range(count))
     assert all(group == tuple(sorted(group)) for group in groups)
 

@@ -9,25 +9,25 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
-from bids_unires.model.scanner.slice_groups import interleaved, split
+from bids_unires.model.scanner.slice_groups import interleaved_order, split
 from bids_unires.model.slice_motion.pose import (
     STACK_SD_MM,
     Evidence,
-    evidence_of,
     most_likely_steps,
-    motions_of,
+    motion_parameters,
     predicted_gain,
     prior_precision,
-    reach,
-    refined_groups,
+    refine_group_poses,
+    rms_displacement,
     slice_evidence,
+    sum_evidence,
 )
 from bids_unires.model.solve.pose import displacement, motion_about
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid, centre_of
 
 GRID = Grid((52, 56, 48), translation([-26, -28, -24]))
-GROUPS = interleaved(12, 2, "test").groups(1)
+GROUPS = interleaved_order(12, 2, "test").groups(1)
 NOTHING = Evidence(np.zeros(6), np.zeros((6, 6)))
 STEPS = (
     np.array([1.2, -0.8, 0.9, 0.02, -0.015, 0.01]),
@@ -66,7 +66,7 @@ def moved_stack(axis: int) -> Observation:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_poses_of_interleaved_slices_are_found(axis: int) -> None:
     parts = split(moved_stack(axis), GROUPS)
-    found = refined_groups(parts, np.eye(4), GRID, head())
+    found = refine_group_poses(parts, np.eye(4), GRID, head())
     for pose, truth in zip(found, true_poses(), strict=True):
         assert displacement(truth, np.eye(4), GRID) > 1
         assert displacement(truth, pose, GRID) < 0.03
@@ -75,10 +75,12 @@ def test_poses_of_interleaved_slices_are_found(axis: int) -> None:
 def test_slices_without_the_head_follow_the_others_and_the_stack() -> None:
     scan = moved_stack(2)
     blank = [replace(part, data=np.full_like(part.data, np.nan)) for part in split(scan, GROUPS)]
-    still = refined_groups(blank, np.eye(4), GRID, head())
+    still = refine_group_poses(blank, np.eye(4), GRID, head())
     np.testing.assert_allclose(still, [np.eye(4)] * 2, atol=1e-9)
-    first, second = refined_groups([split(scan, GROUPS)[0], blank[1]], np.eye(4), GRID, head())
-    near, far = (reach(motions_of([pose], np.eye(4), GRID))[0] for pose in (second, first))
+    first, second = refine_group_poses([split(scan, GROUPS)[0], blank[1]], np.eye(4), GRID, head())
+    near, far = (
+        rms_displacement(motion_parameters([pose], np.eye(4), GRID))[0] for pose in (second, first)
+    )
     assert displacement(true_poses()[0], first, GRID) < 0.05
     assert 0.3 * far < near < far
 
@@ -86,13 +88,13 @@ def test_slices_without_the_head_follow_the_others_and_the_stack() -> None:
 def test_evidence_of_slices_adds_up_to_that_of_their_groups() -> None:
     scan = moved_stack(1)
     slices = slice_evidence(scan, [tuple(range(12))], [np.eye(4)], GRID, head())
-    (together,) = evidence_of(slices, [tuple(range(12))])
-    apart = evidence_of(slices, GROUPS)
+    (together,) = sum_evidence(slices, [tuple(range(12))])
+    apart = sum_evidence(slices, GROUPS)
     np.testing.assert_allclose(sum(one.gradient for one in apart), together.gradient, rtol=1e-9)
     gain = predicted_gain(apart, np.zeros((2, 6)))
     assert gain > 3 * predicted_gain([together], np.zeros((1, 6))) > 0
     steps = most_likely_steps(apart, np.zeros((2, 6)))
-    assert reach(steps - STEPS).max() < 0.7 * reach(np.array(STEPS)).min()
+    assert rms_displacement(steps - STEPS).max() < 0.7 * rms_displacement(np.array(STEPS)).min()
 
 
 def test_the_prior_knows_neither_axes_nor_the_direction_of_time() -> None:
@@ -114,7 +116,7 @@ def test_nothing_known_is_the_way_back_to_the_stack() -> None:
 def test_motions_are_those_of_the_poses() -> None:
     stack = motion_about(np.zeros(3), np.array([5.0, 2, 1, 0.2, 0.1, -0.3]))
     poses = [pose @ stack for pose in true_poses()]
-    np.testing.assert_allclose(motions_of(poses, stack, GRID), STEPS, atol=1e-9)
+    np.testing.assert_allclose(motion_parameters(poses, stack, GRID), STEPS, atol=1e-9)
 
 
 def test_reach_is_the_root_mean_square_over_a_ball() -> None:
@@ -125,4 +127,4 @@ def test_reach_is_the_root_mean_square_over_a_ball() -> None:
     )
     step = np.array([0.5, 0, 0.2, 0.01, -0.02, 0.005])
     moved = step[:3] + np.cross(step[3:], points)
-    assert reach(step) == pytest.approx(np.sqrt((moved**2).sum(axis=1).mean()), rel=0.01)
+    assert rms_displacement(step) == pytest.approx(np.sqrt((moved**2).sum(axis=1).mean()), rel=0.01)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bids_unires.model import Observation, SliceProfile
-from bids_unires.model.slice_motion.single_scan import believed, imitation
+from bids_unires.model.slice_motion.single_scan import limit_precision, predict_from_other_contrasts
 from bids_unires.space.grid import Grid
 
 GRID = Grid((20, 18, 16), np.eye(4))
@@ -26,7 +26,7 @@ def test_a_function_of_the_other_contrasts_is_imitated(count: int) -> None:
     others = contrasts()[:count]
     truth = sum(300 - 0.008 * (image - 90) ** 2 for image in others)
     scan = Observation(truth.numpy(), GRID.affine, 1.0, POINTS)
-    image, sd = imitation([scan], others, GRID)
+    image, sd = predict_from_other_contrasts([scan], others, GRID)
     spread = float(truth.std())
     assert float((image - truth).abs().mean()) < 0.1 * spread
     assert sd < 0.15 * spread
@@ -34,7 +34,9 @@ def test_a_function_of_the_other_contrasts_is_imitated(count: int) -> None:
 
 def test_what_the_others_do_not_show_is_not_imitated() -> None:
     first, second = contrasts()
-    image, sd = imitation([Observation(second.numpy(), GRID.affine, 1.0, POINTS)], [first], GRID)
+    image, sd = predict_from_other_contrasts(
+        [Observation(second.numpy(), GRID.affine, 1.0, POINTS)], [first], GRID
+    )
     assert float(image.std()) < 0.6 * float(second.std())
     assert sd > 0.3 * float(second.std())
 
@@ -43,13 +45,15 @@ def test_missing_voxels_teach_nothing() -> None:
     others = contrasts()[:1]
     data = 2 * others[0].numpy()
     data[:, :5] = np.nan
-    image, _ = imitation([Observation(data, GRID.affine, 1.0, POINTS)], others, GRID)
+    image, _ = predict_from_other_contrasts(
+        [Observation(data, GRID.affine, 1.0, POINTS)], others, GRID
+    )
     assert bool(torch.isfinite(image).all())
     assert float((image - 2 * others[0]).abs().mean()) < 5
 
 
 def test_an_image_in_error_is_believed_less() -> None:
     scan = Observation(np.ones((2, 2, 2), np.float32), np.eye(4), 4.0)
-    assert believed(scan, 0.0) is scan
-    assert believed(scan, 10.0).tau == pytest.approx(1 / (25 * 100))
-    assert believed(scan, 1e-3).tau == 4.0
+    assert limit_precision(scan, 0.0) is scan
+    assert limit_precision(scan, 10.0).tau == pytest.approx(1 / (25 * 100))
+    assert limit_precision(scan, 1e-3).tau == 4.0

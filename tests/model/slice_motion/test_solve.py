@@ -19,9 +19,9 @@ from bids_unires.errors import UsageError
 from bids_unires.model import Observation, Reconstruction, SliceProfile, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.scanner.profile import profile_for_voxels
-from bids_unires.model.scanner.slice_groups import Group, SliceMotion, interleaved
+from bids_unires.model.scanner.slice_groups import SliceGroup, SliceMotion, interleaved_order
 from bids_unires.model.slice_motion.solve import solve_with_slice_motion
-from bids_unires.model.solve.pose import mean_pose, refined_poses
+from bids_unires.model.solve.pose import mean_pose, refine_poses
 from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
@@ -45,7 +45,7 @@ class Stacks:
 
     truths: list[Volume]
     scans: list[Volume]
-    groups: list[tuple[Group, ...]]
+    groups: list[tuple[SliceGroup, ...]]
     known: list[list[Affine]]
 
     def quality(self, result: Reconstruction, contrast: int, numbers: Sequence[int]) -> float:
@@ -95,7 +95,7 @@ def head() -> Anatomy:
 def refined(image: Observation, truth: Volume) -> Affine:
     """Pose at which an image agrees best with the truth, near where it lies."""
     still = replace(image, data=np.full_like(image.data, np.nan))
-    first, second = refined_poses([image, still], truth.grid, torch.as_tensor(truth.data))
+    first, second = refine_poses([image, still], truth.grid, torch.as_tensor(truth.data))
     return np.asarray(image.world_pose @ np.linalg.inv(second) @ first)
 
 
@@ -129,7 +129,7 @@ def moved_stacks(
             (full.shape[0] // 2, full.shape[1] // 2, full.shape[2]),
             full.affine @ scaling([2.0, 2.0, 1.0]),
         )
-        order = interleaved(grid.shape[2], 1 if runs else packages, "truth")
+        order = interleaved_order(grid.shape[2], 1 if runs else packages, "truth")
         groups = order.groups(packages if runs else 1)
         data, known = np.zeros(grid.shape, np.float32), []
         for group in groups:

@@ -16,7 +16,7 @@ from scipy import optimize
 from bids_unires.model import ForwardOperator, Objective, Observation, SliceProfile, solve
 from bids_unires.model.scanner.resampling import linear_images
 from bids_unires.model.solve.problem import Stop
-from bids_unires.model.solve.solver import Progress, continued, solve_problem
+from bids_unires.model.solve.solver import Progress, continue_solving, solve_problem
 from bids_unires.space.affines import translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
@@ -47,7 +47,7 @@ def test_the_listener_is_told_of_every_iteration() -> None:
     seen = list[Progress]()
     solution = solve_problem(problem, Stop(1e-3, 5), on_progress=seen.append)
     assert solution.history == tuple(seen)
-    again = continued(problem, Stop(1e-3, 5), solution, seen.append)
+    again = continue_solving(problem, Stop(1e-3, 5), solution, seen.append)
     assert again.history == tuple(seen)
     products = [progress.products for progress in seen]
     assert products == sorted(products)

@@ -16,7 +16,7 @@ from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.prior.weight import weight_by_noise
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.solve.solver import solve
-from bids_unires.model.solve.sure import estimated_risks, least_risk, middle_block
+from bids_unires.model.solve.sure import estimate_risks, middle_block, minimise_risk
 from bids_unires.model.state import ContrastState
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid, padded
@@ -61,7 +61,7 @@ def searched(scan: Observation, noise: NoiseEstimate, **known: Any) -> ContrastS
 
 
 def found_weight(contrast: ContrastState) -> float:
-    return least_risk(problem_of(contrast, grid=GRID)).weights[0]
+    return minimise_risk(problem_of(contrast, grid=GRID)).weights[0]
 
 
 def chosen(scan: Observation, noise_sd: float) -> float:
@@ -98,7 +98,7 @@ def test_the_risk_is_what_the_truth_tells() -> None:
     whole = ForwardOperator(GRID, one.scan.grid, profile=scan.profile).forward(truth)
     risks, truths = [], []
     for strength in (0.01, 0.04, 0.16):
-        (risk,) = estimated_risks(block, (strength,))
+        (risk,) = estimate_risks(block, (strength,))
         image = solve(
             [[one.scan]], grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
         ).images[0]
@@ -140,7 +140,7 @@ def test_only_what_is_searched_changes_and_always_in_the_same_way() -> None:
     def found(free: Sequence[bool]) -> tuple[float, ...]:
         pairs = zip(contrasts, free, strict=True)
         some = [replace(contrast, is_searched=is_free) for contrast, is_free in pairs]
-        return least_risk(problem_of(*some, grid=GRID)).weights
+        return minimise_risk(problem_of(*some, grid=GRID)).weights
 
     assert found([False, False]) == tuple(lam)
     first = found([True, False])

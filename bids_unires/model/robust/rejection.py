@@ -23,20 +23,32 @@ from numpy.typing import NDArray
 from ...space.grid import Grid
 from ..intensity.noise import NoiseEstimate
 from ..intensity.preprocessing import PreparedContrast, PreparedScan
-from ..scanner.filling import REJECTED, stood_in
+from ..scanner.rejected_slices import REJECTION_WEIGHT, stood_in
 from .compare import (
     adjacent,
-    better_left_out,
-    compare,
-    deviations_from_good,
+    compare_with_predictions,
+    deviations_from_accepted,
     neighbours,
+    spare_neighbours_of_worse,
     student_weights,
-    worst_first,
+    worse_than_interpolation,
 )
-from .predict import LeftOut, binned, coarse_grid, left_out, measured_anew
-from .repair import Repairs, SliceRepair, mended_coarsely, repairs_of, repairs_of_lost_signal
-from .stripes import Striped, find_stripes
-from .template import Shift, displaced_in_head
+from .cross_validation import (
+    CrossValidation,
+    average_in_plane,
+    coarse_grid,
+    cross_validate,
+    with_repaired_slices,
+)
+from .repair import (
+    Repairs,
+    SliceRepair,
+    candidate_repairs,
+    lost_signal_repairs,
+    repair_coarse_slices,
+)
+from .stripes import StripedSlice, find_stripes
+from .template import Shift, find_displaced_slices_in_head
 from .verdict import FEATURES, SliceVerdict, Verdicts
 
 logger = logging.getLogger("bids_unires")
@@ -66,7 +78,7 @@ Nested = tuple[tuple[Found, ...], ...]
 """One for each scan: (contrast, repeat)."""
 
 
-def weigh_slices(
+def reject_and_repair_slices(
     contrasts: Prepared,
     trusting: Reader,
     grid: Grid,
@@ -82,7 +94,7 @@ def weigh_slices(
     trusting
         Prepares them anew, given verdicts on their slices.
     grid, weights, device
-        As for `left_out`.
+        As for `cross_validate`.
 
     Returns
     -------
@@ -90,7 +102,7 @@ def weigh_slices(
         The scans with the weights found, their neighbours standing in for rejected slices;
         and the verdict on each scan.
     """
-    predict = partial(left_out, grid=grid, weights=weights, device=device)
+    predict = partial(cross_validate, grid=grid, weights=weights, device=device)
     judge = _Judge(contrasts, trusting, predict)
     judge.reject()
     judge.mend(coarse_grid(grid))
@@ -100,7 +112,7 @@ def weigh_slices(
     return _filled(judge.contrasts), judge.verdicts
 
 
-def weighed_as(trusting: Reader, verdicts: Verdicts) -> Prepared:
+def apply_verdicts(trusting: Reader, verdicts: Verdicts) -> Prepared:
     """The scans with weights of slices that were found before.
 
     Parameters
@@ -123,7 +135,7 @@ class _Exhibit:
 
     scan: PreparedScan
     is_alone: bool
-    striped: Mapping[int, Striped]
+    striped: Mapping[int, StripedSlice]
 
     @property
     def noise(self) -> NoiseEstimate:
@@ -136,16 +148,16 @@ class _Judge:
     Parameters
     ----------
     contrasts, trusting
-        As for `weigh_slices`.
+        As for `reject_and_repair_slices`.
     predict
-        What `left_out` predicts of prepared scans.
+        What `cross_validate` predicts of prepared scans.
     """
 
     def __init__(
         self,
         contrasts: Prepared,
         trusting: Reader,
-        predict: Callable[[Prepared], Nested[LeftOut]],
+        predict: Callable[[Prepared], Nested[CrossValidation]],
     ) -> None:
         self._trusting = trusting
         self._predict = predict
@@ -211,12 +223,12 @@ class _Judge:
         self._exhibits = _each(lambda seen, scan: replace(seen, scan=scan), self._exhibits, scans)
 
 
-def _shown(parts: LeftOut, exhibit: _Exhibit, coarse: Grid) -> LeftOut:
+def _shown(parts: CrossValidation, exhibit: _Exhibit, coarse: Grid) -> CrossValidation:
     """The same predictions beside what a scan shows."""
-    return measured_anew(parts, exhibit.scan.observation, coarse)
+    return with_repaired_slices(parts, exhibit.scan.observation, coarse)
 
 
-def _striped(scan: PreparedScan) -> Mapping[int, Striped]:
+def _striped(scan: PreparedScan) -> Mapping[int, StripedSlice]:
     """Stripes on a scan's slices; magnitudes alone have them."""
     observation = scan.observation
     if not observation.zero_is_missing:
@@ -244,20 +256,24 @@ def _displaced(exhibit: _Exhibit, coarse: Grid) -> Mapping[int, Shift]:
     scan = exhibit.scan.observation
     if not exhibit.is_alone or not scan.zero_is_missing:
         return {}
-    return displaced_in_head(binned(scan, coarse)[0], exhibit.noise.halfway)
+    return find_displaced_slices_in_head(average_in_plane(scan, coarse)[0], exhibit.noise.halfway)
 
 
-def _likely(exhibit: _Exhibit, parts: LeftOut, shifts: Mapping[int, Shift]) -> Mapping[int, Shift]:
+def _likely(
+    exhibit: _Exhibit, parts: CrossValidation, shifts: Mapping[int, Shift]
+) -> Mapping[int, Shift]:
     """Shifts of slices, more exact where their neighbours tell; without those that they deny."""
     noise = exhibit.noise
     found = {k: _placed(parts, k, shift, noise.halfway) for k, shift in shifts.items()}
-    repaired = mended_coarsely(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
-    there, back = (compare(seen, noise.halfway).contradicted for seen in (parts, repaired))
+    repaired = repair_coarse_slices(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
+    there, back = (
+        compare_with_predictions(seen, noise.halfway).contradicted for seen in (parts, repaired)
+    )
     return {k: own for k, own in found.items() if not back[k] > _MOST_CONTRADICTED * there[k]}
 
 
-def _placed(parts: LeftOut, k: int, shift: Shift, threshold: float) -> Shift:
-    for repair in repairs_of(parts, k, threshold):
+def _placed(parts: CrossValidation, k: int, shift: Shift, threshold: float) -> Shift:
+    for repair in candidate_repairs(parts, k, threshold):
         if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_OFF_MM:
             return repair.shift
     return shift
@@ -286,7 +302,7 @@ def _worth_doing(repairs: Repairs) -> Repairs:
 
 
 def _with_stripes_left(
-    off: NDArray[np.float64], striped: Mapping[int, Striped]
+    off: NDArray[np.float64], striped: Mapping[int, StripedSlice]
 ) -> NDArray[np.float64]:
     spoiled = [k for k in striped if not _comes_off(striped, k)]
     result = off.copy()
@@ -294,14 +310,14 @@ def _with_stripes_left(
     return result
 
 
-def _comes_off(striped: Mapping[int, Striped], k: int) -> bool:
+def _comes_off(striped: Mapping[int, StripedSlice], k: int) -> bool:
     """Whether all the stripes of a slice come off, if it has any."""
     return k not in striped or striped[k].settled
 
 
-def _off(exhibit: _Exhibit, parts: LeftOut, before: SliceVerdict) -> NDArray[np.float64]:
+def _off(exhibit: _Exhibit, parts: CrossValidation, before: SliceVerdict) -> NDArray[np.float64]:
     believed = _believed(before)
-    off = deviations_from_good(compare(parts, exhibit.noise.halfway), believed)
+    off = deviations_from_accepted(compare_with_predictions(parts, exhibit.noise.halfway), believed)
     if exhibit.is_alone:
         off[adjacent(~believed)] *= _BESIDE_A_GAP
     return off
@@ -313,17 +329,17 @@ def _verdict(exhibit: _Exhibit, before: SliceVerdict, off: NDArray[np.float64]) 
 
 
 def _with_worst_first(before: SliceVerdict, verdict: SliceVerdict) -> SliceVerdict:
-    return replace(verdict, weights=worst_first(verdict.weights, _believed(before)))
+    return replace(verdict, weights=spare_neighbours_of_worse(verdict.weights, _believed(before)))
 
 
 def _believed(verdict: SliceVerdict) -> NDArray[np.bool_]:
-    return verdict.weights >= REJECTED
+    return verdict.weights >= REJECTION_WEIGHT
 
 
-def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: LeftOut) -> SliceVerdict:
+def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: CrossValidation) -> SliceVerdict:
     """A verdict, but for slices that are believed once they are mended as simply as possible."""
     noise, striped = exhibit.noise, exhibit.striped
-    compared = compare(parts, noise.halfway)
+    compared = compare_with_predictions(parts, noise.halfway)
     usable = np.flatnonzero(np.isfinite(compared.unexplained)).tolist()
     suspects = [k for k in usable if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
     # Beyond the outermost slices nothing tells how brightness and place go on.
@@ -331,8 +347,8 @@ def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: LeftOut) -> SliceVe
     reference = np.flatnonzero(np.isfinite(compared.unexplained) & _believed(settled))
     possible = {
         k: [
-            *(repairs_of(parts, k, noise.halfway) if k in inner else [SliceRepair()]),
-            *repairs_of_lost_signal(parts, k, neighbours(k, reference).tolist()),
+            *(candidate_repairs(parts, k, noise.halfway) if k in inner else [SliceRepair()]),
+            *lost_signal_repairs(parts, k, neighbours(k, reference).tolist()),
         ]
         for k in suspects
     }
@@ -340,16 +356,16 @@ def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: LeftOut) -> SliceVe
     found: dict[int, SliceRepair] = {}
     for turn in range(max(map(len, possible.values()), default=0)):
         tried = {k: own[turn] for k, own in possible.items() if turn < len(own)}
-        off_then = _off(exhibit, mended_coarsely(parts, tried), settled)
+        off_then = _off(exhibit, repair_coarse_slices(parts, tried), settled)
         weights_then = student_weights(off_then)
         for k, repair in tried.items():
-            least = max(settled.weights[k] + _BETTER_BY, REJECTED)
+            least = max(settled.weights[k] + _BETTER_BY, REJECTION_WEIGHT)
             if weights_then[k] >= least and weights[k] < _SUSPECT and weights_then[k] > weights[k]:
                 weights[k], off[k], found[k] = weights_then[k], off_then[k], repair
     if exhibit.is_alone:
-        spared = ~better_left_out(compared, _believed(settled))
+        spared = ~worse_than_interpolation(compared, _believed(settled))
         spared[[k for k in striped if not _comes_off(striped, k)]] = False
-        weights[spared] = np.maximum(weights[spared], REJECTED)
+        weights[spared] = np.maximum(weights[spared], REJECTION_WEIGHT)
     further = {
         k: settled.repairs.get(k, SliceRepair()).and_then(own)
         for k, own in found.items()

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .interleave import even_and_odd
+from .interleave import interleave_factors
 from .observation import Observation
 
-REJECTED = 0.4
+REJECTION_WEIGHT = 0.4
 """A slice that weighs less is left out altogether: where no other stack shows the same
 place, the images would follow it however little it weighs."""
 
@@ -25,7 +25,7 @@ _POINTS = 4
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-4, 0.2
 
 
-def filled(scan: Observation) -> Observation:
+def interpolate_rejected_slices(scan: Observation) -> Observation:
     """A scan with slices of weight 0 interpolated from the four nearest others; all weigh 1.
 
     A voxel that is missing in one of those is missing in the slice. A scan without any slice
@@ -36,7 +36,7 @@ def filled(scan: Observation) -> Observation:
     if len(known) in (0, len(weights)):
         return scan
     slices = _even_slices(scan)
-    factors = even_and_odd(scan.interleave, len(slices)).astype(np.float32)
+    factors = interleave_factors(scan.interleave, len(slices)).astype(np.float32)
     data = np.moveaxis(scan.data, scan.slice_axis, 0).copy()
     for k in np.flatnonzero(weights == 0).tolist():
         data[k] = _interpolated(slices, k, known)[0] * factors[k]
@@ -47,8 +47,8 @@ def filled(scan: Observation) -> Observation:
     return replace(scan, data=whole, slice_weights=None)
 
 
-def filled_and_weighed(scan: Observation, threshold: float) -> Observation:
-    """`filled`, the interpolated slices weighing as much as interpolation can be believed.
+def interpolate_and_weight_rejected_slices(scan: Observation, threshold: float) -> Observation:
+    """`interpolate_rejected_slices`, the interpolated slices weighing as much as interpolation can be believed.
 
     Their precision is that of the noise together with the error of interpolation, which is the
     median over all slices that can be compared with their interpolation from the others.
@@ -73,7 +73,9 @@ def filled_and_weighed(scan: Observation, threshold: float) -> Observation:
     if not ratios:
         return scan
     weight = np.clip(1 / (1 + float(np.median(ratios))), _LEAST_WEIGHT, _MOST_WEIGHT)
-    return replace(filled(scan), slice_weights=np.where(weights == 0, weight, weights))
+    return replace(
+        interpolate_rejected_slices(scan), slice_weights=np.where(weights == 0, weight, weights)
+    )
 
 
 def stood_in(scans: Sequence[Observation], thresholds: Sequence[float]) -> list[Observation]:
@@ -83,14 +85,17 @@ def stood_in(scans: Sequence[Observation], thresholds: Sequence[float]) -> list[
     """
     if len(scans) > 1:
         return list(scans)
-    return [filled_and_weighed(*pair) for pair in zip(scans, thresholds, strict=True)]
+    return [
+        interpolate_and_weight_rejected_slices(*pair)
+        for pair in zip(scans, thresholds, strict=True)
+    ]
 
 
-def measured_only(scan: Observation) -> Observation:
+def without_interpolated_slices(scan: Observation) -> Observation:
     """A scan in which slices that others stand in for are missing."""
     if scan.slice_weights is None:
         return scan
-    weights = np.where(scan.slice_weights < REJECTED, 0.0, scan.slice_weights)
+    weights = np.where(scan.slice_weights < REJECTION_WEIGHT, 0.0, scan.slice_weights)
     return replace(scan, slice_weights=weights)
 
 
@@ -98,7 +103,7 @@ def _even_slices(scan: Observation) -> NDArray[np.float32]:
     """Slices first, without the factor of even and odd ones; NaN where missing."""
     data = np.where(replace(scan, slice_weights=None).missing, np.float32(np.nan), scan.data)
     slices = np.moveaxis(data, scan.slice_axis, 0)
-    factors = even_and_odd(scan.interleave, len(slices))
+    factors = interleave_factors(scan.interleave, len(slices))
     return np.asarray(slices / factors[:, None, None], dtype=np.float32)
 
 

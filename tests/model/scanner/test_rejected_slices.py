@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from bids_unires.model import Observation
-from bids_unires.model.scanner.filling import (
-    REJECTED,
-    filled,
-    filled_and_weighed,
-    measured_only,
-    stood_in,
-)
 from bids_unires.model.scanner.profile import SliceProfile
+from bids_unires.model.scanner.rejected_slices import (
+    REJECTION_WEIGHT,
+    interpolate_and_weight_rejected_slices,
+    interpolate_rejected_slices,
+    stood_in,
+    without_interpolated_slices,
+)
 
 THRESHOLD = 50.0
 
@@ -37,14 +37,14 @@ def without(scan: Observation, *slices: int) -> Observation:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_cubic_is_filled_exactly(axis: int) -> None:
     scan = cubic_scan(noise_sd=1e-3, axis=axis)
-    found = filled(without(scan, 4, 5, 12))
+    found = interpolate_rejected_slices(without(scan, 4, 5, 12))
     assert found.slice_weights is None
     np.testing.assert_allclose(found.data, scan.data, atol=0.05)
 
 
 def test_beyond_the_last_slice_its_neighbour_goes_on() -> None:
     scan = cubic_scan()
-    found = filled(without(scan, 0, 19)).data
+    found = interpolate_rejected_slices(without(scan, 0, 19)).data
     np.testing.assert_array_equal(found[..., 0], scan.data[..., 1])
     np.testing.assert_array_equal(found[..., 19], scan.data[..., 18])
 
@@ -52,7 +52,7 @@ def test_beyond_the_last_slice_its_neighbour_goes_on() -> None:
 def test_what_is_missing_in_a_neighbour_is_missing_in_the_slice() -> None:
     scan = cubic_scan()
     scan.data[3, 4, 6] = 0
-    found = filled(without(scan, 7))
+    found = interpolate_rejected_slices(without(scan, 7))
     assert found.missing[3, 4, 7]
     assert not found.missing[4, 4, 7]
 
@@ -61,23 +61,27 @@ def test_uneven_slices_are_filled_with_their_own_brightness() -> None:
     even = cubic_scan(noise_sd=1e-3)
     factor = np.exp(0.2 * (1 - 2 * (np.arange(20) % 2))).astype(np.float32)
     uneven = replace(even, data=even.data * factor, interleave=0.2)
-    np.testing.assert_allclose(filled(without(uneven, 7)).data, uneven.data, rtol=1e-3)
+    np.testing.assert_allclose(
+        interpolate_rejected_slices(without(uneven, 7)).data, uneven.data, rtol=1e-3
+    )
 
 
 def test_nothing_is_filled_where_nothing_is_left_out_or_all_is() -> None:
     scan = cubic_scan()
-    assert filled(scan) is scan
+    assert interpolate_rejected_slices(scan) is scan
     nothing = without(scan, *range(20))
-    assert filled(nothing) is nothing
-    assert filled_and_weighed(scan, THRESHOLD) is scan
+    assert interpolate_rejected_slices(nothing) is nothing
+    assert interpolate_and_weight_rejected_slices(scan, THRESHOLD) is scan
 
 
 def test_the_weight_falls_with_the_error_of_interpolation() -> None:
-    good = filled_and_weighed(without(cubic_scan(), 7), THRESHOLD).weight_of_slices
+    good = interpolate_and_weight_rejected_slices(
+        without(cubic_scan(), 7), THRESHOLD
+    ).weight_of_slices
     rough = cubic_scan()
     rough.data[...] += 10 * np.random.default_rng(1).normal(size=20).astype(np.float32)
-    poor = filled_and_weighed(without(rough, 7), THRESHOLD).weight_of_slices
-    assert 0 < poor[7] < 0.05 < good[7] < REJECTED
+    poor = interpolate_and_weight_rejected_slices(without(rough, 7), THRESHOLD).weight_of_slices
+    assert 0 < poor[7] < 0.05 < good[7] < REJECTION_WEIGHT
     assert np.delete(good, 7).tolist() == np.delete(poor, 7).tolist() == [1.0] * 19
 
 
@@ -85,8 +89,8 @@ def test_weights_do_not_depend_on_the_unit_of_intensity() -> None:
     scan = without(cubic_scan(), 7)
     other = replace(scan, data=1000 * scan.data, tau=scan.tau / 1000**2)
     np.testing.assert_allclose(
-        filled_and_weighed(scan, THRESHOLD).weight_of_slices,
-        filled_and_weighed(other, 1000 * THRESHOLD).weight_of_slices,
+        interpolate_and_weight_rejected_slices(scan, THRESHOLD).weight_of_slices,
+        interpolate_and_weight_rejected_slices(other, 1000 * THRESHOLD).weight_of_slices,
         rtol=1e-3,
     )
 
@@ -100,6 +104,8 @@ def test_repeats_stand_in_for_each_other() -> None:
 
 
 def test_what_stands_in_was_not_measured() -> None:
-    scan = filled_and_weighed(without(cubic_scan(), 7), THRESHOLD)
+    scan = interpolate_and_weight_rejected_slices(without(cubic_scan(), 7), THRESHOLD)
     assert not scan.missing.any()
-    np.testing.assert_array_equal(measured_only(scan).missing.all(axis=(0, 1)), np.arange(20) == 7)
+    np.testing.assert_array_equal(
+        without_interpolated_slices(scan).missing.all(axis=(0, 1)), np.arange(20) == 7
+    )

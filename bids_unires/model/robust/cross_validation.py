@@ -19,9 +19,9 @@ from torch import Tensor
 from ...space.affines import scaling, translation
 from ...space.grid import Grid
 from ..intensity.preprocessing import PreparedContrast
-from ..scanner.filling import stood_in
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile, profile_for_voxels
+from ..scanner.rejected_slices import stood_in
 from ..solve.solver import solve
 
 FOLDS = 3
@@ -39,7 +39,7 @@ Stack = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class CrossValidation:
     """One scan with coarse voxels in its planes, and what is predicted of it without it.
 
     Parameters
@@ -61,12 +61,12 @@ class LeftOut:
     spacing: tuple[float, float, float]
 
 
-def left_out(
+def cross_validate(
     contrasts: Sequence[PreparedContrast],
     grid: Grid,
     weights: Sequence[float],
     device: torch.device,
-) -> tuple[tuple[LeftOut, ...], ...]:
+) -> tuple[tuple[CrossValidation, ...], ...]:
     """Predict every slice of every scan by images fitted without it.
 
     Parameters
@@ -103,7 +103,9 @@ def left_out(
     return tuple(own.described() for own in binned_contrasts)
 
 
-def measured_anew(parts: LeftOut, scan: Observation, coarse: Grid) -> LeftOut:
+def with_repaired_slices(
+    parts: CrossValidation, scan: Observation, coarse: Grid
+) -> CrossValidation:
     """The same predictions beside what a scan shows now that some of its slices were mended.
 
     Parameters
@@ -115,7 +117,7 @@ def measured_anew(parts: LeftOut, scan: Observation, coarse: Grid) -> LeftOut:
     coarse
         The grid of the fits, `coarse_grid`.
     """
-    means, variance = binned(scan, coarse)
+    means, variance = average_in_plane(scan, coarse)
     return replace(parts, measured=_slices(scan, means.data), detail=_slices(scan, variance))
 
 
@@ -153,7 +155,7 @@ class _Binned:
     def of(cls, contrast: PreparedContrast, coarse: Grid) -> _Binned:
         found = []
         for prepared in contrast.scans:
-            scan, detail = binned(prepared.observation, coarse)
+            scan, detail = average_in_plane(prepared.observation, coarse)
             predicted = np.zeros(scan.data.shape, np.float32)
             found.append(_BinnedScan(scan, detail, prepared.state.noise.halfway, predicted))
         return cls(tuple(found))
@@ -171,7 +173,7 @@ class _Binned:
             found = own.scan.operator(coarse).forward(image).cpu().numpy()
             _slices(own.scan, own.predicted)[fold::FOLDS] = _slices(own.scan, found)[fold::FOLDS]
 
-    def described(self) -> tuple[LeftOut, ...]:
+    def described(self) -> tuple[CrossValidation, ...]:
         return tuple(_described(own.scan, own.detail, own.predicted) for own in self.scans)
 
 
@@ -182,7 +184,7 @@ def _without(scan: Observation, fold: int) -> Observation:
     return replace(scan, slice_weights=weights)
 
 
-def binned(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
+def average_in_plane(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
     """A scan with voxels averaged in the plane until they are about as large as those of a grid.
 
     Parameters
@@ -236,14 +238,14 @@ def _profile(scan: Observation, grid: Grid) -> SliceProfile:
     )
 
 
-def _described(scan: Observation, detail: Stack, predicted: Stack) -> LeftOut:
+def _described(scan: Observation, detail: Stack, predicted: Stack) -> CrossValidation:
     sizes = scan.grid.voxel_size.tolist()
     axis = scan.slice_axis
     first, second = (size for other, size in enumerate(sizes) if other != axis)
     measured, predicted, detail = (
         _slices(scan, values) for values in (scan.data, predicted, detail)
     )
-    return LeftOut(measured, predicted, detail, (sizes[axis], first, second))
+    return CrossValidation(measured, predicted, detail, (sizes[axis], first, second))
 
 
 def _slices(scan: Observation, values: Stack) -> Stack:

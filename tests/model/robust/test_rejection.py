@@ -10,10 +10,9 @@ import pytest
 from bids_unires.config import ModelSettings
 from bids_unires.model import Reconstruction, SliceVerdict, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
-from bids_unires.model.robust import judge as slice_trust
-from bids_unires.model.robust.predict import LeftOut
+from bids_unires.model.robust.cross_validation import CrossValidation
 from bids_unires.model.robust.repair import SliceRepair
-from bids_unires.model.robust.shift import moved
+from bids_unires.model.robust.shift import translate_slice
 from bids_unires.model.robust.stripes import Stripes
 from bids_unires.model.scanner.observation import Observation
 from bids_unires.space.affines import scaling, translation
@@ -213,8 +212,8 @@ def textured_slices() -> np.ndarray:
 def test_neighbours_that_tell_deny_what_a_template_says() -> None:
     predicted, spacing = textured_slices(), (4.0, 2.0, 2.0)
     measured = predicted.copy()
-    measured[5] = moved(predicted[5], np.array([1.5, 0.0]))
-    parts = LeftOut(measured, predicted, np.zeros_like(measured), spacing)
+    measured[5] = translate_slice(predicted[5], np.array([1.5, 0.0]))
+    parts = CrossValidation(measured, predicted, np.zeros_like(measured), spacing)
     shifts = {5: (2.6, 0.4), 8: (2.6, 0.4)}
     likely = slice_trust._likely(parts, NOISE_OF_A_HEAD, shifts)
     # The one did move, and they tell more exactly how far; the other did not.
