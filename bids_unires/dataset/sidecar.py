@@ -61,7 +61,6 @@ def image_sidecar(
     description: str,
     voxel_size: Sequence[float],
     spatial_reference: str,
-    unires: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Sidecar of a reconstructed image.
 
@@ -76,8 +75,6 @@ def image_sidecar(
         In mm along x, y and z.
     spatial_reference
         BIDS URI of the image that defines the grid.
-    unires
-        Provenance: version, settings, estimates, quality of the fit.
     """
     others = [scan for scan in plan.scans if scan not in contrast.scans]
     return {
@@ -87,7 +84,6 @@ def image_sidecar(
         "Resolution": resolution_text(voxel_size),
         "SkullStripped": any(scan.metadata.get("SkullStripped") is True for scan in contrast.scans),
         **inherited_metadata(contrast.scans),
-        "UniRes": dict(unires),
     }
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from nitransforms import linear
 
 from ..config import RunConfig, SpaceSettings
-from ..dataset.metadata import load_object
 from ..dataset.naming import derivative_path, sidecar_path, study_grid_path, transform_path
 from ..dataset.query import ParticipantPlan, Scan, plan_participants
 from ..dataset.reading import load_volume
 from ..pipeline.limits import memory_limit
+from ..records.study import StudyGridRecord
 from ..run.devices import usable_cores
 from ..space.affines import Affine
 from .dataset import DemoPaths, claim, write_dataset
@@ -108,11 +108,11 @@ def _report(paths: DemoPaths, config: RunConfig) -> str:
 def _grid_of_all(config: RunConfig) -> str:
     """The grid that the group level brought everybody to, in words."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
-    record = load_object(sidecar_path(path))["UniRes"]
+    record = StudyGridRecord.read(sidecar_path(path))
     return (
-        f"All {len(record['Participants'])} participants on one grid of "
-        f"{' x '.join(map(str, record['Shape']))} voxels, whose sides can be halved "
-        f"{record['Halvings']} times"
+        f"All {len(record.participants or ())} participants on one grid of "
+        f"{' x '.join(map(str, record.shape or ()))} voxels, whose sides can be halved "
+        f"{record.halvings} times"
     )
 
 

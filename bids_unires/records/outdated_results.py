@@ -9,7 +9,6 @@ that results with other voxels stay only where the same scans lie in the same pl
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import ModelSettings
-from ..dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
 from ..dataset.entities import IMAGE_EXTENSIONS, FileName, parse_name
 from ..dataset.layout import LABEL_SUFFIX
-from ..dataset.metadata import SidecarError, load_object
+from ..dataset.metadata import SidecarError
 from ..dataset.naming import STD, sidecar_path
-from ..dataset.poses import is_one_place, scan_poses
 from ..space.affines import Affine
 from ..space.grid import Grid
+from .poses import is_one_place
 
 logger = logging.getLogger("bids_unires")
 
@@ -37,6 +35,8 @@ _MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings))
 @dataclass(frozen=True)
 class Results:
     """What one run made of a unit of work.
+
+    In JSON: ``Inputs``, ``Settings`` and ``Outputs``.
 
     Parameters
     ----------
@@ -53,31 +53,17 @@ class Results:
     outputs: tuple[str, ...]
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Results:
-        """Take the results out of the record of a unit that was done.
+    def from_json(cls, content: object) -> Results | None:
+        """Read what a run made of a unit; None where this is nothing of the kind."""
+        stated = content if isinstance(content, Mapping) else {}
+        inputs, settings, outputs = map(stated.get, ("Inputs", "Settings", "Outputs"))
+        if not (isinstance(inputs, Mapping) and isinstance(settings, Mapping)):
+            return None
+        if not isinstance(outputs, list):
+            return None
+        return cls(dict(inputs), dict(settings), tuple(map(str, outputs)))
 
-        Raises
-        ------
-        AttributeError, KeyError, TypeError
-            If it is no such record.
-        """
-        inputs = {name: str(about["SHA256"]) for name, about in record["Inputs"].items()}
-        return cls(inputs, dict(record["Settings"]), tuple(map(str, record["Outputs"])))
-
-    @classmethod
-    def of_entry(cls, entry: Mapping[str, Any]) -> Results:
-        """Turn back what `entry` gave.
-
-        Raises
-        ------
-        AttributeError, KeyError, TypeError, ValueError
-            If it is nothing of the kind.
-        """
-        outputs = tuple(map(str, entry["Outputs"]))
-        return cls(dict(entry["Inputs"]), dict(entry["Settings"]), outputs)
-
-    @property
-    def entry(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The same in the types of JSON."""
         return {
             "Inputs": dict(self.inputs),
@@ -163,12 +149,14 @@ class Results:
         return next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
 
     def poses(self, output_dir: Path) -> dict[str, Affine]:
-        """Where the sidecars of the images have the scans; see `scan_poses`."""
+        """Where the sidecars of the images have the scans; see `ScanRecord`."""
+        # What knows of the model is slow to load, and seldom needed here.
+        from .image import ImageRecord
+
         poses: dict[str, Affine] = {}
         for name in self.images:
             with suppress(SidecarError):
-                sidecar = sidecar_path(output_dir / name)
-                poses |= scan_poses(load_object(sidecar, MAX_RESULT_SIDECAR_BYTES))
+                poses |= ImageRecord.read(sidecar_path(output_dir / name)).poses
         return poses
 
 
@@ -177,22 +165,6 @@ def _grid_of(image: Path) -> Grid | None:
     from ..dataset.reading import grid_of
 
     return grid_of(image)
-
-
-def read_results(record: Path) -> tuple[Results, ...]:
-    """Read from the record of a unit what earlier runs made of it and left there.
-
-    Returns
-    -------
-    tuple of Results
-        The latest first; none if there is no record, or none that can be read.
-    """
-    try:
-        content = json.loads(record.read_text("utf-8"))
-        latest = (Results.of_record(content),) if "Outputs" in content else ()
-        return (*latest, *map(Results.of_entry, content.get("Earlier", ())))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ()
 
 
 def remove_superseded(

@@ -7,19 +7,19 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from ..dataset.description import raw_link, relink_raw
 from ..dataset.metadata import SidecarError, load_object
 from ..errors import OutputError
-from .work_record import is_unchanged, recorded_inputs
+from .fingerprint import Fingerprint
+from .work_record import recorded_inputs
 
 logger = logging.getLogger("bids_unires")
 
 _RAW = "bids:raw:"
 
-# Fingerprints by name.
-_Inputs = Mapping[str, Mapping[str, Any]]
+# By name.
+_Inputs = Mapping[str, Fingerprint]
 
 
 def follow_raw(output_dir: Path, bids_dir: Path, replaced: Collection[str] = ()) -> None:
@@ -116,6 +116,6 @@ def _compared(recorded: Mapping[str, _Inputs], bids_dir: Path) -> Iterator[tuple
             if not name.startswith(_RAW) or not path.is_file():
                 continue
             try:
-                yield path, is_unchanged(fingerprint, path)
+                yield path, fingerprint.is_of(path)
             except OSError:
                 continue

@@ -1,66 +1,101 @@
-"""How slices moved, in a sidecar and back."""
+"""How the slices of a scan moved."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..model.scanner.slice_groups import SliceMotion
 from ..model.slice_motion.pose import motion_parameters, rms_displacement
-from ..space.affines import apply_affine
+from ..space.affines import Affine, apply_affine
 from ..space.grid import Grid, centre_of
+from .entries import Record, affine, entry, list_of, number, text, vector, whole_numbers
 
 
-def motion_record(motion: SliceMotion, stack: Grid) -> dict[str, Any]:
-    """How slices moved, for a sidecar.
-
-    Parameters
-    ----------
-    motion
-        Of the slices of one scan.
-    stack
-        The scan's grid: translations are those of its centre, in mm along the axes of its
-        world, and rotations are about it, as vectors in degrees.
-    """
-    centre = centre_of(stack)
-    groups = [
-        {
-            "Slices": list(group),
-            "Translation": (apply_affine(matrix, centre) - centre).tolist(),
-            "Rotation": Rotation.from_matrix(matrix[:3, :3]).as_rotvec(degrees=True).tolist(),
-            "Matrix": matrix.tolist(),
-        }
-        for group, matrix in zip(motion.groups, motion.motions, strict=True)
-    ]
-    return {
-        "Order": motion.source,
-        "LargestDisplacement": largest_motion(motion, stack),
-        "Groups": groups,
-    }
-
-
-def motion_from_record(record: object, count: int) -> SliceMotion | None:
-    """How slices moved, as `motion_record` has put it.
+@dataclass(frozen=True, eq=False)
+class SliceGroupRecord(Record):
+    """Slices of a scan that share a pose.
 
     Parameters
     ----------
-    record
-        What a sidecar says; anything else than a record of a stack is no motion.
-    count
-        Number of slices of the stack.
+    slices
+        Their indices, from 0 along the slice axis.
+    translation
+        Of the centre of the scan, in mm along the axes of its world.
+    rotation
+        About that centre: a vector along the axis, as long as the angle in degrees.
+    matrix
+        ``(4, 4)``, both together: world mm of the scan -> world mm of the scan, before the pose
+        of the scan as a whole.
     """
-    try:
-        groups = [tuple(int(index) for index in group["Slices"]) for group in record["Groups"]]  # type: ignore[index]
-        matrices = [np.array(group["Matrix"], dtype=np.float64) for group in record["Groups"]]  # type: ignore[index]
-        source = str(record["Order"])  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
-        return None
-    whole = sorted(index for group in groups for index in group) == list(range(count))
-    if not whole or any(matrix.shape != (4, 4) for matrix in matrices):
-        return None
-    return SliceMotion(tuple(groups), tuple(matrices), source)
+
+    slices: tuple[int, ...] | None = entry("Slices", whole_numbers)
+    translation: tuple[float, ...] | None = entry("Translation", vector)
+    rotation: tuple[float, ...] | None = entry("Rotation", vector)
+    matrix: Affine | None = entry("Matrix", affine)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceMotionRecord(Record):
+    """How the slices of one scan moved, group by group.
+
+    Parameters
+    ----------
+    order
+        Where the order of the slices in time comes from.
+    largest_displacement
+        How far the group lay that moved most, in mm: root mean square over the head.
+    groups
+        In order of time; together all slices.
+    """
+
+    order: str | None = entry("Order", text)
+    largest_displacement: float | None = entry("LargestDisplacement", number)
+    groups: tuple[SliceGroupRecord, ...] | None = entry("Groups", list_of(SliceGroupRecord))
+
+    @classmethod
+    def of_motion(cls, motion: SliceMotion, stack: Grid) -> Self:
+        """Take down how slices moved.
+
+        Parameters
+        ----------
+        motion
+            Of the slices of one scan.
+        stack
+            The scan's grid.
+        """
+        centre = centre_of(stack)
+        groups = tuple(
+            SliceGroupRecord(
+                group,
+                tuple((apply_affine(matrix, centre) - centre).tolist()),
+                tuple(Rotation.from_matrix(matrix[:3, :3]).as_rotvec(degrees=True).tolist()),
+                matrix,
+            )
+            for group, matrix in zip(motion.groups, motion.motions, strict=True)
+        )
+        return cls(motion.source, largest_motion(motion, stack), groups)
+
+    def motion(self, count: int) -> SliceMotion | None:
+        """How slices moved; None where that is not known of every slice.
+
+        Parameters
+        ----------
+        count
+            Number of slices of the scan.
+        """
+        slices, matrices = [], []
+        for group in self.groups or ():
+            if group.slices is None or group.matrix is None:
+                return None
+            slices.append(group.slices)
+            matrices.append(group.matrix)
+        if self.order is None or sorted(k for own in slices for k in own) != list(range(count)):
+            return None
+        return SliceMotion(tuple(slices), tuple(matrices), self.order)
 
 
 def largest_motion(motion: SliceMotion, stack: Grid) -> float:

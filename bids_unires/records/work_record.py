@@ -8,22 +8,23 @@ at the end.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from .. import __version__
 from ..config import RunConfig
 from ..dataset.writing import write_json
 from ..errors import UniResError
-from .outdated_results import Results, read_results, remove_superseded
+from ..work.unit import UnitOfWork
+from .entries import VersionedRecord, entry, flag, settings, text, texts, whole
+from .fingerprint import Fingerprint, fingerprints
+from .outdated_results import Results, remove_superseded
 
 logger = logging.getLogger("bids_unires")
 
@@ -32,31 +33,84 @@ _SHOWN = 3
 _PARTICIPANT = "participant"
 
 
-class UnitOfWork(Protocol):
-    """What is done as a whole or not at all: one stage of a participant, or of a session."""
+def _sizes(value: object) -> Mapping[str, int] | None:
+    if not isinstance(value, Mapping):
+        return None
+    found = {name: size for name, own in value.items() if (size := whole(own)) is not None}
+    return found if len(found) == len(value) else None
+
+
+def _earlier(value: object) -> tuple[Results, ...] | None:
+    found = map(Results.from_json, value) if isinstance(value, list) else ()
+    return tuple(results for results in found if results is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class WorkRecord(VersionedRecord):
+    """What is kept in the logs of a unit of work, so that it is done again only where it has to be.
+
+    Parameters
+    ----------
+    version
+        Of the program.
+    begun
+        True while the unit is worked on, or where that came to no end; then all but the version
+        and the earlier results is None.
+    settings
+        Everything of the configuration that the results depend on, by name.
+    metadata
+        Checksum of what else of the data they depend on: SHA-256, in hexadecimal digits.
+    inputs
+        Fingerprints of the files that they were made of, by name.
+    outputs
+        Size in bytes of each file written, by its name relative to the folder of all results.
+    missing
+        Files that could not be made, named in the same way; None where there are none.
+    earlier
+        What earlier runs made of the unit and is still there, the latest first.
+    """
+
+    version: str | None = entry("Version", text)
+    begun: bool | None = entry("Begun", flag)
+    settings: Mapping[str, Any] | None = entry("Settings", settings)
+    metadata: str | None = entry("Metadata", text)
+    inputs: Mapping[str, Fingerprint] | None = entry("Inputs", fingerprints)
+    outputs: Mapping[str, int] | None = entry("Outputs", _sizes)
+    missing: tuple[str, ...] | None = entry("Missing", texts)
+    earlier: tuple[Results, ...] | None = entry("Earlier", _earlier)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record of a unit; see `from_json`.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file is not there, or no JSON.
+        """
+        return cls.from_json(json.loads(path.read_text("utf-8")))
 
     @property
-    def label(self) -> str:
-        """``sub-01`` or ``sub-01_ses-a``."""
+    def latest(self) -> Results | None:
+        """What the run made that wrote the record; None if it has not finished."""
+        if self.inputs is None or self.settings is None or self.outputs is None:
+            return None
+        checksums = {name: file.sha256 for name, file in self.inputs.items()}
+        return Results(checksums, self.settings, tuple(self.outputs))
 
     @property
-    def stage(self) -> str:
-        """What is done with it; records of one stage share a folder of this name."""
+    def results(self) -> tuple[Results, ...]:
+        """What runs made of the unit and left there, the latest first."""
+        latest = () if self.latest is None else (self.latest,)
+        return (*latest, *(self.earlier or ()))
 
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """Folders that results are written to, relative to that of all results."""
 
-    @property
-    def inputs(self) -> Iterable[tuple[str, Path]]:
-        """Names and paths of the files that results depend on."""
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What else of the data results depend on; JSON or nearly so."""
-
-    def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """Everything of a configuration that results depend on, by name."""
+def read_record(path: Path) -> WorkRecord:
+    """Read the record of a unit; one that says nothing where there is none, or none to be read."""
+    try:
+        return WorkRecord.read(path)
+    except (OSError, ValueError):
+        return WorkRecord()
 
 
 @dataclass(frozen=True)
@@ -80,34 +134,36 @@ class Standing:
         return "; ".join(self.reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def record_path(plan: UnitOfWork, config: RunConfig) -> Path:
+def record_path(unit: UnitOfWork, config: RunConfig) -> Path:
     """Where the record of a unit is kept."""
-    return config.output_dir / "logs" / plan.stage / f"{plan.label}.json"
+    return config.output_dir / "logs" / unit.stage / f"{unit.label}.json"
 
 
-def standing(plan: UnitOfWork, config: RunConfig) -> Standing:
+def standing(unit: UnitOfWork, config: RunConfig) -> Standing:
     """Compare the record of a unit with what is there and what is asked for."""
-    path = record_path(plan, config)
+    path = record_path(unit, config)
     try:
-        record = json.loads(path.read_text("utf-8"))
-        if "Begun" in record:
-            return Standing(False)
-        reasons = tuple(_changes(record, plan, config))
+        record = WorkRecord.read(path)
     except FileNotFoundError:
         return Standing(False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
+        record = WorkRecord()
+    if record.begun:
+        return Standing(False)
+    if record.latest is None or record.version is None or record.metadata is None:
         return Standing(False, (f"{path} is not readable",))
+    reasons = tuple(_changes(record, unit, config))
     return Standing(not reasons, reasons)
 
 
 def changed_since(
-    plan: UnitOfWork, config: RunConfig, output: Path, inputs: Iterable[tuple[str, Path]]
+    unit: UnitOfWork, config: RunConfig, output: Path, inputs: Iterable[tuple[str, Path]]
 ) -> tuple[str, ...]:
     """Names of those inputs that are others than the ones a result was made of.
 
     Parameters
     ----------
-    plan, config
+    unit, config
         The unit of work, and where its results are.
     output
         A file of it. Where no record tells what it was made of, nothing is known to have
@@ -120,13 +176,11 @@ def changed_since(
     OSError
         If one of these cannot be read.
     """
-    before = _inputs_behind(record_path(plan, config), _below(output, config.output_dir))
-    return tuple(
-        name for name, path in inputs if name in before and not is_unchanged(before[name], path)
-    )
+    before = _inputs_behind(record_path(unit, config), _below(output, config.output_dir))
+    return tuple(name for name, path in inputs if name in before and not before[name].is_of(path))
 
 
-def placed_alike(plan: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
+def placed_alike(unit: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
     """Earlier results of the same inputs, with the settings that decide where images lie.
 
     Raises
@@ -134,11 +188,11 @@ def placed_alike(plan: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
     OSError
         If an input cannot be read.
     """
-    earlier = read_results(record_path(plan, config))
+    earlier = read_record(record_path(unit, config)).results
     if not earlier:
         return ()
-    inputs = {name: str(_fingerprint(path)["SHA256"]) for name, path in plan.inputs}
-    now = Results(inputs, _settings(plan, config), ())
+    inputs = {name: Fingerprint.of_file(path).sha256 for name, path in unit.inputs}
+    now = Results(inputs, _settings(unit, config), ())
     return tuple(results for results in earlier if results.lies_like(now))
 
 
@@ -147,55 +201,46 @@ def unfinished(output_dir: Path) -> frozenset[str]:
 
     Their images may be some of one run and some of another, or not all that there will be.
     """
-    return frozenset(
-        path.stem for path in (output_dir / "logs" / _PARTICIPANT).glob("*.json") if _is_begun(path)
-    )
+    records = (output_dir / "logs" / _PARTICIPANT).glob("*.json")
+    return frozenset(path.stem for path in records if read_record(path).begun)
 
 
-def _is_begun(record: Path) -> bool:
-    try:
-        return "Begun" in json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Fingerprint]]:
     """What the results of the participant level were made of: fingerprints by unit and name."""
-    return {
-        record.stem: _fingerprints(record, results)
-        for record in sorted((output_dir / "logs" / _PARTICIPANT).glob("*.json"))
-        for results in read_results(record)[:1]
-    }
+    found = {}
+    for path in sorted((output_dir / "logs" / _PARTICIPANT).glob("*.json")):
+        record = read_record(path)
+        if record.results:
+            found[path.stem] = _fingerprints(record, record.results[0])
+    return found
 
 
-def _inputs_behind(record: Path, output: str) -> Mapping[str, Mapping[str, Any]]:
+def _inputs_behind(path: Path, output: str) -> Mapping[str, Fingerprint]:
     """Fingerprints of what the run that wrote an output last made it of."""
-    for results in read_results(record):
+    record = read_record(path)
+    for results in record.results:
         if output in results.outputs:
             return _fingerprints(record, results)
     return {}
 
 
-def _fingerprints(record: Path, results: Results) -> Mapping[str, Mapping[str, Any]]:
+def _fingerprints(record: WorkRecord, results: Results) -> Mapping[str, Fingerprint]:
     """Those of the inputs of results, some of which have sizes and times that spare reading."""
-    try:
-        latest = dict(json.loads(record.read_text("utf-8")).get("Inputs", {}))
-    except (OSError, ValueError):
-        latest = {}
+    latest = record.inputs or {}
     return {
-        name: known
-        if (known := latest.get(name, {})).get("SHA256") == digest
-        else {"SHA256": digest}
+        name: latest[name]
+        if name in latest and latest[name].sha256 == digest
+        else Fingerprint(digest)
         for name, digest in results.inputs.items()
     }
 
 
-def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
+def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
     """Take down that a unit is about to be worked on, which undoes that it was done.
 
     Returns
     -------
-    dict or None
+    WorkRecord or None
         What the unit starts from, for `complete`; None if an input cannot be read, and then
         nothing is taken down.
 
@@ -205,45 +250,47 @@ def begin(plan: UnitOfWork, config: RunConfig) -> dict[str, Any] | None:
         If the record cannot be written.
     """
     try:
-        inputs = {name: _fingerprint(path) for name, path in plan.inputs}
+        inputs = {name: Fingerprint.of_file(path) for name, path in unit.inputs}
     except OSError:
         # Whoever works with it will say what is wrong. What was done of it before still is, and
         # will be known to be once the input is back.
         return None
-    path = record_path(plan, config)
-    earlier: list[dict[str, Any]] = []
-    if plan.stage == _PARTICIPANT:
-        earlier = [results.entry for results in read_results(path)]
-        write_json(path, {"Version": __version__, "Begun": True, "Earlier": earlier})
+    path = record_path(unit, config)
+    earlier: tuple[Results, ...] = ()
+    if unit.stage == _PARTICIPANT:
+        earlier = read_record(path).results
+        begun = WorkRecord(version=__version__, begun=True, earlier=earlier)
+        write_json(path, begun.to_json())
     else:
         # There a run may be on some contrasts only, and removes what nothing replaces.
         with suppress(FileNotFoundError):
             path.unlink()
-    return {
-        "Version": __version__,
-        "Settings": _settings(plan, config),
-        "Metadata": _metadata(plan),
-        "Inputs": inputs,
-        "Earlier": earlier,
-    }
+    return WorkRecord(
+        version=__version__,
+        settings=_settings(unit, config),
+        metadata=_metadata(unit),
+        inputs=inputs,
+        earlier=earlier,
+    )
 
 
-def abandon(plan: UnitOfWork, config: RunConfig) -> None:
+def abandon(unit: UnitOfWork, config: RunConfig) -> None:
     """Take back that a unit was begun, if no run has made anything of it."""
-    record = record_path(plan, config)
-    folders = [config.output_dir / folder for folder in plan.folders]
-    made = any(True for folder in folders for _ in folder.glob(f"{plan.label}_*"))
-    if not made and _is_begun(record) and not read_results(record):
+    path = record_path(unit, config)
+    folders = [config.output_dir / folder for folder in unit.folders]
+    made = any(True for folder in folders for _ in folder.glob(f"{unit.label}_*"))
+    record = read_record(path)
+    if not made and record.begun and not record.results:
         with suppress(OSError):
-            record.unlink()
+            path.unlink()
             # With the folder, if it was the first.
-            record.parent.rmdir()
+            path.parent.rmdir()
 
 
 def complete(
-    plan: UnitOfWork,
+    unit: UnitOfWork,
     config: RunConfig,
-    begun: Mapping[str, Any],
+    begun: WorkRecord,
     outputs: Sequence[Path],
     missing: Sequence[Path] = (),
 ) -> None:
@@ -251,7 +298,7 @@ def complete(
 
     Parameters
     ----------
-    plan, config
+    unit, config
         The unit, and how it was worked on.
     begun
         What `begin` returned.
@@ -262,49 +309,46 @@ def complete(
         unit again.
     """
     try:
-        written = {_below(path, config.output_dir): path.stat().st_size for path in outputs}
-        record = {**begun, "Outputs": written}
-        if missing:
-            record["Missing"] = [_below(path, config.output_dir) for path in missing]
-        # Before the record is final: whoever kills this leaves one that still knows the files.
-        earlier = remove_superseded(
-            [Results.of_entry(entry) for entry in begun["Earlier"]],
-            Results.of_record(record),
-            config.output_dir,
+        record = replace(
+            begun,
+            outputs={_below(path, config.output_dir): path.stat().st_size for path in outputs},
+            missing=tuple(_below(path, config.output_dir) for path in missing) or None,
         )
-        record["Earlier"] = [results.entry for results in earlier]
-        write_json(record_path(plan, config), record)
+        latest, *earlier = record.results
+        # Before the record is final: whoever kills this leaves one that still knows the files.
+        staying = remove_superseded(earlier, latest, config.output_dir)
+        write_json(record_path(unit, config), replace(record, earlier=staying).to_json())
     except (OSError, UniResError) as error:
-        logger.warning("%s will be done again by the next run: %s", plan.label, error)
+        logger.warning("%s will be done again by the next run: %s", unit.label, error)
 
 
-def _changes(record: Mapping[str, Any], plan: UnitOfWork, config: RunConfig) -> Iterator[str]:
-    if record["Version"] != __version__:
-        yield f"version {__version__} now, {record['Version']} then"
-    before, now = record["Settings"], _settings(plan, config)
+def _changes(record: WorkRecord, unit: UnitOfWork, config: RunConfig) -> Iterator[str]:
+    if record.version != __version__:
+        yield f"version {__version__} now, {record.version} then"
+    before, now = record.settings or {}, _settings(unit, config)
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             yield f"{name} is {_said(now.get(name))} now, was {_said(before.get(name))}"
-    if record["Metadata"] != _metadata(plan):
+    if record.metadata != _metadata(unit):
         yield "a sidecar of the scans changed"
-    yield from _input_changes(record["Inputs"], dict(plan.inputs))
-    for name, size in record["Outputs"].items():
+    yield from _input_changes(record.inputs or {}, dict(unit.inputs))
+    for name, size in (record.outputs or {}).items():
         path = config.output_dir / name
         if not path.is_file():
             yield f"{name} is missing"
         elif path.stat().st_size != size:
             yield f"{name} changed its size"
-    for name in record.get("Missing", ()):
+    for name in record.missing or ():
         yield f"{name} could not be made"
 
 
-def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterator[str]:
+def _input_changes(before: Mapping[str, Fingerprint], now: Mapping[str, Path]) -> Iterator[str]:
     for name, path in now.items():
         if name not in before:
             yield f"{name} is new"
             continue
         try:
-            unchanged = is_unchanged(before[name], path)
+            unchanged = before[name].is_of(path)
         except OSError:
             yield f"{name} cannot be read"
             continue
@@ -315,42 +359,14 @@ def _input_changes(before: Mapping[str, Any], now: Mapping[str, Path]) -> Iterat
             yield f"{name} is gone"
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        # Reading a pipe or a device might never end.
-        raise OSError(errno.EINVAL, "no regular file", str(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"Size": status.st_size, "ModifiedNs": status.st_mtime_ns, "SHA256": digest}
-
-
-def is_unchanged(before: Mapping[str, Any], path: Path) -> bool:
-    """Whether a file is the one that a fingerprint was taken of.
-
-    By size and time; where only the time differs, as in a copy, or none is known, by content.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
-    status = path.stat()
-    if "Size" in before and status.st_size != before["Size"]:
-        return False
-    if "ModifiedNs" in before and status.st_mtime_ns == before["ModifiedNs"]:
-        return True
-    return bool(_fingerprint(path)["SHA256"] == before["SHA256"])
-
-
-def _settings(plan: UnitOfWork, config: RunConfig) -> dict[str, Any]:
+def _settings(unit: UnitOfWork, config: RunConfig) -> dict[str, Any]:
     """As they read back from JSON, which has no tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(plan.settings(config))))
+    plain: dict[str, Any] = json.loads(json.dumps(dict(unit.settings(config))))
     return plain
 
 
-def _metadata(plan: UnitOfWork) -> str:
-    text = json.dumps(dict(plan.metadata), sort_keys=True, default=str)
+def _metadata(unit: UnitOfWork) -> str:
+    text = json.dumps(dict(unit.metadata), sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

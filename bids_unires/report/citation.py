@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..config import NO_TEMPLATE, ModelSettings, SpaceSettings
 from ..dataset.naming import resolution_text
 from ..dataset.writing import write_text
+from ..records.study import GridSettingsRecord
 from .group_content import SharedGrid
 
 
@@ -250,18 +250,16 @@ def _origin() -> str:
 def _study(shared: SharedGrid, methods: Collection[str]) -> list[str]:
     stated = shared.settings
     sentences = []
-    if stated["align"] != "none":
-        kind = "by similarity transforms" if stated["align"] == "similarity" else "rigidly"
-        to_template = stated["template"] != NO_TEMPLATE
-        reference = (
-            f"the template {stated['template']} [@fonov2009]" if to_template else "their mean"
-        )
+    if stated.align != "none":
+        kind = "by similarity transforms" if stated.align == "similarity" else "rigidly"
+        to_template = stated.template != NO_TEMPLATE
+        reference = f"the template {stated.template} [@fonov2009]" if to_template else "their mean"
         sentences.append(f"All participants were aligned {kind} to {reference}.")
     shape = " x ".join(map(str, shared.grid.shape))
     size = resolution_text(shared.grid.voxel_size.tolist())
     sentences.append(
         f"They share a grid of {shape} voxels of {size}, the smallest box {_sides(stated)} that "
-        f"holds every {stated['fov']} with a margin of {stated['grid_margin']:g} mm."
+        f"holds every {stated.fov} with a margin of {stated.grid_margin:g} mm."
     )
     ways = [text for way, text in _WAYS.items() if way in methods]
     if ways:
@@ -275,10 +273,10 @@ _WAYS = {
 }
 
 
-def _sides(stated: Mapping[str, Any]) -> str:
-    policy = stated["grid_policy"]
+def _sides(stated: GridSettingsRecord) -> str:
+    policy = stated.grid_policy
     if policy == "multiple":
-        return f"with sides that are multiples of {stated['grid_multiple']} voxels"
+        return f"with sides that are multiples of {stated.grid_multiple} voxels"
     return "with sides of 2^k voxels" if policy == "pow2" else "with sides of 2^k or 3*2^k voxels"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelSettings
+from ..records.study import GridSettingsRecord
 from ..space.grid import Grid
 from .outliers import Outlier
 
@@ -69,7 +70,7 @@ class SharedGrid:
     path: Path
     grid: Grid
     divisible_by: int
-    settings: Mapping[str, Any]
+    settings: GridSettingsRecord
     members: tuple[str, ...]
     reaches: tuple[Reach, ...]
 

@@ -23,8 +23,8 @@ from ..config import RunConfig
 from ..dataset.query import ParticipantPlan, describe_plan, plan_participants, select_participants
 from ..dataset.validation import check_folders, validate_dataset
 from ..errors import OutputError, UsageError
-from ..records.work_record import UnitOfWork
 from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
+from ..work.unit import UnitOfWork
 from .configuration import write_options
 from .devices import Devices, choose_devices, find_gpus, limit_threads, threads_per_participant
 from .locking import sole_use

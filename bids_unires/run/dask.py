@@ -25,9 +25,9 @@ from typing import Any
 from .. import __version__
 from ..config import RunConfig
 from ..errors import UsageError
-from ..records.work_record import UnitOfWork
 from ..work.outcome import Failure, Outcome, Process, Result
 from ..work.progress import ProgressListener, listening
+from ..work.unit import UnitOfWork
 from .devices import choose_devices, find_gpus, limit_threads, threads_per_participant
 from .progress import Sender
 from .workers import attempt

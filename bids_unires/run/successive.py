@@ -11,9 +11,9 @@ from pickle import PicklingError
 from types import FrameType, TracebackType
 
 from ..config import RunConfig
-from ..records.work_record import UnitOfWork
 from ..work.outcome import Failure, Process, Result, failure
 from ..work.progress import ProgressListener
+from ..work.unit import UnitOfWork
 from .progress import pass_on
 from .workers import attempt, connect, without_program
 

@@ -21,9 +21,10 @@ from typing import Protocol
 
 from ..config import RunConfig
 from ..errors import OutputError
-from ..records.work_record import UnitOfWork, abandon, begin, complete, standing
+from ..records.work_record import abandon, begin, complete, standing
 from ..work.outcome import AlreadyDone, Failure, Process, Result, failure
 from ..work.progress import ProgressListener, listen, listening
+from ..work.unit import UnitOfWork
 from .devices import DevicePool
 from .locking import sole_use
 from .progress import ProgressLog, RunProgress, Sender, forward

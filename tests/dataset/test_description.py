@@ -46,6 +46,7 @@ from bids_unires.dataset.writing import (
     write_mask,
 )
 from bids_unires.errors import OutputError
+from bids_unires.records.image import ImageRecord
 
 DatasetMaker = Callable[..., Path]
 FileAdder = Callable[..., Path]
@@ -110,8 +111,9 @@ def write_unit(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float,
         for desc in ("sr", "denoised", "resliced", "srStd", "denoisedStd"):
             path = derivative_path(out, plan, contrast, desc=desc, voxel_size=voxel_size)
             write_image(path, np.random.default_rng(0).uniform(size=(4, 4, 4)), np.eye(4))
-            unires = {"version": __version__, "settings": {"reg_scale": 4.0}}
-            write_json(sidecar_path(path), image_sidecar(plan, contrast, unires=unires, **common))
+            record = ImageRecord(version=__version__, settings={"reg_scale": 4.0})
+            content = image_sidecar(plan, contrast, **common)
+            write_json(sidecar_path(path), record.in_sidecar(content))
     for scan in plan.scans:
         path = write_transform(transform_path(out, plan, scan), np.eye(4))
         content = transform_sidecar(scan, description="Moves.", spatial_reference=grid)
@@ -149,7 +151,7 @@ def write_group(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float
             )
             for image in (path, *shared):
                 write_image(image, data, np.eye(4))
-                content = image_sidecar(plan, contrast, unires={}, **common)
+                content = image_sidecar(plan, contrast, **common)
                 write_json(sidecar_path(image), content)
     for target in ("study", TEMPLATE):
         path = write_transform(template_transform_path(out, plan, target), np.eye(4))

@@ -41,7 +41,6 @@ def sidecar(contrast: Contrast) -> dict[str, Any]:
         description="Made.",
         voxel_size=(1, 1, 2),
         spatial_reference=GRID,
-        unires={"iterations": 7},
     )
 
 
@@ -60,7 +59,6 @@ def test_what_bids_requires_is_there() -> None:
     assert content["SpatialReference"] == GRID
     assert content["SkullStripped"] is False
     assert content["Description"] == "Made."
-    assert content["UniRes"] == {"iterations": 7}
     assert sidecar(T2W)["SkullStripped"] is True
 
 

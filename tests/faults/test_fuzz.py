@@ -199,7 +199,6 @@ def test_any_sidecar(content: bytes, name: str) -> None:
         description="",
         voxel_size=(1, 1, 1),
         spatial_reference="",
-        unires={},
     )
     json.loads(write_json(FOLDER / "out.json", sidecar).read_text("utf-8"))
 

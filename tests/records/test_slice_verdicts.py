@@ -16,7 +16,7 @@ from bids_unires.model import SliceVerdict
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.robust.stripes import Stripes
 from bids_unires.model.robust.verdict import FEATURES
-from bids_unires.records.slice_verdicts import verdict_from_record, verdict_record
+from bids_unires.records.slice_verdicts import SliceVerdictRecord
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
@@ -35,21 +35,33 @@ def verdict() -> SliceVerdict:
     return SliceVerdict(2, weights, off, repairs)
 
 
+def written(verdict: SliceVerdict) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(
+        json.dumps(SliceVerdictRecord.of_verdict(verdict).to_json())
+    )
+    return record
+
+
+def read(record: object) -> SliceVerdict | None:
+    found = SliceVerdictRecord.from_json(record)
+    return None if found is None else found.verdict(2, 5)
+
+
 def test_a_verdict_comes_back_from_its_record() -> None:
-    record = json.loads(json.dumps(verdict_record(verdict())))
-    found = verdict_from_record(record, 2, 5)
+    record = written(verdict())
+    found = read(record)
     assert found is not None
     assert found.rejected == (1, 4)
     assert found.reasons == ("shift", "stripes")
     np.testing.assert_allclose(found.factors, [1, 0, 0.8322, 1, 0], atol=1e-4)
     assert found.repairs == verdict().repairs
-    assert verdict_record(found) == verdict_record(verdict())
+    assert written(found) == record
 
 
 def test_a_record_from_before_slices_were_mended_is_understood() -> None:
-    record = verdict_record(verdict())
+    record = written(verdict())
     del record["MendedSlices"]
-    found = verdict_from_record(record, 2, 5)
+    found = read(record)
     assert found is not None
     assert not found.repairs
 
@@ -70,9 +82,9 @@ def test_a_record_from_before_slices_were_mended_is_understood() -> None:
     ],
 )
 def test_what_is_no_verdict_on_this_scan_is_none(change: dict[str, Any]) -> None:
-    record = verdict_record(verdict())
-    assert verdict_from_record({**record, **change}, 2, 5) is None
-    assert verdict_from_record(None, 2, 5) is None
+    record = written(verdict())
+    assert read({**record, **change}) is None
+    assert read(None) is None
 
 
 def test_the_group_level_believes_the_slices_that_the_participant_level_believed(

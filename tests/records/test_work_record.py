@@ -224,7 +224,7 @@ def test_inputs_that_changed_since_a_result_are_named(
     if not is_latest:
         # With other voxels; of the earlier result only checksums are remembered.
         record = json.loads(record_path(plan, config).read_text("utf-8"))
-        results = {key: record[key] for key in ("Settings", "Outputs")}
+        results = {"Settings": record["Settings"], "Outputs": list(record["Outputs"])}
         results["Inputs"] = {name: about["SHA256"] for name, about in record["Inputs"].items()}
         record |= {"Outputs": {"sub-01/anat/other.nii.gz": 1}, "Inputs": {}, "Earlier": [results]}
         record_path(plan, config).write_text(json.dumps(record), "utf-8")

@@ -21,6 +21,7 @@ from bids_unires.model import NoiseEstimate, Progress, SliceProfile
 from bids_unires.model.assess.residuals import describe_residuals
 from bids_unires.model.detail.term import DetailStatement
 from bids_unires.pipeline.group.table import QUALITY_COLUMNS, data_dictionary
+from bids_unires.records.study import GridSettingsRecord
 from bids_unires.report import (
     FitHistory,
     GroupReport,
@@ -215,15 +216,15 @@ def shared_grid(path: Path, members: tuple[str, ...]) -> SharedGrid:
             zip(directions, ("sub-2", "sub-4") * 3, (1.5, 2.5) * 3, strict=True)
         )
     ]
-    settings = {
-        "fov": "brain",
-        "template": "MNI152NLin2009cAsym",
-        "align": "rigid",
-        "voxel_size": [4.0, 4.0, 4.0],
-        "grid_margin": 5.0,
-        "grid_policy": "pow23",
-        "grid_multiple": 16,
-    }
+    settings = GridSettingsRecord(
+        fov="brain",
+        template="MNI152NLin2009cAsym",
+        align="rigid",
+        voxel_size=(4.0, 4.0, 4.0),
+        grid_margin=5.0,
+        grid_policy="pow23",
+        grid_multiple=16,
+    )
     return SharedGrid(path, GRID, 2, settings, members, tuple(reaches))
 
 

@@ -211,7 +211,7 @@ def test_the_methods_follow_the_grid(
 ) -> None:
     shared = make_cohort().shared
     assert shared is not None
-    shared = replace(shared, settings={**shared.settings, **settings})
+    shared = replace(shared, settings=replace(shared.settings, **settings))
     text = group_methods_text(ModelSettings(), shared, ["refit", "reslice"])
     assert told in text
     assert "reconstructed again on this grid from the scans or interpolated once" in text

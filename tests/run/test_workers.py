@@ -190,9 +190,9 @@ def test_a_script_needs_no_guard(config: RunConfig, nprocs: str) -> None:
     folders = [str(config.bids_dir), str(config.output_dir), "participant"]
     script = config.output_dir / "script.py"
     script.write_text(
-        "from bids_unires import app\n"
+        "from bids_unires.run import app\n"
         "from bids_unires.cli.main import parse_arguments\n"
-        "from tests.test_workers import succeed\n"
+        "from tests.run.test_workers import succeed\n"
         f"options = {[*folders, '--device', 'cpu', '--nprocs', nprocs, '--skip-bids-validation']}\n"
         "print('code', app.run(parse_arguments(options), succeed))\n"
     )

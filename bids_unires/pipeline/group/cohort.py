@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ...config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ...dataset.content import unavailable
 from ...dataset.derivatives import IMAGE_KINDS, ParticipantResult, ResultImage, find_results
 from ...dataset.entities import listing
 from ...dataset.naming import SPACE, aligned_space, resolution_label, transform_path
-from ...dataset.poses import is_one_place, scan_poses
 from ...dataset.query import known_participants, known_sessions, plan_participants
 from ...dataset.reading import grid_of
 from ...dataset.scans import Contrast, Datatype, ParticipantPlan, Scan, contrast_order
 from ...dataset.transforms import read_transform
 from ...errors import InvalidDatasetError, MissingInputError, NothingSelectedError, UsageError
+from ...records.image import ImageRecord
+from ...records.poses import is_one_place
 from ...records.work_record import changed_since, unfinished
 
 logger = logging.getLogger("bids_unires")
@@ -81,7 +82,12 @@ class Member:
     @property
     def model(self) -> ModelSettings:
         """Settings that the images were made with, as far as their sidecars know."""
-        return _model_settings(self.known[0].metadata)
+        return ImageRecord.of_sidecar(self.known[0].metadata).model
+
+    @cached_property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """How the images that take part came about."""
+        return tuple(ImageRecord.of_sidecar(image.metadata) for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -396,7 +402,7 @@ def _scans_of(
     contrasts = {contrast.name: contrast for contrast in plan.contrasts}
     found = []
     for image in images:
-        wanted = set(_scan_uris(image.metadata))
+        wanted = set(ImageRecord.of_sidecar(image.metadata).scan_by_uri)
         contrast = contrasts.get(image.contrast)
         scans = [scan for scan in (contrast.scans if contrast else ()) if scan.uri in wanted]
         if contrast is None or not wanted or len(scans) < len(wanted):
@@ -429,7 +435,7 @@ def _refuse_changed(
 def _check_scans(
     scans: Sequence[Scan], image: ResultImage, result: ParticipantResult, output_dir: Path
 ) -> None:
-    poses, grid = scan_poses(image.metadata), grid_of(image.path)
+    poses, grid = ImageRecord.of_sidecar(image.metadata).poses, grid_of(image.path)
     for scan in scans:
         if reason := unavailable(scan.path):
             raise ValueError(f"{scan.path} cannot be read: {reason}")
@@ -447,26 +453,3 @@ def _check_scans(
                 f"{transform.name} has the scan elsewhere than {image.path.name}, a later run with "
                 "other scans or settings wrote it: run the participant level on it again"
             )
-
-
-def _scan_uris(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """URIs of the scans of the image's own contrast."""
-    unires = metadata.get("UniRes")
-    scans = unires.get("Scans") if isinstance(unires, dict) else None
-    for scan in scans if isinstance(scans, list) else ():
-        if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
-            yield scan["Source"]
-
-
-def _model_settings(metadata: Mapping[str, Any]) -> ModelSettings:
-    unires = metadata.get("UniRes")
-    stated = unires.get("Settings") if isinstance(unires, dict) else None
-    stated = stated if isinstance(stated, dict) else {}
-    names = {field.name for field in fields(ModelSettings)}
-    known = {name: value for name, value in stated.items() if name in names}
-    if "voxel_size" in known:
-        known["voxel_size"] = tuple(known["voxel_size"])
-    try:
-        return ModelSettings(**known)
-    except (UsageError, TypeError, ValueError):
-        return ModelSettings()

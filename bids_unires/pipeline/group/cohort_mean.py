@@ -18,6 +18,7 @@ from ...dataset.sidecar import derivative_uri
 from ...dataset.writing import write_image, write_json
 from ...errors import BadDataError, UniResError
 from ...kernels.runtime import thread_count
+from ...records.study import CohortMeanRecord
 from ...registration.matching import Candidate, Matcher
 from ...registration.pyramid import Pyramid, build_pyramid
 from ...registration.rigid import LEVELS, search, starting_poses
@@ -86,9 +87,9 @@ def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
         "SpatialReference": derivative_uri(config.output_dir, path),
         "Resolution": resolution_text((MEAN_MM,) * 3),
         "SkullStripped": any(i.metadata.get("SkullStripped") is True for i in images.values()),
-        "UniRes": {"Participants": list(poses), "Rounds": ROUNDS},
     }
-    write_json(sidecar_path(path), content)
+    record = CohortMeanRecord(tuple(poses), ROUNDS)
+    write_json(sidecar_path(path), record.in_sidecar(content))
     return write_image(path, reference.data, reference.affine)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...records.image import QualityRecord
 from ...space.grid import Grid
 
 _DARK_AND_BRIGHT = (5.0, 95.0)
@@ -15,7 +15,7 @@ _DARK_AND_BRIGHT = (5.0, 95.0)
 
 def quality_of(
     image: NDArray[np.float32], grid: Grid, masks: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, Any]:
+) -> QualityRecord:
     """How sharp an image is, and how bright.
 
     Parameters
@@ -26,13 +26,6 @@ def quality_of(
         Where they lie.
     masks
         ``brain`` or else ``head`` is where to look, within ``fov``; ``(X, Y, Z)`` each.
-
-    Returns
-    -------
-    dict
-        ``Region``, where was looked; ``Voxels`` in it; ``MeanIntensity``; and ``Sharpness``:
-        the mean length of the gradient over the range of intensities (5th to 95th
-        percentile) in 1/mm. None where the region has no voxel or one intensity.
     """
     name = "brain" if "brain" in masks else "head"
     region = masks.get(name, np.ones(image.shape, dtype=bool))
@@ -40,12 +33,7 @@ def quality_of(
         region = region & masks["fov"]
     count = int(np.count_nonzero(region))
     mean = float(image[region].mean(dtype=np.float64)) if count else None
-    return {
-        "Region": name,
-        "Voxels": count,
-        "MeanIntensity": mean,
-        "Sharpness": _sharpness(image, grid, region) if count else None,
-    }
+    return QualityRecord(name, count, mean, _sharpness(image, grid, region) if count else None)
 
 
 def _sharpness(image: NDArray[np.float32], grid: Grid, region: NDArray[np.bool_]) -> float | None:

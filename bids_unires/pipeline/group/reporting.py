@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
-from ...config import FieldOfView, ModelSettings, RunConfig
-from ...dataset.metadata import SidecarError, load_object
+from ...config import ModelSettings, RunConfig
+from ...dataset.metadata import SidecarError
 from ...dataset.naming import (
     STUDY_SPACE,
     mask_path,
@@ -20,6 +19,8 @@ from ...dataset.naming import (
     study_image_path,
 )
 from ...errors import MissingInputError
+from ...records.image import ImageRecord
+from ...records.study import Extent, StudyMeanRecord
 from ...report import (
     GroupReport,
     MeanPicture,
@@ -37,22 +38,14 @@ from ...space.affines import apply_affine
 from ...space.grid import Grid, corners
 from ..participant.reporting import dataset_name, may_fail
 from .cohort import Cohort, Member, in_order
-from .study_alignment import Extent, extent_in_study
+from .study_alignment import extent_in_study
+from .study_grid import read_grid_record
 from .study_means import StudyImage
 from .table import QUALITY_COLUMNS, data_dictionary
 
 logger = logging.getLogger("bids_unires")
 
 _DIRECTIONS = (("left", "right"), ("back", "front"), ("bottom", "top"))
-_GRID_SETTINGS = (
-    "fov",
-    "template",
-    "align",
-    "voxel_size",
-    "grid_margin",
-    "grid_policy",
-    "grid_multiple",
-)
 # The line of the log says this many, the page has all.
 _NAMED = 8
 
@@ -100,7 +93,8 @@ def _group_report(
     config: RunConfig,
 ) -> GroupReport:
     everything = [image for found in images.values() for image in found]
-    about = [_object(image.metadata.get("UniRes")) for image in everything]
+    records = [image.record for image in everything]
+    ways = [record.regridding for record in records if record.regridding is not None]
     return GroupReport(
         dataset=dataset_name(config.bids_dir),
         shared=_shared_grid(cohort, config),
@@ -109,11 +103,11 @@ def _group_report(
         columns=data_dictionary(),
         rows=rows,
         outliers=outliers,
-        settings=_settings(about),
-        devices=_counted(each.get("Device") for each in about),
-        versions=_counted(each.get("Version") for each in about),
+        settings=_settings(records),
+        devices=_counted(record.device for record in records),
+        versions=_counted(record.version for record in records),
         model=cohort.members[0].model,
-        methods=_counted(_object(each.get("Group")).get("Mode") for each in about),
+        methods=_counted(way.mode for way in ways),
     )
 
 
@@ -136,23 +130,19 @@ def _name_outliers(outliers: Sequence[Outlier], rows: Sequence[Mapping[str, Any]
 def _shared_grid(cohort: Cohort, config: RunConfig) -> SharedGrid | None:
     """The grid as its sidecar tells of it, whatever the options of this run."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
-    try:
-        record = load_object(sidecar_path(path))["UniRes"]
-        x, y, z = record["Shape"]
-        grid = Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
-        settings = {name: record["Settings"][name] for name in _GRID_SETTINGS}
-        settings["grid_margin"] = float(settings["grid_margin"])
-        members = tuple(record["Participants"])
-        divisible_by = int(record["DivisibleBy"])
-    except (SidecarError, KeyError, TypeError, ValueError):
+    record = read_grid_record(config)
+    grid, members, settings = record.grid, record.participants, record.settings
+    if grid is None or members is None or record.divisible_by is None:
         return None
-    extents = _extents(
-        [member for member in cohort.members if member.label in members], settings["fov"], config
-    )
-    return SharedGrid(path, grid, divisible_by, settings, members, _reaches(grid, extents))
+    if settings is None or settings.fov is None or not settings.is_complete:
+        return None
+    there = [member for member in cohort.members if member.label in members]
+    extents = _extents(there, settings.fov, config)
+    reaches = _reaches(grid, extents)
+    return SharedGrid(path, grid, record.divisible_by, settings, members, reaches)
 
 
-def _extents(members: Iterable[Member], fov: FieldOfView, config: RunConfig) -> dict[str, Extent]:
+def _extents(members: Iterable[Member], fov: str, config: RunConfig) -> dict[str, Extent]:
     extents = {}
     for member in members:
         try:
@@ -195,11 +185,10 @@ def _means(
             desc="mean",
             voxel_size=config.model.voxel_size,
         )
-        try:
-            count = int(load_object(sidecar_path(path))["UniRes"]["Participants"])
-        except (SidecarError, KeyError, TypeError, ValueError):
-            continue
-        yield MeanPicture(contrast, path, count)
+        with suppress(SidecarError):
+            count = StudyMeanRecord.read(sidecar_path(path)).participants
+            if count is not None:
+                yield MeanPicture(contrast, path, count)
 
 
 def _pictures(
@@ -222,20 +211,16 @@ def _pictures(
             yield MemberPicture(member.label, found[0].contrast, found[0].path, mask, name)
 
 
-def _settings(about: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+def _settings(records: Sequence[ImageRecord]) -> dict[str, tuple[Any, ...]]:
     """What the images were made with, by their sidecars: the model's part of it."""
     values: dict[str, list[Any]] = {}
-    for each in about:
-        stated = _object(each.get("Settings"))
+    for record in records:
+        stated = record.settings or {}
         for name in (field.name for field in fields(ModelSettings)):
             if name in stated and stated[name] not in values.setdefault(name, []):
                 values[name].append(stated[name])
     return {name: tuple(found) for name, found in values.items()}
 
 
-def _counted(names: Iterable[Any]) -> dict[str, int]:
-    return dict(Counter(str(name) for name in names if name).most_common())
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _counted(names: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(name for name in names if name).most_common())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config import Alignment, FieldOfView, RunConfig
-from ...dataset.metadata import SidecarError, load_object
+from ...dataset.metadata import SidecarError
 from ...dataset.naming import (
     STUDY_SPACE,
     aligned_space,
@@ -27,6 +28,7 @@ from ...dataset.transforms import write_transform
 from ...dataset.writing import write_json, write_mask
 from ...errors import BadDataError, MissingInputError
 from ...kernels.runtime import thread_count
+from ...records.study import Extent, StudyPlacementRecord
 from ...registration import (
     Template,
     TemplateAlignment,
@@ -44,7 +46,6 @@ from ...work.progress import listener
 from .cohort import Member
 
 Mask = NDArray[np.bool_]
-Extent = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def member_mask_path(output_dir: Path, member: Member, name: str) -> Path:
     return path.with_name(path.name.replace("_res-1mm_", f"_res-{member.result.res}_"))
 
 
-def extent_in_study(output_dir: Path, member: Member, fov: FieldOfView) -> Extent:
+def extent_in_study(output_dir: Path, member: Member, fov: str) -> Extent:
     """How far a participant's brain or head reaches in the space of the study.
 
     Returns
@@ -180,13 +181,13 @@ def extent_in_study(output_dir: Path, member: Member, fov: FieldOfView) -> Exten
         If no alignment is there, or none that tells.
     """
     path = sidecar_path(study_transform_path(output_dir, member))
-    try:
-        low, high = load_object(path)["UniRes"]["Extent"][fov]
-        return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-    except (SidecarError, KeyError, TypeError, ValueError):
-        raise MissingInputError(
-            f"{path} does not say how far the {fov} reaches: run the group level with --no-resume"
-        ) from None
+    with suppress(SidecarError):
+        extents = StudyPlacementRecord.read(path).extent or {}
+        if fov in extents:
+            return extents[fov]
+    raise MissingInputError(
+        f"{path} does not say how far the {fov} reaches: run the group level with --no-resume"
+    )
 
 
 def _pose(image: Volume, unit: Placing) -> _Pose:
@@ -260,21 +261,19 @@ def _write_transform(
     output_dir: Path,
 ) -> list[Path]:
     path = study_transform_path(output_dir, unit.member)
-    extents = {
-        name: [end.tolist() for end in mask_extent(mask, pose.study_from_image @ affine)]
-        for name, mask in masks.items()
-    }
+    record = StudyPlacementRecord(
+        align=unit.align,
+        template=unit.template,
+        matrix=pose.study_from_image,
+        extent={
+            name: mask_extent(mask, pose.study_from_image @ affine) for name, mask in masks.items()
+        },
+    )
     content = {
         "Description": f"Transform of the images of {unit.label} into the space of the study",
         "Sources": [derivative_uri(output_dir, unit.member.aligned.path)],
-        "UniRes": {
-            "Align": unit.align,
-            "Template": unit.template,
-            "Matrix": pose.study_from_image.tolist(),
-            "Extent": extents,
-        },
     }
     return [
-        write_json(sidecar_path(path), content),
+        write_json(sidecar_path(path), record.in_sidecar(content)),
         write_transform(path, pose.study_from_image),
     ]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...config import RunConfig
-from ...dataset.metadata import SidecarError, load_object
+from ...dataset.metadata import SidecarError
 from ...dataset.naming import STUDY_SPACE, resolution_text, sidecar_path, study_grid_path
 from ...dataset.sidecar import derivative_uri
 from ...dataset.writing import write_json, write_mask
 from ...errors import UsageError
+from ...records.study import Extent, GridSettingsRecord, StudyGridRecord
 from ...space.boxes import box_between, network_grid, reaches, with_margin
 from ...space.grid import Grid
-from .study_alignment import Extent
 
 logger = logging.getLogger("bids_unires")
 
@@ -83,9 +82,9 @@ def find_grid(
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     run, others = extents, others or {}
     extents = {**others, **run}
-    low, high = _union(extents.values())
+    low, high = union(extents.values())
     margin = config.group.grid_margin
-    before = _earlier(path, config) if config.resume or others else None
+    before = _earlier(config) if config.resume or others else None
     if before is not None and reaches(before, low - margin, high + margin):
         logger.info("the grid of the earlier run still holds: %s", _described(before))
         return StudyGrid(before, path, tuple(run))
@@ -117,6 +116,14 @@ def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> 
         The run's configuration.
     """
     grid = study.grid
+    record = StudyGridRecord(
+        shape=grid.shape,
+        affine=grid.affine,
+        settings=GridSettingsRecord.of_run(config),
+        participants=study.members,
+        halvings=study.halvings(),
+        divisible_by=2 ** study.halvings(),
+    )
     content = {
         "Type": "ROI",
         "Description": (
@@ -126,18 +133,10 @@ def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> 
         "Sources": [derivative_uri(config.output_dir, path) for path in sources],
         "SpatialReference": derivative_uri(config.output_dir, study.path),
         "Resolution": resolution_text(config.model.voxel_size),
-        "UniRes": {
-            "Shape": list(grid.shape),
-            "Affine": grid.affine.tolist(),
-            "Settings": _settings(config),
-            "Participants": list(study.members),
-            "Halvings": study.halvings(),
-            "DivisibleBy": 2 ** study.halvings(),
-        },
     }
     inside = np.ones(grid.shape, dtype=bool)
     return [
-        write_json(sidecar_path(study.path), content),
+        write_json(sidecar_path(study.path), record.in_sidecar(content)),
         write_mask(study.path, inside, grid.affine),
     ]
 
@@ -161,47 +160,34 @@ class Frame:
 
 def read_frame(config: RunConfig) -> Frame | None:
     """Read back the shared grid of the wanted voxel size, whatever it was made with."""
+    record = read_grid_record(config)
+    settings = record.settings
+    if record.grid is None or settings is None:
+        return None
+    if settings.align is None or settings.template is None:
+        return None
+    return Frame(record.grid, settings.align, settings.template)
+
+
+def read_grid_record(config: RunConfig) -> StudyGridRecord:
+    """Read how the shared grid of the wanted voxel size came about, as far as that is known."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     try:
-        record = load_object(sidecar_path(path))["UniRes"]
-        return Frame(_grid(record), record["Settings"]["align"], record["Settings"]["template"])
-    except (SidecarError, KeyError, TypeError, ValueError):
-        return None
+        return StudyGridRecord.read(sidecar_path(path))
+    except SidecarError:
+        return StudyGridRecord()
 
 
-def _grid(record: Mapping[str, Any]) -> Grid:
-    x, y, z = record["Shape"]
-    return Grid((x, y, z), np.asarray(record["Affine"], dtype=np.float64))
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """What decides on the grid besides the participants."""
-    group = asdict(config.group)
-    return {
-        "fov": config.space.fov,
-        "template": config.space.template,
-        "align": config.space.align,
-        "voxel_size": list(config.model.voxel_size),
-        "grid_margin": group["grid_margin"],
-        "grid_policy": group["grid_policy"],
-        "grid_multiple": group["grid_multiple"],
-    }
-
-
-def _earlier(path: Path, config: RunConfig) -> Grid | None:
+def _earlier(config: RunConfig) -> Grid | None:
     """The grid of an earlier run, if it was made with the same settings."""
-    try:
-        record = load_object(sidecar_path(path))["UniRes"]
-        if record["Settings"] != _settings(config):
-            return None
-        return _grid(record)
-    except (SidecarError, KeyError, TypeError, ValueError):
-        return None
+    record = read_grid_record(config)
+    return record.grid if record.settings == GridSettingsRecord.of_run(config) else None
 
 
-def _union(extents: Iterable[Extent]) -> Extent:
-    lows, highs = zip(*extents, strict=True)
-    return np.min(lows, axis=0), np.max(highs, axis=0)
+def union(extents: Collection[Extent]) -> Extent:
+    """Low and high end of the smallest box around several, at least one."""
+    low = np.min([extent[0] for extent in extents], axis=0)
+    return low, np.max([extent[1] for extent in extents], axis=0)
 
 
 def _outside(grid: Grid, extents: Mapping[str, Extent], margin: float) -> list[str]:
@@ -221,7 +207,7 @@ def _too_large(
 ) -> str:
     """Say which participant forces a grid that is too large, and what to do."""
     axis = int(np.argmax(grid.shape))
-    low, high = _union(extents.values())
+    low, high = union(extents.values())
     forcing, gain = max(
         ((label, _gain(label, extents, axis)) for label in extents), key=lambda pair: pair[1]
     )
@@ -243,11 +229,11 @@ def _too_large(
 
 def _gain(label: str, extents: Mapping[str, Extent], axis: int) -> float:
     """How much less in mm the others reach than all together, along one axis."""
-    low, high = _union(extents.values())
+    low, high = union(extents.values())
     others = [extent for name, extent in extents.items() if name != label]
     if not others:
         return float(high[axis] - low[axis])
-    other_low, other_high = _union(others)
+    other_low, other_high = union(others)
     return float((high - low)[axis] - (other_high - other_low)[axis])
 
 

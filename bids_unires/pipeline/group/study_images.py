@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...config import GroupMode, RunConfig
+from ...config import GroupMode, ModelSettings, RunConfig
 from ...dataset.metadata import SidecarError, load_object
 from ...dataset.naming import (
     STUDY_SPACE,
@@ -28,24 +27,22 @@ from ...dataset.naming import (
     transform_path,
 )
 from ...dataset.reading import load_labels, load_volume
-from ...dataset.scans import ParticipantPlan
 from ...dataset.sidecar import derivative_uri, image_sidecar
 from ...dataset.transforms import read_transform
 from ...dataset.writing import copy_text, write_image, write_json, write_labels, write_mask
 from ...errors import BadDataError
-from ...model import Progress, Reconstruction, resample_labels, super_resolve
-from ...model.detail.term import DetailStatement
+from ...model import Progress, resample_labels, super_resolve
 from ...model.robust.verdict import Verdicts
 from ...model.scanner.slice_groups import SliceMotion
-from ...records.slice_motion import motion_from_record
-from ...records.slice_verdicts import verdict_from_record
+from ...records.image import ImageRecord, RegriddingRecord, ScanRecord, stated_settings
 from ...space.affines import Affine
 from ...space.grid import Grid
 from ...space.volume import Volume
 from ...work.progress import listener
 from ..limits import memory_limit
-from ..participant.acquired import AcquiredContrast, acquire, volumes_of
-from ..participant.provenance import contrast_provenance, detail_from_record, run_provenance
+from ..participant.acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
+from ..participant.provenance import image_records
+from ..participant.reconstructed import ReconstructedParticipant, reconstructed
 from ..participant.workflow import say_which_slices
 from .cohort import Member
 from .quality import quality_of
@@ -169,7 +166,8 @@ def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:
     writer = _Writer(unit, config, study_pose)
     masks = writer.write_masks()
     if unit.refit:
-        written = writer.write_refitted(*_refit(unit, volumes, study_pose, config), masks, began)
+        participant = _refit(unit, volumes, study_pose, config, began)
+        written = writer.write_refitted(participant, masks)
     else:
         tell.phase(unit.label, "interpolation")
         images = _splines(volumes, unit.grid, study_pose)
@@ -220,8 +218,8 @@ def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine, order: int = 3
 
 
 def _refit(
-    unit: Regridding, before: Sequence[Volume], study_pose: Affine, config: RunConfig
-) -> tuple[ParticipantPlan, RunConfig, list[AcquiredContrast], Reconstruction]:
+    unit: Regridding, before: Sequence[Volume], study_pose: Affine, config: RunConfig, began: float
+) -> ReconstructedParticipant:
     """Fit the model on the grid, from where the participant level ended."""
     member = unit.member
     plan = member.plan
@@ -231,31 +229,9 @@ def _refit(
             "auto or reslice"
         )
     # Transforms on disk begin in the space of the files, wherever their origin.
-    model = replace(
-        member.model,
-        voxel_size=config.model.voxel_size,
-        tolerance=min(WARM_TOLERANCE * member.model.tolerance, 0.5),
-        coregister=False,
-        unified_rigid=False,
-        uncertainty=None,
-        # Slices stay where the participant level found them.
-        slice_motion=False,
-    )
-    config = replace(config, model=model, reset_origin=False)
-    contrasts = acquire(plan, config)
-    poses = [
-        [
-            study_pose
-            @ read_transform(
-                transform_path(config.output_dir, member, scan.scan, space=member.result.space)
-            )
-            for scan in acquired.scans
-        ]
-        for acquired in contrasts
-    ]
-    modalities = [acquired.contrast.modality for acquired in contrasts]
+    model = _model_on_grid(unit, config)
+    contrasts = acquire(plan, model, memory_limit(config), reset_origin=False)
     listener().phase(unit.label, "reconstruction")
-    start = np.stack(_splines(before, unit.grid, study_pose, RECALLING_ORDER))
 
     def report(progress: Progress) -> None:
         number = progress.products // len(contrasts)
@@ -265,38 +241,62 @@ def _refit(
         volumes_of(contrasts),
         model,
         config.device,
-        modalities=modalities,
+        modalities=[acquired.contrast.modality for acquired in contrasts],
         profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
-        poses=poses,
+        poses=_poses_in_study(member, contrasts, study_pose, config.output_dir),
         grid=unit.grid,
-        start=start,
+        start=np.stack(_splines(before, unit.grid, study_pose, RECALLING_ORDER)),
         lam=_weights(member),
         slices=_slice_motions(member, contrasts),
         verdicts=_slice_verdicts(member, contrasts),
-        details=_details(member),
+        details=[record.detail for record in member.records],
         memory_limit=memory_limit(config),
         on_progress=report,
     )
-    if result.fit is not None:
-        say_which_slices(contrasts, result.fit)
-    return plan, config, contrasts, result
+    images = reconstructed(contrasts, result)
+    say_which_slices(images)
+    return ReconstructedParticipant(plan, images, result, STUDY_SPACE, began)
+
+
+def _model_on_grid(unit: Regridding, config: RunConfig) -> ModelSettings:
+    """Settings of the participant level, for a fit that begins where that ended."""
+    before = unit.member.model
+    return replace(
+        before,
+        voxel_size=config.model.voxel_size,
+        tolerance=min(WARM_TOLERANCE * before.tolerance, 0.5),
+        coregister=False,
+        unified_rigid=False,
+        uncertainty=None,
+        # Slices stay where the participant level found them.
+        slice_motion=False,
+    )
+
+
+def _poses_in_study(
+    member: Member, contrasts: Sequence[AcquiredContrast], study_pose: Affine, output_dir: Path
+) -> list[list[Affine]]:
+    """``(4, 4)``, world mm of each scan -> of the study, (contrast, repeat)."""
+
+    def pose(scan: AcquiredScan) -> Affine:
+        path = transform_path(output_dir, member, scan.scan, space=member.result.space)
+        return np.asarray(study_pose @ read_transform(path))
+
+    return [[pose(scan) for scan in acquired.scans] for acquired in contrasts]
 
 
 def _weights(member: Member) -> list[float] | None:
     """Weights of the prior that the participant level found; None where sidecars lack one."""
-    stated = [image.metadata.get("UniRes") for image in member.images]
-    found = [about.get("Lambda") if isinstance(about, dict) else None for about in stated]
-    usable = [float(w) for w in found if isinstance(w, int | float) and 0 < w < math.inf]
-    return usable if len(usable) == len(found) else None
+    usable = [record.weight for record in member.records if record.weight is not None]
+    return usable if len(usable) == len(member.records) else None
 
 
-def _details(member: Member) -> list[DetailStatement | None]:
-    """How good what the participant level learned for each contrast is."""
-    stated = [image.metadata.get("UniRes") for image in member.images]
-    return [
-        detail_from_record(about.get("LearnedDetail")) if isinstance(about, dict) else None
-        for about in stated
-    ]
+def _scan_records(member: Member) -> dict[str, ScanRecord]:
+    """What the participant level's sidecars say of each scan, by its URI."""
+    found: dict[str, ScanRecord] = {}
+    for record in member.records:
+        found |= record.scan_by_uri
+    return found
 
 
 def _slice_motions(
@@ -304,17 +304,13 @@ def _slice_motions(
 ) -> list[list[SliceMotion | None]] | None:
     """How the participant level found slices to have moved; None if they did not."""
     records = _scan_records(member)
-    motions = [
-        [
-            motion_from_record(
-                records.get(scan.scan.uri, {}).get("SliceMotion"),
-                scan.volume.grid.shape[scan.acquisition.slice_axis],
-            )
-            for scan in acquired.scans
-        ]
-        for acquired in contrasts
-    ]
-    return motions if any(motion for own in motions for motion in own) else None
+
+    def motion(scan: AcquiredScan) -> SliceMotion | None:
+        stated = records.get(scan.scan.uri, ScanRecord()).slice_motion
+        return None if stated is None else stated.motion(scan.slice_count)
+
+    motions = [[motion(scan) for scan in acquired.scans] for acquired in contrasts]
+    return motions if any(one for own in motions for one in own) else None
 
 
 def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Verdicts | None:
@@ -324,25 +320,14 @@ def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Ve
     for acquired in contrasts:
         own = []
         for scan in acquired.scans:
+            stated = records.get(scan.scan.uri, ScanRecord()).verdict
             axis = scan.acquisition.slice_axis
-            count = scan.volume.grid.shape[axis]
-            found = verdict_from_record(records.get(scan.scan.uri), axis, count)
+            found = None if stated is None else stated.verdict(axis, scan.slice_count)
             if found is None:
                 return None
             own.append(found)
         verdicts.append(tuple(own))
     return tuple(verdicts)
-
-
-def _scan_records(member: Member) -> dict[str, Mapping[str, Any]]:
-    """What the participant level's sidecars say of each scan, by its URI."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for image in member.images:
-        unires = image.metadata.get("UniRes")
-        for scan in unires.get("Scans", ()) if isinstance(unires, dict) else ():
-            if isinstance(scan, dict) and isinstance(scan.get("Source"), str):
-                found[scan["Source"]] = scan
-    return found
 
 
 class _Writer:
@@ -385,37 +370,31 @@ class _Writer:
         return masks
 
     def write_refitted(
-        self,
-        plan: ParticipantPlan,
-        config: RunConfig,
-        contrasts: Sequence[AcquiredContrast],
-        result: Reconstruction,
-        masks: Mapping[str, Mask],
-        began: float,
+        self, participant: ReconstructedParticipant, masks: Mapping[str, Mask]
     ) -> list[Path]:
         listener().phase(self._unit.label, "writing")
-        run = run_provenance(config, result, began)
+        model = _model_on_grid(self._unit, self._config)
+        records = image_records(participant, stated_settings(model, self._config.space))
         written = []
-        for index, (image, acquired) in enumerate(zip(self._member.images, contrasts, strict=True)):
-            values = result.images[index]
-            unires = {
-                **run,
-                **contrast_provenance(index, acquired, result),
-                "Group": self._group(image.path, "refit"),
-                "Quality": quality_of(values, self._unit.grid, masks),
-            }
+        for image, record, own in zip(
+            self._member.images, records, participant.contrasts, strict=True
+        ):
             content = image_sidecar(
-                plan,
-                acquired.contrast,
+                participant.plan,
+                own.contrast,
                 description=(
                     "Image reconstructed from all scans of the participant on the grid of the "
                     "study, with a joint total-variation prior (UniRes)"
                 ),
                 voxel_size=self._voxel_size,
                 spatial_reference=self._reference,
-                unires=unires,
             )
-            written += self._write_image(image.path, content, values)
+            record = replace(
+                record,
+                regridding=self._regridding(image.path, "refit"),
+                quality=quality_of(own.image, self._unit.grid, masks),
+            )
+            written += self._write_image(image.path, record.in_sidecar(content), own.image)
         return written
 
     def write_resliced(
@@ -423,13 +402,12 @@ class _Writer:
     ) -> list[Path]:
         written = []
         for image, values in zip(self._member.images, images, strict=True):
-            before = image.metadata.get("UniRes")
-            unires = {
-                **(before if isinstance(before, dict) else {}),
-                "RuntimeSeconds": round(time.perf_counter() - began, 2),
-                "Group": self._group(image.path, "reslice"),
-                "Quality": quality_of(values, self._unit.grid, masks),
-            }
+            record = replace(
+                ImageRecord.of_sidecar(image.metadata),
+                runtime_seconds=round(time.perf_counter() - began, 2),
+                regridding=self._regridding(image.path, "reslice"),
+                quality=quality_of(values, self._unit.grid, masks),
+            )
             content = {
                 "SkullStripped": False,
                 **image.metadata,
@@ -438,9 +416,8 @@ class _Writer:
                     "grid of the study"
                 ),
                 **self._common([image.path]),
-                "UniRes": unires,
             }
-            written += self._write_image(image.path, content, values)
+            written += self._write_image(image.path, record.in_sidecar(content), values)
         return written
 
     def write_labels(self) -> list[Path]:
@@ -476,13 +453,13 @@ class _Writer:
             "Resolution": resolution_text(self._voxel_size),
         }
 
-    def _group(self, source: Path, mode: str) -> dict[str, Any]:
-        return {
-            "Mode": mode,
-            "Image": derivative_uri(self._output_dir, source),
-            "Transform": derivative_uri(self._output_dir, self._unit.transform),
-            "StudyFromImage": self._pose.tolist(),
-        }
+    def _regridding(self, source: Path, mode: str) -> RegriddingRecord:
+        return RegriddingRecord(
+            mode,
+            derivative_uri(self._output_dir, source),
+            derivative_uri(self._output_dir, self._unit.transform),
+            self._pose,
+        )
 
     def _write_image(self, source: Path, content: Mapping[str, Any], values: Image) -> list[Path]:
         path = in_space(source, space=STUDY_SPACE, voxel_size=self._voxel_size)

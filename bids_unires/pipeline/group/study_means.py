@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,8 @@ from ...dataset.naming import resolution_text, sidecar_path, study_image_path
 from ...dataset.reading import load_labels, load_volume
 from ...dataset.sidecar import derivative_uri
 from ...dataset.writing import write_image, write_json
+from ...records.image import ImageRecord
+from ...records.study import StudyMeanRecord
 from ...space.grid import Grid
 
 
@@ -30,8 +31,10 @@ class StudyImage:
         Entities of the contrast, ``suffix`` among them.
     path
         The NIfTI file.
-    metadata
-        Its sidecar.
+    record
+        How it came about.
+    is_stripped
+        Whether its sidecar says that it shows the brain alone.
     field_of_view
         Mask on the same grid of where the participant was scanned, if there is one.
     """
@@ -39,7 +42,8 @@ class StudyImage:
     contrast: str
     entities: Mapping[str, str]
     path: Path
-    metadata: Mapping[str, Any]
+    record: ImageRecord
+    is_stripped: bool
     field_of_view: Path | None
 
 
@@ -89,11 +93,11 @@ def write_mean(
         "Sources": [derivative_uri(config.output_dir, image.path) for image in images],
         "SpatialReference": derivative_uri(config.output_dir, reference),
         "Resolution": resolution_text(config.model.voxel_size),
-        "SkullStripped": any(image.metadata.get("SkullStripped") is True for image in images),
-        "UniRes": {"Participants": len(images), "MeanIntensity": common},
+        "SkullStripped": any(image.is_stripped for image in images),
     }
+    record = StudyMeanRecord(len(images), common)
     return [
-        write_json(sidecar_path(path), content),
+        write_json(sidecar_path(path), record.in_sidecar(content)),
         write_image(path, mean, grid.affine),
     ]
 
@@ -115,8 +119,6 @@ def _level(image: StudyImage) -> float:
     """Intensity that stands for an image; Hounsfield units stay as they are."""
     if _is_ct(image):
         return 1.0
-    try:
-        level = float(image.metadata["UniRes"]["Quality"]["MeanIntensity"])
-    except (KeyError, TypeError, ValueError):
-        return 1.0
-    return level if level > 0 else 1.0
+    quality = image.record.quality
+    level = None if quality is None else quality.mean_intensity
+    return level if level is not None and level > 0 else 1.0

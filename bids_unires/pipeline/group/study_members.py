@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ...config import GroupSettings, ModelSettings, RunConfig, SpaceSettings
 from ...dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
@@ -24,13 +22,15 @@ from ...dataset.naming import (
     resolution_label,
     sidecar_path,
 )
-from ...dataset.poses import is_one_place
 from ...dataset.reading import grid_of
 from ...dataset.sidecar import derivative_uri
 from ...dataset.transforms import read_transform
+from ...records.image import ImageRecord
+from ...records.poses import is_one_place
+from ...records.study import Extent, StudyPlacementRecord
 from .cohort import Member
-from .study_alignment import Extent, study_transform_path
-from .study_grid import Frame
+from .study_alignment import study_transform_path
+from .study_grid import Frame, union
 from .study_means import StudyImage
 
 logger = logging.getLogger("bids_unires")
@@ -64,16 +64,13 @@ def earlier_extents(
     """
     extents = {}
     for label in sorted(labels, key=natural_key):
-        found = []
-        for unires in _placings(config.output_dir, label, align, template):
-            try:
-                low, high = unires["Extent"][config.space.fov]
-                found.append((np.asarray(low, np.float64), np.asarray(high, np.float64)))
-            except (KeyError, TypeError, ValueError):
-                continue
+        found = [
+            record.extent[config.space.fov]
+            for record in _placings(config.output_dir, label, align, template)
+            if record.extent is not None and config.space.fov in record.extent
+        ]
         if found:
-            lows, highs = zip(*found, strict=True)
-            extents[label] = np.min(lows, axis=0), np.max(highs, axis=0)
+            extents[label] = union(found)
     return extents
 
 
@@ -152,14 +149,13 @@ def _realigned(member: Member, config: RunConfig) -> Iterator[Path]:
         pattern = f"{member.label}_*space-{STUDY_SPACE}_*_desc-*.nii.gz"
         for path in sorted((config.output_dir / folder).glob(pattern)):
             try:
-                about = load_object(sidecar_path(path), MAX_RESULT_SIDECAR_BYTES)
-                stated = about["UniRes"]["Group"]
-                pose = np.asarray(stated["StudyFromImage"], np.float64).reshape(4, 4)
-                is_placed_by_it = stated["Transform"] == uri
-            except (SidecarError, KeyError, TypeError, ValueError):
+                stated = ImageRecord.read(sidecar_path(path)).regridding
+            except SidecarError:
                 continue
-            grid = grid_of(path)
-            if own in path.name or not is_placed_by_it or grid is None:
+            if own in path.name or stated is None or stated.transform != uri:
+                continue
+            pose, grid = stated.study_from_image, grid_of(path)
+            if pose is None or grid is None:
                 continue
             if not is_one_place(pose, read_transform(transform), grid):
                 yield path
@@ -202,22 +198,25 @@ def _on_grid(member: Member, frame: Frame, config: RunConfig) -> Iterator[StudyI
                 config.output_dir, member, voxel_size=config.model.voxel_size, space=STUDY_SPACE
             )
             yield StudyImage(
-                image.contrast, image.entities, path, metadata, fov if fov.is_file() else None
+                image.contrast,
+                image.entities,
+                path,
+                ImageRecord.of_sidecar(metadata),
+                metadata.get("SkullStripped") is True,
+                fov if fov.is_file() else None,
             )
 
 
 def _placings(
     output_dir: Path, label: str, align: str, template: str
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[StudyPlacementRecord]:
     """Records of how a participant was put into the space of the study, the same way."""
     folder = output_dir.joinpath(*label.split("_"))
     for path in sorted(folder.glob(f"*/{label}_from-*_to-{STUDY_SPACE}_mode-image_xfm.json")):
-        try:
-            unires = load_object(path)["UniRes"]
-            if (unires["Align"], unires["Template"]) == (align, template):
-                yield unires
-        except (SidecarError, KeyError, TypeError):
-            continue
+        with suppress(SidecarError):
+            record = StudyPlacementRecord.read(path)
+            if (record.align, record.template) == (align, template):
+                yield record
 
 
 def _study_path(path: Path, config: RunConfig) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...dataset.writing import write_json, write_text
+from ...records.image import ImageRecord, QualityRecord, ScanRecord
 from ...space.affines import Affine, apply_affine
 from ...space.grid import corners
 
@@ -109,48 +110,41 @@ def unit_row(participant: str, session: str | None, contrast: str | None) -> dic
     }
 
 
-def image_columns(metadata: Mapping[str, Any], first_pose: Affine | None) -> dict[str, Any]:
+def image_columns(record: ImageRecord, first_pose: Affine | None) -> dict[str, Any]:
     """Columns about a finished image, from its sidecar; None where that says nothing.
 
     Parameters
     ----------
-    metadata
-        The sidecar.
+    record
+        What the sidecar says.
     first_pose
         ``(4, 4)``, pose of the participant's first scan.
     """
-    unires = _object(metadata.get("UniRes"))
-    scans = [scan for scan in _list(unires.get("Scans")) if isinstance(scan, dict)]
-    residuals = [_object(scan.get("Residual")) for scan in scans]
-    quality = _object(unires.get("Quality"))
-    ratios = [
-        scan["Mu"] / scan["NoiseSD"]
-        for scan in scans
-        if _is_number(scan.get("Mu")) and _is_number(scan.get("NoiseSD")) and scan["NoiseSD"] > 0
-    ]
-    correlations = [r for residual in residuals for r in _list(residual.get("Autocorrelation"))]
+    scans = record.scans or ()
+    residuals = [scan.residual for scan in scans if scan.residual is not None]
+    quality = record.quality or QualityRecord()
+    correlations = [r for residual in residuals for r in residual.autocorrelation or ()]
     return {
-        "mode": _object(unires.get("Group")).get("Mode"),
+        "mode": None if record.regridding is None else record.regridding.mode,
         "scans": len(scans) or None,
-        "noise_sd": _mean(scan.get("NoiseSD") for scan in scans),
-        "contrast_to_noise": _mean(ratios),
-        "residual_mean": _mean(residual.get("Mean") for residual in residuals),
-        "residual_sd": _mean(residual.get("SD") for residual in residuals),
-        "residual_autocorrelation": max(_numbers(correlations), key=abs, default=None),
+        "noise_sd": _mean(scan.noise_sd for scan in scans),
+        "contrast_to_noise": _mean(map(_contrast_to_noise, scans)),
+        "residual_mean": _mean(residual.mean for residual in residuals),
+        "residual_sd": _mean(residual.sd for residual in residuals),
+        "residual_autocorrelation": max(_known(correlations), key=abs, default=None),
         "residual_far_share": max(
-            _numbers(residual.get("ShareBeyond4SD") for residual in residuals), default=None
+            _known(residual.share_beyond_4_sd for residual in residuals), default=None
         ),
-        "sharpness": quality.get("Sharpness"),
-        "mean_intensity": quality.get("MeanIntensity"),
+        "sharpness": quality.sharpness,
+        "mean_intensity": quality.mean_intensity,
         "displacement": _displacement(scans, first_pose),
-        "runtime": unires.get("RuntimeSeconds"),
+        "runtime": record.runtime_seconds,
     }
 
 
-def first_pose(metadata: Mapping[str, Any]) -> Affine | None:
+def first_pose(record: ImageRecord) -> Affine | None:
     """Pose of the first scan of an image, ``(4, 4)``, if its sidecar says it."""
-    scans = _list(_object(metadata.get("UniRes")).get("Scans"))
-    return _pose(scans[0]) if scans else None
+    return record.scans[0].pose if record.scans else None
 
 
 def write_table(output_dir: Path, rows: Sequence[Row]) -> list[Path]:
@@ -219,8 +213,14 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _displacement(scans: Sequence[Mapping[str, Any]], first: Affine | None) -> float | None:
-    poses = [pose for scan in scans if (pose := _pose(scan)) is not None]
+def _contrast_to_noise(scan: ScanRecord) -> float | None:
+    if scan.mu is None or scan.noise_sd is None or scan.noise_sd <= 0:
+        return None
+    return scan.mu / scan.noise_sd
+
+
+def _displacement(scans: Sequence[ScanRecord], first: Affine | None) -> float | None:
+    poses = [scan.pose for scan in scans if scan.pose is not None]
     if first is None or not poses:
         return None
     points = corners((2, 2, 2)) * _CUBE_MM - _CUBE_MM / 2
@@ -229,31 +229,10 @@ def _displacement(scans: Sequence[Mapping[str, Any]], first: Affine | None) -> f
     return max(round(float(np.linalg.norm(shift, axis=1).mean()), 4) for shift in moved)
 
 
-def _pose(scan: Any) -> Affine | None:
-    pose = _object(scan).get("Pose")
-    try:
-        matrix = np.asarray(pose, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    return matrix if matrix.shape == (4, 4) else None
-
-
-def _mean(values: Iterable[Any]) -> float | None:
-    numbers = _numbers(values)
+def _mean(values: Iterable[float | None]) -> float | None:
+    numbers = _known(values)
     return float(np.mean(numbers)) if numbers else None
 
 
-def _numbers(values: Iterable[Any]) -> list[float]:
-    return [float(value) for value in values if _is_number(value)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

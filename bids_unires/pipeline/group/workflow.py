@@ -13,11 +13,12 @@ from ...config import NO_TEMPLATE, RunConfig
 from ...dataset.entities import natural_key
 from ...dataset.naming import resolution_text
 from ...errors import MissingInputError
+from ...records.study import Extent
 from ...work.outcome import Failure, Process, WorkDone
 from .cohort import Cohort, Member, in_order
 from .cohort_mean import cohort_mean
 from .reporting import has_shared_grid, write_group_page
-from .study_alignment import Extent, Placing, extent_in_study, place_in_study, study_transform_path
+from .study_alignment import Placing, extent_in_study, place_in_study, study_transform_path
 from .study_grid import Frame, StudyGrid, find_grid, read_frame, write_grid
 from .study_images import Regridding, bring_to_grid
 from .study_means import StudyImage, write_mean
@@ -272,12 +273,12 @@ def _rows_of(member: Member, roll: _Roll, config: RunConfig) -> Iterator[dict[st
     """A row for each contrast that anybody has."""
     images = roll.images[member.label]
     done = {image.contrast: image for image in images}
-    first = next((first_pose(image.metadata) for image in images), None)
+    first = next((first_pose(image.record) for image in images), None)
     for contrast in roll.contrasts:
         row = unit_row(member.participant, member.session, contrast)
         if contrast in done:
             image = done[contrast]
-            row |= {"status": "done", **image_columns(image.metadata, first)}
+            row |= {"status": "done", **image_columns(image.record, first)}
             row["image"] = image.path.relative_to(config.output_dir).as_posix()
         else:
             status, reason = _absence(member, contrast, roll, config)

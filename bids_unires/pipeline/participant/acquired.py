@@ -8,18 +8,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...config import ModelSettings, RunConfig
+from ...config import Modality, ModelSettings
 from ...dataset.acquisition import Acquisition, acquisition_from_sidecar
 from ...dataset.reading import load_labels, load_volume
-from ...dataset.scans import Contrast, ParticipantPlan, Scan
+from ...dataset.scans import Contrast, LabelImage, ParticipantPlan, Scan
 from ...model.scanner.profile import SliceProfile, profile_for_voxels
 from ...space.affines import Affine, shear_angle
 from ...space.volume import LabelVolume, Volume, reset_origin
-from ..limits import memory_limit
 
 logger = logging.getLogger("bids_unires")
 
 _TILT_WORTH_A_WORD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class AcquiredLabel:
+    """A segmentation in memory.
+
+    Parameters
+    ----------
+    label
+        Where it comes from.
+    volume
+        Its labels, where its file places them.
+    """
+
+    label: LabelImage
+    volume: LabelVolume
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +55,7 @@ class AcquiredScan:
     profile
         The slice profile that follows.
     labels
-        Segmentations drawn on it, in the order of ``scan.labels``, as the files place them.
+        Segmentations drawn on it, in the order of ``scan.labels``.
     """
 
     scan: Scan
@@ -48,7 +63,12 @@ class AcquiredScan:
     shift: Affine
     acquisition: Acquisition
     profile: SliceProfile
-    labels: tuple[LabelVolume, ...]
+    labels: tuple[AcquiredLabel, ...]
+
+    @property
+    def slice_count(self) -> int:
+        """Number of slices."""
+        return self.volume.grid.shape[self.acquisition.slice_axis]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +79,21 @@ class AcquiredContrast:
     scans: tuple[AcquiredScan, ...]
 
 
-def acquire(plan: ParticipantPlan, config: RunConfig) -> list[AcquiredContrast]:
+def acquire(
+    plan: ParticipantPlan, settings: ModelSettings, memory: int, *, reset_origin: bool
+) -> list[AcquiredContrast]:
     """Read all scans of a participant and work out how each was acquired.
+
+    Parameters
+    ----------
+    plan
+        The scans.
+    settings
+        Of the model, which decide on the slice profiles.
+    memory
+        Bytes that an image may take.
+    reset_origin
+        Whether the origin of CT is put into the middle of the image.
 
     Raises
     ------
@@ -69,7 +102,17 @@ def acquire(plan: ParticipantPlan, config: RunConfig) -> list[AcquiredContrast]:
     """
     return [
         AcquiredContrast(
-            contrast, tuple(_acquire_scan(scan, contrast, config) for scan in contrast.scans)
+            contrast,
+            tuple(
+                _acquire_scan(
+                    scan,
+                    contrast.modality,
+                    settings,
+                    memory,
+                    recentred=reset_origin and contrast.modality == "CT",
+                )
+                for scan in contrast.scans
+            ),
         )
         for contrast in plan.contrasts
     ]
@@ -80,13 +123,13 @@ def volumes_of(contrasts: Sequence[AcquiredContrast]) -> list[list[Volume]]:
     return [[scan.volume for scan in contrast.scans] for contrast in contrasts]
 
 
-def _acquire_scan(scan: Scan, contrast: Contrast, config: RunConfig) -> AcquiredScan:
-    volume, shift = load_volume(scan.path, memory_limit(config)), np.eye(4)
-    if config.reset_origin and contrast.modality == "CT":
+def _acquire_scan(
+    scan: Scan, modality: Modality, settings: ModelSettings, memory: int, *, recentred: bool
+) -> AcquiredScan:
+    volume, shift = load_volume(scan.path, memory), np.eye(4)
+    if recentred:
         volume, shift = reset_origin(volume)
-    acquisition = acquisition_from_sidecar(
-        scan.metadata, volume.affine, scan.path.name, contrast.modality
-    )
+    acquisition = acquisition_from_sidecar(scan.metadata, volume.affine, scan.path.name, modality)
     tilt = shear_angle(volume.affine)
     logger.info(
         "%s: %s voxels of %s mm, slice gap %.0f %% (%s)%s",
@@ -97,9 +140,9 @@ def _acquire_scan(scan: Scan, contrast: Contrast, config: RunConfig) -> Acquired
         acquisition.gap_source,
         f", axes {tilt:.1f} degrees off right angles" if tilt > _TILT_WORTH_A_WORD else "",
     )
-    profile = _profile(volume, acquisition, config.model)
+    profile = _profile(volume, acquisition, settings)
     # Read before the fit, so that a segmentation that cannot be used does not cost one.
-    labels = tuple(load_labels(label.path, memory_limit(config)) for label in scan.labels)
+    labels = tuple(AcquiredLabel(label, load_labels(label.path, memory)) for label in scan.labels)
     return AcquiredScan(scan, volume, shift, acquisition, profile, labels)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ...dataset.naming import (
     sidecar_path,
     transform_path,
 )
-from ...dataset.scans import ParticipantPlan
+from ...dataset.scans import Contrast, LabelImage
 from ...dataset.sidecar import (
     derivative_uri,
     image_sidecar,
@@ -37,10 +37,12 @@ from ...dataset.writing import (
     write_labels,
     write_mask,
 )
-from ...model import Reconstruction, resample_labels
+from ...model import resample_labels
+from ...records.image import stated_settings
+from ...records.sidecar import SidecarRecord
 from ...space.volume import LabelVolume
-from .acquired import AcquiredContrast
-from .provenance import contrast_provenance, run_provenance, uncertainty_provenance
+from .provenance import image_records, uncertainty_record
+from .reconstructed import ReconstructedParticipant, ReconstructedScan
 
 logger = logging.getLogger("bids_unires")
 
@@ -67,22 +69,15 @@ _STD_DESCRIPTION = (
 )
 
 
-def write_derivatives(
-    plan: ParticipantPlan,
-    config: RunConfig,
-    contrasts: Sequence[AcquiredContrast],
-    result: Reconstruction,
-    space: str,
-    began: float,
-) -> tuple[Path, ...]:
+def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) -> tuple[Path, ...]:
     """Write the grid first, then what refers to it, the images last.
 
     Parameters
     ----------
-    space
-        Label of the space the images lie in.
-    began
-        When the participant was begun, by `time.perf_counter`.
+    participant
+        The images, and what they were made of.
+    config
+        The run's configuration.
 
     Returns
     -------
@@ -94,13 +89,13 @@ def write_derivatives(
     UniResError
         If a file cannot be written; none is left half-written under its final name.
     """
-    writer = _Writer(plan, config, result, space)
+    writer = _Writer(participant, config)
     return (
         *writer.write_field_of_view(),
-        *writer.write_transforms(contrasts),
-        *writer.write_labels(contrasts),
-        *writer.write_standard_deviations(contrasts),
-        *writer.write_images(contrasts, began),
+        *writer.write_transforms(),
+        *writer.write_labels(),
+        *writer.write_standard_deviations(),
+        *writer.write_images(),
     )
 
 
@@ -121,17 +116,16 @@ def _warn_of_lost_labels(drawn: LabelVolume, carried: NDArray[np.int32]) -> None
 class _Writer:
     """Writes the results of one participant, all on one grid."""
 
-    def __init__(
-        self, plan: ParticipantPlan, config: RunConfig, result: Reconstruction, space: str
-    ) -> None:
-        self._plan = plan
+    def __init__(self, participant: ReconstructedParticipant, config: RunConfig) -> None:
+        self._participant = participant
+        self._plan = participant.plan
         self._config = config
-        self._result = result
-        self._space = space
+        self._grid = participant.result.grid
+        self._space = participant.space
         self._output_dir = config.output_dir
-        self._voxel_size = result.grid.voxel_size.tolist()
+        self._voxel_size = self._grid.voxel_size.tolist()
         self._grid_path = fov_mask_path(
-            self._output_dir, plan, voxel_size=self._voxel_size, space=space
+            self._output_dir, self._plan, voxel_size=self._voxel_size, space=self._space
         )
         self._reference = derivative_uri(self._output_dir, self._grid_path)
 
@@ -145,102 +139,103 @@ class _Writer:
         )
         return [
             write_json(sidecar_path(self._grid_path), content),
-            write_mask(self._grid_path, self._result.coverage, self._result.grid.affine),
+            write_mask(self._grid_path, self._participant.result.coverage, self._grid.affine),
         ]
 
-    def write_transforms(self, contrasts: Sequence[AcquiredContrast]) -> list[Path]:
+    def write_transforms(self) -> list[Path]:
         written = []
-        for contrast, poses in zip(contrasts, self._result.poses, strict=True):
-            for acquired, pose in zip(contrast.scans, poses, strict=True):
-                path = transform_path(
-                    self._output_dir, self._plan, acquired.scan, space=self._space
-                )
-                content = transform_sidecar(
-                    acquired.scan,
-                    description=f"Transform of the scan into the space {self._space}",
-                    spatial_reference=self._reference,
-                )
-                written += [
-                    write_json(sidecar_path(path), content),
-                    write_transform(path, pose @ acquired.shift),
-                ]
-        return written
-
-    def write_labels(self, contrasts: Sequence[AcquiredContrast]) -> list[Path]:
-        written: list[Path] = []
-        for contrast, poses in zip(contrasts, self._result.poses, strict=True):
-            for acquired, pose in zip(contrast.scans, poses, strict=True):
-                for label, drawn in zip(acquired.scan.labels, acquired.labels, strict=True):
-                    path = label_path(
-                        self._output_dir,
-                        self._plan,
-                        acquired.scan,
-                        label,
-                        voxel_size=self._voxel_size,
-                        space=self._space,
-                    )
-                    content = label_sidecar(
-                        acquired.scan,
-                        label,
-                        description="Labels interpolated one by one; the largest share wins",
-                        voxel_size=self._voxel_size,
-                        spatial_reference=self._reference,
-                    )
-                    labels = resample_labels(drawn, self._result.grid, pose @ acquired.shift)
-                    _warn_of_lost_labels(drawn, labels)
-                    written.append(write_json(sidecar_path(path), content))
-                    if label.lookup is not None:
-                        written.append(copy_text(label.lookup, lookup_path(path)))
-                    written.append(write_labels(path, labels, self._result.grid.affine))
-        return written
-
-    def write_standard_deviations(self, contrasts: Sequence[AcquiredContrast]) -> list[Path]:
-        uncertainty = None if self._result.fit is None else self._result.fit.uncertainty
-        if uncertainty is None:
-            return []
-        written = []
-        for index, acquired in enumerate(contrasts):
-            path = self._image_path(acquired, _DESC[self._config.model.method] + STD)
-            content = image_sidecar(
-                self._plan,
-                acquired.contrast,
-                description=_STD_DESCRIPTION,
-                voxel_size=self._voxel_size,
+        for scan in self._participant.scans:
+            acquired = scan.acquired
+            path = transform_path(self._output_dir, self._plan, acquired.scan, space=self._space)
+            content = transform_sidecar(
+                acquired.scan,
+                description=f"Transform of the scan into the space {self._space}",
                 spatial_reference=self._reference,
-                unires=uncertainty_provenance(index, acquired, uncertainty),
             )
             written += [
                 write_json(sidecar_path(path), content),
-                write_image(path, uncertainty.sds[index], self._result.grid.affine),
+                write_transform(path, scan.pose @ acquired.shift),
             ]
         return written
 
-    def _image_path(self, acquired: AcquiredContrast, desc: str) -> Path:
-        return derivative_path(
+    def write_labels(self) -> list[Path]:
+        return [
+            path
+            for scan in self._participant.scans
+            for drawn in scan.acquired.labels
+            for path in self._write_label(scan, drawn.label, drawn.volume)
+        ]
+
+    def _write_label(
+        self, scan: ReconstructedScan, label: LabelImage, drawn: LabelVolume
+    ) -> Iterator[Path]:
+        acquired = scan.acquired
+        path = label_path(
             self._output_dir,
             self._plan,
-            acquired.contrast,
+            acquired.scan,
+            label,
+            voxel_size=self._voxel_size,
+            space=self._space,
+        )
+        content = label_sidecar(
+            acquired.scan,
+            label,
+            description="Labels interpolated one by one; the largest share wins",
+            voxel_size=self._voxel_size,
+            spatial_reference=self._reference,
+        )
+        labels = resample_labels(drawn, self._grid, scan.pose @ acquired.shift)
+        _warn_of_lost_labels(drawn, labels)
+        yield write_json(sidecar_path(path), content)
+        if label.lookup is not None:
+            yield copy_text(label.lookup, lookup_path(path))
+        yield write_labels(path, labels, self._grid.affine)
+
+    def write_standard_deviations(self) -> list[Path]:
+        written = []
+        for own in self._participant.contrasts:
+            if own.sds is None:
+                continue
+            record = uncertainty_record(own, self._config.model.uncertainty)
+            desc = _DESC[self._config.model.method] + STD
+            written += self._write_image(own.contrast, desc, _STD_DESCRIPTION, record, own.sds)
+        return written
+
+    def write_images(self) -> list[Path]:
+        model = self._config.model
+        desc, description = _DESC[model.method], _DESCRIPTIONS[model.method]
+        settings = stated_settings(model, self._config.space)
+        records = image_records(self._participant, settings)
+        written = []
+        for own, record in zip(self._participant.contrasts, records, strict=True):
+            written += self._write_image(own.contrast, desc, description, record, own.image)
+        return written
+
+    def _write_image(
+        self,
+        contrast: Contrast,
+        desc: str,
+        description: str,
+        record: SidecarRecord,
+        values: NDArray[np.float32],
+    ) -> list[Path]:
+        path = derivative_path(
+            self._output_dir,
+            self._plan,
+            contrast,
             desc=desc,
             voxel_size=self._voxel_size,
             space=self._space,
         )
-
-    def write_images(self, contrasts: Sequence[AcquiredContrast], began: float) -> list[Path]:
-        method = self._config.model.method
-        run = run_provenance(self._config, self._result, began)
-        written = []
-        for index, acquired in enumerate(contrasts):
-            path = self._image_path(acquired, _DESC[method])
-            content = image_sidecar(
-                self._plan,
-                acquired.contrast,
-                description=_DESCRIPTIONS[method],
-                voxel_size=self._voxel_size,
-                spatial_reference=self._reference,
-                unires={**run, **contrast_provenance(index, acquired, self._result)},
-            )
-            written += [
-                write_json(sidecar_path(path), content),
-                write_image(path, self._result.images[index], self._result.grid.affine),
-            ]
-        return written
+        content = image_sidecar(
+            self._plan,
+            contrast,
+            description=description,
+            voxel_size=self._voxel_size,
+            spatial_reference=self._reference,
+        )
+        return [
+            write_json(sidecar_path(path), record.in_sidecar(content)),
+            write_image(path, values, self._grid.affine),
+        ]

@@ -1,179 +1,135 @@
-"""What the sidecars say about how images came about."""
+"""What the sidecars of a participant's images say of how these came about."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from ... import __version__
-from ...config import ModelSettings, RunConfig
-from ...model import Reconstruction, Uncertainty
-from ...model.detail.term import DetailStatement
-from ...records.slice_motion import motion_record
-from ...records.slice_verdicts import verdict_record
+from ...records.image import (
+    DetailRecord,
+    ImageRecord,
+    PriorRecord,
+    ResidualRecord,
+    ScanRecord,
+    SliceProfileRecord,
+    UncertaintyRecord,
+)
+from ...records.slice_motion import SliceMotionRecord
+from ...records.slice_verdicts import SliceVerdictRecord
+from ...space.affines import Affine
 from ...space.rigid import rigid_parameters
 from ..limits import peak_memory
-from .acquired import AcquiredContrast, AcquiredScan
+from .acquired import AcquiredScan
+from .reconstructed import (
+    FittedScan,
+    ReconstructedContrast,
+    ReconstructedParticipant,
+    ReconstructedScan,
+)
 
-_OF_ANY_METHOD = ("voxel_size", "coregister", "method")
-_OF_SUPER_RESOLUTION = ("learned_detail", "learning_effort")
 
-
-def run_provenance(config: RunConfig, result: Reconstruction, began: float) -> dict[str, Any]:
-    """Everything that all contrasts of a participant share.
+def image_records(
+    participant: ReconstructedParticipant, settings: Mapping[str, Any]
+) -> tuple[ImageRecord, ...]:
+    """How each image came about, up to now.
 
     Parameters
     ----------
-    began
-        When the participant was begun, by `time.perf_counter`.
+    participant
+        The images.
+    settings
+        What they depend on, by name; see `stated_settings`.
     """
-    about: dict[str, Any] = {
-        "Version": __version__,
-        "Settings": {**_stated(config.model), **asdict(config.space)},
-        "Device": result.device,
-    }
-    if result.fit is not None:
-        about |= {
-            "Iterations": result.fit.iterations,
-            "Converged": result.fit.converged,
-            "Objective": result.fit.objective[-1].objective,
-        }
-    return about | {
-        "RuntimeSeconds": round(time.perf_counter() - began, 2),
-        "PeakMemoryBytes": peak_memory(),
-    }
+    fit = participant.result.fit
+    seconds = round(time.perf_counter() - participant.began, 2)
+    memory = peak_memory()
+    return tuple(
+        ImageRecord(
+            version=__version__,
+            settings=settings,
+            device=participant.result.device,
+            iterations=None if fit is None else fit.iterations,
+            converged=None if fit is None else fit.converged,
+            objective=None if fit is None else fit.objective[-1].objective,
+            runtime_seconds=seconds,
+            peak_memory_bytes=memory,
+            prior=_prior(contrast),
+            scans=tuple(map(_scan, contrast.scans)),
+        )
+        for contrast in participant.contrasts
+    )
 
 
-def _stated(model: ModelSettings) -> dict[str, Any]:
-    """The settings that images depend on: all of them in a fit, few in an interpolation."""
-    settings = asdict(model)
-    if model.method == "linear":
-        return {name: settings[name] for name in _OF_ANY_METHOD}
-    if model.method == "denoise":
-        return {name: settings[name] for name in settings if name not in _OF_SUPER_RESOLUTION}
-    return settings
+def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> UncertaintyRecord:
+    """How the standard deviations of an image came about."""
+    return UncertaintyRecord(
+        version=__version__,
+        statistic="standard deviation",
+        samples=samples,
+        calibration_scale=contrast.calibration_scale,
+        units="Hounsfield units" if contrast.contrast.modality == "CT" else "those of the scans",
+    )
 
 
-def contrast_provenance(
-    index: int, acquired: AcquiredContrast, result: Reconstruction
-) -> dict[str, Any]:
-    """What was estimated for one contrast and each of its scans."""
-    scans = [
-        {
-            "Source": scan.scan.uri,
-            **(_fit_of_scan(index, repeat, scan, result)),
-            **_origin_of_scan(scan),
-            **_pose_of_scan(index, repeat, result),
-            **_slices_of_scan(index, repeat, scan, result),
-        }
-        for repeat, scan in enumerate(acquired.scans)
-    ]
-    return {**_prior_of_contrast(index, result), "Scans": scans}
-
-
-def _prior_of_contrast(index: int, result: Reconstruction) -> Mapping[str, Any]:
-    fit = result.fit
-    if fit is None:
-        return {}
-    detail = fit.details[index] if fit.details else None
-    return {
-        "Lambda": fit.lam[index],
-        "LearnedDetail": None
-        if detail is None
-        else {
-            "ErrorSD": detail.error_sd,
-            "ExplainedShare": detail.explained,
-            "OtherContrast": detail.shown,
-        },
-    }
-
-
-def detail_from_record(record: object) -> DetailStatement | None:
-    """What a sidecar says under ``LearnedDetail``; None where that is nothing usable."""
-    if not isinstance(record, Mapping):
+def _prior(contrast: ReconstructedContrast) -> PriorRecord | None:
+    if contrast.weight is None:
         return None
-    error_sd, explained = record.get("ErrorSD"), record.get("ExplainedShare")
-    if not (isinstance(error_sd, int | float) and isinstance(explained, int | float)):
-        return None
-    if not (0 < error_sd < math.inf and explained <= 1):
-        return None
-    return DetailStatement(float(error_sd), float(explained), record.get("OtherContrast") is True)
+    detail = contrast.detail
+    learned = None if detail is None else DetailRecord.of_statement(detail)
+    return PriorRecord(contrast.weight, learned)
 
 
-def uncertainty_provenance(
-    index: int, acquired: AcquiredContrast, uncertainty: Uncertainty
-) -> dict[str, Any]:
-    """How the standard deviations of one contrast came about."""
-    return {
-        "Version": __version__,
-        "Statistic": "standard deviation",
-        "Samples": uncertainty.samples,
-        "CalibrationScale": uncertainty.scales[index],
-        "Units": "Hounsfield units" if acquired.contrast.modality == "CT" else "those of the scans",
-    }
+def _scan(scan: ReconstructedScan) -> ScanRecord:
+    acquired, shift = scan.acquired, scan.acquired.shift[:3, 3]
+    placed = ScanRecord(
+        source=acquired.scan.uri,
+        origin_shift=tuple(shift.tolist()) if shift.any() else None,
+        pose=scan.pose,
+        pose_parameters=_pose_parameters(scan.pose),
+    )
+    if scan.fit is None:
+        return placed
+    fit = scan.fit
+    return replace(
+        placed,
+        noise_sd=fit.noise.noise_sd,
+        tau=fit.noise.tau,
+        mu=fit.noise.contrast,
+        noise_method=fit.noise.method,
+        residual_scale=fit.scale,
+        interleave_log_scale=fit.interleave,
+        slice_profile=_profile(acquired, fit),
+        residual=ResidualRecord.of_statement(fit.residual),
+        verdict=None if fit.verdict is None else SliceVerdictRecord.of_verdict(fit.verdict),
+        slice_motion=_slice_motion(acquired, fit),
+    )
 
 
-def _origin_of_scan(acquired: AcquiredScan) -> Mapping[str, Any]:
-    """How far a scan whose origin was reset moved before it got its pose, in mm."""
-    shift = acquired.shift[:3, 3]
-    return {"OriginShift": shift.tolist()} if shift.any() else {}
-
-
-def _pose_of_scan(index: int, repeat: int, result: Reconstruction) -> Mapping[str, Any]:
-    pose = result.poses[index][repeat]
+def _pose_parameters(pose: Affine) -> tuple[float, ...] | None:
     try:
-        parameters = {"PoseParameters": rigid_parameters(pose).tolist()}
+        return tuple(rigid_parameters(pose).tolist())
     except ValueError:
         # Scaled to a template: no rigid motion any more.
-        parameters = {}
-    return {"Pose": pose.tolist(), **parameters}
+        return None
 
 
-def _slices_of_scan(
-    index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
-) -> Mapping[str, Any]:
-    if result.fit is None or not result.fit.slice_motions:
-        return {}
-    motion = result.fit.slice_motions[index][repeat]
-    record = None if motion is None else motion_record(motion, acquired.volume.grid)
-    return {"SliceMotion": record}
+def _profile(acquired: AcquiredScan, fit: FittedScan) -> SliceProfileRecord:
+    return SliceProfileRecord(
+        in_plane=fit.profile.in_plane,
+        through_plane=fit.profile.through_plane,
+        source=acquired.acquisition.profile_source,
+        slice_axis=acquired.acquisition.slice_axis,
+        gap=fit.profile.gap,
+        gap_source=acquired.acquisition.gap_source,
+    )
 
 
-def _fit_of_scan(
-    index: int, repeat: int, acquired: AcquiredScan, result: Reconstruction
-) -> Mapping[str, Any]:
-    fit = result.fit
-    if fit is None:
-        return {}
-    noise = fit.noise[index][repeat]
-    profile = fit.profiles[index][repeat]
-    residual = fit.residuals[index][repeat]
-    return {
-        "NoiseSD": noise.noise_sd,
-        "Tau": noise.tau,
-        "Mu": noise.contrast,
-        "NoiseMethod": noise.method,
-        "ResidualScale": fit.scales[index][repeat],
-        "InterleaveLogScale": fit.interleaves[index][repeat],
-        "SliceProfile": {
-            "InPlane": profile.in_plane,
-            "ThroughPlane": profile.through_plane,
-            "Source": acquired.acquisition.profile_source,
-            "SliceAxis": acquired.acquisition.slice_axis,
-            "Gap": profile.gap,
-            "GapSource": acquired.acquisition.gap_source,
-        },
-        "Residual": {
-            "Mean": residual.mean,
-            "SD": residual.sd,
-            "RobustSD": residual.robust_sd,
-            "Autocorrelation": list(residual.autocorrelation),
-            "ShareBeyond4SD": residual.far_share,
-            "Voxels": residual.voxels,
-            "Deviations": list(residual.deviations),
-        },
-        **({} if fit.slice_verdicts is None else verdict_record(fit.slice_verdicts[index][repeat])),
-    }
+def _slice_motion(acquired: AcquiredScan, fit: FittedScan) -> SliceMotionRecord | None:
+    if not fit.could_move:
+        return None
+    if fit.motion is None:
+        return SliceMotionRecord(groups=())
+    return SliceMotionRecord.of_motion(fit.motion, acquired.volume.grid)

@@ -17,10 +17,8 @@ from scipy import ndimage
 from ...config import RunConfig
 from ...dataset.metadata import load_object
 from ...dataset.naming import transform_path
-from ...dataset.scans import ParticipantPlan
-from ...model import Fit, Observation, Reconstruction
-from ...model.detail.term import DetailStatement
-from ...model.scanner.slice_groups import SliceMotion, predict_scan
+from ...model import Fit, Observation
+from ...model.scanner.slice_groups import predict_scan
 from ...report import (
     FitHistory,
     ParticipantReport,
@@ -31,10 +29,15 @@ from ...report import (
     write_citation,
     write_participant_report,
 )
-from ...space.grid import padded
+from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..limits import peak_memory
-from .acquired import AcquiredContrast
+from .reconstructed import (
+    FittedScan,
+    ReconstructedContrast,
+    ReconstructedParticipant,
+    ReconstructedScan,
+)
 
 logger = logging.getLogger("bids_unires")
 
@@ -45,27 +48,23 @@ _FIELD_MM = 45.0
 
 
 def write_report(
-    plan: ParticipantPlan,
+    participant: ReconstructedParticipant,
     config: RunConfig,
-    contrasts: Sequence[AcquiredContrast],
-    result: Reconstruction,
-    space: str,
     outputs: Sequence[Path],
     warnings: Sequence[str],
-    began: float,
 ) -> tuple[Path, ...]:
     """Write the report of a participant; without one, its results are still good.
 
     Parameters
     ----------
-    space
-        Label of the space the images lie in.
+    participant
+        The images, and what they were made of.
+    config
+        The run's configuration.
     outputs
         The derivatives, in the order of writing.
     warnings
         What was warned of so far.
-    began
-        When the participant was begun, by `time.perf_counter`.
 
     Returns
     -------
@@ -73,18 +72,19 @@ def write_report(
         The files, in the order of writing; none if the report could not be made, which is
         logged as a warning.
     """
-    with may_fail(plan.label):
+    label = participant.plan.label
+    with may_fail(label):
         write_citation(config.output_dir, methods_text(config.model, config.space))
         content = ParticipantReport(
-            label=plan.label,
+            label=label,
             dataset=dataset_name(config.bids_dir),
-            grid=result.grid,
-            contrasts=_reported(plan, config, contrasts, result, space, outputs),
+            grid=participant.result.grid,
+            contrasts=_reported(participant, outputs, config.output_dir),
             model=config.model,
             space=config.space,
-            history=_history(result),
-            device=result.device,
-            seconds=time.perf_counter() - began,
+            history=_history(participant.result.fit),
+            device=participant.result.device,
+            seconds=time.perf_counter() - participant.began,
             peak_memory=peak_memory(),
             warnings=tuple(warnings),
         )
@@ -118,119 +118,85 @@ def dataset_name(bids_dir: Path) -> str:
     return name if isinstance(name, str) else bids_dir.resolve().name
 
 
-def _history(result: Reconstruction) -> FitHistory | None:
-    fit = result.fit
+def _history(fit: Fit | None) -> FitHistory | None:
     return None if fit is None else FitHistory(fit.objective, fit.iterations, fit.converged)
 
 
 def _reported(
-    plan: ParticipantPlan,
-    config: RunConfig,
-    contrasts: Sequence[AcquiredContrast],
-    result: Reconstruction,
-    space: str,
-    outputs: Sequence[Path],
+    participant: ReconstructedParticipant, outputs: Sequence[Path], output_dir: Path
 ) -> tuple[ReportedContrast, ...]:
+    contrasts = participant.contrasts
     # Images are written last, one for each contrast.
     paths = [path for path in outputs if path.name.endswith(".nii.gz")][-len(contrasts) :]
-    reported = []
-    for index, (acquired, path) in enumerate(zip(contrasts, paths, strict=True)):
-        fits = _fits(index, acquired, result)
-        scans = tuple(
-            ReportedScan(
-                scan.scan.path.name,
-                scan.volume,
-                pose,
-                scan.acquisition,
-                transform_path(config.output_dir, plan, scan.scan, space=space),
-                fit,
-                _slice_motion(result, index, repeat),
-            )
-            for repeat, (scan, pose, fit) in enumerate(
-                zip(acquired.scans, result.poses[index], fits, strict=True)
-            )
+    return tuple(
+        ReportedContrast(
+            own.contrast.name,
+            own.image,
+            path,
+            tuple(_reported_scan(scan, own, participant, output_dir) for scan in own.scans),
+            own.weight,
+            own.sds,
+            own.detail,
         )
-        contrast = acquired.contrast
-        reported.append(
-            ReportedContrast(
-                contrast.name,
-                result.images[index],
-                path,
-                scans,
-                None if result.fit is None else result.fit.lam[index],
-                _standard_deviations(index, result),
-                _detail(index, result),
-            )
-        )
-    return tuple(reported)
+        for own, path in zip(contrasts, paths, strict=True)
+    )
 
 
-def _detail(index: int, result: Reconstruction) -> DetailStatement | None:
-    if result.fit is None or not result.fit.details:
-        return None
-    return result.fit.details[index]
+def _reported_scan(
+    scan: ReconstructedScan,
+    contrast: ReconstructedContrast,
+    participant: ReconstructedParticipant,
+    output_dir: Path,
+) -> ReportedScan:
+    acquired, fit = scan.acquired, scan.fit
+    plan, space = participant.plan, participant.space
+    return ReportedScan(
+        acquired.scan.path.name,
+        acquired.volume,
+        scan.pose,
+        acquired.acquisition,
+        transform_path(output_dir, plan, acquired.scan, space=space),
+        None if fit is None else _reported_fit(scan, fit, contrast, participant.result.grid),
+        None if fit is None else fit.motion,
+    )
 
 
-def _standard_deviations(index: int, result: Reconstruction) -> NDArray[np.float32] | None:
-    if result.fit is None or result.fit.uncertainty is None:
-        return None
-    return np.asarray(result.fit.uncertainty.sds[index])
-
-
-def _slice_motion(result: Reconstruction, index: int, repeat: int) -> SliceMotion | None:
-    if result.fit is None or not result.fit.slice_motions:
-        return None
-    return result.fit.slice_motions[index][repeat]
-
-
-def _fits(
-    index: int, acquired: AcquiredContrast, result: Reconstruction
-) -> Sequence[ScanFit | None]:
-    fit = result.fit
-    if fit is None:
-        return [None] * len(acquired.scans)
-    return [
-        ScanFit(
-            fit.noise[index][repeat],
-            fit.profiles[index][repeat],
-            fit.interleaves[index][repeat],
-            fit.scales[index][repeat],
-            fit.residuals[index][repeat],
-            _residual_map(scan.volume, acquired, index, repeat, result, fit),
-            None if fit.slice_verdicts is None else fit.slice_verdicts[index][repeat],
-        )
-        for repeat, scan in enumerate(acquired.scans)
-    ]
+def _reported_fit(
+    scan: ReconstructedScan, fit: FittedScan, contrast: ReconstructedContrast, grid: Grid
+) -> ScanFit:
+    return ScanFit(
+        fit.noise,
+        fit.profile,
+        fit.interleave,
+        fit.scale,
+        fit.residual,
+        _residual_map(scan, fit, contrast, grid),
+        fit.verdict,
+    )
 
 
 def _residual_map(
-    scan: Volume,
-    acquired: AcquiredContrast,
-    index: int,
-    repeat: int,
-    result: Reconstruction,
-    fit: Fit,
+    scan: ReconstructedScan, fit: FittedScan, contrast: ReconstructedContrast, grid: Grid
 ) -> Volume:
     """Standardised residual of a scan against its image as written; NaN outside of the head."""
-    noise = fit.noise[index][repeat]
-    margin = math.ceil(_MARGIN_MM / float(result.grid.voxel_size.min()))
+    volume, noise = scan.acquired.volume, fit.noise
+    margin = math.ceil(_MARGIN_MM / float(grid.voxel_size.min()))
     placed = Observation(
-        scan.data,
-        scan.affine,
-        profile=fit.profiles[index][repeat],
-        pose=result.poses[index][repeat],
-        interleave=fit.interleaves[index][repeat],
+        volume.data,
+        volume.affine,
+        profile=fit.profile,
+        pose=scan.pose,
+        interleave=fit.interleave,
     )
-    image = torch.from_numpy(np.pad(result.images[index], margin, mode="edge"))
-    motion = _slice_motion(result, index, repeat)
-    prediction = predict_scan(placed, motion, padded(result.grid, margin), image)
+    image = torch.from_numpy(np.pad(contrast.image, margin, mode="edge"))
+    prediction = predict_scan(placed, fit.motion, padded(grid, margin), image)
     threshold = noise.halfway
-    head = (scan.data > threshold) | (prediction > threshold)
-    if len(acquired.scans) > 1 and acquired.contrast.modality == "MR":
+    head = (volume.data > threshold) | (prediction > threshold)
+    if len(contrast.scans) > 1 and contrast.contrast.modality == "MR":
         # Repeats differ by a smooth factor, which the fit takes out of them.
-        prediction = prediction * _smooth_ratio(scan, prediction, head)
-    standardised = (scan.data - prediction) / np.float32(noise.noise_sd)
-    return Volume(np.where(head, standardised, np.float32(np.nan)), scan.affine)
+        prediction = prediction * _smooth_ratio(volume, prediction, head)
+    standardised = (volume.data - prediction) / np.float32(noise.noise_sd)
+    return Volume(np.where(head, standardised, np.float32(np.nan)), volume.affine)
 
 
 def _smooth_ratio(

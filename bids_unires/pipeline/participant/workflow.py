@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from ...config import RunConfig
 from ...dataset.scans import ParticipantPlan
@@ -19,9 +17,15 @@ from ...records.slice_motion import largest_motion
 from ...report import page_path
 from ...work.progress import listener
 from ..limits import memory_limit
-from .acquired import AcquiredContrast, acquire, volumes_of
+from .acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
 from .alignment import Placement, place, placed_before
 from .derivatives import write_derivatives
+from .reconstructed import (
+    FittedScan,
+    ReconstructedContrast,
+    ReconstructedParticipant,
+    reconstructed,
+)
 from .reporting import write_report
 from .slice_order import slice_orders
 
@@ -76,17 +80,21 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
     tell = listener()
     with _collected_warnings() as warnings:
         tell.phase(plan.label, "reading")
-        contrasts = acquire(plan, config)
+        contrasts = acquire(
+            plan, config.model, memory_limit(config), reset_origin=config.reset_origin
+        )
         tell.phase(plan.label, "alignment")
         placement = placed_before(plan, contrasts, config) or place(contrasts, config)
         tell.phase(plan.label, "reconstruction")
         result = _reconstruct(plan, contrasts, placement, config)
+        images = reconstructed(contrasts, result)
+        if result.fit is not None:
+            _say_how_it_went(images, result.fit)
+        participant = ReconstructedParticipant(plan, images, result, placement.space, began)
         tell.phase(plan.label, "writing")
-        outputs = write_derivatives(plan, config, contrasts, result, placement.space, began)
+        outputs = write_derivatives(participant, config)
         tell.phase(plan.label, "report")
-        report = write_report(
-            plan, config, contrasts, result, placement.space, outputs, warnings, began
-        )
+        report = write_report(participant, config, outputs, warnings)
     return ParticipantOutcome(
         plan.label,
         (*outputs, *report),
@@ -121,7 +129,7 @@ def _reconstruct(
         bound = config.model.max_iter
         listener().iteration(plan.label, next(number), bound, progress.objective)
 
-    result = super_resolve(
+    return super_resolve(
         volumes,
         config.model,
         config.device,
@@ -133,12 +141,9 @@ def _reconstruct(
         memory_limit=memory_limit(config),
         on_progress=report,
     )
-    if result.fit is not None:
-        _say_how_it_went(contrasts, result.fit)
-    return result
 
 
-def _say_how_it_went(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
+def _say_how_it_went(contrasts: Sequence[ReconstructedContrast], fit: Fit) -> None:
     end = fit.objective[-1]
     logger.info(
         "%s after %d iterations and %.1f s: objective %.6g",
@@ -152,87 +157,103 @@ def _say_how_it_went(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
             "the fit had not converged after %d iterations; raise --max-iter or --tolerance",
             fit.iterations,
         )
-    _say_how_repeats_differ(contrasts, fit)
-    _say_how_slices_moved(contrasts, fit)
-    say_which_slices(contrasts, fit)
-    _say_what_is_left(contrasts, fit)
+    for contrast in contrasts:
+        _say_how_repeats_differ(contrast)
+    _say_of_each(contrasts, _say_how_slices_moved)
+    say_which_slices(contrasts)
+    _say_of_each(contrasts, _say_what_is_left)
 
 
-def _say_how_repeats_differ(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
-    """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
-    for acquired, noise in zip(contrasts, fit.noise, strict=True):
-        if acquired.contrast.modality == "CT" or len(noise) < 2:
-            continue
-        brightness = [own.foreground_mean for own in noise]
-        darkest, brightest = int(np.argmin(brightness)), int(np.argmax(brightness))
-        ratio = brightness[brightest] / brightness[darkest]
-        if ratio > _MOST_UNLIKE_REPEATS:
-            logger.warning(
-                "%s is %.1f times as bright as %s, its repeat: the image is as bright as the "
-                "geometric mean of all repeats",
-                acquired.scans[brightest].scan.path.name,
-                ratio,
-                acquired.scans[darkest].scan.path.name,
-            )
-
-
-def _say_what_is_left(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
-    """Log the residuals of each scan, and where they are no noise."""
-    for acquired, statements in zip(contrasts, fit.residuals, strict=True):
-        for scan, statement in zip(acquired.scans, statements, strict=True):
-            logger.info(
-                "%s: residuals of %.2f times the noise, mean %+.2f, neighbours correlated %s, "
-                "%.2f %% beyond 4 sd",
-                scan.scan.path.name,
-                statement.sd,
-                statement.mean,
-                " ".join(f"{value:+.2f}" for value in statement.autocorrelation),
-                100 * statement.far_share,
-            )
-            if statement.deviations:
-                logger.warning(
-                    "%s is not explained down to its noise: %s",
-                    scan.scan.path.name,
-                    "; ".join(statement.deviations),
-                )
-
-
-def _say_how_slices_moved(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
-    for acquired, motions in zip(contrasts, fit.slice_motions, strict=False):
-        for scan, motion in zip(acquired.scans, motions, strict=True):
-            if motion is None:
-                logger.info("%s: its slices are kept together", scan.scan.path.name)
-                continue
-            logger.info(
-                "%s: %d groups of slices moved by up to %.2f mm (order: %s)",
-                scan.scan.path.name,
-                len(motion.groups),
-                largest_motion(motion, scan.volume.grid),
-                motion.source,
-            )
-
-
-def say_which_slices(contrasts: Sequence[AcquiredContrast], fit: Fit) -> None:
+def say_which_slices(contrasts: Sequence[ReconstructedContrast]) -> None:
     """Log the slices that a robust fit mended or left out."""
-    if fit.slice_verdicts is None:
+    _say_of_each(contrasts, _say_which_slices)
+
+
+def _say_of_each(
+    contrasts: Sequence[ReconstructedContrast], say: Callable[[AcquiredScan, FittedScan], None]
+) -> None:
+    for contrast in contrasts:
+        for scan in contrast.scans:
+            if scan.fit is not None:
+                say(scan.acquired, scan.fit)
+
+
+def _say_how_repeats_differ(contrast: ReconstructedContrast) -> None:
+    """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
+    brightness = {
+        scan.acquired.scan.path.name: scan.fit.noise.foreground_mean
+        for scan in contrast.scans
+        if scan.fit is not None
+    }
+    if contrast.contrast.modality == "CT" or len(brightness) < 2:
         return
-    for acquired, verdicts in zip(contrasts, fit.slice_verdicts, strict=True):
-        for scan, verdict in zip(acquired.scans, verdicts, strict=True):
-            mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
-            pairs = zip(verdict.rejected, verdict.reasons, strict=True)
-            left_out = [f"{k} ({reason})" for k, reason in pairs]
-            for what, slices in (("mended", mended), ("left out", left_out)):
-                if slices:
-                    logger.warning(
-                        "%s: %d of %d slices, which do not fit in, were %s (counted from "
-                        "0 along %s): %s",
-                        scan.scan.path.name,
-                        len(slices),
-                        len(verdict.weights),
-                        what,
-                        "ijk"[verdict.axis],
-                        ", ".join(slices),
-                    )
+    darkest = min(brightness, key=brightness.__getitem__)
+    brightest = max(brightness, key=brightness.__getitem__)
+    ratio = brightness[brightest] / brightness[darkest]
+    if ratio > _MOST_UNLIKE_REPEATS:
+        logger.warning(
+            "%s is %.1f times as bright as %s, its repeat: the image is as bright as the "
+            "geometric mean of all repeats",
+            brightest,
+            ratio,
+            darkest,
+        )
+
+
+def _say_what_is_left(scan: AcquiredScan, fit: FittedScan) -> None:
+    """Log the residuals of a scan, and where they are no noise."""
+    residual = fit.residual
+    logger.info(
+        "%s: residuals of %.2f times the noise, mean %+.2f, neighbours correlated %s, "
+        "%.2f %% beyond 4 sd",
+        scan.scan.path.name,
+        residual.sd,
+        residual.mean,
+        " ".join(f"{value:+.2f}" for value in residual.autocorrelation),
+        100 * residual.far_share,
+    )
+    if residual.deviations:
+        logger.warning(
+            "%s is not explained down to its noise: %s",
+            scan.scan.path.name,
+            "; ".join(residual.deviations),
+        )
+
+
+def _say_how_slices_moved(scan: AcquiredScan, fit: FittedScan) -> None:
+    if not fit.could_move:
+        return
+    if fit.motion is None:
+        logger.info("%s: its slices are kept together", scan.scan.path.name)
+        return
+    logger.info(
+        "%s: %d groups of slices moved by up to %.2f mm (order: %s)",
+        scan.scan.path.name,
+        len(fit.motion.groups),
+        largest_motion(fit.motion, scan.volume.grid),
+        fit.motion.source,
+    )
+
+
+def _say_which_slices(scan: AcquiredScan, fit: FittedScan) -> None:
+    verdict = fit.verdict
+    if verdict is None:
+        return
+    mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
+    left_out = [
+        f"{k} ({reason})" for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
+    ]
+    for what, slices in (("mended", mended), ("left out", left_out)):
+        if slices:
+            logger.warning(
+                "%s: %d of %d slices, which do not fit in, were %s (counted from 0 along %s): %s",
+                scan.scan.path.name,
+                len(slices),
+                len(verdict.weights),
+                what,
+                "ijk"[verdict.axis],
+                ", ".join(slices),
+            )
 
 
 class _WarningCollector(logging.Handler):

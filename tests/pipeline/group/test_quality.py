@@ -16,7 +16,7 @@ TEXTURE = ndimage.gaussian_filter(RNG.normal(size=SHAPE), 1.0).astype(np.float32
 
 
 def sharpness(image: np.ndarray, grid: Grid = GRID) -> float:
-    value = quality_of(image.astype(np.float32), grid, EVERYWHERE)["Sharpness"]
+    value = quality_of(image.astype(np.float32), grid, EVERYWHERE).sharpness
     assert value is not None
     return float(value)
 
@@ -44,13 +44,13 @@ def test_only_the_brain_within_the_field_of_view_counts() -> None:
     image = TEXTURE.copy()
     image[~(brain & fov)] = 100
     found = quality_of(image, GRID, {"brain": brain, "head": ~brain, "fov": fov})
-    assert found["Region"] == "brain"
-    assert found["Voxels"] == np.count_nonzero(brain & fov)
-    assert found["MeanIntensity"] == pytest.approx(TEXTURE[brain & fov].mean(), rel=1e-4)
+    assert found.region == "brain"
+    assert found.voxels == np.count_nonzero(brain & fov)
+    assert found.mean_intensity == pytest.approx(TEXTURE[brain & fov].mean(), rel=1e-4)
 
 
 def test_nothing_to_look_at_has_no_quality() -> None:
     nowhere = np.zeros(SHAPE, dtype=bool)
     found = quality_of(TEXTURE, GRID, {"head": nowhere})
-    assert (found["Voxels"], found["Sharpness"], found["MeanIntensity"]) == (0, None, None)
-    assert quality_of(np.ones(SHAPE, np.float32), GRID, EVERYWHERE)["Sharpness"] is None
+    assert (found.voxels, found.sharpness, found.mean_intensity) == (0, None, None)
+    assert quality_of(np.ones(SHAPE, np.float32), GRID, EVERYWHERE).sharpness is None

@@ -22,6 +22,7 @@ from bids_unires.errors import InputOutputError
 from bids_unires.pipeline.group import reporting as group_reporting
 from bids_unires.pipeline.group.study_grid import StudyGrid, write_grid
 from bids_unires.pipeline.group.study_means import StudyImage, write_mean
+from bids_unires.records.image import ImageRecord
 from bids_unires.space.affines import translation
 from bids_unires.space.grid import Grid
 
@@ -88,7 +89,8 @@ def write_member(out: Path, number: int) -> StudyImage:
     transform = folder / f"{label}_from-individual_to-study_mode-image_xfm.json"
     placed = {"Align": "none", "Template": "MNI152NLin2009cAsym"}
     write_json(transform, {"UniRes": {**placed, "Extent": extent}})
-    return StudyImage("T1w", {"suffix": "T1w"}, image, sidecar_of(number), None)
+    record = ImageRecord.of_sidecar(sidecar_of(number))
+    return StudyImage("T1w", {"suffix": "T1w"}, image, record, False, None)
 
 
 @pytest.fixture

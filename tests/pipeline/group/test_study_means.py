@@ -11,6 +11,7 @@ import pytest
 from bids_unires.cli.main import parse_arguments
 from bids_unires.dataset.writing import write_image, write_mask
 from bids_unires.pipeline.group.study_means import StudyImage, write_mean
+from bids_unires.records.image import ImageRecord
 from bids_unires.space.grid import Grid
 
 GRID = Grid((4, 4, 8), np.diag([5.0, 5.0, 5.0, 1.0]))
@@ -25,7 +26,7 @@ def write_participant(out: Path, number: int, suffix: str, seen: int, values: fl
     label = f"sub-{number}_space-study_res-5mm_desc"
     path = write_image(out / f"{label}-sr_{suffix}.nii.gz", image, GRID.affine)
     mask = write_mask(out / f"{label}-fov_mask.nii.gz", measured, GRID.affine)
-    return StudyImage(suffix, {"suffix": suffix}, path, {}, mask)
+    return StudyImage(suffix, {"suffix": suffix}, path, ImageRecord(), False, mask)
 
 
 @pytest.mark.parametrize(("suffix", "air"), [("ct", -1000), ("T1w", 0)])

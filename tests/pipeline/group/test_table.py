@@ -17,6 +17,7 @@ from bids_unires.pipeline.group.table import (
     unit_row,
     write_table,
 )
+from bids_unires.records.image import ImageRecord
 from bids_unires.space.affines import translation
 
 
@@ -38,7 +39,8 @@ def test_columns_come_from_the_sidecar() -> None:
             "RuntimeSeconds": 12.5,
         }
     }
-    found = image_columns(metadata, translation([1.0, 0, 0]))
+    record = ImageRecord.of_sidecar(metadata)
+    found = image_columns(record, translation([1.0, 0, 0]))
     assert found["scans"] == 2
     assert found["noise_sd"] == 3.0
     assert found["contrast_to_noise"] == pytest.approx((50 + 25) / 2)
@@ -54,11 +56,12 @@ def test_columns_come_from_the_sidecar() -> None:
     [{}, {"UniRes": 3}, {"UniRes": {"Scans": [7, {"Pose": "here", "NoiseSD": 0, "Mu": "x"}]}}],
 )
 def test_a_sidecar_that_says_nothing_leaves_gaps(metadata: dict[str, Any]) -> None:
-    found = image_columns(metadata, np.eye(4))
+    record = ImageRecord.of_sidecar(metadata)
+    found = image_columns(record, np.eye(4))
     assert found["displacement"] is None
     assert found["contrast_to_noise"] is None
     assert found["mode"] is None
-    assert first_pose(metadata) is None
+    assert first_pose(record) is None
 
 
 def test_the_table_reads_back(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from bids_unires.model import SliceProfile
 from bids_unires.model.scanner.slice_groups import SliceMotion, SliceOrder
 from bids_unires.pipeline.participant.acquired import AcquiredContrast, AcquiredScan
 from bids_unires.pipeline.participant.slice_order import slice_orders
-from bids_unires.records.slice_motion import largest_motion, motion_from_record, motion_record
+from bids_unires.records.slice_motion import SliceMotionRecord, largest_motion
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
 from bids_unires.space.volume import Volume
@@ -110,8 +110,8 @@ MOTION = SliceMotion(
 
 
 def test_a_motion_is_read_as_it_was_written() -> None:
-    record = json.loads(json.dumps(motion_record(MOTION, STACK)))
-    found = motion_from_record(record, 4)
+    record = json.loads(json.dumps(SliceMotionRecord.of_motion(MOTION, STACK).to_json()))
+    found = SliceMotionRecord.from_json(record).motion(4)
     assert found is not None
     assert (found.groups, found.source) == (MOTION.groups, MOTION.source)
     np.testing.assert_allclose(found.motions, MOTION.motions)
@@ -122,12 +122,12 @@ def test_a_motion_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_a_motion_of_another_stack_is_none(count: int) -> None:
-    assert motion_from_record(motion_record(MOTION, STACK), count) is None
+    assert SliceMotionRecord.of_motion(MOTION, STACK).motion(count) is None
 
 
 @pytest.mark.parametrize("record", [None, 3, {}, {"Groups": []}, {"Groups": [1], "Order": ""}])
 def test_what_is_no_record_is_no_motion(record: object) -> None:
-    assert motion_from_record(record, 4) is None
+    assert SliceMotionRecord.from_json(record).motion(4) is None
 
 
 def moved_scan(make_head_scan: ScanMaker, axis: int) -> nib.Nifti1Image:

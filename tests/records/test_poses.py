@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.dataset.poses import is_one_place, scan_poses
+from bids_unires.records.image import ImageRecord
+from bids_unires.records.poses import is_one_place
 from bids_unires.space.affines import translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
@@ -22,14 +23,14 @@ def test_poses_are_read_and_what_is_none_is_passed_over() -> None:
         {"Pose": pose},
         "f",
     ]
-    found = scan_poses({"UniRes": {"Scans": scans}})
+    found = ImageRecord.of_sidecar({"UniRes": {"Scans": scans}}).poses
     assert list(found) == ["bids:raw:a"]
     np.testing.assert_array_equal(found["bids:raw:a"], pose)
 
 
 @pytest.mark.parametrize("metadata", [{}, {"UniRes": 1}, {"UniRes": {"Scans": 7}}])
 def test_a_sidecar_without_poses_has_none(metadata: dict[str, object]) -> None:
-    assert scan_poses(metadata) == {}
+    assert ImageRecord.of_sidecar(metadata).poses == {}
 
 
 @pytest.mark.parametrize(
