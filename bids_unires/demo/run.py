@@ -14,9 +14,8 @@ from ..config import RunConfig, SpaceSettings
 from ..dataset.naming import derivative_path, sidecar_path, study_grid_path, transform_path
 from ..dataset.query import ParticipantPlan, Scan, plan_participants
 from ..dataset.reading import load_volume
-from ..pipeline.limits import memory_limit
 from ..records.study import StudyGridRecord
-from ..run.devices import usable_cores
+from ..run.devices import usable_cores, usable_memory
 from ..space.affines import Affine
 from .dataset import DemoPaths, claim, write_dataset
 from .phantom import load_icbm152
@@ -71,9 +70,9 @@ def run_demo(output_dir: Path) -> int:
 
 def _config(paths: DemoPaths) -> RunConfig:
     """A participant to a core takes less time than all cores for one after the other."""
-    alone = RunConfig(paths.bids, paths.derivatives, "participant")
-    room = memory_limit(alone) // _MEMORY_EACH
-    return replace(alone, nprocs=max(1, min(len(PARTICIPANTS), usable_cores(), room)))
+    room = usable_memory() // _MEMORY_EACH
+    at_once = max(1, min(len(PARTICIPANTS), usable_cores(), room))
+    return RunConfig(paths.bids, paths.derivatives, "participant", nprocs=at_once)
 
 
 def _report(paths: DemoPaths, config: RunConfig) -> str:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
@@ -23,10 +23,19 @@ from ..config import RunConfig
 from ..dataset.query import ParticipantPlan, describe_plan, plan_participants, select_participants
 from ..dataset.validation import check_folders, validate_dataset
 from ..errors import OutputError, UsageError
+from ..work.allotment import Allotment
 from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
 from ..work.unit import UnitOfWork
 from .configuration import write_options
-from .devices import Devices, choose_devices, find_gpus, limit_threads, threads_per_participant
+from .devices import (
+    AllotmentPool,
+    Devices,
+    choose_devices,
+    find_gpus,
+    limit_threads,
+    memory_each,
+    threads_each,
+)
 from .locking import sole_use
 from .logs import holding_back, logging_to_file, logging_to_stderr
 from .successive import OwnProcess
@@ -38,11 +47,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bids_unires")
 
 
-def process_participant(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def process_participant(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     """Run the participant pipeline, which loads the heavy libraries."""
     from ..pipeline.participant.workflow import run_participant
 
-    return run_participant(plan, config)
+    return run_participant(plan, config, allotment)
 
 
 def run(config: RunConfig, process: Process = process_participant) -> int:
@@ -70,7 +79,7 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
     with logging_to_stderr(config.verbosity), holding_back():
         check_folders(config)
         _check_work_dir(config)
-        limit_threads(threads_per_participant(config, config.nprocs))
+        limit_threads(threads_each(config, config.nprocs))
         return _run_group(config) if config.level == "group" else _run_participants(config, process)
 
 
@@ -130,7 +139,7 @@ class _Begun:
     """A run whose folders, log and devices are ready."""
 
     config: RunConfig
-    devices: Devices
+    allotments: AllotmentPool
     at_once: int
     elsewhere: Elsewhere | None
     successive: Successive
@@ -140,7 +149,7 @@ class _Begun:
         workers = Workers(
             process,
             self.config,
-            self.devices.names,
+            self.allotments,
             self.at_once,
             self.elsewhere,
             self.successive,
@@ -170,12 +179,11 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         logging_to_file(log_file),
         _termination_as_interrupt(),
         _temporary_files_in(config.work_dir),
-        # No more jobs than there is work for.
-        _workers_elsewhere(replace(config, nprocs=min(config.nprocs, units))) as elsewhere,
+        _workers_elsewhere(config, units) as elsewhere,
         OwnProcess() as successive,
     ):
-        at_once = min(elsewhere.at_once if elsewhere else config.nprocs, units)
-        threads = threads_per_participant(config, at_once)
+        at_once = max(1, min(elsewhere.at_once if elsewhere else config.nprocs, units))
+        threads = threads_each(config, at_once)
         limit_threads(threads)
         logger.info(
             "bids_unires %s: %s, %s, log in %s",
@@ -186,17 +194,16 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         )
         logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
         logger.debug("settings: %s", json.dumps(config.as_dict()))
-        # What participants at once share, such as memory, is shared by no more than there are.
-        config = replace(config, nprocs=max(1, at_once))
-        yield _Begun(config, devices, at_once, elsewhere, successive)
+        allotments = AllotmentPool(devices.names, threads, memory_each(config, at_once))
+        yield _Begun(config, allotments, at_once, elsewhere, successive)
 
 
-def _workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:
+def _workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[DaskWorkers | None]:
     if config.cluster is None and config.scheduler is None:
         return nullcontext()
     from .dask import workers_elsewhere
 
-    return workers_elsewhere(config)
+    return workers_elsewhere(config, units)
 
 
 def _print(text: str) -> None:

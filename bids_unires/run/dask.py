@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from typing import Any
 from .. import __version__
 from ..config import RunConfig
 from ..errors import UsageError
+from ..work.allotment import Allotment
 from ..work.outcome import Failure, Outcome, Process, Result
 from ..work.progress import ProgressListener, listening
 from ..work.unit import UnitOfWork
-from .devices import choose_devices, find_gpus, limit_threads, threads_per_participant
+from .devices import choose_devices, find_gpus, limit_threads, usable_cores, usable_memory
 from .progress import Sender
 from .workers import attempt
 
@@ -78,7 +79,7 @@ class DaskWorkers:
     def attempt(
         self,
         process: Process,
-        plan: UnitOfWork,
+        unit: UnitOfWork,
         config: RunConfig,
         listener: ProgressListener,
     ) -> Result:
@@ -88,10 +89,10 @@ class DaskWorkers:
         ----------
         process
             Does the unit; importable by name where the workers are.
-        plan
-            The unit.
+        unit
+            Which one.
         config
-            The configuration of the run; its device is chosen among those of the worker.
+            The configuration of the run.
         listener
             Is told of progress.
 
@@ -101,36 +102,30 @@ class DaskWorkers:
             A failure too where the workers died, or were cancelled.
         """
         distributed = _distributed()
-        # A worker does one unit at a time.
-        config = replace(
-            config,
-            nprocs=1,
-            omp_nthreads=self._threads or config.omp_nthreads,
-            mem_mb=self._memory_mb or config.mem_mb,
-        )
-        self._listeners[plan.label] = listener
+        limits = _Limits(self._threads or config.omp_nthreads, self._memory_mb or config.mem_mb)
+        self._listeners[unit.label] = listener
         future = self._client.submit(
             _attempt_on_worker,
-            *(process, plan, config, self._topic, _folder_of_paths(config)),
-            key=f"{plan.label}-{secrets.token_hex(4)}",
+            *(process, unit, config, limits, self._topic, _folder_of_paths(config)),
+            key=f"{unit.label}-{secrets.token_hex(4)}",
             pure=False,
         )
-        self._futures[plan.label] = future
+        self._futures[unit.label] = future
         try:
             result: Result = future.result()
         except distributed.KilledWorker:
             message = "every worker that tried it died, most often for lack of memory or time"
-            return Failure(plan.label, f"{message}: ask for more of them", 1)
+            return Failure(unit.label, f"{message}: ask for more of them", 1)
         except distributed.CancelledError:
-            return Failure(plan.label, "cancelled, or the Dask scheduler was lost", 1)
+            return Failure(unit.label, "cancelled, or the Dask scheduler was lost", 1)
         except Exception as error:
             text = " ".join(str(error).split())
-            return Failure(plan.label, f"the worker could not do it: {text}", 1)
+            return Failure(unit.label, f"the worker could not do it: {text}", 1)
         else:
             return result
         finally:
-            self._futures.pop(plan.label, None)
-            self._listeners.pop(plan.label, None)
+            self._futures.pop(unit.label, None)
+            self._listeners.pop(unit.label, None)
 
     def give_up(self) -> None:
         """Cancel what has not begun and wait for nothing."""
@@ -171,19 +166,44 @@ def _folder_of_paths(config: RunConfig) -> Path | None:
     return Path.cwd() if relative else None
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """What a unit may use of the machine of a worker, which does one at a time.
+
+    Parameters
+    ----------
+    threads, memory_mb
+        None for all there is.
+    """
+
+    threads: int | None
+    memory_mb: int | None
+
+    def allotment(self, device: str) -> Allotment:
+        """On this machine."""
+        memory = usable_memory() if self.memory_mb is None else self.memory_mb * 10**6
+        return Allotment(device, self.threads or usable_cores(), memory)
+
+
 def _attempt_on_worker(
-    process: Process, plan: UnitOfWork, config: RunConfig, topic: str, folder: Path | None
+    process: Process,
+    unit: UnitOfWork,
+    config: RunConfig,
+    limits: _Limits,
+    topic: str,
+    folder: Path | None,
 ) -> Result:
     """Do one unit of work in the process of a Dask worker."""
-    sender = Sender(_Events(topic, plan.label))  # type: ignore[arg-type]
+    sender = Sender(_Events(topic, unit.label))  # type: ignore[arg-type]
     with _sole, listening(sender), _messages_to(sender), ExitStack() as stack:
         if folder is not None:
             try:
                 stack.enter_context(chdir(folder))
             except OSError as error:
-                return _not_seen(plan.label, folder, error)
-        limit_threads(threads_per_participant(config, 1))
-        return attempt(partial(_on_a_device_here, process), plan, config)
+                return _not_seen(unit.label, folder, error)
+        allotment = limits.allotment(config.device)
+        limit_threads(allotment.threads)
+        return attempt(partial(_on_a_device_here, process), unit, config, allotment)
 
 
 def _not_seen(label: str, folder: Path, error: OSError) -> Failure:
@@ -191,9 +211,11 @@ def _not_seen(label: str, folder: Path, error: OSError) -> Failure:
     return Failure(label, f"{reason}; give folders that all workers see", UsageError.exit_code)
 
 
-def _on_a_device_here(process: Process, plan: Any, config: RunConfig) -> Outcome:
-    devices = choose_devices(config.device, find_gpus)
-    return process(plan, replace(config, device=devices.names[0]))
+def _on_a_device_here(
+    process: Process, unit: Any, config: RunConfig, allotment: Allotment
+) -> Outcome:
+    devices = choose_devices(allotment.device, find_gpus)
+    return process(unit, config, replace(allotment, device=devices.names[0]))
 
 
 @contextmanager
@@ -208,8 +230,15 @@ def _messages_to(sender: Sender) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers | None]:
+def workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[DaskWorkers | None]:
     """Choose the workers that a run asks for; None for those of this machine.
+
+    Parameters
+    ----------
+    config
+        The configuration of the run.
+    units
+        How many units of work there are; no more jobs are asked for.
 
     Raises
     ------
@@ -221,7 +250,7 @@ def workers_elsewhere(config: RunConfig) -> AbstractContextManager[DaskWorkers |
     if config.cluster is None:
         return nullcontext()
     return slurm_workers(
-        config.nprocs,
+        min(config.nprocs, units),
         config.omp_nthreads or DEFAULT_THREADS,
         config.mem_mb or DEFAULT_MEMORY_MB,
         shlex.split(config.cluster_args),

@@ -1,4 +1,4 @@
-"""What a run uses of the machine: cores, and the devices that participants compute on."""
+"""What a run uses of the machine: cores, memory, and the devices that participants compute on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ..config import RunConfig
 from ..errors import UsageError
-from .control_groups import core_limit
+from ..work.allotment import Allotment
+from .control_groups import core_limit, memory_limit
 
 # Read by the libraries when they are first imported.
 THREAD_VARIABLES = (
@@ -64,8 +65,14 @@ def usable_cores() -> int:
     return cores if limit is None else max(1, min(cores, round(limit)))
 
 
-def threads_per_participant(config: RunConfig, at_once: int) -> int:
-    """Threads for each of the participants that run at once."""
+def usable_memory() -> int:
+    """Bytes this process may use: those of the machine, or of its container or job."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, memory_limit() or machine)
+
+
+def threads_each(config: RunConfig, at_once: int) -> int:
+    """Threads for each of the units of work that are done at once."""
     return config.omp_nthreads or max(1, usable_cores() // at_once)
 
 
@@ -76,6 +83,12 @@ def let_idle_threads_sleep() -> None:
     once, when torch is imported; processes that start later inherit it.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def memory_each(config: RunConfig, at_once: int) -> int:
+    """Bytes for each of them: its share of ``--mem-mb``, or of the memory there is."""
+    memory = usable_memory() if config.mem_mb is None else config.mem_mb * 10**6
+    return memory // at_once
 
 
 def limit_threads(count: int) -> None:
@@ -147,27 +160,33 @@ def choose_devices(name: str, gpus: Callable[[], Gpus]) -> Devices:
     return Devices((name,), "as asked for")
 
 
-class DevicePool:
-    """Lends devices to participants, always one that the fewest others are using.
+class AllotmentPool:
+    """Lends devices, threads and memory to units of work.
 
     Parameters
     ----------
-    names
-        The devices, at least one.
+    devices
+        Their names, at least one; a unit gets the one that the fewest others are using.
+    threads
+        For every unit.
+    memory
+        For every unit, in bytes.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._users = Counter(dict.fromkeys(names, 0))
+    def __init__(self, devices: Sequence[str], threads: int, memory: int) -> None:
+        self._users = Counter(dict.fromkeys(devices, 0))
+        self._threads = threads
+        self._memory = memory
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self) -> Iterator[str]:
-        """Give a device for the duration of the block."""
+    def lend(self) -> Iterator[Allotment]:
+        """Give an allotment for the duration of the block."""
         with self._lock:
-            name = min(self._users, key=self._users.__getitem__)
-            self._users[name] += 1
+            device = min(self._users, key=self._users.__getitem__)
+            self._users[device] += 1
         try:
-            yield name
+            yield Allotment(device, self._threads, self._memory)
         finally:
             with self._lock:
-                self._users[name] -= 1
+                self._users[device] -= 1

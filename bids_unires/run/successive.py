@@ -11,6 +11,7 @@ from pickle import PicklingError
 from types import FrameType, TracebackType
 
 from ..config import RunConfig
+from ..work.allotment import Allotment
 from ..work.outcome import Failure, Process, Result, failure
 from ..work.progress import ProgressListener
 from ..work.unit import UnitOfWork
@@ -42,28 +43,36 @@ class OwnProcess:
         self._end(at_once=error is not None)
 
     def attempt(
-        self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+        self,
+        process: Process,
+        unit: UnitOfWork,
+        config: RunConfig,
+        allotment: Allotment,
+        listener: ProgressListener,
     ) -> Result:
         """Do one unit of work; its reports and messages come out here."""
         try:
-            return self._result((process, plan, config), listener)
+            return self._result(unit.label, (process, unit, config, allotment), listener)
         except (EOFError, ConnectionError):
             self._end(at_once=True)
             return Failure(
-                plan.label,
+                unit.label,
                 "its process was killed, most often for lack of memory: "
                 "run on a larger machine, or with larger voxels (--voxel-size)",
                 1,
             )
         except Exception as error:
             self._end(at_once=True)
-            return failure(plan.label, error)
+            return failure(unit.label, error)
 
     def _result(
-        self, work: tuple[Process, UnitOfWork, RunConfig], listener: ProgressListener
+        self,
+        label: str,
+        work: tuple[Process, UnitOfWork, RunConfig, Allotment],
+        listener: ProgressListener,
     ) -> Result:
         connection = self._connection()
-        connection.send(work[1].label)
+        connection.send(label)
         connection.send(work)
         while (report := connection.recv())[0] != "result":
             pass_on(report, listener)

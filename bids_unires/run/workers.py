@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -22,10 +21,11 @@ from typing import Protocol
 from ..config import RunConfig
 from ..errors import OutputError
 from ..records.work_record import abandon, begin, complete, standing
+from ..work.allotment import Allotment
 from ..work.outcome import AlreadyDone, Failure, Process, Result, failure
 from ..work.progress import ProgressListener, listen, listening
 from ..work.unit import UnitOfWork
-from .devices import DevicePool
+from .devices import AllotmentPool
 from .locking import sole_use
 from .progress import ProgressLog, RunProgress, Sender, forward
 from .terminal import live_display
@@ -40,13 +40,26 @@ class Successive(Protocol):
     """Does units of work one after the other, outside of this process."""
 
     def attempt(
-        self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+        self,
+        process: Process,
+        unit: UnitOfWork,
+        config: RunConfig,
+        allotment: Allotment,
+        listener: ProgressListener,
     ) -> Result:
         """Do one unit."""
 
 
-class Elsewhere(Successive, Protocol):
-    """Does units of work outside of this process; several threads may ask for that at once."""
+class Elsewhere(Protocol):
+    """Does units of work on other machines, which decide what they may use of them.
+
+    Several threads may ask for that at once.
+    """
+
+    def attempt(
+        self, process: Process, unit: UnitOfWork, config: RunConfig, listener: ProgressListener
+    ) -> Result:
+        """Do one unit."""
 
     def give_up(self) -> None:
         """Let the calls that are waiting return soon."""
@@ -61,8 +74,8 @@ class Workers:
         Does one unit; importable by name, since it may be called in another process.
     config
         The configuration of the run.
-    devices
-        Names of the devices that the units share.
+    allotments
+        What the units share of this machine.
     at_once
         Units at the same time; if it is more than one, each has a process of its own.
     elsewhere
@@ -75,44 +88,44 @@ class Workers:
         self,
         process: Process,
         config: RunConfig,
-        devices: Sequence[str],
+        allotments: AllotmentPool,
         at_once: int,
         elsewhere: Elsewhere | None = None,
         successive: Successive | None = None,
     ) -> None:
         self._process = process
         self._config = config
-        self._devices = DevicePool(devices)
+        self._allotments = allotments
         self._at_once = at_once
-        self._here = at_once == 1 and elsewhere is None
-        self._elsewhere = elsewhere or _Processes()
+        self._elsewhere = elsewhere
         self._successive = successive
 
-    def results(self, plans: Sequence[UnitOfWork]) -> Iterator[Result]:
+    def results(self, units: Sequence[UnitOfWork]) -> Iterator[Result]:
         """Do the units; give the result of each when it is there."""
-        progress = RunProgress(len(plans), self._at_once)
+        progress = RunProgress(len(units), self._at_once)
         with live_display(progress, wanted=self._config.verbosity == 0) as shown:
             log = ProgressLog(progress, logging.DEBUG if shown else logging.INFO)
-            do_all = self._one_by_one if self._here else self._several
-            yield from do_all(plans, progress, log)
+            is_here = self._at_once == 1 and self._elsewhere is None
+            do_all = self._one_by_one if is_here else self._several
+            yield from do_all(units, progress, log)
 
     def _one_by_one(
-        self, plans: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
+        self, units: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
     ) -> Iterator[Result]:
-        def do(plan: UnitOfWork, config: RunConfig) -> Result:
-            if self._successive is not None and len(plans) > 1:
-                return self._successive.attempt(self._process, plan, config, log)
+        def do(unit: UnitOfWork, allotment: Allotment) -> Result:
+            if self._successive is not None and len(units) > 1:
+                return self._successive.attempt(self._process, unit, self._config, allotment, log)
             with listening(log):
-                return attempt(self._process, plan, config)
+                return attempt(self._process, unit, self._config, allotment)
 
-        for plan in plans:
-            result = self._do(plan, do, progress)
+        for unit in units:
+            result = self._do(unit, do, progress)
             yield result
             if self._config.stop_on_first_crash and isinstance(result, Failure):
                 return
 
     def _several(
-        self, plans: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
+        self, units: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
     ) -> Iterator[Result]:
         """Give every unit a process of its own, a few of them at a time.
 
@@ -120,20 +133,22 @@ class Workers:
         """
         stopped = threading.Event()
 
-        def elsewhere(plan: UnitOfWork, config: RunConfig) -> Result:
-            return self._elsewhere.attempt(self._process, plan, config, log)
+        def do(unit: UnitOfWork, allotment: Allotment) -> Result:
+            if self._elsewhere is not None:
+                return self._elsewhere.attempt(self._process, unit, self._config, log)
+            return _attempt_in_process(self._process, unit, self._config, allotment, log)
 
-        def unless_stopped(plan: UnitOfWork) -> Result | None:
+        def unless_stopped(unit: UnitOfWork) -> Result | None:
             if stopped.is_set():
                 return None
-            result = self._do(plan, elsewhere, progress)
+            result = self._do(unit, do, progress)
             if self._config.stop_on_first_crash and isinstance(result, Failure):
                 stopped.set()
             return result
 
         with ThreadPoolExecutor(self._at_once) as threads:
             futures: list[Future[Result | None]] = [
-                threads.submit(unless_stopped, plan) for plan in plans
+                threads.submit(unless_stopped, unit) for unit in units
             ]
             try:
                 for future in as_completed(futures):
@@ -141,53 +156,61 @@ class Workers:
                         yield result
             except BaseException:
                 stopped.set()
-                self._elsewhere.give_up()
+                self._give_up()
                 raise
+
+    def _give_up(self) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.give_up()
+            return
+        for child in multiprocessing.active_children():
+            child.terminate()
 
     def _do(
         self,
-        plan: UnitOfWork,
-        how: Callable[[UnitOfWork, RunConfig], Result],
+        unit: UnitOfWork,
+        how: Callable[[UnitOfWork, Allotment], Result],
         progress: RunProgress,
     ) -> Result:
         """Do one unit on the device that is free, unless an earlier run has done it."""
-        number = progress.start(plan.label)
-        result: Result = AlreadyDone(plan.label)
+        number = progress.start(unit.label)
+        result: Result = AlreadyDone(unit.label)
         try:
-            if not (self._config.resume and standing(plan, self._config).done):
-                with self._devices.lend() as device:
+            if not (self._config.resume and standing(unit, self._config).done):
+                with self._allotments.lend() as allotment:
+                    device = allotment.device
                     where = f" on {device}" if device not in ("cpu", "auto") else ""
-                    logger.info("%s starts%s (%d of %d)", plan.label, where, number, progress.units)
-                    result = how(plan, replace(self._config, device=device))
+                    logger.info("%s starts%s (%d of %d)", unit.label, where, number, progress.units)
+                    result = how(unit, allotment)
             return result
         finally:
-            progress.finish(plan.label, counts=not isinstance(result, Failure | AlreadyDone))
+            progress.finish(unit.label, counts=not isinstance(result, Failure | AlreadyDone))
 
 
-def attempt(process: Process, plan: UnitOfWork, config: RunConfig) -> Result:
+def attempt(process: Process, unit: UnitOfWork, config: RunConfig, allotment: Allotment) -> Result:
     """Do one unit of work, alone on it, and take down that it is done."""
-    lock = config.output_dir / "logs" / f".{plan.label}_{plan.stage}.lock"
+    lock = config.output_dir / "logs" / f".{unit.label}_{unit.stage}.lock"
     try:
-        with sole_use(lock, f"{plan.label} in {config.output_dir}"):
+        with sole_use(lock, f"{unit.label} in {config.output_dir}"):
             if config.resume:
-                now = standing(plan, config)
+                now = standing(unit, config)
                 if now.done:
-                    return AlreadyDone(plan.label)
+                    return AlreadyDone(unit.label)
                 if now.reasons:
                     logger.info("done again: %s", now)
-            with _writable([config.output_dir / folder for folder in plan.folders]):
-                begun = begin(plan, config)
+            with _writable([config.output_dir / folder for folder in unit.folders]):
+                begun = begin(unit, config)
                 try:
-                    outcome = process(plan, config)
+                    outcome = process(unit, config, allotment)
                 except BaseException:
-                    abandon(plan, config)
+                    abandon(unit, config)
                     raise
             if begun is not None:
-                complete(plan, config, begun, outcome.outputs, outcome.missing)
+                complete(unit, config, begun, outcome.outputs, outcome.missing)
             return outcome
     except Exception as error:
-        logger.debug("%s failed", plan.label, exc_info=True)
-        return failure(plan.label, error)
+        logger.debug("%s failed", unit.label, exc_info=True)
+        return failure(unit.label, error)
 
 
 @contextmanager
@@ -215,21 +238,6 @@ def _writable(folders: Sequence[Path]) -> Iterator[None]:
         raise
 
 
-class _Processes:
-    """Processes of this machine, a new one for every unit."""
-
-    def attempt(
-        self, process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
-    ) -> Result:
-        """Do one unit of work."""
-        return _attempt_in_process(process, plan, config, listener)
-
-    def give_up(self) -> None:
-        """End all processes."""
-        for child in multiprocessing.active_children():
-            child.terminate()
-
-
 @contextmanager
 def without_program() -> Iterator[None]:
     """Let a process start without the program that started this one.
@@ -247,30 +255,35 @@ def without_program() -> Iterator[None]:
 
 
 def _attempt_in_process(
-    process: Process, plan: UnitOfWork, config: RunConfig, listener: ProgressListener
+    process: Process,
+    unit: UnitOfWork,
+    config: RunConfig,
+    allotment: Allotment,
+    listener: ProgressListener,
 ) -> Result:
+    """Do one unit of work in a new process of this machine."""
     # A forked child would inherit the locks of the parent's threads, and CUDA forbids it.
     spawn = multiprocessing.get_context("spawn")
     reader, writer = spawn.Pipe(duplex=False)
-    reports = threading.Thread(target=forward, args=(reader, plan.label, listener), daemon=True)
+    reports = threading.Thread(target=forward, args=(reader, unit.label, listener), daemon=True)
     reports.start()
     try:
         with writer, ProcessPoolExecutor(1, spawn, connect, (writer,)) as pool:
             with without_program():
-                future = pool.submit(attempt, process, plan, config)
+                future = pool.submit(attempt, process, unit, config, allotment)
             # The child has its own end by now, and with the last one the pipe ends.
             writer.close()
             result = future.result()
         return result
     except BrokenProcessPool:
         return Failure(
-            plan.label,
+            unit.label,
             "its process was killed, most often for lack of memory: "
             "run fewer at once (--nprocs) or on a larger machine",
             1,
         )
     except Exception as error:
-        return failure(plan.label, error)
+        return failure(unit.label, error)
     finally:
         reports.join(_SECONDS_FOR_LAST_REPORTS)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..config import RunConfig
 from ..errors import InputOutputError, UniResError
+from .allotment import Allotment
 
 
 class Outcome(Protocol):
@@ -84,7 +85,9 @@ class WorkDone:
     failures: tuple[Failure, ...]
 
 
-Process = Callable[[Any, RunConfig], Outcome]
+Process = Callable[[Any, RunConfig, Allotment], Outcome]
+"""Does one unit of work, in a run so configured, with what it may use."""
+
 Result = Outcome | Failure | AlreadyDone
 
 

@@ -16,9 +16,12 @@ from bids_unires.records import outdated_results as superseded
 from bids_unires.records.work_record import begin, complete, record_path, standing
 from bids_unires.run.workers import attempt
 from bids_unires.space.affines import translation
+from bids_unires.work.allotment import Allotment
 from bids_unires.work.outcome import Failure
 
 DatasetMaker = Callable[..., Path]
+
+ALLOTMENT = Allotment("cpu", 1, 2**34)
 
 ON_1MM = "space-individual_res-1mm"
 MASK = f"{ON_1MM}_desc-fov_mask.nii.gz"
@@ -221,13 +224,13 @@ def test_another_method_in_another_place_gives_way(
 def test_a_run_that_fails_removes_nothing_and_forgets_nothing(
     plan: ParticipantPlan, flair_only: ParticipantPlan, config: RunConfig
 ) -> None:
-    def fail(plan: ParticipantPlan, config: RunConfig) -> None:
+    def fail(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> None:
         write(config, *FLAIR)
         raise MemoryError
 
     do(plan, config, *ALL)
     for _ in range(2):
-        assert isinstance(attempt(fail, flair_only, config), Failure)  # type: ignore[arg-type]
+        assert isinstance(attempt(fail, flair_only, config, ALLOTMENT), Failure)  # type: ignore[arg-type]
         assert there(config) == set(ALL)
         assert not standing(flair_only, config).done
         assert not standing(plan, config).done

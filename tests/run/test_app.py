@@ -22,10 +22,10 @@ from bids_unires.config import ModelSettings, RunConfig
 from bids_unires.dataset.query import ParticipantPlan
 from bids_unires.dataset.writing import atomic_path
 from bids_unires.errors import BadDataError, NothingSelectedError, OutputError, UsageError
-from bids_unires.pipeline.limits import memory_limit
 from bids_unires.run import app
 from bids_unires.run import devices as resources
-from bids_unires.run.devices import Gpus
+from bids_unires.run.devices import Gpus, usable_memory
+from bids_unires.work.allotment import Allotment
 
 DatasetMaker = Callable[..., Path]
 
@@ -39,41 +39,41 @@ class Outcome:
     missing: tuple[Path, ...] = ()
 
 
-def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def succeed(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     path = config.output_dir / plan.folder / "done.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {config.device} {tempfile.gettempdir()}"
+        f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {allotment.device} {tempfile.gettempdir()}"
     )
     logging.getLogger("bids_unires").info("work is done")
     return Outcome(plan.label, (path,), 0.1, ("look at the left edge",))
 
 
-def note_memory(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def note_memory(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     path = config.output_dir / plan.folder / "done.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(str(memory_limit(config) // 10**6))
+    path.write_text(str(allotment.memory // 10**6))
     return Outcome(plan.label, (path,))
 
 
-def fail_for_02(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def fail_for_02(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     if plan.participant == "02":
         raise BadDataError("sub-02_T1w.nii.gz is truncated")
-    return succeed(plan, config)
+    return succeed(plan, config, allotment)
 
 
-def fail_differently(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def fail_differently(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     if plan.participant == "01":
-        return succeed(plan, config)
+        return succeed(plan, config, allotment)
     if plan.participant == "02":
         raise BadDataError("sub-02_T1w.nii.gz is truncated")
     raise ZeroDivisionError("by\nzero")
 
 
-def die_for_02(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def die_for_02(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     if plan.participant == "02":
         os.kill(os.getpid(), signal.SIGKILL)
-    return succeed(plan, config)
+    return succeed(plan, config, allotment)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(three: Ru
     assert not three.output_dir.exists()
 
 
-def sleep_long(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def sleep_long(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     (config.output_dir / f"{plan.label}.pid").write_text(str(os.getpid()))
     time.sleep(120)
     return Outcome(plan.label)
@@ -319,7 +319,7 @@ def test_memory_is_shared_by_the_participants_at_once(
 ) -> None:
     config = changed(three, nprocs=nprocs, participant_label=labels, mem_mb=mem_mb, device="cpu")
     assert app.run(config, note_memory) == 0
-    everything = [str(memory_limit(changed(config, nprocs=1)) // 10**6)]
+    everything = [str(usable_memory() // 10**6)]
     assert sorted(marks(three, 0)) == (each or everything)
     # What is written down is what was asked for.
     (file,) = (three.output_dir / "logs").glob("*.toml")
@@ -425,11 +425,11 @@ def test_ten_processes_share_an_output(make_dataset: DatasetMaker) -> None:
     assert [path.name for path in config.output_dir.rglob(".*")] == [".bidsignore"]
 
 
-def meet(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def meet(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     if plan.participant == "02":
         code = app.run(changed(config, participant_label=("02",)), succeed)
         (config.output_dir / "second").write_text(str(code))
-    return succeed(plan, config)
+    return succeed(plan, config, allotment)
 
 
 def test_a_participant_is_worked_on_once_at_a_time(

@@ -17,6 +17,7 @@ import pytest
 from bids_unires.config import RunConfig
 from bids_unires.errors import BadDataError, UsageError
 from bids_unires.run import dask as cluster
+from bids_unires.work.allotment import Allotment
 from bids_unires.work.outcome import AlreadyDone, Failure
 from bids_unires.work.progress import listener
 
@@ -46,7 +47,7 @@ class Made:
     missing: tuple[Path, ...] = ()
 
 
-def work(plan: Unit, config: RunConfig) -> Made:
+def work(plan: Unit, config: RunConfig, allotment: Allotment) -> Made:
     """What runs on the workers: by its label, fail, or kill the worker once or always."""
     output = config.output_dir / "results" / f"{plan.label}.txt"
     tried = config.output_dir / f"{plan.label}.tried"
@@ -58,7 +59,7 @@ def work(plan: Unit, config: RunConfig) -> Made:
     listener().phase(plan.label, "reading")
     listener().iteration(plan.label, 3, 10, 12.5)
     logging.getLogger("bids_unires").warning("look at %s", "this")
-    output.write_text(f"{config.device} {os.environ['OMP_NUM_THREADS']}")
+    output.write_text(f"{allotment.device} {allotment.threads} {os.environ['OMP_NUM_THREADS']}")
     return Made(plan.label, (output,))
 
 
@@ -98,7 +99,7 @@ def test_a_unit_is_done_on_a_worker(address: str, config: RunConfig) -> None:
         result = workers.attempt(work, Unit("sub-01"), config, heard)
         assert heard.enough.wait(10)
         assert isinstance(result, Made), result
-        assert result.outputs[0].read_text() == "cpu 3"
+        assert result.outputs[0].read_text() == "cpu 3 3"
         assert heard.reports == [("sub-01", "reading"), ("sub-01", 3, 10, 12.5)]
         assert isinstance(workers.attempt(work, Unit("sub-01"), config, heard), AlreadyDone)
 
@@ -181,7 +182,7 @@ def test_giving_up_ends_what_waits(address: str, config: RunConfig) -> None:
     assert "cancelled" in result.message
 
 
-def _wait(plan: Unit, config: RunConfig) -> Made:
+def _wait(plan: Unit, config: RunConfig, allotment: Allotment) -> Made:
     (config.output_dir / "begun").touch()
     while not (config.output_dir / "enough").exists():
         threading.Event().wait(0.05)

@@ -10,7 +10,7 @@ import pytest
 from bids_unires.config import RunConfig
 from bids_unires.errors import UsageError
 from bids_unires.run import devices as resources
-from bids_unires.run.devices import DevicePool, Gpus, choose_devices
+from bids_unires.run.devices import AllotmentPool, Gpus, choose_devices
 
 TWO = Gpus(("cuda:0", "cuda:1"), "2 GPUs are usable")
 NONE = Gpus((), "no GPU is usable: there is none")
@@ -24,9 +24,9 @@ def test_cores_are_those_of_the_container(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     assert resources.usable_cores() == cores
     config = RunConfig(Path("in"), Path("out"), "participant")
-    assert resources.threads_per_participant(config, 2) == max(1, cores // 2)
-    assert resources.threads_per_participant(config, 100) == 1
-    assert resources.threads_per_participant(replace(config, omp_nthreads=5), 2) == 5
+    assert resources.threads_each(config, 2) == max(1, cores // 2)
+    assert resources.threads_each(config, 100) == 1
+    assert resources.threads_each(replace(config, omp_nthreads=5), 2) == 5
 
 
 def test_thread_limits_reach_loaded_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,13 +98,14 @@ def test_gpus_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(("users", "most"), [(2, 1), (3, 1), (4, 2), (7, 3)])
 def test_devices_are_shared_evenly(users: int, most: int) -> None:
-    pool = DevicePool(("cuda:0", "cuda:1", "cuda:2"))
+    pool = AllotmentPool(("cuda:0", "cuda:1", "cuda:2"), 2, 2**30)
     lent: list[str] = []
     together = Barrier(users)
 
     def use() -> None:
-        with pool.lend() as name:
-            lent.append(name)
+        with pool.lend() as allotment:
+            assert (allotment.threads, allotment.memory) == (2, 2**30)
+            lent.append(allotment.device)
             together.wait(10)
 
     threads = [Thread(target=use) for _ in range(users)]
@@ -116,7 +117,7 @@ def test_devices_are_shared_evenly(users: int, most: int) -> None:
 
 
 def test_a_device_given_back_is_lent_again() -> None:
-    pool = DevicePool(("cuda:0", "cuda:1"))
+    pool = AllotmentPool(("cuda:0", "cuda:1"), 2, 2**30)
     with pool.lend() as first:
         with pytest.raises(ZeroDivisionError), pool.lend() as second:
             raise ZeroDivisionError

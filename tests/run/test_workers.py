@@ -15,14 +15,18 @@ import pytest
 
 from bids_unires.config import RunConfig
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
+from bids_unires.run.devices import AllotmentPool
 from bids_unires.run.logs import logging_to_file, logging_to_stderr
 from bids_unires.run.successive import OwnProcess
 from bids_unires.run.workers import Workers, attempt
+from bids_unires.work.allotment import Allotment
 from bids_unires.work.outcome import AlreadyDone, Failure
 from bids_unires.work.progress import Silence, listener
 from tests.paths import ROOT
 
 DatasetMaker = Callable[..., Path]
+
+ALLOTMENT = Allotment("cpu", 1, 2**34)
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,23 @@ class Outcome:
     missing: tuple[Path, ...] = ()
 
 
-def succeed(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def pool() -> AllotmentPool:
+    return AllotmentPool(["cpu"], ALLOTMENT.threads, ALLOTMENT.memory)
+
+
+def succeed(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     return Outcome(plan.label)
 
 
-def fail(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def fail(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     raise MemoryError
 
 
-def not_called(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def not_called(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     pytest.fail("work began")
 
 
-def report(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def report(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     listener().phase(plan.label, f"phase in {os.getpid()}")
     return Outcome(plan.label)
 
@@ -64,15 +72,15 @@ def plans(config: RunConfig) -> tuple[ParticipantPlan, ...]:
 
 
 def test_work_is_done_once(plans: tuple[ParticipantPlan, ...], config: RunConfig) -> None:
-    assert attempt(succeed, plans[0], config) == Outcome("sub-01_ses-a")
-    assert attempt(not_called, plans[0], config) == AlreadyDone("sub-01_ses-a")
-    again = attempt(fail, plans[0], replace(config, resume=False))
+    assert attempt(succeed, plans[0], config, ALLOTMENT) == Outcome("sub-01_ses-a")
+    assert attempt(not_called, plans[0], config, ALLOTMENT) == AlreadyDone("sub-01_ses-a")
+    again = attempt(fail, plans[0], replace(config, resume=False), ALLOTMENT)
     assert isinstance(again, Failure)
     # What failed is not done, even if it was before.
-    assert attempt(succeed, plans[0], config) == Outcome("sub-01_ses-a")
+    assert attempt(succeed, plans[0], config, ALLOTMENT) == Outcome("sub-01_ses-a")
 
 
-def without_a_page(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def without_a_page(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     return Outcome(plan.label, missing=(config.output_dir / f"{plan.label}.html",))
 
 
@@ -80,10 +88,10 @@ def test_work_without_all_that_belongs_to_it_is_done_again(
     plans: tuple[ParticipantPlan, ...], config: RunConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bids_unires")
-    assert isinstance(attempt(without_a_page, plans[1], config), Outcome)
-    assert attempt(succeed, plans[1], config) == Outcome("sub-02")
+    assert isinstance(attempt(without_a_page, plans[1], config, ALLOTMENT), Outcome)
+    assert attempt(succeed, plans[1], config, ALLOTMENT) == Outcome("sub-02")
     assert caplog.messages == ["done again: sub-02.html could not be made"]
-    assert attempt(not_called, plans[1], config) == AlreadyDone("sub-02")
+    assert attempt(not_called, plans[1], config, ALLOTMENT) == AlreadyDone("sub-02")
 
 
 def test_failed_work_leaves_no_empty_folder(
@@ -92,7 +100,7 @@ def test_failed_work_leaves_no_empty_folder(
     kept = config.output_dir / "sub-02" / "figures"
     kept.mkdir(parents=True)
     for plan in plans:
-        result = attempt(fail, plan, config)
+        result = attempt(fail, plan, config, ALLOTMENT)
         assert isinstance(result, Failure)
         assert "not enough memory" in result.message
     assert sorted(path.name for path in config.output_dir.rglob("*")) == [
@@ -106,7 +114,7 @@ def test_an_output_in_the_way_is_noticed_before_the_work(
     plans: tuple[ParticipantPlan, ...], config: RunConfig
 ) -> None:
     (config.output_dir / "sub-02").write_text("a file")
-    result = attempt(not_called, plans[1], config)
+    result = attempt(not_called, plans[1], config, ALLOTMENT)
     assert isinstance(result, Failure)
     assert result.exit_code == 73
     assert f"{config.output_dir}/sub-02/anat cannot be written to" in result.message
@@ -120,7 +128,7 @@ def test_a_folder_without_permission_is_noticed_before_the_work(
 
     # Permissions on the folder itself would not keep ROOT out.
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    result = attempt(not_called, plans[1], config)
+    result = attempt(not_called, plans[1], config, ALLOTMENT)
     assert isinstance(result, Failure)
     assert result.exit_code == 73
     assert result.message.endswith("sub-02/anat cannot be written to: Permission denied")
@@ -136,7 +144,13 @@ def test_progress_is_told_in_the_process_of_the_run(
 ) -> None:
     caplog.set_level("INFO", "bids_unires")
     with OwnProcess() as own:
-        workers = Workers(report, config, ["cpu"], at_once, successive=own if beside else None)
+        workers = Workers(
+            report,
+            config,
+            pool(),
+            at_once,
+            successive=own if beside else None,
+        )
         assert {result.label for result in workers.results(plans)} == {"sub-01_ses-a", "sub-02"}
     said = [message for message in caplog.messages if "phase in" in message]
     assert sorted(message.split(":")[0] for message in said) == ["sub-01_ses-a", "sub-02"]
@@ -145,7 +159,7 @@ def test_progress_is_told_in_the_process_of_the_run(
     assert len(processes) == (2 if at_once == 2 else 1)
 
 
-def warn_of_an_error(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def warn_of_an_error(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     try:
         raise ZeroDivisionError("by zero")
     except ZeroDivisionError:
@@ -153,7 +167,7 @@ def warn_of_an_error(plan: ParticipantPlan, config: RunConfig) -> Outcome:
     return Outcome(plan.label)
 
 
-def return_a_lock(plan: ParticipantPlan, config: RunConfig) -> Outcome:
+def return_a_lock(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
     return Outcome(plan.label, warnings=(threading.Lock(),))  # type: ignore[arg-type]
 
 
@@ -166,7 +180,7 @@ def test_tracebacks_of_other_processes_are_for_the_file_too(
 ) -> None:
     path = config.output_dir / "logs" / "run.log"
     with logging_to_stderr(-1), logging_to_file(path), OwnProcess() as own:
-        workers = Workers(warn_of_an_error, config, ["cpu"], nprocs, successive=own)
+        workers = Workers(warn_of_an_error, config, pool(), nprocs, successive=own)
         assert len(list(workers.results(plans))) == 2
     printed = capsys.readouterr().err.splitlines()
     assert sorted(line.split()[-1] for line in printed) == ["sub-01_ses-a", "sub-02"]
@@ -177,11 +191,11 @@ def test_what_cannot_be_sent_fails_alone(
     plans: tuple[ParticipantPlan, ...], config: RunConfig
 ) -> None:
     with OwnProcess() as own:
-        for process in (return_a_lock, lambda plan, config: Outcome(plan.label)):
-            result = own.attempt(process, plans[0], config, Silence())
+        for process in (return_a_lock, lambda plan, config, allotment: Outcome(plan.label)):
+            result = own.attempt(process, plans[0], config, ALLOTMENT, Silence())
             assert isinstance(result, Failure)
             assert "pickle" in result.message
-        assert own.attempt(succeed, plans[1], config, Silence()) == Outcome("sub-02")
+        assert own.attempt(succeed, plans[1], config, ALLOTMENT, Silence()) == Outcome("sub-02")
 
 
 @pytest.mark.parametrize("nprocs", ["1", "2"])

@@ -27,7 +27,6 @@ from ...dataset.sidecar import derivative_uri
 from ...dataset.transforms import write_transform
 from ...dataset.writing import write_json, write_mask
 from ...errors import BadDataError, MissingInputError
-from ...kernels.runtime import thread_count
 from ...records.study import Extent, StudyPlacementRecord
 from ...registration import (
     Template,
@@ -42,6 +41,7 @@ from ...registration import (
 from ...space.affines import Affine
 from ...space.boxes import mask_extent
 from ...space.volume import Volume
+from ...work.allotment import Allotment
 from ...work.progress import listener
 from .cohort import Member
 
@@ -132,7 +132,7 @@ class _Pose:
     template_from_image: Affine | None
 
 
-def place_in_study(unit: Placing, config: RunConfig) -> PlacingOutcome:
+def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> PlacingOutcome:
     """Align one participant, find brain and head, and write transform and masks.
 
     Raises
@@ -144,7 +144,7 @@ def place_in_study(unit: Placing, config: RunConfig) -> PlacingOutcome:
     tell = listener()
     tell.phase(unit.label, "alignment to the study")
     image = load_volume(unit.member.aligned.path)
-    pose = _pose(image, unit)
+    pose = _pose(image, unit, allotment.threads)
     tell.phase(unit.label, "masks")
     masks = _masks(image, pose, unit)
     written = [
@@ -190,7 +190,7 @@ def extent_in_study(output_dir: Path, member: Member, fov: str) -> Extent:
     )
 
 
-def _pose(image: Volume, unit: Placing) -> _Pose:
+def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
     if unit.align == "none":
         return _Pose(np.eye(4), np.eye(4) if unit.fov == "brain" else None)
     stays = unit.member.result.space == aligned_space(unit.template, unit.align)
@@ -198,9 +198,9 @@ def _pose(image: Volume, unit: Placing) -> _Pose:
         return _Pose(np.eye(4), np.eye(4))
     if unit.mean is not None:
         reference = load_volume(unit.mean)
-        return _Pose(align_rigid(reference, image, threads=thread_count()).pose, None)
+        return _Pose(align_rigid(reference, image, threads=threads).pose, None)
     template = _template(unit.template)
-    similar = align_to_template(image, template, kind="similarity", threads=thread_count())
+    similar = align_to_template(image, template, kind="similarity", threads=threads)
     if stays:
         # It lies where it should; how large the head is remains to be found for the masks.
         return _Pose(np.eye(4), similar.matrix)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -38,8 +37,8 @@ from ...records.image import ImageRecord, RegriddingRecord, ScanRecord, stated_s
 from ...space.affines import Affine
 from ...space.grid import Grid
 from ...space.volume import Volume
+from ...work.allotment import Allotment
 from ...work.progress import listener
-from ..limits import memory_limit
 from ..participant.acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
 from ..participant.provenance import image_records
 from ..participant.reconstructed import ReconstructedParticipant, reconstructed
@@ -145,7 +144,7 @@ class RegriddingOutcome:
     missing: tuple[Path, ...] = ()
 
 
-def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:
+def bring_to_grid(unit: Regridding, config: RunConfig, allotment: Allotment) -> RegriddingOutcome:
     """Write images, labels and masks of one participant on the grid of the study.
 
     Raises
@@ -166,11 +165,11 @@ def bring_to_grid(unit: Regridding, config: RunConfig) -> RegriddingOutcome:
     writer = _Writer(unit, config, study_pose)
     masks = writer.write_masks()
     if unit.refit:
-        participant = _refit(unit, volumes, study_pose, config, began)
+        participant = _refit(unit, volumes, study_pose, config, allotment, began)
         written = writer.write_refitted(participant, masks)
     else:
         tell.phase(unit.label, "interpolation")
-        images = _splines(volumes, unit.grid, study_pose)
+        images = _splines(volumes, unit.grid, study_pose, allotment.threads)
         tell.phase(unit.label, "writing")
         written = writer.write_resliced(images, masks, began)
     outputs = (*writer.written, *written, *writer.write_labels())
@@ -211,14 +210,21 @@ def spline(volume: Volume, grid: Grid, pose: Affine, order: int = 3) -> Image:
     return np.asarray(np.clip(values, low, high, out=values))
 
 
-def _splines(volumes: Sequence[Volume], grid: Grid, pose: Affine, order: int = 3) -> list[Image]:
+def _splines(
+    volumes: Sequence[Volume], grid: Grid, pose: Affine, threads: int, order: int = 3
+) -> list[Image]:
     """Interpolate all at once: the interpolation holds no lock."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        return list(threads.map(lambda volume: spline(volume, grid, pose, order), volumes))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda volume: spline(volume, grid, pose, order), volumes))
 
 
 def _refit(
-    unit: Regridding, before: Sequence[Volume], study_pose: Affine, config: RunConfig, began: float
+    unit: Regridding,
+    before: Sequence[Volume],
+    study_pose: Affine,
+    config: RunConfig,
+    allotment: Allotment,
+    began: float,
 ) -> ReconstructedParticipant:
     """Fit the model on the grid, from where the participant level ended."""
     member = unit.member
@@ -230,7 +236,7 @@ def _refit(
         )
     # Transforms on disk begin in the space of the files, wherever their origin.
     model = _model_on_grid(unit, config)
-    contrasts = acquire(plan, model, memory_limit(config), reset_origin=False)
+    contrasts = acquire(plan, model, allotment.memory, reset_origin=False)
     listener().phase(unit.label, "reconstruction")
 
     def report(progress: Progress) -> None:
@@ -240,17 +246,17 @@ def _refit(
     result = super_resolve(
         volumes_of(contrasts),
         model,
-        config.device,
+        allotment.device,
         modalities=[acquired.contrast.modality for acquired in contrasts],
         profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
         poses=_poses_in_study(member, contrasts, study_pose, config.output_dir),
         grid=unit.grid,
-        start=np.stack(_splines(before, unit.grid, study_pose, RECALLING_ORDER)),
+        start=np.stack(_splines(before, unit.grid, study_pose, allotment.threads, RECALLING_ORDER)),
         lam=_weights(member),
         slices=_slice_motions(member, contrasts),
         verdicts=_slice_verdicts(member, contrasts),
         details=[record.detail for record in member.records],
-        memory_limit=memory_limit(config),
+        memory_limit=allotment.memory,
         on_progress=report,
     )
     images = reconstructed(contrasts, result)

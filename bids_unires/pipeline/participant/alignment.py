@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ...config import RunConfig
 from ...dataset.naming import SPACE, aligned_space
 from ...dataset.scans import ParticipantPlan
-from ...kernels.runtime import thread_count
 from ...model.fit.placement import starting_poses
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
@@ -38,8 +37,17 @@ class Placement:
     grid: Grid | None
 
 
-def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement:
+def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int) -> Placement:
     """Align the scans to each other and, if asked for, to a template.
+
+    Parameters
+    ----------
+    contrasts
+        The scans.
+    config
+        The run's configuration.
+    threads
+        How many the alignment to a template may use.
 
     Raises
     ------
@@ -56,7 +64,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> Placement
     from ...registration import align_to_template, load_template, template_grid
 
     template = load_template(wanted.template)
-    alignment = align_to_template(volumes[0], template, kind=wanted.align, threads=thread_count())
+    alignment = align_to_template(volumes[0], template, kind=wanted.align, threads=threads)
     logger.info(
         "aligned to %s (%s)%s",
         template.name,

@@ -21,7 +21,7 @@ from ...records.slice_motion import SliceMotionRecord
 from ...records.slice_verdicts import SliceVerdictRecord
 from ...space.affines import Affine
 from ...space.rigid import rigid_parameters
-from ..limits import peak_memory
+from ...work.allotment import peak_memory
 from .acquired import AcquiredScan
 from .reconstructed import (
     FittedScan,

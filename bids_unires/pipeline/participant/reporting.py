@@ -31,7 +31,7 @@ from ...report import (
 )
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
-from ..limits import peak_memory
+from ...work.allotment import peak_memory
 from .reconstructed import (
     FittedScan,
     ReconstructedContrast,

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...config import RunConfig
+from ...config import ModelSettings, RunConfig
 from ...dataset.scans import ParticipantPlan
 from ...model import Fit, Progress, Reconstruction, interpolate, super_resolve
 from ...records.slice_motion import largest_motion
 from ...report import page_path
+from ...work.allotment import Allotment
 from ...work.progress import listener
-from ..limits import memory_limit
 from .acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
 from .alignment import Placement, place, placed_before
 from .derivatives import write_derivatives
@@ -60,7 +60,9 @@ class ParticipantOutcome:
     missing: tuple[Path, ...] = ()
 
 
-def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutcome:
+def run_participant(
+    plan: ParticipantPlan, config: RunConfig, allotment: Allotment
+) -> ParticipantOutcome:
     """Read a participant's scans, reconstruct them on one grid and write the derivatives.
 
     Parameters
@@ -69,6 +71,8 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
         The scans, grouped into contrasts and repeats.
     config
         The run's configuration.
+    allotment
+        What the participant may use.
 
     Raises
     ------
@@ -80,13 +84,13 @@ def run_participant(plan: ParticipantPlan, config: RunConfig) -> ParticipantOutc
     tell = listener()
     with _collected_warnings() as warnings:
         tell.phase(plan.label, "reading")
-        contrasts = acquire(
-            plan, config.model, memory_limit(config), reset_origin=config.reset_origin
-        )
+        contrasts = acquire(plan, config.model, allotment.memory, reset_origin=config.reset_origin)
         tell.phase(plan.label, "alignment")
-        placement = placed_before(plan, contrasts, config) or place(contrasts, config)
+        placement = placed_before(plan, contrasts, config) or place(
+            contrasts, config, allotment.threads
+        )
         tell.phase(plan.label, "reconstruction")
-        result = _reconstruct(plan, contrasts, placement, config)
+        result = _reconstruct(plan, contrasts, placement, config.model, allotment)
         images = reconstructed(contrasts, result)
         if result.fit is not None:
             _say_how_it_went(images, result.fit)
@@ -108,16 +112,17 @@ def _reconstruct(
     plan: ParticipantPlan,
     contrasts: Sequence[AcquiredContrast],
     placement: Placement,
-    config: RunConfig,
+    settings: ModelSettings,
+    allotment: Allotment,
 ) -> Reconstruction:
     """Make one image of every contrast, by the method that was asked for."""
     volumes = volumes_of(contrasts)
     modalities = [acquired.contrast.modality for acquired in contrasts]
-    if config.model.method == "linear":
+    if settings.method == "linear":
         return interpolate(
             volumes,
-            config.model,
-            config.device,
+            settings,
+            allotment.device,
             modalities=modalities,
             poses=placement.poses,
             grid=placement.grid,
@@ -126,19 +131,18 @@ def _reconstruct(
     number = itertools.count()
 
     def report(progress: Progress) -> None:
-        bound = config.model.max_iter
-        listener().iteration(plan.label, next(number), bound, progress.objective)
+        listener().iteration(plan.label, next(number), settings.max_iter, progress.objective)
 
     return super_resolve(
         volumes,
-        config.model,
-        config.device,
+        settings,
+        allotment.device,
         modalities=modalities,
         profiles=[[scan.profile for scan in acquired.scans] for acquired in contrasts],
         poses=placement.poses,
         grid=placement.grid,
-        slices=slice_orders(contrasts) if config.model.slice_motion else None,
-        memory_limit=memory_limit(config),
+        slices=slice_orders(contrasts) if settings.slice_motion else None,
+        memory_limit=allotment.memory,
         on_progress=report,
     )
 

@@ -15,6 +15,7 @@ from bids_unires.errors import InputOutputError
 from bids_unires.pipeline.participant import reporting
 from bids_unires.pipeline.participant.workflow import ParticipantOutcome, run_participant
 from bids_unires.report import ParticipantReport
+from bids_unires.work.allotment import Allotment
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
@@ -50,7 +51,7 @@ def run_and_report(
         model = ModelSettings((5.0, 5.0, 5.0), 20.0, max_iter=25, method=method, coregister=False)
         config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=model)
         (plan,) = plan_participants(config)
-        return run_participant(plan, config), told
+        return run_participant(plan, config, Allotment("cpu", 2, 2**34)), told
 
     return run
 

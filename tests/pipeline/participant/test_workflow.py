@@ -33,6 +33,7 @@ from bids_unires.errors import (
 )
 from bids_unires.pipeline.participant.workflow import run_participant
 from bids_unires.space.affines import apply_affine
+from bids_unires.work.allotment import Allotment
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
@@ -360,7 +361,7 @@ def test_missing_voxels_are_filled_and_reported(
     settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=20)
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
-    outcome = run_participant(plan, config)
+    outcome = run_participant(plan, config, Allotment("cpu", 2, 2**34))
     assert outcome.label == "sub-01"
     assert any("5 voxels are NaN or infinite" in warning for warning in outcome.warnings)
     assert all(path.is_file() for path in outcome.outputs)
@@ -388,7 +389,11 @@ def test_repeats_of_unlike_brightness_are_told(
     settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=5)
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
-    messages = [text for text in run_participant(plan, config).warnings if "as bright as" in text]
+    messages = [
+        text
+        for text in run_participant(plan, config, Allotment("cpu", 2, 2**34)).warnings
+        if "as bright as" in text
+    ]
     assert bool(messages) == told
     assert all("sub-01_run-2_T1w.nii.gz is 3.0 times" in text for text in messages)
 
