@@ -51,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["demo"]:
             return _run_demo(arguments[1:])
         config = parse_arguments(arguments)
+        from ..run.devices import limit_threads, threads_each
+
+        # Libraries look at it when they are imported, as by the next line.
+        limit_threads(threads_each(config, config.nprocs))
         from ..run.app import run
 
         return run(config)
@@ -60,16 +64,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:
         _show_origin(arguments)
-        _complain(
-            f"error: {type(error).__name__}: {error}. This should not have happened: please "
-            "report it, with what -v adds to this line"
-        )
+        _complain(f"error: {_unforeseen(error)}")
         return UniResError.exit_code
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
     finally:
         _give_up_unwritable_streams()
+
+
+def _unforeseen(error: Exception) -> str:
+    from ..work.outcome import failure
+    from ..work.threads import is_lack_of_threads
+
+    if is_lack_of_threads(error):
+        return failure("", error).message
+    return (
+        f"{type(error).__name__}: {error}. This should not have happened: please report it, with "
+        "what -v adds to this line"
+    )
 
 
 def _show_origin(arguments: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from ..dataset.validation import check_folders, validate_dataset
 from ..errors import OutputError, UsageError
 from ..work.allotment import Allotment
 from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
+from ..work.threads import shortage
 from ..work.unit import UnitOfWork
 from .configuration import write_options
 from .devices import (
@@ -185,6 +186,8 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         at_once = max(1, min(elsewhere.at_once if elsewhere else config.nprocs, units))
         threads = threads_each(config, at_once)
         limit_threads(threads)
+        if lacking := shortage(threads * at_once):
+            logger.warning("there may be too few threads and processes: %s", lacking)
         logger.info(
             "bids_unires %s: %s, %s, log in %s",
             __version__,

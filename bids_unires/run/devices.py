@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..config import RunConfig
 from ..errors import UsageError
 from ..work.allotment import Allotment
-from .control_groups import core_limit, memory_limit
+from ..work.control_groups import core_limit, memory_limit
 
 # Read by the libraries when they are first imported.
 THREAD_VARIABLES = (

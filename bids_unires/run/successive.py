@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 
 from ..config import RunConfig
 from ..work.allotment import Allotment
-from ..work.outcome import Failure, Process, Result, failure
+from ..work.outcome import Process, Result, failure, killed
 from ..work.progress import ProgressListener
 from ..work.unit import UnitOfWork
 from .progress import pass_on
@@ -54,12 +54,10 @@ class OwnProcess:
         try:
             return self._result(unit.label, (process, unit, config, allotment), listener)
         except (EOFError, ConnectionError):
-            self._end(at_once=True)
-            return Failure(
+            return killed(
                 unit.label,
-                "its process was killed, most often for lack of memory: "
+                self._exit_code(),
                 "run on a larger machine, or with larger voxels (--voxel-size)",
-                1,
             )
         except Exception as error:
             self._end(at_once=True)
@@ -93,6 +91,16 @@ class OwnProcess:
         self._running = child, here
         return here
 
+    def _exit_code(self) -> int | None:
+        """How the process ended, which has closed its end of the line."""
+        if self._running is None:
+            return None
+        child, _ = self._running
+        child.join(_SECONDS_TO_END)
+        code = child.exitcode
+        self._end(at_once=True)
+        return code
+
     def _end(self, *, at_once: bool) -> None:
         if self._running is None:
             return
@@ -113,12 +121,18 @@ def _serve(connection: Connection) -> None:
     # Ctrl-C reaches this process too, and is for the other one to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    connect(connection)
+    unable: Exception | None = None
+    try:
+        connect(connection)
+    except RuntimeError as error:
+        # No thread may be started: the process of the run is waiting to be told.
+        unable = error
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             label = connection.recv()
             try:
-                result = attempt(*connection.recv())
+                work = connection.recv()
+                result = attempt(*work) if unable is None else failure(label, unable)
             except Exception as error:
                 result = failure(label, error)
             try:

@@ -22,7 +22,7 @@ from ..config import RunConfig
 from ..errors import OutputError
 from ..records.work_record import abandon, begin, complete, standing
 from ..work.allotment import Allotment
-from ..work.outcome import AlreadyDone, Failure, Process, Result, failure
+from ..work.outcome import AlreadyDone, Failure, Process, Result, failure, killed
 from ..work.progress import ProgressListener, listen, listening
 from ..work.unit import UnitOfWork
 from .devices import AllotmentPool
@@ -276,12 +276,7 @@ def _attempt_in_process(
             result = future.result()
         return result
     except BrokenProcessPool:
-        return Failure(
-            unit.label,
-            "its process was killed, most often for lack of memory: "
-            "run fewer at once (--nprocs) or on a larger machine",
-            1,
-        )
+        return killed(unit.label, None, "run fewer at once (--nprocs) or on a larger machine")
     except Exception as error:
         return failure(unit.label, error)
     finally:

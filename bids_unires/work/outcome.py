@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 from ..config import RunConfig
 from ..errors import InputOutputError, UniResError
 from .allotment import Allotment
+from .threads import is_lack_of_threads, shortage
 
 
 class Outcome(Protocol):
@@ -96,6 +99,9 @@ def failure(label: str, error: Exception) -> Failure:
     if isinstance(error, UniResError):
         return Failure(label, str(error), error.exit_code)
     text = " ".join(str(error).split()) or "no message"
+    if is_lack_of_threads(error):
+        reason = shortage(os.cpu_count() or 1) or "give --omp-nthreads 1 and --nprocs 1"
+        return Failure(label, f"no more threads or processes can be started ({text}): {reason}", 1)
     if isinstance(error, MemoryError):
         return Failure(label, "not enough memory: use larger voxels (--voxel-size)", 1)
     if isinstance(error, OSError):
@@ -105,3 +111,24 @@ def failure(label: str, error: Exception) -> Failure:
         reason = f"probably too little memory, of which ulimit -v allows {limit // 2**20} MiB"
         return Failure(label, f"{text}: {reason}", 1)
     return Failure(label, f"unexpected {type(error).__name__}: {text} (traceback in the log)", 1)
+
+
+def killed(label: str, exit_code: int | None, advice: str) -> Failure:
+    """What is known of a unit of work whose process ended without a word.
+
+    Parameters
+    ----------
+    label
+        Participant, and session.
+    exit_code
+        Of the process, negative for a signal; None if it is not known.
+    advice
+        What helps if memory was short.
+    """
+    # Who runs out of memory is killed; libraries that get no threads end the process themselves.
+    lacking = shortage(os.cpu_count() or 1) if exit_code != -signal.SIGKILL else None
+    if lacking is not None:
+        return Failure(
+            label, f"its process ended early, probably for lack of threads: {lacking}", 1
+        )
+    return Failure(label, f"its process was killed, most often for lack of memory: {advice}", 1)

@@ -211,3 +211,31 @@ def test_memory_that_does_not_suffice_is_told(place: Place, mebibytes: int) -> N
     assert_told_in_lines(done, "memory|shared (object|library)", "[12] of 2 failed: ")
     failed = re.findall(r"sub-\d+", done.stderr.splitlines()[-1])
     assert images(place) == [label for label in ("sub-01", "sub-02") if label not in failed]
+
+
+def _threads_and_processes_of_at_most(count: int) -> Preparation:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (count, count))
+
+    return limit
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_threads_that_do_not_suffice_are_told_and_one_does(place: Place) -> None:
+    # A user of its own, whose processes are all of this run.
+    someone = ["setpriv", f"--reuid={NOBODY - 1}", f"--regid={NOBODY}", "--clear-groups"]
+    someone += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    place.out.mkdir()
+    os.chown(place.out, NOBODY - 1, NOBODY)
+    at_most = _threads_and_processes_of_at_most
+    home = {"HOME": "/nonexistent"}
+    done = run(place, environment=home, as_user=someone, before=at_most(3))
+    assert_told_in_lines(
+        done, "sub-01 failed: .*ulimit -u allows 3 .*give --omp-nthreads 1", "2 of 2 failed"
+    )
+    assert done.returncode == 1
+    assert "memory" not in done.stderr
+    done = run(place, environment=home, as_user=someone, before=at_most(12))
+    assert done.returncode == 0, done.stderr
+    assert images(place) == ["sub-01", "sub-02"]

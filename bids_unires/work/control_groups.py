@@ -37,6 +37,14 @@ def core_limit() -> float | None:
     return min(found, default=None)
 
 
+def threads_and_limits() -> Iterator[tuple[int, int]]:
+    """Threads and processes of each group that has a limit of them, and that limit."""
+    for group in _groups("pids"):
+        now, most = _read(group / "pids.current"), _read(group / "pids.max")
+        if now.isdecimal() and most.isdecimal():
+            yield int(now), int(most)
+
+
 def _groups(controller: str) -> Iterator[Path]:
     """Folders of the groups that this process is in, each followed by those around it.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires.run import control_groups
+from bids_unires.work import control_groups
 
 GIB = 2**30
 FakeGroups = Callable[[str, dict[str, str]], None]
