@@ -189,6 +189,13 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="interpolate the scans linearly, without any model",
     )
     group.add_argument(
+        "--coregister",
+        action=argparse.BooleanOptionalAction,
+        help="align the scans of a participant to each other before the fit; without it their "
+        "headers are believed, but for the small motions that --unified-rigid finds "
+        f"(default: {_yes_or_no(_MODEL.coregister)})",
+    )
+    group.add_argument(
         "--unified-rigid",
         action=argparse.BooleanOptionalAction,
         help="refine the poses of the scans within the fit "

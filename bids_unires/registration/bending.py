@@ -12,14 +12,15 @@ from ..errors import BadDataError
 from ..space.affines import Affine
 from ..space.volume import Volume
 from .matching import HISTOGRAM_BINS, Candidate, Matcher, transform_of
-from .pyramid import COARSE_MM, Pyramid, build_pyramid, to_image
+from .pyramid import COARSE, Pyramid, build_pyramid, to_image
 from .template import Template
 from .template_alignment import align_to_template
 
 # What is finer than this tells no more of how heads differ smoothly, and costs eight times as much
 # for every halving: slices that moved are found as well (95 and 97 of 100).
-_LEVEL_MM = COARSE_MM
-_SMALLEST_AFFINE_STEP_MM = 0.05
+_LEVEL = COARSE
+# In voxels of the finest level.
+_SMALLEST_AFFINE_STEP = 0.025
 # Between the knots of the splines: too far for a single slice of clinical thickness to be followed
 # to where it moved, near enough for the shape of a skull. Twice as many steps follow it; half as
 # many leave skulls different.
@@ -60,7 +61,7 @@ def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArra
     similarity = align_to_template(volume, template, kind="similarity", threads=threads).matrix
     scan, head = build_pyramid(volume, threads), build_pyramid(template.image, threads)
     start = Candidate(similarity, "similarity")
-    affine = Matcher(scan, head, _LEVEL_MM, threads).refine_affine(start, _SMALLEST_AFFINE_STEP_MM)
+    affine = Matcher(scan, head, _LEVEL, threads).refine_affine(start, _SMALLEST_AFFINE_STEP)
     pose = affine.pose if affine.score > -math.inf else similarity
     straight, bending = transform_of(pose), _bending(scan, head, pose, threads)
     resample = sitk.ResampleImageFilter()
@@ -74,7 +75,7 @@ def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArra
 
 def _bending(scan: Pyramid, head: Pyramid, pose: Affine, threads: int) -> sitk.Transform:
     """The motion of points of the scan that comes before an affine one."""
-    fixed, moving = scan.images[_LEVEL_MM], head.images[_LEVEL_MM]
+    fixed, moving = scan.images[_LEVEL], head.images[_LEVEL]
     extent = np.array(fixed.GetSize()) * fixed.GetSpacing()
     mesh = np.maximum(np.round(extent / _KNOTS_MM), 2).astype(int).tolist()
     bending: sitk.Transform = sitk.BSplineTransformInitializer(fixed, mesh, _SPLINE_ORDER)

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from ..space.affines import Affine, apply_affine
-from .pyramid import COARSE_MM, RAS_TO_LPS, Pyramid
+from .pyramid import COARSE, RAS_TO_LPS, Pyramid
 
 SAMPLES_PER_LEVEL = 60_000
 HISTOGRAM_BINS = 32
@@ -41,19 +41,23 @@ class Matcher:
     reference, moving
         The scans.
     level
-        Voxel size in mm of the images to compare.
+        Which of their images to compare.
     threads
         Number of threads to use.
     """
 
-    def __init__(self, reference: Pyramid, moving: Pyramid, level: float, threads: int) -> None:
+    def __init__(self, reference: Pyramid, moving: Pyramid, level: int, threads: int) -> None:
         self._reference = reference
         self._moving = moving
         self._fixed_image = reference.images[level]
         self._moving_image = moving.images[level]
-        self._level = level
+        self._finest_mm = reference.finest
+        self._voxel_mm = level * reference.finest
         self._threads = threads
-        self._region = reference.region if level < COARSE_MM else None
+        self._region = reference.measured
+        if level < COARSE and reference.region is not None:
+            self._region = reference.region
+        self._measured = moving.measured
 
     def information(self, pose: Affine) -> float:
         """Mattes mutual information at a pose (nat); minus infinity without overlap."""
@@ -71,7 +75,7 @@ class Matcher:
         candidate
             Where to start.
         smallest_step
-            Length of step in mm at which the climb ends.
+            Length of step at which the climb ends, in voxels of the finest level.
         """
         return self._climb(candidate, smallest_step, sitk.Euler3DTransform())
 
@@ -88,8 +92,8 @@ class Matcher:
     ) -> Candidate:
         method = self._method(candidate.pose, motion)
         method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=self._level / 2,
-            minStep=smallest_step,
+            learningRate=self._voxel_mm / 2,
+            minStep=smallest_step * self._finest_mm,
             numberOfIterations=MAX_STEPS,
             relaxationFactor=0.8,
             gradientMagnitudeTolerance=1e-6,
@@ -112,6 +116,8 @@ class Matcher:
         share = SAMPLES_PER_LEVEL / self._voxels_compared()
         if self._region is not None:
             method.SetMetricFixedMask(self._region)
+        if self._measured is not None:
+            method.SetMetricMovingMask(self._measured)
         if share < 1:
             method.SetMetricSamplingStrategy(method.REGULAR)
             method.SetMetricSamplingPercentage(share, SEED)
@@ -127,7 +133,7 @@ class Matcher:
         if self._region is None:
             return float(self._fixed_image.GetNumberOfPixels())
         inside = sitk.GetArrayViewFromImage(self._region).sum()
-        return float(inside * np.prod(self._region.GetSpacing()) / self._level**3)
+        return float(inside * np.prod(self._region.GetSpacing()) / self._voxel_mm**3)
 
 
 def shared_head(reference: Pyramid, moving: Pyramid, pose: Affine) -> float:

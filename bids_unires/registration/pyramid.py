@@ -6,22 +6,35 @@ are not at right angles, as after a gantry tilt: their directions are any three.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..errors import BadDataError
-from ..space.affines import Affine, apply_affine, voxel_size
+from ..space.affines import Affine, apply_affine, scaling, translation, voxel_size
 from ..space.volume import Volume
 
-LEVELS_MM = (2.0, 4.0, 8.0)
-"""Voxel size in mm of each level's image, from fine to coarse."""
-COARSE_MM = LEVELS_MM[-1]
+FINEST_MM = 2.0
+"""Voxel size in mm of the finest level for human heads, of newborns to adults."""
+LEVELS = (1, 2, 4)
+"""Voxel size of each level's image in units of the finest, from fine to coarse."""
+COARSE = LEVELS[-1]
 
 HEAD_POINTS = 1_000
+# Root mean square distance of a head's points from their centre. That of an adult is 50 mm, of a
+# newborn 33 mm, and of a mouse 5 mm; smaller ones than this get finer levels.
+_SMALLEST_HUMAN_RADIUS_MM = 25.0
+# Enough to measure a radius.
+_VOXELS_ALONG_AXIS = 48
+
+Mask = NDArray[np.bool_]
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -32,8 +45,10 @@ class Pyramid:
 
     Parameters
     ----------
+    finest
+        Voxel size of the finest level in mm.
     images
-        Voxel size of a level in mm to the scan's image on it.
+        A level of `LEVELS` to the scan's image on it.
     head
         World points (RAS) in the head, ``(N, 3)``.
     box
@@ -42,27 +57,62 @@ class Pyramid:
         What messages call the scan.
     region
         Where alone the finer levels are compared, not 0 inside; None for everywhere.
+    measured
+        Where the scan measured, not 0 inside; None for all of its voxels.
     """
 
-    images: dict[float, sitk.Image]
+    finest: float
+    images: dict[int, sitk.Image]
     head: NDArray[np.float64]
     box: tuple[Affine, NDArray[np.float64]]
     name: str
     region: sitk.Image | None = None
+    measured: sitk.Image | None = None
 
     @property
     def centre(self) -> NDArray[np.float64]:
         """Centre of the head's points in world mm (RAS), ``(3,)``."""
         return np.asarray(self.head.mean(axis=0))
 
+    @property
+    def tissue(self) -> float:
+        """Volume of the head, or of the part of it that the scan shows, in mm3."""
+        coarse = self.images[COARSE]
+        return float(_otsu(coarse).sum() * np.prod(coarse.GetSpacing()))
+
     def sees(self, points: NDArray[np.float64]) -> float:
-        """Fraction of world points ``(N, 3)`` inside the field of view."""
+        """Fraction of world points ``(N, 3)`` that the scan measured."""
+        return float(self.seen(points).mean())
+
+    def seen(self, points: NDArray[np.float64]) -> Mask:
+        """Which of some world points ``(N, 3)`` the scan measured, ``(N,)``."""
         into_voxels, last = self.box
         voxels = apply_affine(into_voxels, points)
-        return float(((voxels >= -0.5) & (voxels <= last + 0.5)).all(axis=1).mean())
+        inside = ((voxels >= -0.5) & (voxels <= last + 0.5)).all(axis=1)
+        if self.measured is None:
+            return np.asarray(inside)
+        measured = sitk.GetArrayViewFromImage(self.measured).transpose(2, 1, 0)
+        nearest = np.clip(np.rint(voxels), 0, last).astype(np.intp)
+        return np.asarray(inside & (measured[tuple(nearest.T)] > 0))
 
 
-def build_pyramid(volume: Volume, threads: int) -> Pyramid:
+def finest_level(volumes: Iterable[Volume]) -> float:
+    """Voxel size in mm of the finest level that suits the heads that scans show.
+
+    Returns
+    -------
+    float
+        `FINEST_MM` for human heads, and a half, a quarter, ... of it for smaller ones, so that
+        a head is always about as many voxels wide.
+    """
+    radius = min(_head_radius(volume) for volume in volumes)
+    halvings = math.ceil(math.log2(_SMALLEST_HUMAN_RADIUS_MM / max(radius, 0.1)))
+    return FINEST_MM * 0.5 ** max(halvings, 0)
+
+
+def build_pyramid(
+    volume: Volume, threads: int, *, finest: float = FINEST_MM, measured: Mask | None = None
+) -> Pyramid:
     """Smooth and resample a scan to isotropic images, and find its head.
 
     Parameters
@@ -72,28 +122,37 @@ def build_pyramid(volume: Volume, threads: int) -> Pyramid:
         after a gantry tilt, sheared.
     threads
         Number of threads to use.
+    finest
+        Voxel size of the finest level in mm; see `finest_level`.
+    measured
+        Which voxels were measured, ``(X, Y, Z)``: all others count as outside the field of view.
+        None for all.
 
     Returns
     -------
     Pyramid
-        One image for each of `LEVELS_MM`.
+        One image for each of `LEVELS`.
 
     Raises
     ------
     BadDataError
         If the scan has no contrast.
     """
+    mask: sitk.Image | None = None
+    if measured is not None and measured.any() and not measured.all():
+        volume, measured = _measured_part(volume, measured)
+        mask = to_image(*_in_canonical_order(measured.astype(np.uint8), volume.affine))
     data, affine = _canonical(volume)
-    images: dict[float, sitk.Image] = {}
+    images: dict[int, sitk.Image] = {}
     image = to_image(data, affine)
-    for level in LEVELS_MM:
-        image = _isotropic(image, level, threads)
+    for level in LEVELS:
+        image = _isotropic(image, level * finest, threads)
         images[level] = image
-    head = _head_points(images[COARSE_MM])
     last = np.array(data.shape, dtype=np.float64) - 1
     into_voxels = np.asarray(np.linalg.inv(affine), dtype=np.float64)
     name = str(volume.path) if volume.path else "a scan"
-    return Pyramid(images, head, (into_voxels, last), name)
+    pyramid = Pyramid(finest, images, np.empty((0, 3)), (into_voxels, last), name, measured=mask)
+    return replace(pyramid, head=_head_points(pyramid))
 
 
 def compared_in(pyramid: Pyramid, mask: Volume) -> Pyramid:
@@ -110,14 +169,29 @@ def affine_of(image: sitk.Image) -> Affine:
     return np.asarray(RAS_TO_LPS @ lps)
 
 
+def _measured_part(volume: Volume, measured: Mask) -> tuple[Volume, Mask]:
+    """The box that was measured, and what was in it; beyond that the nearest value measured."""
+    box = ndimage.find_objects(measured.astype(np.uint8))[0]
+    inside = measured[box]
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    data = volume.data[box][tuple(nearest)]
+    start = translation([float(part.start) for part in box])
+    return replace(volume, data=data, affine=volume.affine @ start), inside
+
+
+def _in_canonical_order(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
+    """Voxels along the world's axes, as near as their own axes come to these."""
+    orientation = nib.orientations.io_orientation(affine)
+    ordered = nib.orientations.apply_orientation(data, orientation)
+    return ordered, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
+
+
 def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
     """Data in axial-canonical voxel order without missing values and outliers.
 
     The same scan stored with other axes or flips gives the same array.
     """
-    orientation = nib.orientations.io_orientation(volume.affine)
-    data = nib.orientations.apply_orientation(volume.data, orientation)
-    affine = volume.affine @ nib.orientations.inv_ornt_aff(orientation, volume.data.shape)
+    data, affine = _in_canonical_order(volume.data, volume.affine)
     # Missing is as dark as it gets: 0 in MR, but not in CT, where that is water.
     darkest = float(np.min(data, where=np.isfinite(data), initial=np.inf))
     data = np.where(np.isfinite(data), data, darkest).astype(np.float32)
@@ -128,7 +202,24 @@ def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
     return np.clip(data, low, high), affine
 
 
-def to_image(data: NDArray[np.float32], affine: Affine) -> sitk.Image:
+def _head_radius(volume: Volume) -> float:
+    """Root mean square distance in mm of a head's points from their centre."""
+    data, affine = _canonical(volume)
+    steps = [-(-side // _VOXELS_ALONG_AXIS) for side in data.shape]
+    few = data[:: steps[0], :: steps[1], :: steps[2]]
+    points = apply_affine(affine @ scaling(steps), np.argwhere(_otsu(to_image(few, np.eye(4)))))
+    return float(np.sqrt(points.var(axis=0).sum()))
+
+
+def _otsu(image: sitk.Image) -> Mask:
+    """Voxels brighter than Otsu's threshold, axes in the order x, y, z."""
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetInsideValue(0)
+    otsu.SetOutsideValue(1)
+    return np.asarray(sitk.GetArrayFromImage(otsu.Execute(image)).transpose(2, 1, 0) > 0)
+
+
+def to_image(data: NDArray[Any], affine: Affine) -> sitk.Image:
     """An image of SimpleITK's with the voxels of an array, and their place in the world (RAS)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
     spacing = voxel_size(affine)
@@ -163,10 +254,11 @@ def _isotropic(image: sitk.Image, level: float, threads: int) -> sitk.Image:
     return resampled
 
 
-def _head_points(image: sitk.Image) -> NDArray[np.float64]:
+def _head_points(pyramid: Pyramid) -> NDArray[np.float64]:
     """World points (RAS) of the voxels brighter than Otsu's threshold, ``(N, 3)``."""
-    otsu = sitk.OtsuThresholdImageFilter()
-    otsu.SetInsideValue(0)
-    otsu.SetOutsideValue(1)
-    voxels = np.argwhere(sitk.GetArrayFromImage(otsu.Execute(image)))[:, ::-1]
-    return apply_affine(affine_of(image), voxels[:: 1 + len(voxels) // HEAD_POINTS])
+    image = pyramid.images[COARSE]
+    # Counted slice by slice, as images of SimpleITK's are stored.
+    voxels = np.argwhere(_otsu(image).transpose(2, 1, 0))[:, ::-1]
+    points = apply_affine(affine_of(image), voxels[:: 1 + len(voxels) // HEAD_POINTS])
+    seen = pyramid.seen(points)
+    return points[seen] if seen.any() else points

@@ -4,14 +4,21 @@ Scans of one session can lie far apart (the patient turned over) and see only pa
 head, and gradient ascent finds the pose only from nearby. So a coarse search scores many
 poses on small smooth images, the best are refined there, and only the winner is refined
 on finer ones.
+
+That search asks for a pose in which both scans see much of the same. Scans that share little,
+as the stations of one scan do, are found from their headers: the pose nearby wins if the
+scans agree in it at least as well as in the best of all others, however little they share.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -23,15 +30,30 @@ from ..space.affines import Affine, apply_affine, scaling, translation
 from ..space.rigid import rigid_matrix, rigid_parameters
 from ..space.volume import Volume
 from .matching import HISTOGRAM_BINS, SMALLEST_OVERLAP, Candidate, Matcher, shared_head
-from .pyramid import COARSE_MM, Pyramid, affine_of, build_pyramid
+from .pyramid import COARSE, FINEST_MM, Mask, Pyramid, affine_of, build_pyramid, finest_level
 
-Level = tuple[float, int, float]
-# For each level the voxel size of its images (mm), how many candidates are refined on it,
-# and the smallest step (mm): coarse ones only have to come near.
-LEVELS: tuple[Level, ...] = ((COARSE_MM, 6, 0.2), (4.0, 2, 0.05), (2.0, 1, 0.002))
+logger = logging.getLogger("bids_unires")
+
+Level = tuple[int, int, float]
+# For each level how many candidates are refined on it, and the smallest step in voxels of the
+# finest level: coarse ones only have to come near.
+LEVELS: tuple[Level, ...] = ((COARSE, 6, 0.1), (2, 2, 0.025), (1, 1, 0.001))
 COARSE_SAMPLES = 8_000
-SAME_POSE_MM = 8.0
+# In voxels of the finest level.
+SAME_POSE = 4.0
 TILTS_DEGREES = (-30.0, 0.0, 30.0)
+# Of a head, that two scans have to share where their headers have them to be compared there. A
+# tenth of a head is some 15 mm of it.
+_SMALLEST_OVERLAP_BY_HEADER = 0.1
+# Wrong poses near a wrong header had up to 0.8 of the information of the right one.
+_AS_GOOD = 0.95
+# Beyond these a pose is far from the header: patients do not move so much between scans.
+_FAR_DEGREES, _FAR_MM = 45.0, 50.0
+# Stations of one scan follow each other at once, while the patient lies still.
+_STATION_DEGREES, _STATION_MM = 15.0, 15.0
+# Of the tissue that the scan with most of it shows: with less, the first scan is too small a part
+# of the head to align all others to.
+_SMALL_PART = 0.5
 # The order in which threads add up moves a pose by some 1e-9 mm and 1e-11 rad, which must not
 # show in the result: it is given to so many digits of mm and of rad (a scale to as many), and
 # then its matrix, which is no rounder for that, to so many.
@@ -59,7 +81,9 @@ class RigidAlignment:
     start: str
 
 
-def coregister(volumes: Sequence[Volume], *, threads: int) -> tuple[RigidAlignment, ...]:
+def coregister(
+    volumes: Sequence[Volume], *, threads: int, series: Sequence[Hashable] | None = None
+) -> tuple[RigidAlignment, ...]:
     """Align every scan to the first one.
 
     Parameters
@@ -68,6 +92,10 @@ def coregister(volumes: Sequence[Volume], *, threads: int) -> tuple[RigidAlignme
         Scans of one head, of any contrast. At least one.
     threads
         Number of threads to use.
+    series
+        For each scan, the series that it is a station of: scans of one series lie beside each
+        other as their headers say, but for small motions. None for a scan of its own, and
+        where all are.
 
     Returns
     -------
@@ -77,15 +105,41 @@ def coregister(volumes: Sequence[Volume], *, threads: int) -> tuple[RigidAlignme
     Raises
     ------
     BadDataError
-        If a scan has no contrast, or does not overlap with the first one.
+        If a scan has no contrast, or does not overlap with the others.
+
+    Notes
+    -----
+    Where the first scan shows little of the head (a slab, a localiser), all are aligned to the
+    one that shows most of it, and the poses are then given relative to the first.
     """
-    reference = build_pyramid(volumes[0], threads)
-    first = RigidAlignment(np.eye(4), _self_information(reference, threads), "reference")
-    others = [_align(reference, build_pyramid(volume, threads), threads) for volume in volumes[1:]]
-    return (first, *others)
+    finest = finest_level(volumes)
+    pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
+    hub = _hub(pyramids)
+    placed = {
+        hub: RigidAlignment(np.eye(4), _self_information(pyramids[hub], threads), "reference")
+    }
+    stations: dict[Hashable, list[int]] = defaultdict(list)
+    for index, one in enumerate(series or [None] * len(volumes)):
+        if one is not None:
+            stations[one].append(index)
+        elif index != hub:
+            placed[index] = _align(pyramids[hub], pyramids[index], threads)
+    for own in stations.values():
+        _place_stations(own, placed, pyramids, hub, threads)
+    for index, alignment in placed.items():
+        _say_if_far(pyramids[hub], pyramids[index], alignment.pose)
+    into_first = np.linalg.inv(placed[0].pose)
+    return tuple(
+        placed[index]
+        if hub == 0
+        else replace(placed[index], pose=steadied(into_first @ placed[index].pose))
+        for index in range(len(volumes))
+    )
 
 
-def align_rigid(reference: Volume, moving: Volume, *, threads: int) -> RigidAlignment:
+def align_rigid(
+    reference: Volume, moving: Volume, *, threads: int, measured: Mask | None = None
+) -> RigidAlignment:
     """Find the rigid pose that puts one scan onto another.
 
     Parameters
@@ -95,6 +149,8 @@ def align_rigid(reference: Volume, moving: Volume, *, threads: int) -> RigidAlig
         headers may be wrong by any rotation; a head seen in part is enough.
     threads
         Number of threads to use.
+    measured
+        Which voxels of ``moving`` were measured, of its shape; None for all.
 
     Returns
     -------
@@ -111,14 +167,159 @@ def align_rigid(reference: Volume, moving: Volume, *, threads: int) -> RigidAlig
     Mattes et al., *PET-CT image registration in the chest using free-form deformations*,
     2003 (the metric).
     """
-    return _align(build_pyramid(reference, threads), build_pyramid(moving, threads), threads)
+    finest = finest_level([reference, moving])
+    fixed = build_pyramid(reference, threads, finest=finest)
+    return _align(fixed, build_pyramid(moving, threads, finest=finest, measured=measured), threads)
+
+
+def _hub(pyramids: Sequence[Pyramid]) -> int:
+    """The scan that all others are aligned to: the first, unless it shows little of the head."""
+    tissue = [pyramid.tissue for pyramid in pyramids]
+    return 0 if tissue[0] >= _SMALL_PART * max(tissue) else int(np.argmax(tissue))
 
 
 def _align(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
-    winner = search(
-        reference, moving, starting_poses(reference, moving), Matcher.refine, threads=threads
-    )
+    near = _near_header(reference, moving, np.eye(4), threads)
+    try:
+        best = search(
+            reference,
+            moving,
+            starting_poses(reference, moving),
+            Matcher.refine,
+            levels=LEVELS[:-1],
+            threads=threads,
+        )
+    except BadDataError:
+        if near is None:
+            raise
+        best = near
+    if near is not None and _is_as_good(near, best, reference):
+        best = near
+    winner = _refined(best, reference, moving, LEVELS[-1:], threads)
     return RigidAlignment(steadied(np.linalg.inv(winner.pose)), winner.information, winner.start)
+
+
+def _near_header(
+    reference: Pyramid, moving: Pyramid, expected: Affine, threads: int
+) -> Candidate | None:
+    """Climb from where headers have two scans; None if they share too little, or it leads far.
+
+    ``expected`` maps the reference's world to the moving scan's, as the headers have it.
+    """
+    if shared_head(reference, moving, expected) < _SMALLEST_OVERLAP_BY_HEADER:
+        return None
+    start = Candidate(expected, "header")
+    found = _refined(start, reference, moving, LEVELS[:-1], threads)
+    unmoved = Matcher(reference, moving, LEVELS[-2][0], threads).information(expected)
+    if unmoved > found.information:
+        found = replace(start, information=unmoved)
+    turned, moved = _away(reference, found.pose, expected)
+    shared = shared_head(reference, moving, found.pose)
+    is_near = turned < _FAR_DEGREES and moved < _FAR_MM * _relative_size(reference)
+    return found if is_near and shared >= _SMALLEST_OVERLAP_BY_HEADER else None
+
+
+def _is_as_good(near: Candidate, best: Candidate, reference: Pyramid) -> bool:
+    """Whether scans agree as well near their headers as in another pose."""
+    elsewhere = _distance(near.pose, best.pose, reference) > SAME_POSE * reference.finest
+    return elsewhere and near.information >= _AS_GOOD * best.information
+
+
+def _refined(
+    start: Candidate, reference: Pyramid, moving: Pyramid, levels: Iterable[Level], threads: int
+) -> Candidate:
+    """Climb from one candidate, level by level."""
+    candidate = start
+    for level, _, smallest_step in levels:
+        candidate = Matcher(reference, moving, level, threads).refine(candidate, smallest_step)
+    return candidate
+
+
+def _place_stations(
+    stations: Sequence[int],
+    placed: dict[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+    hub: int,
+    threads: int,
+) -> None:
+    """Place the stations of one series, each beside the neighbours that are there already."""
+    there = [index for index in stations if index in placed]
+    rest = sorted(set(stations) - set(there), key=lambda index: -pyramids[index].tissue)
+    if not there:
+        first = rest.pop(0)
+        placed[first] = _align(pyramids[hub], pyramids[first], threads)
+        there = [first]
+    while rest:
+        gaps = {
+            (one, other): np.linalg.norm(pyramids[one].centre - pyramids[other].centre)
+            for one in there
+            for other in rest
+        }
+        neighbour, index = min(gaps, key=lambda pair: float(gaps[pair]))
+        placed[index] = _beside(placed[neighbour].pose, pyramids[index], placed, pyramids, threads)
+        there.append(index)
+        rest.remove(index)
+
+
+def _beside(
+    expected: Affine,
+    station: Pyramid,
+    placed: Mapping[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+    threads: int,
+) -> RigidAlignment:
+    """Place a station near where its neighbour and its header have it.
+
+    It is compared with the scan that shows most of it; where none shows enough, it stays.
+    """
+    into_station = np.linalg.inv(expected)
+    shared = {
+        index: shared_head(pyramids[index], station, into_station @ alignment.pose)
+        for index, alignment in placed.items()
+    }
+    closest = max(shared, key=lambda index: shared[index])
+    reference, pose = pyramids[closest], placed[closest].pose
+    start = into_station @ pose
+    found = _near_header(reference, station, start, threads)
+    if found is not None:
+        found = _refined(found, reference, station, LEVELS[-1:], threads)
+        turned, moved = _away(reference, found.pose, start)
+        if turned < _STATION_DEGREES and moved < _STATION_MM * _relative_size(reference):
+            settled = steadied(pose @ np.linalg.inv(found.pose))
+            return RigidAlignment(settled, found.information, "header")
+    information = Matcher(reference, station, LEVELS[-1][0], threads).information(start)
+    return RigidAlignment(expected, information, "header")
+
+
+def _away(reference: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
+    """How far a pose turns (degrees) and moves (mm) a head against another one."""
+    motion = pose @ np.linalg.inv(expected)
+    turned = float(np.rad2deg(Rotation.from_matrix(motion[:3, :3]).magnitude()))
+    centre = reference.centre
+    return turned, float(
+        np.linalg.norm(apply_affine(pose, centre) - apply_affine(expected, centre))
+    )
+
+
+def _relative_size(reference: Pyramid) -> float:
+    """About how large the head is, 1 for that of a human."""
+    return reference.finest / FINEST_MM
+
+
+def _say_if_far(reference: Pyramid, moving: Pyramid, pose: Affine) -> None:
+    """Warn of a pose that is far from headers by which the scans overlap."""
+    if shared_head(reference, moving, np.eye(4)) == 0:
+        return
+    turned, moved = _away(moving, pose, np.eye(4))
+    if turned > _FAR_DEGREES or moved > _FAR_MM * _relative_size(reference):
+        logger.warning(
+            "%s was turned by %.0f degrees and moved by %.0f mm against its header to match %s: "
+            "look whether they agree; if the headers are right, use --no-coregister",
+            Path(moving.name).name,
+            turned,
+            moved,
+            Path(reference.name).name,
+        )
 
 
 def steadied(pose: ArrayLike) -> Affine:
@@ -184,7 +385,7 @@ def search(
     if winner is None or winner.score == -math.inf:
         raise BadDataError(
             f"{moving.name} and {reference.name} do not overlap in any pose: are they of one head? "
-            "Leave one of them out"
+            "Leave one of them out, or use --no-coregister if their headers are right"
         )
     return winner
 
@@ -228,16 +429,21 @@ def _coarse_scores(
     A joint histogram here takes half a millisecond, where setting up SimpleITK's
     metric takes twenty.
     """
-    fixed = _grey_bins(reference.images[COARSE_MM])
+    fixed = _grey_bins(reference.images[COARSE])
     compared = np.argwhere(np.ones(fixed.shape, dtype=bool))[:: 1 + fixed.size // COARSE_SAMPLES]
+    points = apply_affine(affine_of(reference.images[COARSE]), compared)
+    if reference.measured is not None:
+        was_measured = reference.seen(points)
+        compared, points = compared[was_measured], points[was_measured]
     fixed_bins = fixed[tuple(compared.T)]
-    points = apply_affine(affine_of(reference.images[COARSE_MM]), compared)
-    lookup = _grey_bins(moving.images[COARSE_MM])
-    into_voxels = np.linalg.inv(affine_of(moving.images[COARSE_MM]))
+    lookup = _grey_bins(moving.images[COARSE])
+    into_voxels = np.linalg.inv(affine_of(moving.images[COARSE]))
     scored = []
     for candidate in candidates:
         voxels = np.rint(apply_affine(into_voxels @ candidate.pose, points)).astype(np.intp)
         inside = ((voxels >= 0) & (voxels < lookup.shape)).all(axis=1)
+        if moving.measured is not None:
+            inside &= moving.seen(apply_affine(candidate.pose, points))
         pairs = HISTOGRAM_BINS * fixed_bins[inside] + lookup[tuple(voxels[inside].T)]
         joint = np.bincount(pairs, minlength=HISTOGRAM_BINS**2)
         shared = shared_head(reference, moving, candidate.pose)
@@ -271,14 +477,18 @@ def _best_apart(candidates: Sequence[Candidate], reference: Pyramid, count: int)
     for candidate in sorted(candidates, key=lambda one: -one.score):
         if len(chosen) == count or candidate.score == -math.inf:
             break
-        moved = apply_affine(candidate.pose, reference.head)
         if all(
-            np.linalg.norm(moved - apply_affine(other.pose, reference.head), axis=1).mean()
-            > SAME_POSE_MM
+            _distance(candidate.pose, other.pose, reference) > SAME_POSE * reference.finest
             for other in chosen
         ):
             chosen.append(candidate)
     return chosen
+
+
+def _distance(one: Affine, other: Affine, reference: Pyramid) -> float:
+    """Mean distance in mm between where two poses put the head."""
+    gaps = apply_affine(one, reference.head) - apply_affine(other, reference.head)
+    return float(np.linalg.norm(gaps, axis=1).mean())
 
 
 def _self_information(reference: Pyramid, threads: int) -> float:

@@ -284,7 +284,7 @@ def _placing(model: ModelSettings, space: SpaceSettings) -> list[str]:
     sentences = []
     if model.coregister:
         sentences.append(
-            "Where a participant had several scans, they were aligned rigidly to the first one by "
+            "Where a participant had several scans, they were aligned rigidly to each other by "
             "maximising mutual information (SimpleITK [@lowekamp2013])."
         )
     if space.align != "none":

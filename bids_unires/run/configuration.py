@@ -13,7 +13,7 @@ from ..config import ModelSettings, RunConfig
 
 _POSITIONAL = ("bids_dir", "output_dir", "level")
 # Options that are on unless switched off.
-_SWITCHES = ("unified_rigid", "learned_detail", "resume")
+_SWITCHES = ("coregister", "unified_rigid", "learned_detail", "resume")
 
 
 def write_options(path: Path, config: RunConfig) -> None:
@@ -62,8 +62,6 @@ def options_of(config: RunConfig) -> dict[str, Any]:
 def _model_options(model: ModelSettings) -> dict[str, Any]:
     fields = asdict(model)
     method = fields.pop("method")
-    # Not on the command line.
-    del fields["coregister"]
     return fields | {"denoise": method == "denoise", "linear": method == "linear"}
 
 

@@ -18,6 +18,8 @@ from tests.paths import SHARED
 POSITIONS = SHARED / "data" / "positions"
 MILLIMETRES = 0.5
 DEGREES = 0.5
+# A part shows less to align by.
+OF_A_PART = 3.0
 
 # Centre (mm), radii (mm) and intensity of the ellipsoids of a head without symmetry.
 HEAD = (
@@ -62,11 +64,11 @@ def motion(degrees: tuple[float, float, float], offset: tuple[float, float, floa
     return matrix
 
 
-def assert_same_pose(found: Affine, expected: Affine) -> None:
+def assert_same_pose(found: Affine, expected: Affine, times: float = 1.0) -> None:
     difference = np.linalg.inv(expected) @ found
     turned = np.rad2deg(Rotation.from_matrix(difference[:3, :3]).magnitude())
-    assert np.linalg.norm(difference[:3, 3]) < MILLIMETRES
-    assert turned < DEGREES
+    assert np.linalg.norm(difference[:3, 3]) < times * MILLIMETRES
+    assert turned < times * DEGREES
 
 
 AXIAL = ((2.2, 2.2, 5.0), (80, 100, 44))
@@ -171,8 +173,91 @@ def test_scans_that_do_not_overlap_are_named(
 ) -> None:
     monkeypatch.setattr(rigid, "starting_poses", lambda *_: [])
     first, second = (replace(reference, path=Path(f"{name}.nii.gz")) for name in "ab")
+    second = replace(second, affine=translation([0, 0, 2000]) @ second.affine)
     with pytest.raises(BadDataError, match=r"^b\.nii\.gz and a\.nii\.gz do not overlap"):
         coregister([first, second], threads=1)
+
+
+def test_heads_of_mice_are_aligned_as_well_as_those_of_humans(reference: Volume) -> None:
+    size = 0.1
+    pose = motion((12.0, -8.0, 15.0), (15.0, -20.0, 10.0))
+    small, moved = (
+        replace(scan, affine=scaling([size] * 3) @ scan.affine)
+        for scan in (reference, moving_scan(pose))
+    )
+    found = align_rigid(small, moved, threads=2).pose
+    found[:3, 3] /= size
+    assert_same_pose(found, pose)
+
+
+def stations(axis: int, count: int, overlap: float, still: bool = True) -> list[Volume]:
+    """The head cut into parts along an axis, each after the first moved a little more."""
+    sizes = np.full(3, 3.0)
+    sizes[(axis + 1) % 3] = 5.0
+    low, high = np.array([-82.0, -100, -118]), np.array([82.0, 104, 88])
+    ends = np.linspace(low[axis], high[axis], count + 1)
+    parts = []
+    for number in range(count):
+        first, last = low.copy(), high.copy()
+        first[axis], last[axis] = ends[number], ends[number + 1] + overlap * (number + 1 < count)
+        shape = np.round((last - first) / sizes).astype(int)
+        affine = translation(first) @ scaling(sizes)
+        moved = motion((1.5, -1, 2), (1, 1.5, -1)) if number and not still else np.eye(4)
+        parts.append(scan(affine, (shape[0], shape[1], shape[2]), moved, seed=number))
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("axis", "count", "overlap", "still"),
+    [(2, 2, 20.0, False), (0, 2, 40.0, False), (1, 3, 20.0, True), (2, 4, 0.0, True)],
+)
+def test_stations_of_one_scan_lie_as_their_headers_say(
+    axis: int, count: int, overlap: float, still: bool
+) -> None:
+    parts = stations(axis, count, overlap, still)
+    first, *others = coregister(parts, threads=2, series=["a"] * count)
+    expected = np.eye(4) if still else motion((1.5, -1, 2), (1, 1.5, -1))
+    np.testing.assert_array_equal(first.pose, np.eye(4))
+    for alignment in others:
+        assert_same_pose(alignment.pose, expected, OF_A_PART)
+
+
+def test_parts_that_share_little_are_found_from_their_headers() -> None:
+    """Nothing says that they are stations, and turned about they would share more."""
+    lower, upper = stations(2, 2, 25.0, still=False)
+    expected = motion((1.5, -1, 2), (1, 1.5, -1))
+    assert_same_pose(align_rigid(lower, upper, threads=2).pose, expected, OF_A_PART)
+
+
+def test_stations_follow_each_other_onto_a_scan_that_lies_elsewhere(reference: Volume) -> None:
+    away = motion((20.0, 10.0, -100.0), (30.0, -10.0, 40.0))
+    parts = [replace(part, affine=np.linalg.inv(away) @ part.affine) for part in stations(2, 3, 0)]
+    _, *found = coregister([reference, *parts], threads=2, series=[None, "a", "a", "a"])
+    for alignment in found:
+        assert_same_pose(alignment.pose, away, OF_A_PART)
+
+
+def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) -> None:
+    slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
+    pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
+    first, whole, other = coregister([slab, reference, moving_scan(pose)], threads=2)
+    np.testing.assert_array_equal(first.pose, np.eye(4))
+    # However well the slab is placed, whole heads fit each other.
+    assert_same_pose(np.linalg.inv(whole.pose) @ other.pose, pose)
+
+
+@pytest.mark.parametrize(("turn", "is_far"), [((3.0, 0.0, 5.0), False), ((0.0, 0.0, 120.0), True)])
+def test_poses_far_from_headers_are_named(
+    reference: Volume,
+    turn: tuple[float, float, float],
+    is_far: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pose = motion(turn, (5.0, 0.0, 0.0))
+    moving = replace(moving_scan(pose), path=Path("b.nii.gz"))
+    coregister([replace(reference, path=Path("a.nii.gz")), moving], threads=2)
+    assert ("b.nii.gz was turned by 120 degrees" in caplog.text) == is_far
+    assert ("--no-coregister" in caplog.text) == is_far
 
 
 @pytest.mark.skipif(not POSITIONS.exists(), reason="scans of four positions are not here")

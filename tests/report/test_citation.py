@@ -42,7 +42,7 @@ def test_the_text_follows_the_settings() -> None:
 def test_the_text_holds_of_a_participant_with_one_scan() -> None:
     plain = methods_text(ModelSettings(), SpaceSettings(align="rigid"))
     sentences = plain.replace("(SimpleITK [@lowekamp2013])", "").split(". ")
-    for done in ("to the first one", "refined within the fit"):
+    for done in ("to each other", "refined within the fit"):
         (told,) = (sentence for sentence in sentences if done in sentence)
         assert told.startswith("Where a ")
         assert "had several scans" in told

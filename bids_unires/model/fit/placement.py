@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,13 @@ logger = logging.getLogger("bids_unires")
 _SAME_VOXEL_SIZE = 1e-3
 
 
-def starting_poses(volumes: Sequence[Volume], settings: ModelSettings) -> list[Affine]:
+Series = Sequence[Hashable]
+"""For each scan the series that it is a station of; None for no series."""
+
+
+def starting_poses(
+    volumes: Sequence[Volume], settings: ModelSettings, series: Series | None = None
+) -> list[Affine]:
     """Where the scans lie before the fit, relative to the first one.
 
     Images that share their voxels and are denoised on them stay where they are; see
@@ -30,11 +36,13 @@ def starting_poses(volumes: Sequence[Volume], settings: ModelSettings) -> list[A
     in_place = settings.voxel_size == (0, 0, 0) and on_one_grid(volumes)
     if in_place or not settings.coregister:
         return [np.eye(4) for _ in volumes]
-    return coregistered(volumes)
+    return coregistered(volumes, series)
 
 
-def coregistered(volumes: Sequence[Volume]) -> list[Affine]:
+def coregistered(volumes: Sequence[Volume], series: Series | None = None) -> list[Affine]:
     """Poses of all scans relative to the first one.
+
+    Stations of one series stay about where their headers have them.
 
     Returns
     -------
@@ -53,7 +61,8 @@ def coregistered(volumes: Sequence[Volume]) -> list[Affine]:
     from ...registration import coregister
 
     logger.info("aligning %d scans to the first", len(volumes) - 1)
-    return [found.pose for found in coregister(volumes, threads=thread_count())]
+    found = coregister(volumes, threads=thread_count(), series=series)
+    return [alignment.pose for alignment in found]
 
 
 def on_one_grid(volumes: Sequence[Volume]) -> bool:

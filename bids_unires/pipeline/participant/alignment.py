@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ...config import RunConfig
 from ...dataset.naming import SPACE, aligned_space
-from ...dataset.scans import ParticipantPlan
+from ...dataset.scans import ParticipantPlan, Scan
 from ...model.fit.placement import starting_poses
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
@@ -54,8 +54,9 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     UniResError
         If scans do not overlap, or the template is not there or does not fit.
     """
-    volumes = [scan.volume for contrast in contrasts for scan in contrast.scans]
-    at = iter(starting_poses(volumes, config.model))
+    scans = [scan for contrast in contrasts for scan in contrast.scans]
+    volumes = [scan.volume for scan in scans]
+    at = iter(starting_poses(volumes, config.model, [_series(scan.scan) for scan in scans]))
     poses = [[next(at) for _ in contrast.scans] for contrast in contrasts]
     wanted = config.space
     if wanted.align == "none":
@@ -81,6 +82,13 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
         tuple(tuple(alignment.matrix @ pose for pose in own) for own in poses),
         grid,
     )
+
+
+def _series(scan: Scan) -> Hashable:
+    """What all stations of one scan (``chunk-1``, ``chunk-2``, ...) share; None for a whole one."""
+    if "chunk" not in scan.entities:
+        return None
+    return tuple(sorted((key, label) for key, label in scan.entities.items() if key != "chunk"))
 
 
 def placed_before(
