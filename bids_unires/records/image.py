@@ -305,6 +305,9 @@ class ImageRecord(SidecarRecord):
         Wall time in s that the participant (and session) had taken when the image was written.
     peak_memory_bytes
         Largest resident size of the process until then.
+    head_share
+        Share of the head that the scans of its contrast measured, 0 to 1, where the head is what
+        any image of the participant shows of one; None where that was not found out.
     prior
         What the fit believed before it saw the scans; None where images were interpolated
         without one.
@@ -324,6 +327,7 @@ class ImageRecord(SidecarRecord):
     objective: float | None = entry("Objective", number)
     runtime_seconds: float | None = entry("RuntimeSeconds", number)
     peak_memory_bytes: int | None = entry("PeakMemoryBytes", whole)
+    head_share: float | None = entry("HeadShare", number)
     prior: PriorRecord | None = entries(_prior)
     scans: tuple[ScanRecord, ...] | None = entry("Scans", list_of(ScanRecord))
     regridding: RegriddingRecord | None = entry("Group", RegriddingRecord.nested)

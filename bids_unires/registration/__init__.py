@@ -2,7 +2,7 @@
 
 from .bending import bent_template
 from .masks import head_mask
-from .rigid import RigidAlignment, align_rigid, coregister
+from .rigid import RigidAlignment, align_rigid, coregister, fullest_scan
 from .template import DEFAULT_TEMPLATE, Template, load_template, packaged_template, template_grid
 from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template
@@ -17,6 +17,7 @@ __all__ = [
     "bent_template",
     "brain_mask_from_template",
     "coregister",
+    "fullest_scan",
     "head_mask",
     "load_template",
     "packaged_template",

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..config import Modality
 from ..space.affines import Affine, voxel_size
-
-Mask = NDArray[np.bool_]
+from ..space.volume import Volume
+from .pyramid import FINEST_MM, Mask, finest_level
 
 HISTOGRAM_BINS = 256
 WORKING_MM = 2.0
@@ -43,26 +44,38 @@ def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
     Otsu's threshold (*A threshold selection method from gray-level histograms*, 1979) finds
     what is dark and what is bright, in the square root of the intensities so that
     bright fat does not outweigh the contrast between tissue and background. The shape is
-    worked out on voxels of about 2 mm.
+    worked out on voxels of about 2 mm, and on finer ones for the heads of small animals.
     """
     finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
     low, high = np.quantile(finite[::2, ::2, ::2], [0.001, 0.995])
     low = max(low, AIR_HOUNSFIELD)
     if not low < high:
         return np.zeros(image.shape, dtype=bool)
-    coarse, factors = _block_means(np.clip(finite, low, high), affine)
+    unit = finest_level([Volume(finite, affine)]) / FINEST_MM
+    coarse, factors = _block_means(np.clip(finite, low, high), affine, unit * WORKING_MM)
     shown = np.sqrt(np.clip((coarse - low) / (high - low), 0, 1))
-    sizes = voxel_size(affine) * factors
+    # In millimetres of a human head.
+    sizes = voxel_size(affine) * factors / unit
     bright = _without_specks(shown > _tissue_threshold(shown), sizes)
     head = _largest(_filled(_closed(bright, sizes)))
     return _enlarged(_largest(_opened(head, sizes)), factors, image.shape)
 
 
+def shown(image: NDArray[np.float32], modality: Modality) -> Mask:
+    """Voxels ``(X, Y, Z)`` that are not as an image is where nothing was measured.
+
+    That is 0 in MR, and as dark as air in CT, so that air in CT is not among them.
+    """
+    if modality == "CT":
+        return np.asarray(image > max(AIR_HOUNSFIELD, float(image.min())))
+    return np.asarray(image != 0)
+
+
 def _block_means(
-    image: NDArray[np.float32], affine: Affine
+    image: NDArray[np.float32], affine: Affine, size: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Means of blocks of up to about 2 mm, and the voxels in a block along each axis ``(3,)``."""
-    factors = np.maximum(1, np.round(WORKING_MM / voxel_size(affine))).astype(np.intp)
+    """Means of blocks of about a size in mm, and the voxels in a block along each axis ``(3,)``."""
+    factors = np.maximum(1, np.round(size / voxel_size(affine))).astype(np.intp)
     missing = -np.array(image.shape) % factors
     whole = np.pad(image, [(0, int(n)) for n in missing], mode="edge")
     x, y, z = (int(n) for n in factors)

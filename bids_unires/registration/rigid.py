@@ -114,7 +114,7 @@ def coregister(
     """
     finest = finest_level(volumes)
     pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
-    hub = _hub(pyramids)
+    hub = _fullest(pyramids)
     placed = {
         hub: RigidAlignment(np.eye(4), _self_information(pyramids[hub], threads), "reference")
     }
@@ -172,8 +172,27 @@ def align_rigid(
     return _align(fixed, build_pyramid(moving, threads, finest=finest, measured=measured), threads)
 
 
-def _hub(pyramids: Sequence[Pyramid]) -> int:
-    """The scan that all others are aligned to: the first, unless it shows little of the head."""
+def fullest_scan(volumes: Sequence[Volume], *, threads: int) -> int:
+    """Index of the scan to align by: the first, unless it shows too small a part of the head.
+
+    Parameters
+    ----------
+    volumes
+        Scans of one head. At least one.
+    threads
+        Number of threads to use.
+
+    Raises
+    ------
+    BadDataError
+        If a scan has no contrast.
+    """
+    if len(volumes) == 1:
+        return 0
+    return _fullest([build_pyramid(volume, threads) for volume in volumes])
+
+
+def _fullest(pyramids: Sequence[Pyramid]) -> int:
     tissue = [pyramid.tissue for pyramid in pyramids]
     return 0 if tissue[0] >= _SMALL_PART * max(tissue) else int(np.argmax(tissue))
 

@@ -13,7 +13,7 @@ from ..errors import BadDataError
 from ..space.affines import Affine, apply_affine, scaling, translation
 from ..space.volume import Volume
 from .matching import Candidate, Matcher
-from .pyramid import Pyramid, build_pyramid, compared_in
+from .pyramid import Mask, Pyramid, build_pyramid, compared_in
 from .rigid import LEVELS, Level, search, starting_poses, steadied
 from .template import Template
 
@@ -54,7 +54,12 @@ class TemplateAlignment:
 
 
 def align_to_template(
-    volume: Volume, template: Template, *, kind: AlignmentKind, threads: int
+    volume: Volume,
+    template: Template,
+    *,
+    kind: AlignmentKind,
+    threads: int,
+    measured: Mask | None = None,
 ) -> TemplateAlignment:
     """Find the pose that puts a scan of a head onto a template.
 
@@ -68,6 +73,9 @@ def align_to_template(
         ``rigid`` keeps sizes; ``similarity`` also scales, by one factor.
     threads
         Number of threads to use.
+    measured
+        Which voxels of the scan were measured, of its shape: all others count as outside its
+        field of view. None for all.
 
     Returns
     -------
@@ -90,7 +98,7 @@ def align_to_template(
     which the brain is not found, are aligned by the head.
     """
     fixed = build_pyramid(template.image, threads)
-    moving = build_pyramid(volume, threads)
+    moving = build_pyramid(volume, threads, measured=measured)
     starts = starting_poses(fixed, moving, USUAL_HEAD_SCALE)
     head = search(fixed, moving, starts, Matcher.refine_scaled, levels=LEVELS[:-1], threads=threads)
     by_brain = _refined(head, compared_in(fixed, template.brain), moving, LEVELS[1:], threads)
@@ -103,7 +111,8 @@ def align_to_template(
     if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
         raise BadDataError(
             f"{volume.path or 'a scan'} does not fit the template {template.name}: best with "
-            f"its size times {scale:.2f}; is it a head? Otherwise use --align none"
+            f"its size times {scale:.2f}. Heads of newborns and of animals are aligned to each "
+            "other at the group level by --template none, and nothing is aligned by --align none"
         )
     if kind == "rigid":
         matrix = without_scale(matrix, scale, template)

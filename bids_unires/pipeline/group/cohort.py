@@ -26,6 +26,16 @@ from ...records.work_record import changed_since, unfinished
 logger = logging.getLogger("bids_unires")
 
 
+# Of what the image that shows most of the head shows.
+_MOST_OF_THE_HEAD = 0.9
+
+
+def head_share(image: ResultImage) -> float:
+    """Share of the head that the scans behind an image measured; 1 if its sidecar says none."""
+    share = ImageRecord.of_sidecar(image.metadata).head_share
+    return share if share is not None and 0 <= share <= 1 else 1.0
+
+
 @dataclass(frozen=True)
 class Member:
     """A participant, or a session, that has images.
@@ -64,8 +74,12 @@ class Member:
 
     @property
     def aligned(self) -> ResultImage:
-        """The image that is aligned for all of them, whichever take part."""
-        return self.known[0]
+        """The image that is aligned for all of them, whichever take part.
+
+        The first of those that show about as much of the head as any does.
+        """
+        enough = _MOST_OF_THE_HEAD * max(head_share(image) for image in self.known)
+        return next(image for image in self.known if head_share(image) >= enough)
 
     @property
     def shared_datatype(self) -> Datatype:

@@ -20,7 +20,7 @@ from ...errors import BadDataError, UniResError
 from ...kernels.runtime import thread_count
 from ...records.study import CohortMeanRecord
 from ...registration.matching import Candidate, Matcher
-from ...registration.pyramid import Pyramid, build_pyramid
+from ...registration.pyramid import FINEST_MM, Pyramid, build_pyramid, finest_level
 from ...registration.rigid import LEVELS, search, starting_poses
 from ...space.affines import Affine, apply_affine
 from ...space.boxes import box_between
@@ -29,13 +29,17 @@ from ...space.rigid import rigid_matrix, rigid_parameters
 from ...space.volume import Volume
 from ...work.progress import listener
 from .cohort import Cohort
+from .study_alignment import Mask, measured_in
 
 logger = logging.getLogger("bids_unires")
 
-MEAN_MM = 2.0
 ROUNDS = 2
 # Tissue counts, not a few bright voxels of fat or flow.
 _BRIGHT_PERCENTILE = 98.0
+# At the rim of what anybody measured a mean fades out.
+_LEAST_COUNT = 0.5
+# Of the voxels of a mean, from those for humans to those for the smallest heads.
+_MOST_HALVINGS = 4
 
 
 def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
@@ -74,18 +78,19 @@ def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
         logger.info("everybody is aligned to the mean of the earlier run: %s", before.name)
         return before
     images = _images_of_one_contrast(cohort)
-    path = _mean_path(next(iter(images.values())), config)
     readable = _readable(images)
     reference = readable[next(iter(readable))]
+    size = finest_level([reference])
+    path = _mean_path(next(iter(images.values())), size, config)
     poses: dict[str, Affine] = {}
     for number in range(1, ROUNDS + 1):
         poses = _mean_corrected(_aligned(reference, readable, poses, number))
-        reference = _average(readable, poses)
+        reference = _average(readable, poses, size)
     content = {
         "Description": f"Mean of {len(poses)} participants and sessions, aligned rigidly",
         "Sources": [derivative_uri(config.output_dir, images[label].path) for label in poses],
         "SpatialReference": derivative_uri(config.output_dir, path),
-        "Resolution": resolution_text((MEAN_MM,) * 3),
+        "Resolution": resolution_text((size,) * 3),
         "SkullStripped": any(i.metadata.get("SkullStripped") is True for i in images.values()),
     }
     record = CohortMeanRecord(tuple(poses), ROUNDS)
@@ -93,9 +98,9 @@ def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
     return write_image(path, reference.data, reference.affine)
 
 
-def _mean_path(image: ResultImage, config: RunConfig) -> Path:
+def _mean_path(image: ResultImage, size: float, config: RunConfig) -> Path:
     return study_image_path(
-        config.output_dir, image.entities, desc="cohort", voxel_size=(MEAN_MM,) * 3
+        config.output_dir, image.entities, desc="cohort", voxel_size=(size,) * 3
     )
 
 
@@ -104,9 +109,10 @@ def _earlier_mean(cohort: Cohort, config: RunConfig) -> Path | None:
     firsts = [member.aligned for member in (*cohort.members, *cohort.others)]
     frequency = Counter(image.contrast for image in firsts)
     for image in sorted(firsts, key=lambda image: -frequency[image.contrast]):
-        path = _mean_path(image, config)
-        if path.is_file():
-            return path
+        for halvings in range(_MOST_HALVINGS + 1):
+            path = _mean_path(image, FINEST_MM * 0.5**halvings, config)
+            if path.is_file():
+                return path
     return None
 
 
@@ -120,21 +126,25 @@ def _images_of_one_contrast(cohort: Cohort) -> dict[str, ResultImage]:
 class _Images(Mapping[str, Volume]):
     """Images by label, read anew each time, so that they need not all be in memory."""
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        self._paths = paths
+    def __init__(self, images: Mapping[str, ResultImage]) -> None:
+        self._images = images
 
     def __getitem__(self, label: str) -> Volume:
-        return load_volume(self._paths[label])
+        return load_volume(self._images[label].path)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._images)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._images)
+
+    def measured(self, label: str, volume: Volume) -> Mask | None:
+        """Which voxels of an image were measured; None for all of the head."""
+        return measured_in(self._images[label], volume)
 
 
 def _readable(images: Mapping[str, ResultImage]) -> _Images:
-    paths = {}
+    readable = {}
     for label, image in images.items():
         try:
             load_volume(image.path)
@@ -142,10 +152,10 @@ def _readable(images: Mapping[str, ResultImage]) -> _Images:
             # Who works with it will say so once more, and be counted as failed.
             logger.warning("%s is not in the mean of the cohort: %s", label, error)
             continue
-        paths[label] = image.path
-    if not paths:
+        readable[label] = image
+    if not readable:
         raise BadDataError("no image of the cohort can be read: run the participant level again")
-    return _Images(paths)
+    return _Images(readable)
 
 
 def _aligned(
@@ -153,11 +163,14 @@ def _aligned(
 ) -> dict[str, Affine]:
     """Poses of all images, world mm of each -> of the reference, roughly."""
     threads = thread_count()
-    fixed = build_pyramid(reference, threads)
+    finest = finest_level([reference])
+    fixed = build_pyramid(reference, threads, finest=finest)
     poses = {}
     for label in images:
         listener().phase(label, f"alignment to the cohort, round {number} of {ROUNDS}")
-        moving = build_pyramid(images[label], threads)
+        image = images[label]
+        measured = images.measured(label, image)
+        moving = build_pyramid(image, threads, finest=finest, measured=measured)
         starts = _starts(fixed, moving, before.get(label))
         try:
             found = search(
@@ -183,7 +196,7 @@ def _mean_corrected(poses: Mapping[str, Affine]) -> dict[str, Affine]:
     return {label: np.asarray(correction @ pose) for label, pose in poses.items()}
 
 
-def _average(images: _Images, poses: Mapping[str, Affine]) -> Volume:
+def _average(images: _Images, poses: Mapping[str, Affine], size: float) -> Volume:
     """Mean of images at common brightness, over the box of the typical one."""
     boxes = []
     for label, pose in poses.items():
@@ -191,14 +204,23 @@ def _average(images: _Images, poses: Mapping[str, Affine]) -> Volume:
         boxes.append(apply_affine(pose @ volume.affine, corners(volume.grid.shape, 0.5)))
     low = np.median([box.min(axis=0) for box in boxes], axis=0)
     high = np.median([box.max(axis=0) for box in boxes], axis=0)
-    grid: Grid = box_between(low, high, (MEAN_MM,) * 3)
+    grid: Grid = box_between(low, high, (size,) * 3)
     total = np.zeros(grid.shape, dtype=np.float32)
+    count = np.zeros(grid.shape, dtype=np.float32)
     for label, pose in poses.items():
         volume = images[label]
-        bright = np.percentile(volume.data, _BRIGHT_PERCENTILE).astype(np.float32)
+        measured = images.measured(label, volume)
+        if measured is None:
+            measured = np.ones(volume.data.shape, dtype=bool)
+        bright = np.percentile(volume.data[measured], _BRIGHT_PERCENTILE).astype(np.float32)
         into_image = np.linalg.inv(pose @ volume.affine) @ grid.affine
-        seen = ndimage.affine_transform(
-            volume.data, into_image, output_shape=grid.shape, output=np.float32, order=1
+        seen, share = (
+            ndimage.affine_transform(
+                values, into_image, output_shape=grid.shape, output=np.float32, order=1
+            )
+            for values in (np.where(measured, volume.data, 0), measured.astype(np.float32))
         )
         total += seen / np.maximum(bright, np.finfo(np.float32).tiny)
-    return Volume(total / np.float32(len(poses)), grid.affine)
+        count += share
+    mean = np.asarray(total / np.maximum(count, _LEAST_COUNT), dtype=np.float32)
+    return Volume(mean, grid.affine)

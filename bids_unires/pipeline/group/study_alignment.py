@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from ...config import Alignment, FieldOfView, RunConfig
+from ...config import CT_SUFFIX, Alignment, FieldOfView, RunConfig
+from ...dataset.derivatives import ResultImage
 from ...dataset.metadata import SidecarError
 from ...dataset.naming import (
     STUDY_SPACE,
@@ -38,12 +41,15 @@ from ...registration import (
     load_template,
     without_scale,
 )
+from ...registration.masks import shown
 from ...space.affines import Affine
 from ...space.boxes import mask_extent
 from ...space.volume import Volume
 from ...work.allotment import Allotment
 from ...work.progress import listener
-from .cohort import Member
+from .cohort import Member, head_share
+
+logger = logging.getLogger("bids_unires")
 
 Mask = NDArray[np.bool_]
 
@@ -115,6 +121,16 @@ class PlacingOutcome:
     missing: tuple[Path, ...] = ()
 
 
+# Of what is known of the head: with more, nothing to speak of lies outside the field of view.
+_WHOLE_HEAD = 0.98
+# Single voxels without signal were measured.
+_HOLE_VOXELS = 2
+# Of heads of adults and of children from about two years on, and of a brain cut by the field of
+# view at its top or bottom.
+_SMALLEST_USUAL_SCALE, _LARGEST_USUAL_SCALE = 0.9, 1.22
+_LEAST_BRAIN = 0.6
+
+
 @dataclass(frozen=True, eq=False)
 class _Pose:
     """Where one image lies.
@@ -131,6 +147,13 @@ class _Pose:
     study_from_image: Affine
     template_from_image: Affine | None
 
+    @property
+    def scale(self) -> float:
+        """Size of the template's head in units of the image's; 1 without a template."""
+        if self.template_from_image is None:
+            return 1.0
+        return float(np.cbrt(np.linalg.det(self.template_from_image[:3, :3])))
+
 
 def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> PlacingOutcome:
     """Align one participant, find brain and head, and write transform and masks.
@@ -143,17 +166,28 @@ def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> Pl
     began = time.perf_counter()
     tell = listener()
     tell.phase(unit.label, "alignment to the study")
-    image = load_volume(unit.member.aligned.path)
+    aligned = unit.member.aligned
+    image = load_volume(aligned.path)
+    if aligned != unit.member.known[0]:
+        logger.info(
+            "%s is aligned by its %s, which shows more of the head than %s",
+            unit.label,
+            aligned.contrast,
+            unit.member.known[0].contrast,
+        )
     pose = _pose(image, unit, allotment.threads)
     tell.phase(unit.label, "masks")
     masks = _masks(image, pose, unit)
+    warnings = tuple(_oddities(image, pose, masks, unit))
+    for warning in warnings:
+        logger.warning("%s: %s", unit.label, warning)
     written = [
         path
         for name, mask in masks.items()
         for path in _write_mask(unit.member, name, mask, image.affine, config.output_dir)
     ]
     written += _write_transform(unit, pose, masks, image.affine, config.output_dir)
-    return PlacingOutcome(unit.label, tuple(written), time.perf_counter() - began)
+    return PlacingOutcome(unit.label, tuple(written), time.perf_counter() - began, warnings)
 
 
 def study_transform_path(output_dir: Path, member: Member) -> Path:
@@ -196,11 +230,15 @@ def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
     stays = unit.member.result.space == aligned_space(unit.template, unit.align)
     if stays and unit.align == "similarity":
         return _Pose(np.eye(4), np.eye(4))
+    measured = measured_in(unit.member.aligned, image)
     if unit.mean is not None:
         reference = load_volume(unit.mean)
-        return _Pose(align_rigid(reference, image, threads=threads).pose, None)
+        found = align_rigid(reference, image, threads=threads, measured=measured)
+        return _Pose(found.pose, None)
     template = _template(unit.template)
-    similar = align_to_template(image, template, kind="similarity", threads=threads)
+    similar = align_to_template(
+        image, template, kind="similarity", threads=threads, measured=measured
+    )
     if stays:
         # It lies where it should; how large the head is remains to be found for the masks.
         return _Pose(np.eye(4), similar.matrix)
@@ -208,6 +246,39 @@ def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
     if unit.align == "rigid":
         matrix = without_scale(similar.matrix, similar.scale, template)
     return _Pose(matrix, similar.matrix)
+
+
+def measured_in(image: ResultImage, volume: Volume) -> Mask | None:
+    """Voxels of an image that its scans measured, ``(X, Y, Z)``; None where that is the head."""
+    if head_share(image) >= _WHOLE_HEAD:
+        return None
+    shows = shown(volume.data, "CT" if image.entities["suffix"] == CT_SUFFIX else "MR")
+    margin = [(_HOLE_VOXELS, _HOLE_VOXELS)] * 3
+    closed = ndimage.binary_closing(np.pad(shows, margin, mode="edge"), iterations=_HOLE_VOXELS)
+    inner = slice(_HOLE_VOXELS, -_HOLE_VOXELS)
+    return np.asarray(closed[inner, inner, inner])
+
+
+def _oddities(
+    image: Volume, pose: _Pose, masks: Mapping[FieldOfView, Mask], unit: Placing
+) -> Iterator[str]:
+    """What about an alignment is worth a look, in words."""
+    advice = "look at it on the page of the group, and leave the participant out if it is wrong"
+    if not _SMALLEST_USUAL_SCALE <= pose.scale <= _LARGEST_USUAL_SCALE:
+        yield (
+            f"the template fits {unit.member.aligned.path.name} best at {1 / pose.scale:.2f} of "
+            f"its size, which is rare: {advice}"
+        )
+    if "brain" not in masks or pose.template_from_image is None:
+        return
+    template = _template(unit.template).brain
+    brain = masks["brain"].sum() * abs(np.linalg.det(image.affine[:3, :3])) * pose.scale**3
+    share = brain / ((template.data > 0).sum() * abs(np.linalg.det(template.affine[:3, :3])))
+    if share < _LEAST_BRAIN:
+        yield (
+            f"only {100 * share:.0f} % of the brain lies in the head that "
+            f"{unit.member.aligned.path.name} shows: {advice}"
+        )
 
 
 @lru_cache(maxsize=1)

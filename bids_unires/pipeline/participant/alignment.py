@@ -6,6 +6,8 @@ import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...config import RunConfig
 from ...dataset.naming import SPACE, aligned_space
 from ...dataset.scans import ParticipantPlan, Scan
@@ -62,10 +64,18 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     if wanted.align == "none":
         return Placement(SPACE, tuple(map(tuple, poses)), None)
     # Only who asks for a template waits for these to load.
-    from ...registration import align_to_template, load_template, template_grid
+    from ...registration import (
+        align_to_template,
+        fullest_scan,
+        load_template,
+        template_grid,
+    )
 
     template = load_template(wanted.template)
-    alignment = align_to_template(volumes[0], template, kind=wanted.align, threads=threads)
+    fullest = fullest_scan(volumes, threads=threads)
+    alignment = align_to_template(volumes[fullest], template, kind=wanted.align, threads=threads)
+    flat = [pose for own in poses for pose in own]
+    from_first = alignment.matrix @ np.linalg.inv(flat[fullest])
     logger.info(
         "aligned to %s (%s)%s",
         template.name,
@@ -79,7 +89,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     )
     return Placement(
         aligned_space(template.name, wanted.align),
-        tuple(tuple(alignment.matrix @ pose for pose in own) for own in poses),
+        tuple(tuple(from_first @ pose for pose in own) for own in poses),
         grid,
     )
 

@@ -23,6 +23,7 @@ from ...space.affines import Affine
 from ...space.rigid import rigid_parameters
 from ...work.allotment import peak_memory
 from .acquired import AcquiredScan
+from .head_coverage import shares_of_head
 from .reconstructed import (
     FittedScan,
     ReconstructedContrast,
@@ -46,6 +47,8 @@ def image_records(
     fit = participant.result.fit
     seconds = round(time.perf_counter() - participant.began, 2)
     memory = peak_memory()
+    modalities = [own.contrast.modality for own in participant.contrasts]
+    shares = shares_of_head(participant.result, modalities)
     return tuple(
         ImageRecord(
             version=__version__,
@@ -56,10 +59,11 @@ def image_records(
             objective=None if fit is None else fit.objective[-1].objective,
             runtime_seconds=seconds,
             peak_memory_bytes=memory,
+            head_share=round(share, 3),
             prior=_prior(contrast),
             scans=tuple(map(_scan, contrast.scans)),
         )
-        for contrast in participant.contrasts
+        for contrast, share in zip(participant.contrasts, shares, strict=True)
     )
 
 
