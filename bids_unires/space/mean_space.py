@@ -7,6 +7,7 @@ from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from .affines import Affine, apply_affine, scaling, translation
 from .boxes import ROUNDING_NOISE, _as_shape, _checked_sizes
@@ -136,8 +137,11 @@ def _group_mean(affines: Sequence[Affine]) -> Affine:
     mean = np.eye(4)
     for _ in range(MAX_MEAN_STEPS):
         into_mean = np.linalg.inv(mean)
-        step = np.mean([_logarithm(into_mean @ affine) for affine in affines], axis=0)
-        mean = mean @ _exponential(step)
+        logarithms = [linalg.logm(into_mean @ affine) for affine in affines]
+        step = np.real(np.mean(logarithms, axis=0))
+        mean = mean @ linalg.expm(step)
+        # Which rounding would change, and files hold to be so.
+        mean[3] = 0, 0, 0, 1
         if (step**2).sum() < MEAN_TOLERANCE:
             break
     return np.asarray(mean)
@@ -165,43 +169,3 @@ def _without_shears(affine: Affine) -> Affine:
     result = affine.copy()
     result[:3, :3] = rotation * sizes
     return result
-
-
-def _exponential(matrix: NDArray[np.float64]) -> Affine:
-    """Matrix exponential by scaling, a Taylor series and squaring."""
-    halvings = max(0, int(np.ceil(np.log2(max(float(np.abs(matrix[:3, :3]).sum()), 1e-3)))) + 2)
-    scaled = matrix / 2**halvings
-    term = np.eye(4)
-    result = np.eye(4)
-    for k in range(1, 20):
-        term = term @ scaled / k
-        result = result + term
-    return np.asarray(np.linalg.matrix_power(result, 2**halvings))
-
-
-def _logarithm(affine: Affine) -> NDArray[np.float64]:
-    """Real logarithm of an affine without rotation by 180 degrees: square roots, then a series.
-
-    Higham, *Functions of Matrices*, 2008, chapters 6 (Denman-Beavers roots) and 11.
-    Only the upper left block has to come close to the identity, the translation is linear.
-    """
-    root = affine
-    halvings = 0
-    while np.abs(root[:3, :3] - np.eye(3)).max() > 0.05 and halvings < 40:
-        root = _square_root(root)
-        halvings += 1
-    ratio = np.linalg.solve(root + np.eye(4), root - np.eye(4))
-    series = sum(np.linalg.matrix_power(ratio, k) / k for k in range(1, 21, 2))
-    return np.asarray(series * 2.0 ** (halvings + 1))
-
-
-def _square_root(affine: Affine) -> Affine:
-    root, inverse = affine, np.eye(4)
-    for _ in range(50):
-        root, inverse = (
-            (root + np.linalg.inv(inverse)) / 2,
-            (inverse + np.linalg.inv(root)) / 2,
-        )
-        if np.allclose(root @ root, affine, rtol=1e-14, atol=1e-13):
-            break
-    return root

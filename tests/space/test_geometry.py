@@ -75,6 +75,13 @@ def test_motion_keeps_distances(parameters: np.ndarray, a: np.ndarray, b: np.nda
     assert np.linalg.norm(moved[0] - moved[1]) == pytest.approx(np.linalg.norm(a - b), abs=1e-9)
 
 
+@given(motions())
+def test_motion_is_rigid_to_the_last_digit(parameters: np.ndarray) -> None:
+    motion = rigid_matrix(parameters)
+    assert motion[3].tolist() == [0, 0, 0, 1]
+    np.testing.assert_allclose(motion[:3, :3] @ motion[:3, :3].T, np.eye(3), atol=1e-14)
+
+
 def test_half_turn_has_parameters() -> None:
     half_turn = np.diag([-1.0, 1.0, -1.0, 1.0])
     np.testing.assert_allclose(rigid_matrix(rigid_parameters(half_turn)), half_turn, atol=1e-12)
