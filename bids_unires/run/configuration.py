@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from .. import __version__
 from ..config import ModelSettings, RunConfig
@@ -24,11 +25,9 @@ def write_options(path: Path, config: RunConfig) -> None:
     OSError
         If the file cannot be written.
     """
-    lines = [
-        f"# bids_unires {__version__}; repeat with: bids_unires --config-file {path.name}",
-        *(f"{key} = {_toml(value)}" for key, value in options_of(config).items()),
-    ]
-    path.write_text("\n".join(lines) + "\n", "utf-8", errors="surrogateescape")
+    heading = f"# bids_unires {__version__}; repeat with: bids_unires --config-file {path.name}\n"
+    text = heading + tomli_w.dumps(options_of(config))
+    path.write_text(text, "utf-8", errors="surrogateescape")
 
 
 def options_of(config: RunConfig) -> dict[str, Any]:
@@ -69,8 +68,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return str(Path(value).absolute())
     return list(value) if isinstance(value, tuple) else value
-
-
-def _toml(value: Any) -> str:
-    """One value in TOML, whose text and numbers are written as in JSON but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
