@@ -39,7 +39,7 @@ from bids_unires.dataset.transforms import write_transform
 from bids_unires.dataset.validation import find_validator
 from bids_unires.dataset.writing import (
     atomic_path,
-    copy_file,
+    copy_text,
     write_image,
     write_json,
     write_labels,
@@ -123,7 +123,7 @@ def write_unit(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float,
             path = label_path(out, plan, scan, label, voxel_size=voxel_size)
             write_labels(path, np.ones((4, 4, 4)), np.eye(4))
             write_json(sidecar_path(path), label_sidecar(scan, label, **common))
-            copy_file(label.lookup, lookup_path(path))
+            copy_text(label.lookup, lookup_path(path))
 
 
 def write_group(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float, float]) -> None:
