@@ -182,23 +182,29 @@ def find_cohort(config: RunConfig) -> Cohort:
             + "".join(f"; {label}: {_absence(member)}" for label, member in [*everyone.items()][:3])
         )
     _refuse_mixed_voxels(members)
-    absentees = (
-        [
-            Absentee(result.participant, result.session, listing(result.problems, separator="; "))
-            for result in chosen.values()
-            if not result.images
-        ]
-        + [
-            Absentee(member.participant, member.session, _absence(member))
-            for member in everyone.values()
-            if not member.images
-        ]
-        + [
+    without = [member for member in everyone.values() if not member.images]
+    absentees = [
+        *(_without_images(result) for result in chosen.values() if not result.images),
+        *(Absentee(each.participant, each.session, _absence(each)) for each in without),
+        *(
             Absentee(plan.participant, plan.session, "the participant level left no image of it")
             for plan in plans.values()
             if plan.label not in chosen
-        ]
-    )
+        ),
+    ]
+    _name_whatever_is_missing(members, absentees, config)
+    outside = [*(member for member in without if member.known), *_unselected(found, config)]
+    return Cohort(tuple(members), tuple(absentees), tuple(outside))
+
+
+def _without_images(result: ParticipantResult) -> Absentee:
+    reason = listing(result.problems, separator="; ")
+    return Absentee(result.participant, result.session, reason)
+
+
+def _name_whatever_is_missing(
+    members: Sequence[Member], absentees: Sequence[Absentee], config: RunConfig
+) -> None:
     begun = unfinished(config.output_dir)
     for member in members:
         if member.label in begun:
@@ -212,9 +218,6 @@ def find_cohort(config: RunConfig) -> Cohort:
     for member in members:
         for contrast, reason in member.refused.items():
             logger.warning("%s: its %s takes no part: %s", member.label, contrast, reason)
-    outside = [member for member in everyone.values() if member.known and not member.images]
-    outside += _unselected(found, config)
-    return Cohort(tuple(members), tuple(absentees), tuple(outside))
 
 
 def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:

@@ -45,7 +45,15 @@ from .table import QUALITY_COLUMNS, data_dictionary
 
 logger = logging.getLogger("bids_unires")
 
-_DIRECTIONS = (("left", "right"), ("back", "front"), ("bottom", "top"))
+# By axis, and towards its low or high end.
+_FACES = {
+    "left": (0, 0),
+    "right": (0, 1),
+    "back": (1, 0),
+    "front": (1, 1),
+    "bottom": (2, 0),
+    "top": (2, 1),
+}
 # The line of the log says this many, the page has all.
 _NAMED = 8
 
@@ -156,19 +164,18 @@ def _reaches(grid: Grid, extents: Mapping[str, Extent]) -> tuple[Reach, ...]:
     """Who reaches furthest towards each face: left, right, back, front, bottom, top."""
     if not extents:
         return ()
-    faces = apply_affine(grid.affine, corners(grid.shape, 0.5))
+    edges = apply_affine(grid.affine, corners(grid.shape, 0.5))
+    ends = edges.min(axis=0), edges.max(axis=0)
     reaches = []
-    for axis, directions in enumerate(_DIRECTIONS):
-        ends = (faces[:, axis].min(), faces[:, axis].max())
-        for end, (direction, face) in enumerate(zip(directions, ends, strict=True)):
-            outward = 1 if end else -1
-            order = sorted(
-                ((outward * float(extent[end][axis]), label) for label, extent in extents.items()),
-                key=lambda pair: -pair[0],
-            )
-            furthest, label = order[0]
-            gain = furthest - order[1][0] if len(order) > 1 else None
-            reaches.append(Reach(direction, outward * furthest, float(face), label, gain))
+    for direction, (axis, end) in _FACES.items():
+        outward = 1 if end else -1
+        order = sorted(
+            ((outward * float(extent[end][axis]), label) for label, extent in extents.items()),
+            key=lambda pair: -pair[0],
+        )
+        furthest, label = order[0]
+        gain = furthest - order[1][0] if len(order) > 1 else None
+        reaches.append(Reach(direction, outward * furthest, float(ends[end][axis]), label, gain))
     return tuple(reaches)
 
 

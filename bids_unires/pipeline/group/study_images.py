@@ -40,7 +40,7 @@ from ...space.volume import Volume
 from ...work.allotment import Allotment
 from ...work.progress import listener
 from ..participant.acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
-from ..participant.provenance import image_records
+from ..participant.provenance import image_record, run_record
 from ..participant.reconstructed import ReconstructedParticipant, reconstructed
 from ..participant.workflow import say_which_slices
 from .cohort import Member
@@ -380,11 +380,9 @@ class _Writer:
     ) -> list[Path]:
         listener().phase(self._unit.label, "writing")
         model = _model_on_grid(self._unit, self._config)
-        records = image_records(participant, stated_settings(model, self._config.space))
+        run = run_record(participant, stated_settings(model, self._config.space))
         written = []
-        for image, record, own in zip(
-            self._member.images, records, participant.contrasts, strict=True
-        ):
+        for image, own in zip(self._member.images, participant.contrasts, strict=True):
             content = image_sidecar(
                 participant.plan,
                 own.contrast,
@@ -396,7 +394,7 @@ class _Writer:
                 spatial_reference=self._reference,
             )
             record = replace(
-                record,
+                image_record(own, run),
                 regridding=self._regridding(image.path, "refit"),
                 quality=quality_of(own.image, self._unit.grid, masks),
             )

@@ -73,14 +73,13 @@ def write_mean(
     UniResError
         If an image cannot be read, or the mean not be written.
     """
-    levels = [_level(image) for image in images]
-    common = float(np.mean(levels))
+    common = float(np.mean([_level(image) for image in images]))
     total, as_they_are = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
     count = np.zeros(grid.shape, dtype=np.uint16)
-    for image, level in zip(images, levels, strict=True):
+    for image in images:
         values = load_volume(image.path).data
         seen = _measured(image, values)
-        total += np.where(seen, values, np.float32(0)) * np.float32(common / level)
+        total += np.where(seen, values, np.float32(0)) * np.float32(common / _level(image))
         as_they_are += values / np.float32(len(images))
         count += seen
     first = images[0]

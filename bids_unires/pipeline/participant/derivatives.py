@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ from ...model import resample_labels
 from ...records.image import stated_settings
 from ...records.sidecar import SidecarRecord
 from ...space.volume import LabelVolume
-from .provenance import image_records, uncertainty_record
+from .head_coverage import head_of, share_of_head
+from .provenance import image_record, run_record, uncertainty_record
 from .reconstructed import ReconstructedParticipant, ReconstructedScan
 
 logger = logging.getLogger("bids_unires")
@@ -96,6 +98,26 @@ def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) 
         *writer.write_labels(),
         *writer.write_standard_deviations(),
         *writer.write_images(),
+    )
+
+
+def image_path(
+    participant: ReconstructedParticipant, contrast: Contrast, config: RunConfig
+) -> Path:
+    """Where the image of a contrast is."""
+    return _path(participant, contrast, _DESC[config.model.method], config.output_dir)
+
+
+def _path(
+    participant: ReconstructedParticipant, contrast: Contrast, desc: str, output_dir: Path
+) -> Path:
+    return derivative_path(
+        output_dir,
+        participant.plan,
+        contrast,
+        desc=desc,
+        voxel_size=participant.result.grid.voxel_size.tolist(),
+        space=participant.space,
     )
 
 
@@ -206,9 +228,12 @@ class _Writer:
         model = self._config.model
         desc, description = _DESC[model.method], _DESCRIPTIONS[model.method]
         settings = stated_settings(model, self._config.space)
-        records = image_records(self._participant, settings)
+        run = run_record(self._participant, settings)
+        head = head_of(self._participant.result)
         written = []
-        for own, record in zip(self._participant.contrasts, records, strict=True):
+        for own in self._participant.contrasts:
+            share = share_of_head(own.image, own.contrast.modality, head)
+            record = replace(image_record(own, run), head_share=round(share, 3))
             written += self._write_image(own.contrast, desc, description, record, own.image)
         return written
 
@@ -220,14 +245,7 @@ class _Writer:
         record: SidecarRecord,
         values: NDArray[np.float32],
     ) -> list[Path]:
-        path = derivative_path(
-            self._output_dir,
-            self._plan,
-            contrast,
-            desc=desc,
-            voxel_size=self._voxel_size,
-            space=self._space,
-        )
+        path = _path(self._participant, contrast, desc, self._output_dir)
         content = image_sidecar(
             self._plan,
             contrast,

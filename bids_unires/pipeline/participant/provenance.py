@@ -23,7 +23,6 @@ from ...space.affines import Affine
 from ...space.rigid import rigid_parameters
 from ...work.allotment import peak_memory
 from .acquired import AcquiredScan
-from .head_coverage import shares_of_head
 from .reconstructed import (
     FittedScan,
     ReconstructedContrast,
@@ -32,10 +31,8 @@ from .reconstructed import (
 )
 
 
-def image_records(
-    participant: ReconstructedParticipant, settings: Mapping[str, Any]
-) -> tuple[ImageRecord, ...]:
-    """How each image came about, up to now.
+def run_record(participant: ReconstructedParticipant, settings: Mapping[str, Any]) -> ImageRecord:
+    """What holds of how all images of a participant came about, up to now.
 
     Parameters
     ----------
@@ -45,26 +42,29 @@ def image_records(
         What they depend on, by name; see `stated_settings`.
     """
     fit = participant.result.fit
-    seconds = round(time.perf_counter() - participant.began, 2)
-    memory = peak_memory()
-    modalities = [own.contrast.modality for own in participant.contrasts]
-    shares = shares_of_head(participant.result, modalities)
-    return tuple(
-        ImageRecord(
-            version=__version__,
-            settings=settings,
-            device=participant.result.device,
-            iterations=None if fit is None else fit.iterations,
-            converged=None if fit is None else fit.converged,
-            objective=None if fit is None else fit.objective[-1].objective,
-            runtime_seconds=seconds,
-            peak_memory_bytes=memory,
-            head_share=round(share, 3),
-            prior=_prior(contrast),
-            scans=tuple(map(_scan, contrast.scans)),
-        )
-        for contrast, share in zip(participant.contrasts, shares, strict=True)
+    return ImageRecord(
+        version=__version__,
+        settings=settings,
+        device=participant.result.device,
+        iterations=None if fit is None else fit.iterations,
+        converged=None if fit is None else fit.converged,
+        objective=None if fit is None else fit.objective[-1].objective,
+        runtime_seconds=round(time.perf_counter() - participant.began, 2),
+        peak_memory_bytes=peak_memory(),
     )
+
+
+def image_record(contrast: ReconstructedContrast, run: ImageRecord) -> ImageRecord:
+    """How one image came about.
+
+    Parameters
+    ----------
+    contrast
+        The image.
+    run
+        What holds of all images of the participant; see `run_record`.
+    """
+    return replace(run, prior=_prior(contrast), scans=tuple(map(_scan, contrast.scans)))
 
 
 def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> UncertaintyRecord:

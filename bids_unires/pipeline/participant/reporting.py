@@ -32,6 +32,7 @@ from ...report import (
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ...work.allotment import peak_memory
+from .derivatives import image_path
 from .reconstructed import (
     FittedScan,
     ReconstructedContrast,
@@ -50,7 +51,6 @@ _FIELD_MM = 45.0
 def write_report(
     participant: ReconstructedParticipant,
     config: RunConfig,
-    outputs: Sequence[Path],
     warnings: Sequence[str],
 ) -> tuple[Path, ...]:
     """Write the report of a participant; without one, its results are still good.
@@ -61,8 +61,6 @@ def write_report(
         The images, and what they were made of.
     config
         The run's configuration.
-    outputs
-        The derivatives, in the order of writing.
     warnings
         What was warned of so far.
 
@@ -79,7 +77,7 @@ def write_report(
             label=label,
             dataset=dataset_name(config.bids_dir),
             grid=participant.result.grid,
-            contrasts=_reported(participant, outputs, config.output_dir),
+            contrasts=_reported(participant, config),
             model=config.model,
             space=config.space,
             history=_history(participant.result.fit),
@@ -123,22 +121,19 @@ def _history(fit: Fit | None) -> FitHistory | None:
 
 
 def _reported(
-    participant: ReconstructedParticipant, outputs: Sequence[Path], output_dir: Path
+    participant: ReconstructedParticipant, config: RunConfig
 ) -> tuple[ReportedContrast, ...]:
-    contrasts = participant.contrasts
-    # Images are written last, one for each contrast.
-    paths = [path for path in outputs if path.name.endswith(".nii.gz")][-len(contrasts) :]
     return tuple(
         ReportedContrast(
             own.contrast.name,
             own.image,
-            path,
-            tuple(_reported_scan(scan, own, participant, output_dir) for scan in own.scans),
+            image_path(participant, own.contrast, config),
+            tuple(_reported_scan(scan, own, participant, config.output_dir) for scan in own.scans),
             own.weight,
             own.sds,
             own.detail,
         )
-        for own, path in zip(contrasts, paths, strict=True)
+        for own in participant.contrasts
     )
 
 

@@ -98,7 +98,7 @@ def run_participant(
         tell.phase(plan.label, "writing")
         outputs = write_derivatives(participant, config)
         tell.phase(plan.label, "report")
-        report = write_report(participant, config, outputs, warnings)
+        report = write_report(participant, config, warnings)
     return ParticipantOutcome(
         plan.label,
         (*outputs, *report),
