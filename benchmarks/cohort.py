@@ -24,6 +24,7 @@ from bids_unires.dataset.naming import derivative_path, fov_mask_path, sidecar_p
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
 from bids_unires.dataset.transforms import write_transform
 from bids_unires.dataset.writing import write_image, write_json, write_mask
+from bids_unires.records.image import ImageRecord, ScanRecord
 from bids_unires.space.affines import Affine
 
 VOXEL_MM = 8.0
@@ -71,10 +72,11 @@ def _write_result(plan: ParticipantPlan, config: RunConfig) -> None:
     sizes = config.model.voxel_size
     image = derivative_path(config.output_dir, plan, contrast, desc="sr", voxel_size=sizes)
     write_image(image, _head(int(plan.participant)), _affine(1))
-    about = {"Source": scan.uri, "NoiseSD": NOISE, "Mu": 100.0, "Pose": np.eye(4).tolist()}
-    settings = {"voxel_size": list(sizes), "max_iter": 20}
-    content = {"Resolution": "8 mm", "UniRes": {"Settings": settings, "Scans": [about]}}
-    write_json(sidecar_path(image), content)
+    record = ImageRecord(
+        settings={"voxel_size": list(sizes), "max_iter": 20},
+        scans=(ScanRecord(source=scan.uri, noise_sd=NOISE, mu=100.0, pose=np.eye(4)),),
+    )
+    write_json(sidecar_path(image), record.in_sidecar({"Resolution": "8 mm"}))
     mask = fov_mask_path(config.output_dir, plan, voxel_size=sizes)
     write_mask(mask, np.ones([SIDE] * 3), _affine(1))
     write_transform(transform_path(config.output_dir, plan, scan), np.eye(4))

@@ -48,7 +48,7 @@ def motion_of(pose: Affine, grid: Grid) -> Motion:
 
     Examples
     --------
-    >>> from ..geometry import translation
+    >>> from ..space.affines import translation
     >>> motion = motion_of(translation([0, 3, 4]), Grid((9, 9, 9), np.eye(4)))
     >>> motion.shift, motion.displacement
     ((0.0, 3.0, 4.0), 5.0)
