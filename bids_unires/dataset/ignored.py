@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +100,10 @@ def ignored_files(root: Path) -> IgnoredFiles:
         logger.warning(
             "%s cannot be read (%s): nothing is left out by it", path, error.strerror or error
         )
-    return IgnoredFiles(GitIgnoreSpec.from_lines(_usable(lines, path)))
+    with warnings.catch_warnings():
+        # Of the expressions that are made of patterns, which nobody wrote.
+        warnings.simplefilter("ignore", FutureWarning)
+        return IgnoredFiles(GitIgnoreSpec.from_lines(_usable(lines, path)))
 
 
 def _usable(lines: list[str], path: Path) -> list[str]:
@@ -107,7 +112,7 @@ def _usable(lines: list[str], path: Path) -> list[str]:
     for number, line in enumerate(lines, 1):
         try:
             GitIgnoreSpec.from_lines([line])
-        except ValueError:
+        except (ValueError, re.error):
             logger.warning("%s: line %d is no pattern (%r); it is passed over", path, number, line)
         else:
             usable.append(line)

@@ -46,7 +46,7 @@ def left(bids_dir: Path, **options: object) -> list[str]:
         ("*_FLAIR.*", ["sub-01_FLAIR"]),
         ("# sub-02/\n\n   \n*_localizer.nii.gz", []),
         ("/anat/\nsub-1/\nSUB-02/\nsub-01/sub-01_FLAIR.nii.gz", []),
-        ("!\n///\nsub-02/\n\\", ["sub-02_T1w"]),
+        ("!\n///\nsub-02/\n\\\nsub-[9-0]\n[[a]", ["sub-02_T1w"]),
     ],
 )
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

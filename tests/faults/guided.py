@@ -67,9 +67,16 @@ def seeds(target: str) -> list[bytes]:
         return [
             b'{"MRAcquisitionType": "2D", "SliceThickness": 4.0, "SpacingBetweenSlices": 5.0}',
             b'{"SliceEncodingDirection": "k-", "SliceThickness": null, "RepetitionTime": [1e9]}',
+            '{"InstitutionName": "Universität", "SliceThickness": "4"}'.encode("latin-1"),
+            *('{"SliceThickness": 4}'.encode(codec) for codec in ("utf-8-sig", "utf-16", "utf-32")),
         ]
     voxels = np.arange(210, dtype=np.int16).reshape(5, 6, 7)
     images = (nib.Nifti1Image(voxels, AFFINE), nib.Nifti2Image(voxels.astype("f4"), AFFINE))
+    for image in images:
+        image.set_qform(AFFINE, 1)
+        image.header.extensions.append(
+            nib.nifti1.Nifti1Extension("afni", b"<AFNI_attributes>" * 50)
+        )
     return [mark + image.to_bytes() for image in images for mark in (b"\x00", b"\xff")]
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from bids_unires.dataset.acquisition import MAX_CONFIRMED_RATIO, acquisition_from_sidecar
 from bids_unires.dataset.entities import contrast_name, parse_name
+from bids_unires.dataset.ignored import ignored_files
 from bids_unires.dataset.metadata import SidecarReader
 from bids_unires.dataset.query import raw_entities
 from bids_unires.dataset.reading import load_labels, load_volume
@@ -52,6 +53,8 @@ FIELDS = {
         *((400 + 8 * index, "d") for index in range(12)),
     ],
 }
+# Where a header keeps the offset of its voxels.
+OFFSET_FIELDS = {nib.Nifti1Image: (108, "f"), nib.Nifti2Image: (168, "q")}
 RANGES = {"B": (0, 2**8 - 1), "h": (-(2**15), 2**15 - 1), "i": (-(2**31), 2**31 - 1)}
 
 
@@ -96,12 +99,51 @@ class _Enough(BaseException):
 
 
 @st.composite
+def with_extensions(draw: st.DrawFn, kind: type[nib.Nifti1Image], content: bytearray) -> bytearray:
+    """The same image with extensions before its voxels, whose sizes may be wrong."""
+    size, (offset, form) = kind.header_class.sizeof_hdr, OFFSET_FIELDS[kind]
+    lengths = draw(st.lists(st.sampled_from([8, 16, 30, 688, 2048]), max_size=3))
+    between = b""
+    for length in lengths:
+        stated = draw(st.just(length) | st.integers(*RANGES["i"]))
+        between += struct.pack("<2i", stated, draw(st.sampled_from([0, 4, 6]))) + bytes(length - 8)
+    flag = draw(st.sampled_from([b"\0\0\0\0", b"\1\0\0\0", b"\1\1\1\1"]))
+    whole = content[:size] + flag + between + content[size + 4 :]
+    whole[offset : offset + struct.calcsize(form)] = struct.pack(
+        "<" + form, size + 4 + len(between)
+    )
+    return whole
+
+
+@st.composite
+def headers_of_two_forms(draw: st.DrawFn) -> bytes:
+    """An image whose sform and qform hold anything, whatever their codes."""
+    kind = draw(st.sampled_from(list(FIELDS)))
+    header = kind.header_class()
+    header.set_data_shape(SHAPE)
+    header.set_data_dtype(np.uint8)
+    header["magic"] = header.single_magic
+    header["vox_offset"] = header.single_vox_offset
+    numbers = st.floats(width=32) | st.sampled_from([0.0, 1.0, -1.0, 0.70711, 3.0, np.nan])
+    header["sform_code"], header["qform_code"] = (draw(st.integers(-1, 6)) for _ in range(2))
+    header["xyzt_units"] = draw(st.integers(0, 255))
+    for row in ("srow_x", "srow_y", "srow_z"):
+        header[row] = draw(st.tuples(*[numbers] * 4))
+    for field in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+        header[field] = draw(numbers)
+    header["pixdim"] = draw(st.tuples(*[numbers] * 8))
+    voxels = np.arange(np.prod(SHAPE), dtype=np.uint8)
+    return bytes(header.binaryblock + bytes(4) + voxels.tobytes())
+
+
+@st.composite
 def damaged_images(draw: st.DrawFn) -> bytes:
     """An image with some numbers of its header replaced, cut, or overwritten, and compressed."""
     kind = draw(st.sampled_from(list(FIELDS)))
     dtype = draw(st.sampled_from(["u1", "i2", "i4", "f4", "f8", "u8", "c8"]))
     data = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
     content = bytearray(kind(data, AFFINE, dtype=data.dtype).to_bytes())
+    content = draw(with_extensions(kind, content))
     for offset, form in draw(st.lists(st.sampled_from(FIELDS[kind]), max_size=4)):
         if form in "fd":
             value = draw(st.floats(width=32 if form == "f" else 64))
@@ -131,7 +173,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FOLDER = Path()
 
 
-@for_a_while(damaged_images() | st.binary(max_size=800))
+@for_a_while(damaged_images() | headers_of_two_forms() | st.binary(max_size=800))
 def test_any_image(content: bytes) -> None:
     path = FOLDER / "sub-01_T1w.nii.gz"
     path.write_bytes(content)
@@ -170,14 +212,23 @@ known_fields = st.sampled_from(
 )
 
 
-def _spelled(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+CODECS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1", "cp1252"]
+
+
+def _spelled(value: Any, codec: str = "utf-8") -> bytes:
+    text = json.dumps(value, ensure_ascii=codec in ("latin-1", "cp1252"))
+    return text.encode(codec, "surrogatepass")
 
 
 @for_a_while(
     st.binary(max_size=60)
-    | json_values.map(_spelled)
-    | st.dictionaries(known_fields | st.text(), json_values, max_size=6).map(_spelled),
+    | st.builds(_spelled, json_values, st.sampled_from(CODECS))
+    | st.builds(
+        _spelled,
+        st.dictionaries(known_fields | st.text(), json_values, max_size=6),
+        st.sampled_from(CODECS),
+    )
+    | st.text(max_size=20).map(lambda text: f'{{"A": "{text}"}}'.encode("latin-1", "replace")),
     st.sampled_from(["sub-01/anat/sub-01_T1w.json", "T1w.json", "sub-01/sub-01_T1w.json"]),
 )
 def test_any_sidecar(content: bytes, name: str) -> None:
@@ -201,6 +252,23 @@ def test_any_sidecar(content: bytes, name: str) -> None:
         spatial_reference="",
     )
     json.loads(write_json(FOLDER / "out.json", sidecar).read_text("utf-8"))
+
+
+patterns = st.lists(
+    st.text(max_size=12)
+    | st.text("!*?[]/\\#.-_sub01anct ", max_size=12)
+    | st.sampled_from(["sub-01/", "*_T1w.nii.gz", "!sub-01*", "**/anat/**", "ct", "\r", "\ufeff"]),
+    max_size=5,
+)
+
+
+@for_a_while(patterns, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.binary(max_size=9))
+def test_any_patterns_of_ignored_files(lines: list[str], codec: str, more: bytes) -> None:
+    content = "\n".join(lines).encode(codec, "surrogatepass") + more
+    (FOLDER / ".bidsignore").write_bytes(content)
+    ignored = ignored_files(FOLDER)
+    for path in ("sub-01/anat/sub-01_T1w.nii.gz", "sub-01/ct/sub-01_ct.nii.gz", "a"):
+        assert ignored.leaves_out(Path(path)) in (True, False)
 
 
 entities = st.sampled_from(["sub", "ses", "acq", "ce", "rec", "run", "echo", "inv", "part", "x"])
