@@ -98,6 +98,11 @@ def read_nifti(path: Path, limit: int) -> NiftiFile:
             path,
             fault,
         )
+    if not np.isfinite(layout.header["scl_inter"]) and layout.checked.get_slope_inter()[0]:
+        logger.warning(
+            "%s: its header scales intensities, but the intercept is no number; it is taken for 0",
+            path,
+        )
     return NiftiFile(layout.header, ArrayProxy(io.BytesIO(whole), layout.checked))
 
 
@@ -201,6 +206,8 @@ def _layout(start: bytes, path: Path, limit: int) -> _Layout:
         # Zero is written by tools that mean: right after the header.
         if checked["vox_offset"] == 0:
             checked["vox_offset"] = kind.single_vox_offset
+        if not np.isfinite(checked["scl_inter"]):
+            checked["scl_inter"] = 0
         checked.check_fix()
         shape = [int(side) for side in checked.get_data_shape()]
         voxels = math.prod(shape)

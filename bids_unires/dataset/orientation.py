@@ -257,8 +257,12 @@ def _compare(sform: Affine, qform: Affine, shape: Shape, path: Path) -> None:
     points = corners(shape)
     apart = np.linalg.norm(apply_affine(sform, points) - apply_affine(qform, points), axis=1).max()
     if apart > ORIENTATION_TOLERANCE_VOXELS * voxel_size(sform).min():
+        is_mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
         logger.warning(
-            "%s: sform and qform disagree by up to %.3g mm; the sform is used", path, apart
+            "%s: sform and qform disagree by up to %.3g mm%s; the sform is used",
+            path,
+            apart,
+            ", and one shows the mirror image of the other" if is_mirrored else "",
         )
 
 

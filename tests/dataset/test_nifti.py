@@ -117,6 +117,20 @@ def test_an_offset_of_zero_means_right_after_the_header(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slope", [2.0, 0.0, np.nan])
+@pytest.mark.parametrize("intercept", [np.nan, np.inf])
+def test_an_intercept_that_is_no_number_is_taken_for_zero(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Kind, slope: float, intercept: float
+) -> None:
+    path = tmp_path / "a.nii"
+    header = kind(content(kind, bytes(4))[: kind.sizeof_hdr], check=False)
+    header["scl_slope"], header["scl_inter"] = slope, intercept
+    path.write_bytes(header.binaryblock + content(kind, bytes(4))[kind.sizeof_hdr :])
+    np.testing.assert_array_equal(load_volume(path).data, 2 * DATA if slope == 2 else DATA)
+    assert ("the intercept is no number" in caplog.text) is (slope == 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("offset", [-16, 8, 340, 10**6, 2**30])
 def test_an_offset_into_the_header_or_beyond_the_file_is_refused(
     tmp_path: Path, kind: Kind, offset: int

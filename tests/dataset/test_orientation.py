@@ -215,3 +215,19 @@ def test_a_form_that_is_marked_unset_is_not_used(caplog: pytest.LogCaptureFixtur
     found = affine_of(header, SHAPE, PATH)
     np.testing.assert_allclose(found[:3, :3], np.diag([-1, 1.5, 5]), atol=1e-6)
     assert "the header gives no orientation" in caplog.text
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_forms_that_mirror_each_other_are_told(caplog: pytest.LogCaptureFixture, axis: int) -> None:
+    affine = placed(AXES[3])
+    header = header_with(affine)
+    mirrored = affine.copy()
+    mirrored[axis] *= -1
+    set_rows(header, mirrored[:3])
+    np.testing.assert_allclose(affine_of(header, SHAPE, PATH), mirrored, atol=1e-5)
+    assert "one shows the mirror image of the other; the sform is used" in caplog.text
+    caplog.clear()
+    header = header_with(affine)
+    header["qoffset_x"] += 9
+    affine_of(header, SHAPE, PATH)
+    assert "disagree by up to 9 mm; the sform" in caplog.text

@@ -132,6 +132,7 @@ def headers_of_two_forms(draw: st.DrawFn) -> bytes:
     for field in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
         header[field] = draw(numbers)
     header["pixdim"] = draw(st.tuples(*[numbers] * 8))
+    header["scl_slope"], header["scl_inter"] = draw(numbers), draw(numbers)
     voxels = np.arange(np.prod(SHAPE), dtype=np.uint8)
     return bytes(header.binaryblock + bytes(4) + voxels.tobytes())
 
