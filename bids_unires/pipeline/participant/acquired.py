@@ -13,7 +13,8 @@ from ...dataset.acquisition import Acquisition, acquisition_from_sidecar
 from ...dataset.reading import load_labels, load_volume
 from ...dataset.scans import Contrast, LabelImage, ParticipantPlan, Scan
 from ...model.scanner.profile import SliceProfile, profile_for_voxels
-from ...space.affines import Affine, shear_angle
+from ...space.affines import Affine, apply_affine, shear_angle
+from ...space.grid import corners
 from ...space.volume import LabelVolume, Volume, reset_origin
 
 logger = logging.getLogger("bids_unires")
@@ -126,7 +127,8 @@ def volumes_of(contrasts: Sequence[AcquiredContrast]) -> list[list[Volume]]:
 def _acquire_scan(
     scan: Scan, modality: Modality, settings: ModelSettings, memory: int, *, recentred: bool
 ) -> AcquiredScan:
-    volume, shift = load_volume(scan.path, memory), np.eye(4)
+    as_placed = load_volume(scan.path, memory)
+    volume, shift = as_placed, np.eye(4)
     if recentred:
         volume, shift = reset_origin(volume)
     acquisition = acquisition_from_sidecar(scan.metadata, volume.affine, scan.path.name, modality)
@@ -143,7 +145,31 @@ def _acquire_scan(
     profile = _profile(volume, acquisition, settings)
     # Read before the fit, so that a segmentation that cannot be used does not cost one.
     labels = tuple(AcquiredLabel(label, load_labels(label.path, memory)) for label in scan.labels)
+    for label in labels:
+        _warn_if_elsewhere(label.volume, as_placed)
     return AcquiredScan(scan, volume, shift, acquisition, profile, labels)
+
+
+def _warn_if_elsewhere(labels: LabelVolume, scan: Volume) -> None:
+    """Tell of labels that have as many voxels as their scan, but another place by their header.
+
+    Programs that copy only one of the two forms of a header, or neither, leave such.
+    """
+    if sorted(labels.grid.shape) != sorted(scan.grid.shape):
+        return
+    of_labels, of_scan = (
+        apply_affine(grid.affine, corners(grid.shape)) for grid in (labels.grid, scan.grid)
+    )
+    # The corners of the same box are the same, in whatever order the axes are stored.
+    apart = np.linalg.norm(of_labels[:, None] - of_scan, axis=-1).min(axis=1).max()
+    if apart > scan.grid.voxel_size.max():
+        logger.warning(
+            "%s: its header places it up to %.0f mm from %s, which has as many voxels: compare the "
+            "headers of both, for its labels are carried to where its own header says",
+            labels.path,
+            apart,
+            scan.path.name if scan.path else "its scan",
+        )
 
 
 def _profile(volume: Volume, acquisition: Acquisition, settings: ModelSettings) -> SliceProfile:
