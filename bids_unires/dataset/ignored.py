@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from ..config import MRI_SUFFIXES
+from .content import is_pointer, unavailable
 from .encoding import decode
 from .entities import ENTITY_KEYS, parse_name
 
@@ -89,21 +91,27 @@ def ignored_files(root: Path) -> IgnoredFiles:
     """
     path = root / IGNORE_FILE
     lines: list[str] = []
-    try:
-        if path.is_file():
-            with path.open("rb") as file:
-                text = decode(file.read(MAX_BYTES))
-            if text.fault:
-                logger.warning("%s: %s", path, text.fault)
-            lines = text.content.splitlines()
-    except OSError as error:
-        logger.warning(
-            "%s cannot be read (%s): nothing is left out by it", path, error.strerror or error
-        )
+    if os.path.lexists(path):
+        try:
+            lines = _lines(path)
+        except OSError as error:
+            # Links that lead nowhere and files that git keeps elsewhere are named as such.
+            reason = unavailable(path) or error.strerror or error
+            logger.warning("%s: %s, so that nothing is left out by it", path, reason)
     with warnings.catch_warnings():
         # Of the expressions that are made of patterns, which nobody wrote.
         warnings.simplefilter("ignore", FutureWarning)
         return IgnoredFiles(GitIgnoreSpec.from_lines(_usable(lines, path)))
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file() or is_pointer(path):
+        raise OSError("it is no regular file")
+    with path.open("rb") as file:
+        text = decode(file.read(MAX_BYTES))
+    if text.fault:
+        logger.warning("%s: %s", path, text.fault)
+    return text.content.splitlines()
 
 
 def _usable(lines: list[str], path: Path) -> list[str]:

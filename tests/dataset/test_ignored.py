@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,13 +113,34 @@ def test_only_the_file_at_the_root_counts(make_dataset: DatasetMaker) -> None:
     assert left(bids_dir) == ["sub-01_T1w"]
 
 
-def test_patterns_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not ignored_files(tmp_path).leaves_out(Path("sub-01/anat/sub-01_T1w.nii.gz"))
-    (tmp_path / ".bidsignore").symlink_to("nowhere")
-    assert not ignored_files(tmp_path).leaves_out(Path("sub-01/anat/sub-01_T1w.nii.gz"))
-    (tmp_path / ".bidsignore").unlink()
+SCAN = Path("sub-01/anat/sub-01_T1w.nii.gz")
+
+
+def test_lines_that_are_no_patterns_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / ".bidsignore").write_bytes("# f\xfcr Kurt\n\\\n*_T1w.nii.gz\n".encode("latin-1"))
-    assert ignored_files(tmp_path).leaves_out(Path("sub-01/anat/sub-01_T1w.nii.gz"))
+    assert ignored_files(tmp_path).leaves_out(SCAN)
     encoding, line = caplog.messages
     assert encoding.startswith(f"{tmp_path / '.bidsignore'}: it is no UTF-8")
     assert "line 2 is no pattern" in line
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, ""),
+        (lambda path: path.touch(), ""),
+        (lambda path: path.symlink_to("nowhere"), "it is a link to nowhere"),
+        (lambda path: path.symlink_to(".git/annex/objects/a/b"), "its content is not here"),
+        (lambda path: path.write_text("/annex/objects/MD5E-s9--5f\n"), "its content is not here"),
+        (lambda path: path.mkdir(), "it is no regular file"),
+        (os.mkfifo, "it is no regular file"),
+    ],
+)
+def test_patterns_that_are_not_here_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object], says: str
+) -> None:
+    make(tmp_path / ".bidsignore")
+    assert not ignored_files(tmp_path).leaves_out(SCAN)
+    assert [says in message for message in caplog.messages] == ([True] if says else [])
