@@ -1,8 +1,9 @@
 """Rigid coregistration of scans of one head, alignment to a template, and masks."""
 
 from .bending import bent_template
+from .coregistration import coregister, fullest_scan
 from .masks import head_mask
-from .rigid import RigidAlignment, align_rigid, coregister, fullest_scan
+from .rigid import RigidAlignment, align_rigid
 from .template import DEFAULT_TEMPLATE, Template, load_template, packaged_template, template_grid
 from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template

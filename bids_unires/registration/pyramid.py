@@ -84,11 +84,15 @@ class Pyramid:
         """Fraction of world points ``(N, 3)`` that the scan measured."""
         return float(self.seen(points).mean())
 
-    def seen(self, points: NDArray[np.float64]) -> Mask:
-        """Which of some world points ``(N, 3)`` the scan measured, ``(N,)``."""
+    def seen(self, points: NDArray[np.float64], margin: float = 0.0) -> Mask:
+        """Which of some world points ``(N, 3)`` the scan measured, ``(N,)``.
+
+        Points up to ``margin`` mm beyond what it measured count, too.
+        """
         into_voxels, last = self.box
         voxels = apply_affine(into_voxels, points)
-        inside = ((voxels >= -0.5) & (voxels <= last + 0.5)).all(axis=1)
+        beyond = 0.5 + margin / voxel_size(np.linalg.inv(into_voxels))
+        inside = ((voxels >= -beyond) & (voxels <= last + beyond)).all(axis=1)
         if self.measured is None:
             return np.asarray(inside)
         measured = sitk.GetArrayViewFromImage(self.measured).transpose(2, 1, 0)

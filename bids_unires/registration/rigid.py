@@ -12,13 +12,10 @@ scans agree in it at least as well as in the best of all others, however little 
 
 from __future__ import annotations
 
-import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -32,8 +29,6 @@ from ..space.volume import Volume
 from .matching import HISTOGRAM_BINS, SMALLEST_OVERLAP, Candidate, Matcher, shared_head
 from .pyramid import COARSE, FINEST_MM, Mask, Pyramid, affine_of, build_pyramid, finest_level
 
-logger = logging.getLogger("bids_unires")
-
 Level = tuple[int, int, float]
 # For each level how many candidates are refined on it, and the smallest step in voxels of the
 # finest level: coarse ones only have to come near.
@@ -42,18 +37,18 @@ COARSE_SAMPLES = 8_000
 # In voxels of the finest level.
 SAME_POSE = 4.0
 TILTS_DEGREES = (-30.0, 0.0, 30.0)
-# Of a head, that two scans have to share where their headers have them to be compared there. A
-# tenth of a head is some 15 mm of it.
-_SMALLEST_OVERLAP_BY_HEADER = 0.1
+OVERLAP_BY_HEADER = 0.1
+"""Share of a head that two scans have to have in common to be compared: some 15 mm of it."""
+# With less, down to this, the headers have to be much better than any other pose. A few samples
+# have more information by chance, which two times that of the best pose leaves behind.
+_LEAST_OVERLAP = 0.02
+_AS_GOOD_IN_A_STRIP = 2.0
 # Wrong poses near a wrong header had up to 0.8 of the information of the right one.
 _AS_GOOD = 0.95
-# Beyond these a pose is far from the header: patients do not move so much between scans.
-_FAR_DEGREES, _FAR_MM = 45.0, 50.0
-# Stations of one scan follow each other at once, while the patient lies still.
-_STATION_DEGREES, _STATION_MM = 15.0, 15.0
-# Of the tissue that the scan with most of it shows: with less, the first scan is too small a part
-# of the head to align all others to.
-_SMALL_PART = 0.5
+CLEARLY_BETTER = 1.02
+"""Factor on the information that a part of the head, which hardly holds a pose, moves for."""
+FAR_DEGREES, FAR_MM = 45.0, 50.0
+"""Beyond these a pose is far from the headers: patients move less between scans."""
 # The order in which threads add up moves a pose by some 1e-9 mm and 1e-11 rad, which must not
 # show in the result: it is given to so many digits of mm and of rad (a scale to as many), and
 # then its matrix, which is no rounder for that, to so many.
@@ -79,62 +74,6 @@ class RigidAlignment:
     pose: Affine
     metric: float
     start: str
-
-
-def coregister(
-    volumes: Sequence[Volume], *, threads: int, series: Sequence[Hashable] | None = None
-) -> tuple[RigidAlignment, ...]:
-    """Align every scan to the first one.
-
-    Parameters
-    ----------
-    volumes
-        Scans of one head, of any contrast. At least one.
-    threads
-        Number of threads to use.
-    series
-        For each scan, the series that it is a station of: scans of one series lie beside each
-        other as their headers say, but for small motions. None for a scan of its own, and
-        where all are.
-
-    Returns
-    -------
-    tuple of RigidAlignment
-        One for each scan, in order; the first is the identity.
-
-    Raises
-    ------
-    BadDataError
-        If a scan has no contrast, or does not overlap with the others.
-
-    Notes
-    -----
-    Where the first scan shows little of the head (a slab, a localiser), all are aligned to the
-    one that shows most of it, and the poses are then given relative to the first.
-    """
-    finest = finest_level(volumes)
-    pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
-    hub = _fullest(pyramids)
-    placed = {
-        hub: RigidAlignment(np.eye(4), _self_information(pyramids[hub], threads), "reference")
-    }
-    stations: dict[Hashable, list[int]] = defaultdict(list)
-    for index, one in enumerate(series or [None] * len(volumes)):
-        if one is not None:
-            stations[one].append(index)
-        elif index != hub:
-            placed[index] = _align(pyramids[hub], pyramids[index], threads)
-    for own in stations.values():
-        _place_stations(own, placed, pyramids, hub, threads)
-    for index, alignment in placed.items():
-        _say_if_far(pyramids[hub], pyramids[index], alignment.pose)
-    into_first = np.linalg.inv(placed[0].pose)
-    return tuple(
-        placed[index]
-        if hub == 0
-        else replace(placed[index], pose=steadied(into_first @ placed[index].pose))
-        for index in range(len(volumes))
-    )
 
 
 def align_rigid(
@@ -169,36 +108,14 @@ def align_rigid(
     """
     finest = finest_level([reference, moving])
     fixed = build_pyramid(reference, threads, finest=finest)
-    return _align(fixed, build_pyramid(moving, threads, finest=finest, measured=measured), threads)
+    return align_pyramids(
+        fixed, build_pyramid(moving, threads, finest=finest, measured=measured), threads
+    )
 
 
-def fullest_scan(volumes: Sequence[Volume], *, threads: int) -> int:
-    """Index of the scan to align by: the first, unless it shows too small a part of the head.
-
-    Parameters
-    ----------
-    volumes
-        Scans of one head. At least one.
-    threads
-        Number of threads to use.
-
-    Raises
-    ------
-    BadDataError
-        If a scan has no contrast.
-    """
-    if len(volumes) == 1:
-        return 0
-    return _fullest([build_pyramid(volume, threads) for volume in volumes])
-
-
-def _fullest(pyramids: Sequence[Pyramid]) -> int:
-    tissue = [pyramid.tissue for pyramid in pyramids]
-    return 0 if tissue[0] >= _SMALL_PART * max(tissue) else int(np.argmax(tissue))
-
-
-def _align(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
-    near = _near_header(reference, moving, np.eye(4), threads)
+def align_pyramids(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
+    """Align two scans as registration sees them; see `align_rigid`."""
+    near = near_header(reference, moving, np.eye(4), threads)
     try:
         best = search(
             reference,
@@ -212,133 +129,75 @@ def _align(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
         if near is None:
             raise
         best = near
-    if near is not None and _is_as_good(near, best, reference):
+    if near is not None and _is_as_good(near, best, reference, moving):
         best = near
-    winner = _refined(best, reference, moving, LEVELS[-1:], threads)
+    winner = refined(best, reference, moving, LEVELS[-1:], threads)
     return RigidAlignment(steadied(np.linalg.inv(winner.pose)), winner.information, winner.start)
 
 
-def _near_header(
+def near_header(
     reference: Pyramid, moving: Pyramid, expected: Affine, threads: int
 ) -> Candidate | None:
-    """Climb from where headers have two scans; None if they share too little, or it leads far.
+    """Climb from where headers have two scans.
 
-    ``expected`` maps the reference's world to the moving scan's, as the headers have it.
+    Parameters
+    ----------
+    reference, moving
+        The scans.
+    expected
+        ``(4, 4)``, the reference's world mm to the moving scan's, as the headers have them.
+    threads
+        Number of threads to use.
+
+    Returns
+    -------
+    Candidate or None
+        The pose that was expected, unless one nearby is clearly better. None if the scans share
+        too little there to be compared, or the climb leads far away.
     """
-    if shared_head(reference, moving, expected) < _SMALLEST_OVERLAP_BY_HEADER:
+    if shared_head(reference, moving, expected) < _LEAST_OVERLAP:
         return None
     start = Candidate(expected, "header")
-    found = _refined(start, reference, moving, LEVELS[:-1], threads)
+    found = refined(start, reference, moving, LEVELS[:-1], threads)
     unmoved = Matcher(reference, moving, LEVELS[-2][0], threads).information(expected)
-    if unmoved > found.information:
+    if found.information < CLEARLY_BETTER * unmoved:
         found = replace(start, information=unmoved)
-    turned, moved = _away(reference, found.pose, expected)
-    shared = shared_head(reference, moving, found.pose)
-    is_near = turned < _FAR_DEGREES and moved < _FAR_MM * _relative_size(reference)
-    return found if is_near and shared >= _SMALLEST_OVERLAP_BY_HEADER else None
+    turned, moved = away(reference, found.pose, expected)
+    is_near = turned < FAR_DEGREES and moved < FAR_MM * relative_size(reference)
+    return found if is_near and shared_head(reference, moving, found.pose) > 0 else None
 
 
-def _is_as_good(near: Candidate, best: Candidate, reference: Pyramid) -> bool:
+def _is_as_good(near: Candidate, best: Candidate, reference: Pyramid, moving: Pyramid) -> bool:
     """Whether scans agree as well near their headers as in another pose."""
+    shared = shared_head(reference, moving, near.pose)
+    needed = _AS_GOOD if shared >= OVERLAP_BY_HEADER else _AS_GOOD_IN_A_STRIP
     elsewhere = _distance(near.pose, best.pose, reference) > SAME_POSE * reference.finest
-    return elsewhere and near.information >= _AS_GOOD * best.information
+    return elsewhere and near.information >= needed * best.information
 
 
-def _refined(
+def refined(
     start: Candidate, reference: Pyramid, moving: Pyramid, levels: Iterable[Level], threads: int
 ) -> Candidate:
-    """Climb from one candidate, level by level."""
+    """Climb from one candidate over rigid motions, level by level."""
     candidate = start
     for level, _, smallest_step in levels:
         candidate = Matcher(reference, moving, level, threads).refine(candidate, smallest_step)
     return candidate
 
 
-def _place_stations(
-    stations: Sequence[int],
-    placed: dict[int, RigidAlignment],
-    pyramids: Sequence[Pyramid],
-    hub: int,
-    threads: int,
-) -> None:
-    """Place the stations of one series, each beside the neighbours that are there already."""
-    there = [index for index in stations if index in placed]
-    rest = sorted(set(stations) - set(there), key=lambda index: -pyramids[index].tissue)
-    if not there:
-        first = rest.pop(0)
-        placed[first] = _align(pyramids[hub], pyramids[first], threads)
-        there = [first]
-    while rest:
-        gaps = {
-            (one, other): np.linalg.norm(pyramids[one].centre - pyramids[other].centre)
-            for one in there
-            for other in rest
-        }
-        neighbour, index = min(gaps, key=lambda pair: float(gaps[pair]))
-        placed[index] = _beside(placed[neighbour].pose, pyramids[index], placed, pyramids, threads)
-        there.append(index)
-        rest.remove(index)
-
-
-def _beside(
-    expected: Affine,
-    station: Pyramid,
-    placed: Mapping[int, RigidAlignment],
-    pyramids: Sequence[Pyramid],
-    threads: int,
-) -> RigidAlignment:
-    """Place a station near where its neighbour and its header have it.
-
-    It is compared with the scan that shows most of it; where none shows enough, it stays.
-    """
-    into_station = np.linalg.inv(expected)
-    shared = {
-        index: shared_head(pyramids[index], station, into_station @ alignment.pose)
-        for index, alignment in placed.items()
-    }
-    closest = max(shared, key=lambda index: shared[index])
-    reference, pose = pyramids[closest], placed[closest].pose
-    start = into_station @ pose
-    found = _near_header(reference, station, start, threads)
-    if found is not None:
-        found = _refined(found, reference, station, LEVELS[-1:], threads)
-        turned, moved = _away(reference, found.pose, start)
-        if turned < _STATION_DEGREES and moved < _STATION_MM * _relative_size(reference):
-            settled = steadied(pose @ np.linalg.inv(found.pose))
-            return RigidAlignment(settled, found.information, "header")
-    information = Matcher(reference, station, LEVELS[-1][0], threads).information(start)
-    return RigidAlignment(expected, information, "header")
-
-
-def _away(reference: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
-    """How far a pose turns (degrees) and moves (mm) a head against another one."""
+def away(head: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
+    """How far a pose turns (degrees) and moves (mm) a head against another pose."""
     motion = pose @ np.linalg.inv(expected)
     turned = float(np.rad2deg(Rotation.from_matrix(motion[:3, :3]).magnitude()))
-    centre = reference.centre
+    centre = head.centre
     return turned, float(
         np.linalg.norm(apply_affine(pose, centre) - apply_affine(expected, centre))
     )
 
 
-def _relative_size(reference: Pyramid) -> float:
+def relative_size(reference: Pyramid) -> float:
     """About how large the head is, 1 for that of a human."""
     return reference.finest / FINEST_MM
-
-
-def _say_if_far(reference: Pyramid, moving: Pyramid, pose: Affine) -> None:
-    """Warn of a pose that is far from headers by which the scans overlap."""
-    if shared_head(reference, moving, np.eye(4)) == 0:
-        return
-    turned, moved = _away(moving, pose, np.eye(4))
-    if turned > _FAR_DEGREES or moved > _FAR_MM * _relative_size(reference):
-        logger.warning(
-            "%s was turned by %.0f degrees and moved by %.0f mm against its header to match %s: "
-            "look whether they agree; if the headers are right, use --no-coregister",
-            Path(moving.name).name,
-            turned,
-            moved,
-            Path(reference.name).name,
-        )
 
 
 def steadied(pose: ArrayLike) -> Affine:
@@ -510,6 +369,7 @@ def _distance(one: Affine, other: Affine, reference: Pyramid) -> float:
     return float(np.linalg.norm(gaps, axis=1).mean())
 
 
-def _self_information(reference: Pyramid, threads: int) -> float:
+def self_information(reference: Pyramid, threads: int) -> float:
+    """Mutual information of a scan with itself, in nat."""
     finest = Matcher(reference, reference, LEVELS[-1][0], threads)
     return finest.information(np.eye(4))

@@ -1,0 +1,243 @@
+"""Alignment of all scans of one head to each other, each by the scan that tells most of it.
+
+Most are aligned to one scan that shows much of the head. Stations of one scan (the parts of a
+head, or of a spine, that were acquired one after the other) lie beside their neighbours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..space.affines import Affine
+from ..space.volume import Volume
+from .matching import Matcher, shared_head
+from .pyramid import Pyramid, build_pyramid, finest_level
+from .rigid import (
+    CLEARLY_BETTER,
+    FAR_DEGREES,
+    FAR_MM,
+    LEVELS,
+    OVERLAP_BY_HEADER,
+    RigidAlignment,
+    align_pyramids,
+    away,
+    near_header,
+    refined,
+    relative_size,
+    self_information,
+    steadied,
+)
+
+logger = logging.getLogger("bids_unires")
+
+# Stations of one scan follow each other at once, while the patient lies still.
+_STATION_DEGREES, _STATION_MM = 15.0, 15.0
+# Of the tissue that the scan with most of it shows: with less, the first scan is too small a part
+# of the head to align all others to.
+_SMALL_PART = 0.5
+# Slabs that lie side by side were planned as one.
+_SIDE_BY_SIDE_MM = 20.0
+
+
+def coregister(
+    volumes: Sequence[Volume], *, threads: int, series: Sequence[Hashable] | None = None
+) -> tuple[RigidAlignment, ...]:
+    """Align every scan to the first one.
+
+    Parameters
+    ----------
+    volumes
+        Scans of one head, of any contrast. At least one.
+    threads
+        Number of threads to use.
+    series
+        For each scan, the series that it is a station of: scans of one series lie beside each
+        other as their headers say, but for small motions. None for a scan of its own, and
+        where all are.
+
+    Returns
+    -------
+    tuple of RigidAlignment
+        One for each scan, in order; the first is the identity. Metrics are those of the pairs
+        of scans that were compared.
+
+    Raises
+    ------
+    BadDataError
+        If a scan has no contrast, or does not overlap with the others.
+
+    Notes
+    -----
+    Where the first scan shows little of the head (a slab, a localiser), all are aligned to the
+    one that shows most of it. Scans that do not reach that one, as their headers have them, but
+    another one are aligned to the other. Poses are then given relative to the first.
+    """
+    finest = finest_level(volumes)
+    pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
+    hub = _fullest(pyramids)
+    itself = RigidAlignment(np.eye(4), self_information(pyramids[hub], threads), "reference")
+    placed = {hub: itself}
+    stations: dict[Hashable, list[int]] = defaultdict(list)
+    alone = []
+    for index, one in enumerate(series or [None] * len(volumes)):
+        if one is not None:
+            stations[one].append(index)
+        elif index != hub:
+            alone.append(index)
+    while alone:
+        index, neighbour = _next(alone, hub, placed, pyramids)
+        placed[index] = _placed_by(neighbour, index, placed, pyramids, threads)
+        alone.remove(index)
+    for own in stations.values():
+        _place_stations(own, placed, pyramids, hub, threads)
+    if hub == 0:
+        return tuple(placed[index] for index in range(len(volumes)))
+    into_first = np.linalg.inv(placed[0].pose)
+    return tuple(
+        replace(placed[index], pose=steadied(into_first @ placed[index].pose))
+        for index in range(len(volumes))
+    )
+
+
+def fullest_scan(volumes: Sequence[Volume], *, threads: int) -> int:
+    """Index of the scan to align by: the first, unless it shows too small a part of the head.
+
+    Parameters
+    ----------
+    volumes
+        Scans of one head. At least one.
+    threads
+        Number of threads to use.
+
+    Raises
+    ------
+    BadDataError
+        If a scan has no contrast.
+    """
+    if len(volumes) == 1:
+        return 0
+    return _fullest([build_pyramid(volume, threads) for volume in volumes])
+
+
+def _fullest(pyramids: Sequence[Pyramid]) -> int:
+    tissue = [pyramid.tissue for pyramid in pyramids]
+    return 0 if tissue[0] >= _SMALL_PART * max(tissue) else int(np.argmax(tissue))
+
+
+def _next(
+    alone: Sequence[int],
+    hub: int,
+    placed: Mapping[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+) -> tuple[int, int]:
+    """Which scan to align, and to which: one that reaches a scan that is there, if any does."""
+    for index in alone:
+        shared = {
+            other: shared_head(pyramids[other], pyramids[index], np.eye(4)) for other in placed
+        }
+        if shared[hub] >= OVERLAP_BY_HEADER:
+            return index, hub
+        closest = max(shared, key=lambda other: shared[other])
+        if shared[closest] >= OVERLAP_BY_HEADER:
+            return index, closest
+    return alone[0], hub
+
+
+def _placed_by(
+    neighbour: int,
+    index: int,
+    placed: Mapping[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+    threads: int,
+) -> RigidAlignment:
+    """Align a scan to one that is there."""
+    found = align_pyramids(pyramids[neighbour], pyramids[index], threads)
+    _say_if_far(pyramids[neighbour], pyramids[index], found.pose)
+    if placed[neighbour].start == "reference":
+        return found
+    return replace(found, pose=steadied(placed[neighbour].pose @ found.pose))
+
+
+def _place_stations(
+    stations: Sequence[int],
+    placed: dict[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+    hub: int,
+    threads: int,
+) -> None:
+    """Place the stations of one series, each beside the neighbours that are there already."""
+    there = [index for index in stations if index in placed]
+    rest = sorted(set(stations) - set(there), key=lambda index: -pyramids[index].tissue)
+    if not there:
+        first = rest.pop(0)
+        placed[first] = _placed_by(hub, first, placed, pyramids, threads)
+        there = [first]
+    while rest:
+        gaps = {
+            (one, other): np.linalg.norm(pyramids[one].centre - pyramids[other].centre)
+            for one in there
+            for other in rest
+        }
+        neighbour, index = min(gaps, key=lambda pair: float(gaps[pair]))
+        placed[index] = _beside(placed[neighbour].pose, pyramids[index], placed, pyramids, threads)
+        there.append(index)
+        rest.remove(index)
+
+
+def _beside(
+    expected: Affine,
+    station: Pyramid,
+    placed: Mapping[int, RigidAlignment],
+    pyramids: Sequence[Pyramid],
+    threads: int,
+) -> RigidAlignment:
+    """Place a station near where its neighbour and its header have it.
+
+    It is compared with the scan that shows most of it; where none shows enough, or a motion
+    makes it fit little better, it stays.
+    """
+    into_station = np.linalg.inv(expected)
+    shared = {
+        index: shared_head(pyramids[index], station, into_station @ alignment.pose)
+        for index, alignment in placed.items()
+    }
+    closest = max(shared, key=lambda index: shared[index])
+    reference, pose = pyramids[closest], placed[closest].pose
+    start = into_station @ pose
+    unmoved = Matcher(reference, station, LEVELS[-1][0], threads).information(start)
+    found = (
+        near_header(reference, station, start, threads)
+        if shared[closest] >= OVERLAP_BY_HEADER
+        else None
+    )
+    if found is not None:
+        found = refined(found, reference, station, LEVELS[-1:], threads)
+        turned, moved = away(reference, found.pose, start)
+        is_near = turned < _STATION_DEGREES and moved < _STATION_MM * relative_size(reference)
+        if is_near and found.information >= CLEARLY_BETTER * unmoved:
+            settled = steadied(pose @ np.linalg.inv(found.pose))
+            return RigidAlignment(settled, found.information, "header")
+    return RigidAlignment(expected, unmoved, "header")
+
+
+def _say_if_far(reference: Pyramid, moving: Pyramid, pose: Affine) -> None:
+    """Warn of a pose that is far from headers by which scans overlap, or lie side by side."""
+    margin = _SIDE_BY_SIDE_MM * relative_size(reference)
+    if not (reference.seen(moving.head, margin).any() or moving.seen(reference.head, margin).any()):
+        return
+    turned, moved = away(moving, pose, np.eye(4))
+    if turned > FAR_DEGREES or moved > FAR_MM * relative_size(reference):
+        logger.warning(
+            "%s was turned by %.0f degrees and moved by %.0f mm against its header to match %s: "
+            "look whether they agree; if the headers are right, use --no-coregister",
+            Path(moving.name).name,
+            turned,
+            moved,
+            Path(reference.name).name,
+        )
