@@ -14,7 +14,7 @@ from tests.paths import ROOT
 # The libraries come first: what those do when they are imported is not of this package.
 IMPORT = """
 import importlib, json, os, pkgutil, sys
-import SimpleITK, nibabel, numpy, scipy.linalg, torch, warp
+import SimpleITK, nibabel, nitransforms.linear, numpy, scipy.linalg, torch, warp
 
 def state():
     folder = "/proc/self/fd"
@@ -46,7 +46,7 @@ sys.exit("; ".join(f"{name}: {before[name]} -> {after[name]}" for name in change
         ["bids_unires.model"],
         ["bids_unires.kernels"],
         ["bids_unires.kernels*", "bids_unires.model*", "bids_unires.registration*"],
-        ["bids_unires.run*", "bids_unires.pipeline*", "bids_unires.report*"],
+        ["bids_unires.demo*", "bids_unires.pipeline*", "bids_unires.report*", "bids_unires.run*"],
     ],
     ids=" ".join,
 )

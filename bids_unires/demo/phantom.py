@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..dataset.reading import load_volume
 from ..space.affines import Affine, apply_affine, scaling, translation, voxel_size
 from ..space.grid import Grid, Shape, corners
 
 Image = NDArray[np.float32]
+
+_MAPS = Path(__file__).parent / "maps"
 
 FLUID_LAYER = 1.5
 BONE_LAYER = 4.0
@@ -136,16 +140,13 @@ class Anatomy:
 
 
 def load_icbm152() -> TissueMaps:
-    """Read the ICBM152 2009a maps at 1 mm from the files that come with nilearn."""
-    from nilearn import datasets
-
-    t1w = datasets.load_mni152_template(resolution=1)
-    grey = datasets.load_mni152_gm_template(resolution=1)
-    white = datasets.load_mni152_wm_template(resolution=1)
-    t1w_map, grey_map, white_map = (
-        np.asarray(image.dataobj, dtype=np.float32) for image in (t1w, grey, white)
+    """Read the ICBM152 2009a maps at 1 mm, each with 1 for its largest value."""
+    t1w, grey, white = (
+        load_volume(_MAPS / f"icbm152_{name}.nii.gz")
+        for name in ("T1w", "grey_matter", "white_matter")
     )
-    return TissueMaps(t1w_map, grey_map, white_map, np.asarray(t1w.affine, dtype=np.float64))
+    t1w_map, grey_map, white_map = (image.data / image.data.max() for image in (t1w, grey, white))
+    return TissueMaps(t1w_map, grey_map, white_map, t1w.affine)
 
 
 def build_anatomy(maps: TissueMaps, participant: Participant) -> Anatomy:

@@ -29,7 +29,6 @@ ABSENT = {
     "bids_validator",
     "isal",
     "nibabel",
-    "nilearn",
     "nitransforms",
     "pandas",
     "rich",
