@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bids_unires.config import Method, ModelSettings, SpaceSettings
-from bids_unires.report.citation import REFERENCES, cited, methods_text, write_citation
+from bids_unires.report.citation import cited, methods_text, references, write_citation
 
 
 @pytest.mark.parametrize("method", ["super-resolution", "denoise", "linear"])
@@ -59,7 +59,7 @@ def test_denoised_images_have_the_voxels_of_the_scans() -> None:
 
 
 def test_bibtex_is_balanced_and_starts_with_its_key() -> None:
-    for key, reference in REFERENCES.items():
+    for key, reference in references().items():
         assert reference.key == key
         assert reference.bibtex.startswith(f"@{reference.kind}{{{key},")
         assert reference.bibtex.count("{") == reference.bibtex.count("}")
