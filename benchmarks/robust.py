@@ -30,9 +30,9 @@ def found(case: Examination, result: Reconstruction) -> str:
     hit = mended = bad = wrong = 0
     for done, verdicts in zip(case.damage, result.fit.slice_verdicts, strict=True):
         for damage, verdict in zip(done, verdicts, strict=True):
-            seen = {*verdict.rejected, *verdict.mended}
+            seen = {*verdict.rejected, *verdict.repaired}
             hit += len(seen & set(damage))
-            mended += len(set(verdict.mended) & set(damage))
+            mended += len(set(verdict.repaired) & set(damage))
             bad += len(damage)
             wrong += len(seen - set(damage))
     return f"{hit} of {bad} found ({mended} mended), {wrong} others"

@@ -1,10 +1,10 @@
-"""Sharp contrasts first: what thick slices may learn from them, and not the other way round.
+"""Sharp contrasts are solved for first, and guide the others.
 
-Where a contrast was measured in every voxel of the wanted images, its own scans say where
-its edges are. Contrasts of thick slices know that less well: in a prior shared by all, their
-staircases, their noise and what is left of a misalignment would decide where the sharp one
-is smoothed. So the sharp contrasts are solved for by themselves, and their edges then guide
-the others. The second objective is the joint one with the sharp images held fixed.
+Where a contrast was measured in every voxel of the wanted images, its own scans show where its
+edges are. Contrasts of thick slices show that less exactly. If all shared one prior, staircases,
+noise and any misalignment of the thick slices would influence where the sharp contrast is
+smoothed. So the sharp contrasts are solved for first, and their edges guide the others: the second
+objective is the joint one with the sharp images held fixed.
 """
 
 from __future__ import annotations
@@ -26,20 +26,28 @@ from .solve.problem import Problem, Stop
 from .solve.repeats import Fitted, solve_with_repeats
 from .solve.solver import Listener, Progress, Solution, listen_from
 from .solve.sure import minimise_risk
+from .state import ContrastState
 
 logger = logging.getLogger("bids_unires")
 
-# Of the images that slices were placed with, the search for the weight needs nothing.
+# The images that place slices need no convergence before the weight is searched.
 _ITERATIONS_TO_PLACE = 1
 
 
 def group_by_sharpness(
     contrasts: Sequence[Sequence[Observation]], grid: Grid
 ) -> tuple[tuple[int, ...], ...]:
-    """Contrasts in the order to solve for: those sharp on ``grid``, then the others.
+    """Groups of contrasts in the order to solve for them: those sharp on ``grid``, then the others.
 
-    A contrast is sharp where the voxels of one of its scans are hardly larger than the
-    wanted ones along any axis.
+    A contrast is sharp if the voxels of one of its scans are hardly larger than the wanted ones
+    along any axis.
+
+    Parameters
+    ----------
+    contrasts
+        For each contrast its scans.
+    grid
+        Grid of the wanted images.
 
     Returns
     -------
@@ -64,56 +72,53 @@ def solve_guided(
     start: Tensor | None = None,
     on_progress: Listener | None = None,
 ) -> Fitted:
-    """Solve for the sharp contrasts, then for the others along the edges of the sharp ones.
+    """Solve for the sharp contrasts, then for the others, guided by the edges of the sharp ones.
 
     Parameters
     ----------
     problem, start, on_progress
-        As for `solve_with_repeats`. Where the plan of any scan's slices is known, stacks are
-        taken apart as by `solve_with_slice_motion`.
+        As for `solve_with_repeats`. If the order of the slices of any scan is known, stacks are
+        split as in `solve_with_slice_motion`.
     stop
-        Holds for each group of `group_by_sharpness`.
+        When the solver stops, for each group of `group_by_sharpness`.
 
     Returns
     -------
     Fitted
-        Contrasts in the order they came in. The history adds the objective of the first
-        group to that of the second, whose beginning is a step up.
+        Contrasts in the order of ``problem``. In its history, the objective of the second group is
+        added to the final one of the first group.
     """
-    order = group_by_sharpness(
-        [contrast.observations for contrast in problem.contrasts], problem.grid
-    )
-    found: list[Fitted] = []
+    groups = group_by_sharpness([c.observations for c in problem.contrasts], problem.grid)
+    fits: list[Fitted] = []
     guide = None
     history: tuple[Progress, ...] = ()
-    for group in order:
+    for group in groups:
         offset = history[-1] if history else Progress(0.0, 0, 0.0)
         contrasts = tuple(problem.contrasts[c] for c in group)
-        part = _solve_tier(
+        fit = _solve_group(
             replace(problem, contrasts=contrasts, guide=guide),
             stop,
             None if start is None else start[list(group)],
-            _after(offset, on_progress),
+            _listen_after(offset, on_progress),
         )
-        history += tuple(_shifted(progress, offset) for progress in part.solution.history)
-        found.append(part)
-        if len(found) < len(order):
+        history += tuple(_after(progress, offset) for progress in fit.solution.history)
+        fits.append(fit)
+        if len(fits) < len(groups):
             logger.info(
                 "%d sharp of %d contrasts guide the others", len(group), len(problem.contrasts)
             )
-            weights = [contrast.weight for contrast in part.contrasts]
-            guide = edge_squares(part.solution.images, problem.grid, weights)
-    return _merged(order, found, history)
+            guide = edge_squares(fit.solution.images, problem.grid, fit.problem.weights)
+    return _merged(groups, fits, history)
 
 
-def _solve_tier(
+def _solve_group(
     problem: Problem, stop: Stop, start: Tensor | None, on_progress: Listener | None
 ) -> Fitted:
-    """Find the weights of the prior, then the images and everything that goes with them.
+    """Find the weights of the prior, then the images with poses and weights of repeats.
 
-    Where slices may have moved, that is found out first, at the weights to begin with: to
-    the risk, slices out of place are noise that no prior removes. If none moved, the scans
-    are fitted as if nobody had asked.
+    If slices may have moved, they are placed first, with the initial weights: to the risk estimate,
+    misplaced slices are noise that no prior removes. If no slice moved, the scans are fitted as if
+    slice motion had not been asked for.
     """
     if not problem.knows_slices:
         return solve_with_repeats(minimise_risk(problem), stop, start, on_progress)
@@ -123,48 +128,54 @@ def _solve_tier(
     placed = solve_with_slice_motion(problem, brief, start, on_progress)
     before = placed.solution.history
     later = listen_from(before[-1], on_progress)
-    if any(contrast.is_apart for contrast in placed.contrasts):
-        still = _as_placed(problem, placed)
-        weights = minimise_risk(still.apart()).weights
-        given = replace(still.weighed(weights), refines_poses=False)
-        found = solve_with_slice_motion(given, stop, placed.solution.images, later)
-        found = _moved_as(placed, found)
+    if placed.problem.has_slice_motion:
+        fit = _solve_with_known_motion(problem, placed, stop, later)
     else:
-        found = solve_with_repeats(minimise_risk(problem), stop, start, later)
-    history = (*before, *(progress.after(before[-1]) for progress in found.solution.history))
-    return replace(found, solution=replace(found.solution, history=history))
+        fit = solve_with_repeats(minimise_risk(problem), stop, start, later)
+    history = (*before, *(progress.after(before[-1]) for progress in fit.solution.history))
+    return replace(fit, solution=replace(fit.solution, history=history))
 
 
-def _as_placed(problem: Problem, placed: Fitted) -> Problem:
-    """The problem with the poses of scans and slices that a fit has found, taken as given."""
-    pairs = zip(problem.contrasts, placed.contrasts, strict=True)
-    return problem.of(tuple(own.placed_as(found).moved_as(found) for own, found in pairs))
+def _solve_with_known_motion(
+    problem: Problem, placed: Fitted, stop: Stop, on_progress: Listener | None
+) -> Fitted:
+    """Find the weights of the prior and the images, with the slices as a fit has placed them."""
+
+    def place(contrast: ContrastState, found: ContrastState) -> ContrastState:
+        return contrast.with_poses_of(found).with_motion_of(found)
+
+    known = problem.changed(place, placed.contrasts)
+    weights = minimise_risk(known.split_by_motion()).weights
+    known = replace(known.with_weights(weights), refines_poses=False)
+    fit = solve_with_slice_motion(known, stop, placed.solution.images, on_progress)
+    # The motion as it was given, without rounding errors.
+    exact = fit.problem.changed(ContrastState.with_motion_of, placed.contrasts)
+    return replace(fit, problem=exact)
 
 
-def _moved_as(placed: Fitted, found: Fitted) -> Fitted:
-    """A fit, the motion of slices as it was given to it, without the rounding since."""
-    pairs = zip(found.contrasts, placed.contrasts, strict=True)
-    return replace(found, contrasts=tuple(own.moved_as(given) for own, given in pairs))
-
-
-def _shifted(progress: Progress, offset: Progress) -> Progress:
+def _after(progress: Progress, offset: Progress) -> Progress:
+    """Progress of a group, counted from the start of the group before."""
     return progress.after(offset)._replace(objective=progress.objective + offset.objective)
 
 
-def _after(offset: Progress, on_progress: Listener | None) -> Listener | None:
+def _listen_after(offset: Progress, on_progress: Listener | None) -> Listener | None:
     if on_progress is None:
         return None
-    return lambda progress: on_progress(_shifted(progress, offset))
+    return lambda progress: on_progress(_after(progress, offset))
 
 
 def _merged(
-    order: Sequence[Sequence[int]], found: Sequence[Fitted], history: tuple[Progress, ...]
+    groups: tuple[tuple[int, ...], ...], fits: Sequence[Fitted], history: tuple[Progress, ...]
 ) -> Fitted:
-    """One solution with the contrasts back in their places."""
-    if len(found) == 1:
-        return found[0]
-    places = np.argsort(np.concatenate([np.asarray(group) for group in order])).tolist()
-    images = torch.cat([part.solution.images for part in found])[places]
-    contrasts = [contrast for part in found for contrast in part.contrasts]
-    converged = all(part.solution.converged for part in found)
-    return Fitted(tuple(contrasts[place] for place in places), Solution(images, history, converged))
+    """The fits of all groups as one, with the contrasts in their original order."""
+    first = fits[0]
+    if len(fits) == 1:
+        return first
+    places = np.argsort(np.concatenate([np.asarray(group) for group in groups])).tolist()
+    images = torch.cat([fit.solution.images for fit in fits])[places]
+    contrasts = [contrast for fit in fits for contrast in fit.contrasts]
+    converged = all(fit.solution.converged for fit in fits)
+    return Fitted(
+        first.problem.with_contrasts(contrasts[place] for place in places),
+        Solution(images, history, converged),
+    )

@@ -1,4 +1,4 @@
-"""What a fit knows of one contrast: its scans, its detail and the weight of its prior."""
+"""One contrast, and all that is known of it during a fit: scans, learned detail, prior weight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..config import Modality
+from ..space.affines import Affine
 from ..space.grid import Grid
 from .detail.learning import DEFAULTS, learn_details
 from .detail.parameters import LearningParameters
@@ -23,7 +24,7 @@ logger = logging.getLogger("bids_unires")
 
 @dataclass(frozen=True, eq=False)
 class ContrastState:
-    """One contrast on its way through a fit.
+    """One contrast during a fit.
 
     Parameters
     ----------
@@ -32,13 +33,13 @@ class ContrastState:
     scans
         Its scans (repeats).
     learning
-        How detail within its slices is to be learned; None for not at all.
+        How detail within its slices is to be learned; None if it is not.
     detail
-        What was learned of what lies within its slices; None where nothing was.
+        Learned detail within its slices; None without any.
     weight
         Weight of the prior in mm / intensity, lambda; NaN until it is chosen.
     is_searched
-        Whether ``weight`` is only where the search for it begins.
+        Whether the search for the weight starts from ``weight``; else it is final.
     """
 
     modality: Modality
@@ -50,57 +51,56 @@ class ContrastState:
 
     @property
     def observations(self) -> list[Observation]:
-        """Its scans alone."""
+        """Its scans as the solver sees them."""
         return observations_of(self.scans)
 
     @property
     def has_repeats(self) -> bool:
-        """Whether more than one scan shows it."""
+        """Whether it has more than one scan."""
         return len(self.scans) > 1
 
     @property
     def detail_statement(self) -> DetailStatement | None:
-        """How good its detail is; None where nothing was learned."""
+        """How accurate its learned detail is; None where nothing was learned."""
         return None if self.detail is None else self.detail.statement
 
     @property
-    def is_apart(self) -> bool:
+    def has_slice_motion(self) -> bool:
         """Whether the slices of any of its scans moved."""
         return any(scan.motion is not None for scan in self.scans)
 
     def terms(self, grid: Grid) -> list[Observation]:
-        """What an image on ``grid`` has to explain: the scans, and the detail as one more.
+        """The scans that an image on ``grid`` has to explain; learned detail is one of them.
 
-        Beside detail, scans count less where the image's interpolation fails them.
+        With learned detail, the scans have less precision where interpolation adds an error.
         """
         if self.detail is None:
             return self.observations
         scans = [with_interpolation_error(scan, grid) for scan in self.observations]
         return [*scans, self.detail.scan]
 
-    def of(self, observations: Sequence[Observation]) -> ContrastState:
-        """The same contrast with other observations of its scans, in their order."""
-        pairs = zip(self.scans, observations, strict=True)
-        return replace(self, scans=tuple(scan.of(observation) for scan, observation in pairs))
+    def at_poses(self, poses: Sequence[Affine]) -> ContrastState:
+        """The contrast with its scans at these poses, ``(4, 4)`` each."""
+        pairs = zip(self.scans, poses, strict=True)
+        return replace(self, scans=tuple(scan.at_pose(pose) for scan, pose in pairs))
 
-    def placed_as(self, fitted: ContrastState) -> ContrastState:
-        """The contrast with the poses that a fit has found, and nothing else of it."""
-        pairs = zip(self.scans, fitted.scans, strict=True)
-        placed = tuple(scan.at(found.observation.world_pose) for scan, found in pairs)
-        return replace(self, scans=placed, detail=self._detail_beside(placed))
+    def with_poses_of(self, fitted: ContrastState) -> ContrastState:
+        """The contrast with the poses that a fit of it has found, and nothing else of that fit."""
+        placed = self.at_poses([scan.observation.world_pose for scan in fitted.scans])
+        return replace(placed, detail=self._detail_at(placed.scans))
 
-    def moved_as(self, fitted: ContrastState) -> ContrastState:
-        """The contrast, of whose slices it is known now how they moved in a fit."""
+    def with_motion_of(self, fitted: ContrastState) -> ContrastState:
+        """The contrast with the motion of slices that a fit of it has found, taken as given."""
         pairs = zip(self.scans, fitted.scans, strict=True)
-        scans = (replace(a, slices=b.motion, motion=b.motion) for a, b in pairs)
+        scans = (replace(scan, slices=found.motion, motion=found.motion) for scan, found in pairs)
         return replace(self, scans=tuple(scans))
 
-    def apart(self) -> ContrastState:
+    def split_by_motion(self) -> ContrastState:
         """The contrast with every group of slices that moved as a scan of its own.
 
-        Its detail was learned as if the slices lay in a row: it is left out where they do not.
+        Learned detail is dropped then: it was learned as if no slice had moved.
         """
-        if not self.is_apart:
+        if not self.has_slice_motion:
             return self
         parts = tuple(
             replace(scan, observation=part, motion=None)
@@ -109,37 +109,37 @@ class ContrastState:
         )
         return replace(self, scans=parts, detail=None)
 
-    def _detail_beside(self, placed: Sequence[ScanState]) -> LearnedDetail | None:
-        """Its detail, which moves with its only scan."""
+    def _detail_at(self, scans: Sequence[ScanState]) -> LearnedDetail | None:
+        """Its detail with the scans at other poses: the detail of a single scan moves with it."""
         if self.detail is None or self.has_repeats:
             return self.detail
-        return move_detail(self.detail, self.scans[0].observation, placed[0].observation)
+        return move_detail(self.detail, self.scans[0].observation, scans[0].observation)
 
 
 def with_learned_detail(
     contrasts: Sequence[ContrastState], voxel_size: float, device: torch.device
 ) -> tuple[ContrastState, ...]:
-    """The contrasts, those that learn and have a single scan with its detail.
+    """Learn detail within the slices of contrasts that have a single scan.
 
-    Repeats are left as they are: they show each other what lies within their slices.
+    Repeats do not need it: they show each other what lies within their slices.
 
     Parameters
     ----------
     contrasts
-        All contrasts of a head; each may show what lies within the slices of the others.
+        All contrasts of a head; each may show detail within the slices of the others.
     voxel_size
-        Of the wanted images in mm.
+        Voxel size of the wanted images in mm.
     device
-        Where to learn.
+        Device to learn on.
     """
     everything = [scan for contrast in contrasts for scan in contrast.scans]
     learners = [c for c in contrasts if c.learning is not None and not c.has_repeats]
     parameters = next((c.learning for c in learners if c.learning is not None), DEFAULTS)
     scans = [contrast.scans[0] for contrast in learners]
-    found = iter(learn_details(scans, everything, voxel_size, device, parameters))
+    details = iter(learn_details(scans, everything, voxel_size, device, parameters))
     learned = []
     for number, contrast in enumerate(contrasts, start=1):
-        detail = next(found) if contrast in learners else None
+        detail = next(details) if contrast in learners else None
         if detail is not None and detail.statement is not None:
             logger.info(
                 "contrast %d: within its planes%s, %.0f %% of the detail that slices as thick as "

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..model.scanner.slice_groups import SliceMotion
+from ..model.scanner.slice_groups import MovedGroup, SliceMotion
 from ..model.slice_motion.pose import motion_parameters, rms_displacement
 from ..space.affines import Affine, apply_affine
 from ..space.grid import Grid, centre_of
@@ -70,12 +70,12 @@ class SliceMotionRecord(Record):
         centre = centre_of(stack)
         groups = tuple(
             SliceGroupRecord(
-                group,
-                tuple((apply_affine(matrix, centre) - centre).tolist()),
-                tuple(Rotation.from_matrix(matrix[:3, :3]).as_rotvec(degrees=True).tolist()),
-                matrix,
+                group.slices,
+                tuple((apply_affine(group.motion, centre) - centre).tolist()),
+                tuple(Rotation.from_matrix(group.motion[:3, :3]).as_rotvec(degrees=True).tolist()),
+                group.motion,
             )
-            for group, matrix in zip(motion.groups, motion.motions, strict=True)
+            for group in motion.groups
         )
         return cls(motion.source, largest_motion(motion, stack), groups)
 
@@ -87,17 +87,18 @@ class SliceMotionRecord(Record):
         count
             Number of slices of the scan.
         """
-        slices, matrices = [], []
+        groups = []
         for group in self.groups or ():
             if group.slices is None or group.matrix is None:
                 return None
-            slices.append(group.slices)
-            matrices.append(group.matrix)
-        if self.order is None or sorted(k for own in slices for k in own) != list(range(count)):
+            groups.append(MovedGroup(group.slices, group.matrix))
+        found = sorted(index for group in groups for index in group.slices)
+        if self.order is None or found != list(range(count)):
             return None
-        return SliceMotion(tuple(slices), tuple(matrices), self.order)
+        return SliceMotion(tuple(groups), self.order)
 
 
 def largest_motion(motion: SliceMotion, stack: Grid) -> float:
     """How far (mm, root mean square over the head) the group lay that moved most."""
-    return float(rms_displacement(motion_parameters(motion.motions, np.eye(4), stack)).max())
+    poses = [group.motion for group in motion.groups]
+    return float(rms_displacement(motion_parameters(poses, np.eye(4), stack)).max())

@@ -58,10 +58,12 @@ def group_motions(scans: Sequence[ReportedScan], grid: Grid) -> list[GroupMotion
         Of the images: its middle stands for that of the head.
     """
     return [
-        GroupMotion(index, group, motion_of(pose @ np.linalg.inv(scan.pose), grid))
+        GroupMotion(
+            index,
+            group.slices,
+            motion_of(scan.pose @ group.motion @ np.linalg.inv(scan.pose), grid),
+        )
         for index, scan in enumerate(scans)
         if scan.slice_motion is not None
-        for group, pose in zip(
-            scan.slice_motion.groups, scan.slice_motion.poses(scan.pose), strict=True
-        )
+        for group in scan.slice_motion.groups
     ]

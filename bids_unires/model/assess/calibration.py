@@ -1,15 +1,14 @@
-"""Whether standard deviations are as large as the errors: simulated scans of the same head.
+"""Calibration of standard deviations, by simulated scans of the reconstructed head.
 
-The images themselves serve as a head whose truth is known: scanned the same way, with the
-same noise, and reconstructed anew, they show how far reconstructions are off, and so by which
-factor the standard deviations have to be larger or smaller (a parametric bootstrap; Efron &
-Tibshirani 1993, chapter 6).
+The images serve as a head whose truth is known. They are scanned as the head was, with the same
+noise, and reconstructed again. The errors of these reconstructions give the factor by which
+standard deviations have to be scaled (a parametric bootstrap; Efron & Tibshirani 1993, chapter 6).
 
-Thick slices leave an image smooth across them, though, and a head that is smooth there would
-lose nothing to the same slices again. Two things give it back the detail that real heads have:
-its axes are exchanged, so that slices cross what was in their plane, and it is shrunk, so that
-what remains smooth is so over fewer voxels. The scanner and the wanted voxels stay as they
-are. As a small head it takes a fraction of the time.
+Images from thick slices are smooth across the slices, and would lose nothing if scanned with the
+same slices again. To have as much detail as real heads, the images are modified in two ways. Their
+axes are exchanged, so that the new slices cross detail that was in the plane. They are shrunk, so
+that smooth regions cover fewer voxels. The slices and the wanted voxels stay the same. A smaller
+head also takes less time.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from .uncertainty import SEED, smooth, standard_deviations
 
 logger = logging.getLogger("bids_unires")
 
-# The head is smaller by this factor. On simulated heads in one and three stacks of 3 to 6 mm with
-# noise of 1 to 5 %, 92 to 97 % of the errors lie within two standard deviations. With 1.75 it is
-# one percent more of each.
+# The head is shrunk by this factor. In simulated heads with one and three stacks of 3 to 6 mm and
+# noise of 1 to 5 %, 92 to 97 % of the errors lie within two standard deviations. With 1.75, both
+# are higher by one percent.
 SHRINKAGE = 1.5
-# Both ways to exchange all three axes, so that each axis stands in for each other one.
+# Both cyclic exchanges of the axes: each axis takes the place of each other one.
 _TURNS = ((1, 2, 0), (2, 0, 1))
-# Of the errors lie within two standard deviations, as of a normal distribution.
+# Share of a normal distribution within two standard deviations.
 _SHARE = 0.9545
 _LEAST_VOXELS = 1000
 
@@ -49,45 +48,45 @@ _LEAST_VOXELS = 1000
 def calibrate_scales(
     problem: Problem, stop: Stop, images: Tensor, *, samples: int, seed: int = SEED
 ) -> tuple[float, ...]:
-    """Factor on the standard deviations of each contrast.
+    """Factors that calibrate the standard deviations of each contrast.
 
     Parameters
     ----------
     problem
-        Contrasts with the poses, precisions and weights of the fit. Where detail was learned it
-        is learned of their simulated scans, too.
+        Contrasts with the poses, precisions and weights of the fit. Where detail was learned, it is
+        also learned from the simulated scans.
     stop
-        Of the fit, which the fits to simulated scans share.
+        When the fits to simulated scans stop.
     images, samples
         As for `standard_deviations`.
     seed
-        Of the noise of simulated scans.
+        Seed of the noise of simulated scans.
 
     Returns
     -------
     tuple of float
-        With it, 95.45 % of the errors inside simulated heads lie within two standard
-        deviations. 1 where there is too little head to tell, which is logged as a warning.
+        With this factor, 95.45 % of the errors inside simulated heads lie within two standard
+        deviations. It is 1, with a warning, if the scans hold too little of the head.
     """
-    found: list[list[NDArray[np.float64]]] = [[] for _ in problem.contrasts]
+    errors: list[list[NDArray[np.float64]]] = [[] for _ in problem.contrasts]
     for number, turn in enumerate(_TURNS):
-        head, place = _small_head(images, problem.grid, turn)
+        head, grid = _small_head(images, problem.grid, turn)
         rng = np.random.default_rng([seed, number])
-        simulated = _simulated(problem, head, place, rng)
-        scans = [scan for own in simulated.contrasts for scan in own.observations]
+        simulated = _simulated(problem, head, grid, rng)
+        scans = [scan for contrast in simulated.contrasts for scan in contrast.observations]
         if any(scan.missing.all() for scan in scans):
             continue
-        voxel_size = float(min(place.voxel_size))
+        voxel_size = float(min(grid.voxel_size))
         learned = with_learned_detail(simulated.contrasts, voxel_size, images.device)
-        simulated = simulated.of(learned)
-        found_images = solve_guided(simulated, stop).solution.images
-        sds = standard_deviations(simulated, found_images, samples=samples, seed=seed + number)
-        errors = (found_images - head).abs_().div_(sds)
-        margin = footprint_margin(place, scans)
+        simulated = simulated.with_contrasts(learned)
+        reconstructed = solve_guided(simulated, stop).solution.images
+        sds = standard_deviations(simulated, reconstructed, samples=samples, seed=seed + number)
+        relative = (reconstructed - head).abs_().div_(sds)
+        margin = footprint_margin(grid, scans)
         for c, contrast in enumerate(simulated.contrasts):
-            inside = _inside(head[c], contrast, place, margin)
-            found[c].append(errors[c].cpu().numpy()[inside].astype(np.float64))
-    return tuple(_scale(c, np.concatenate([*own, []])) for c, own in enumerate(found))
+            inside = _inside(head[c], contrast, grid, margin)
+            errors[c].append(relative[c].cpu().numpy()[inside].astype(np.float64))
+    return tuple(_scale(c, np.concatenate([*found, []])) for c, found in enumerate(errors))
 
 
 def _scale(contrast: int, errors: NDArray[np.float64]) -> float:
@@ -104,7 +103,7 @@ def _scale(contrast: int, errors: NDArray[np.float64]) -> float:
 
 
 def _small_head(images: Tensor, grid: Grid, turn: tuple[int, int, int]) -> tuple[Tensor, Grid]:
-    """Images shrunk, with their axes exchanged, in the middle of ``grid``; and where they lie."""
+    """Images shrunk and with exchanged axes, ``(C, X, Y, Z)``, and their grid within ``grid``."""
     sd = 0.42 * float(np.sqrt(SHRINKAGE**2 - 1))
     soft = torch.stack([smooth(image, sd) for image in images])
     sides = [max(1, round(side / SHRINKAGE)) for side in images.shape[1:]]
@@ -115,47 +114,48 @@ def _small_head(images: Tensor, grid: Grid, turn: tuple[int, int, int]) -> tuple
         if surplus > 0:
             small = small.narrow(axis, surplus // 2, room)
     x, y, z = small.shape[1:]
-    corner = [(room - side) // 2 for room, side in zip(grid.shape, (x, y, z), strict=True)]
+    corner = (np.array(grid.shape) - (x, y, z)) // 2
     return small.contiguous(), Grid((x, y, z), grid.affine @ translation(corner))
 
 
 def _simulated(problem: Problem, head: Tensor, grid: Grid, rng: np.random.Generator) -> Problem:
-    """Scans of another head, with the geometry and noise of the given ones."""
-    contrasts = []
-    for contrast, image in zip(problem.contrasts, head, strict=True):
-        scans = [
-            _scanned(crop_empty_border(mask_outside(scan, grid)), image, grid, rng)
-            for scan in contrast.observations
-        ]
-        states = tuple(
-            ScanState.as_acquired(scan, before.noise)
-            for scan, before in zip(scans, contrast.scans, strict=True)
+    """Scans of another head ``(C, X, Y, Z)``, with the geometry and noise of the given ones."""
+
+    def simulate(contrast: ContrastState, image: Tensor) -> ContrastState:
+        return replace(
+            contrast,
+            scans=tuple(_simulated_scan(scan, image, grid, rng) for scan in contrast.scans),
+            learning=None if contrast.detail is None else contrast.learning or DEFAULTS,
+            detail=None,
+            is_searched=False,
         )
-        contrasts.append(
-            replace(
-                contrast,
-                scans=states,
-                learning=None if contrast.detail is None else contrast.learning or DEFAULTS,
-                detail=None,
-                is_searched=False,
-            )
-        )
-    return Problem(tuple(contrasts), grid, problem.device)
+
+    contrasts = problem.changed(simulate, head).contrasts
+    return Problem(contrasts, grid, problem.device)
+
+
+def _simulated_scan(
+    scan: ScanState, image: Tensor, grid: Grid, rng: np.random.Generator
+) -> ScanState:
+    """A scan of another head, ``image`` ``(X, Y, Z)``, with the noise of the given scan."""
+    within = crop_empty_border(mask_outside(scan.observation, grid))
+    return ScanState.as_acquired(_scanned(within, image, grid, rng), scan.noise)
 
 
 def _scanned(scan: Observation, image: Tensor, grid: Grid, rng: np.random.Generator) -> Observation:
+    """A scan of ``image`` ``(X, Y, Z)`` with the geometry, noise and missing voxels of ``scan``."""
     operator = scan.operator(grid)
     clean = operator.forward(image).cpu().numpy()
     tau = np.broadcast_to(np.asarray(scan.tau, dtype=np.float32), clean.shape)
     sd = np.divide(1, np.sqrt(tau), out=np.zeros(clean.shape, np.float32), where=tau > 0)
     noisy = clean + sd * rng.standard_normal(clean.shape, dtype=np.float32)
     data = np.where(np.isfinite(scan.data), noisy, np.float32(np.nan))
-    # What the real scan holds where it is 0 is not known here to be missing.
+    # A 0 of a simulated scan was measured.
     return replace(scan, data=data, zero_is_missing=False)
 
 
 def _inside(head: Tensor, contrast: ContrastState, grid: Grid, margin: int) -> NDArray[np.bool_]:
-    """Voxels of the head that were measured, away from the rim."""
+    """Voxels of the head within the field of view, away from the rim, bool ``(X, Y, Z)``."""
     threshold = np.mean([scan.noise.halfway for scan in contrast.scans])
     inside = (head.cpu().numpy() > threshold) & field_of_view(contrast.observations, grid)
     core = np.zeros(inside.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""What the images leave unexplained of each scan, and whether that looks like noise."""
+"""Residuals of the scans, and whether they look like noise."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
 from ..scanner.slice_groups import predict_scan
 
-# Of white noise 6 voxels in 100,000 lie beyond.
+# In standard deviations of the noise; 6 in 100,000 voxels of white noise lie beyond.
 FAR = 4.0
-# Beyond these the fit says more, or less, about the scan than its noise allows.
+# Beyond these, residuals differ from noise.
 LARGEST_SD = 1.5
 SMALLEST_SD = 0.5
 LARGEST_MEAN = 0.25
@@ -30,15 +30,15 @@ class ResidualStatement:
     Parameters
     ----------
     mean, sd
-        Of all voxels; 0 and 1 for an image that explains the scan, no more and no less.
+        Over all voxels; 0 and 1 if residuals are noise.
     robust_sd
-        From the median of the absolute values; a few outliers do not change it.
+        Standard deviation from the median of the absolute values, hardly changed by outliers.
     autocorrelation
         Between neighbours along each voxel axis of the scan; 0 for white noise.
     far_share
         Share of voxels beyond four standard deviations of the noise.
     voxels
-        How many voxels this is based on.
+        Number of voxels.
     """
 
     mean: float
@@ -50,7 +50,7 @@ class ResidualStatement:
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """In words, what does not look like noise; empty if everything does."""
+        """Differences from noise, in words; empty without any."""
         found = []
         if self.sd > LARGEST_SD:
             found.append(f"residuals are {self.sd:.1f} times the noise")
@@ -68,21 +68,21 @@ class ResidualStatement:
 
 
 def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualStatement:
-    """Compare a scan with what the image of its contrast predicts.
+    """Compare a scan with its prediction by the image of its contrast.
 
     Parameters
     ----------
     scan
-        The scan as fitted, with its final pose.
+        The scan at its final pose.
     grid, image
-        The image ``(X, Y, Z)`` float32 and where it lies.
+        The image ``(X, Y, Z)`` float32 and its grid.
     """
     observation, noise = scan.observation, scan.noise
     prediction = predict_scan(observation, scan.motion, grid, image)
     threshold = noise.halfway
     seen = (observation.data > threshold) | (prediction > threshold)
     head = seen & ~observation.missing
-    # What the intensity correction divided by, the noise was divided by too: a few percent.
+    # The intensity correction changes the noise by a few percent, which is neglected here.
     standardised = (np.nan_to_num(observation.data) - prediction) / np.float32(noise.noise_sd)
     return describe_residuals(standardised, head)
 
@@ -90,7 +90,14 @@ def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualSt
 def describe_residuals(
     standardised: NDArray[np.float32], inside: NDArray[np.bool_]
 ) -> ResidualStatement:
-    """Statistics of a standardised residual over some voxels, ``(X, Y, Z)`` each.
+    """Statistics of a standardised residual over some voxels.
+
+    Parameters
+    ----------
+    standardised
+        Residual over the sd of the noise, ``(X, Y, Z)``.
+    inside
+        Bool ``(X, Y, Z)``, the voxels to use.
 
     Examples
     --------
@@ -103,12 +110,12 @@ def describe_residuals(
         return ResidualStatement(0.0, 0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 0)
     mean, sd = float(values.mean()), float(values.std())
     centred = standardised - np.float32(mean)
-    along = [_neighbour_correlation(centred, inside, axis, sd) for axis in range(3)]
+    autocorrelation = [_neighbour_correlation(centred, inside, axis, sd) for axis in range(3)]
     return ResidualStatement(
         mean,
         sd,
         MAD_TO_SD * float(np.median(np.abs(values))),
-        (along[0], along[1], along[2]),
+        (autocorrelation[0], autocorrelation[1], autocorrelation[2]),
         float(np.mean(np.abs(values) > FAR)),
         int(values.size),
     )
@@ -117,7 +124,7 @@ def describe_residuals(
 def _neighbour_correlation(
     centred: NDArray[np.float32], inside: NDArray[np.bool_], axis: int, sd: float
 ) -> float:
-    """Correlation of voxels with the next ones along an axis; 0 without any such pair."""
+    """Correlation of neighbouring voxels along an axis; 0 without any such pair."""
     values, both = np.moveaxis(centred, axis, 0), np.moveaxis(inside, axis, 0)
     pairs = both[1:] & both[:-1]
     if sd == 0 or not pairs.any():

@@ -1,4 +1,4 @@
-"""How far the images may be off: standard deviations by perturbing and solving.
+"""Standard deviations of the images, by sampling: perturb the data, and solve.
 
 A quadratic bound of the prior makes the posterior of the images Gaussian, with the precision
 ``H = sum_n tau_n A_n'A_n + lambda^2 D'WD`` for each contrast. The solution d of
@@ -7,16 +7,16 @@ A quadratic bound of the prior makes the posterior of the images Gaussian, with 
 
 with white noise on the right is distributed as N(0, H^-1) (Papandreou & Yuille 2010, "Gaussian
 sampling by local perturbations"; Orieux, Feron & Giovannelli 2012, "Sampling high-dimensional
-Gaussian distributions for general linear inverse problems"). It takes the solver a few steps.
+Gaussian distributions for general linear inverse problems"). A few steps of the solver suffice.
 
-Weights of the bound *at the solution* would say that a region the prior has made flat is known
-to be flat. In their place are those of variational Bayes, ``W = 1 / sqrt(E[s])`` with
-``s = sum_c lambda_c^2 |D y_c|^2``, whose mean holds the images' own edges and those of their
+With the weights of the bound *at the solution*, a region that the prior has made flat would have no
+uncertainty. The weights of variational Bayes are used instead, ``W = 1 / sqrt(E[s])`` with
+``s = sum_c lambda_c^2 |D y_c|^2``. Its mean includes the edges of the images and those of their
 deviations (Babacan, Molina & Katsaggelos 2008, "Parameter estimation in TV image restoration
-using variational distribution approximation"). A few samples tell the latter.
+using variational distribution approximation"). The latter are estimated from a few samples.
 
-What this leaves out (the images are no posterior mean, and heads are no sample of the prior)
-is measured on simulated heads; see :mod:`.calibration`.
+The images are not the posterior mean, and heads are not samples of the prior. The resulting error
+of the standard deviations is corrected by simulated heads (`calibration`).
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ from ..solve.problem import Problem
 from ..solve.solver import Descent
 
 SEED = 2018
-# The first samples, for the weights alone, take the images' edges and this (no unit).
+# The weights of the first samples follow from the edges of the images and this constant (no unit).
 _FIRST_SMOOTHING = 0.05
 _FIRST_SAMPLES = 2
 # Steps of the solver for each sample.
 _ITERATIONS = 10
-# Eight squares of a deviation say little about its variance; those of the neighbours help.
+# A few samples determine a variance poorly, so that it is averaged over neighbours: sd of the
+# Gaussian, and the distance up to which it is evaluated, in voxels.
 _NEIGHBOURHOOD = 1.0
 _REACH = 4
 
@@ -55,12 +56,12 @@ class Uncertainty:
     Attributes
     ----------
     sds
-        ``(C, X, Y, Z)`` float32, in the units of the images, above 0. Where no scan of a
-        contrast measured it is the contrast between its head and air.
+        ``(C, X, Y, Z)`` float32, in the units of the images, above 0. Where no scan of a contrast
+        measured anything, it is the difference between head and air.
     scales
         Factor on the standard deviations of each contrast, from the calibration.
     samples
-        How many samples they come from.
+        Number of samples.
     """
 
     sds: NDArray[np.float32]
@@ -78,12 +79,11 @@ def standard_deviations(
     problem
         Contrasts with the poses, precisions and weights of the fit.
     images
-        ``(C, X, Y, Z)`` float32, where the objective is least; work is done on its device.
+        ``(C, X, Y, Z)`` float32, the minimum of the objective; the samples are drawn on its device.
     samples
-        How many samples to draw, at least 1. Their squares are averaged, and then over
-        neighbouring voxels.
+        Number of samples, at least 1. Their squares are averaged, also over neighbouring voxels.
     seed
-        Of the samples: the same one gives the same result.
+        Seed of the samples: the same one gives the same result.
 
     Returns
     -------
@@ -92,33 +92,33 @@ def standard_deviations(
 
     Notes
     -----
-    The bound does not couple the contrasts, so that each has samples of its own. As in the
-    fit, contrasts of the second tier are guided by the images of the first.
+    The bound does not couple the contrasts, so that each has samples of its own. As in the fit,
+    the sharp contrasts guide the others (`group_by_sharpness`).
     """
     grid, lam = problem.grid, problem.weights
     contrasts = [contrast.terms(grid) for contrast in problem.contrasts]
     sds = torch.empty_like(images)
     guide = torch.zeros_like(images[0])
     for group in group_by_sharpness(contrasts, grid):
-        own = edge_squares(images[list(group)], grid, [lam[c] for c in group])
-        edges = guide + own
+        group_edges = edge_squares(images[list(group)], grid, [lam[c] for c in group])
+        edges = guide + group_edges
         first = torch.rsqrt(edges + _FIRST_SMOOTHING**2)
-        begun: dict[int, list[Tensor]] = {}
-        # Kept on their way: samples of the first weights are where those of the last begin.
+        # Samples with the first weights are where those with the final weights start.
+        starts: dict[int, list[Tensor]] = {}
         for c in group:
             sampler = Sampler(contrasts[c], grid, lam[c], images.device, (seed, c))
-            begun[c] = [sampler.sample(first, k) for k in range(min(_FIRST_SAMPLES, samples))]
-            squares = edge_squares(torch.stack(begun[c]), grid, [lam[c]] * len(begun[c]))
-            edges = edges + smooth(squares / len(begun[c]), _NEIGHBOURHOOD)
+            starts[c] = [sampler.sample(first, k) for k in range(min(_FIRST_SAMPLES, samples))]
+            squares = edge_squares(torch.stack(starts[c]), grid, [lam[c]] * len(starts[c]))
+            edges = edges + smooth(squares / len(starts[c]), _NEIGHBOURHOOD)
         weights = edges.rsqrt_()
         for c in group:
             sampler = Sampler(contrasts[c], grid, lam[c], images.device, (seed, c))
             variance = torch.zeros_like(images[0])
             for k in range(samples):
-                start = begun[c].pop(0) if begun[c] else None
+                start = starts[c].pop(0) if starts[c] else None
                 variance += sampler.sample(weights, k, start).square_()
             sds[c] = smooth(variance / samples, _NEIGHBOURHOOD).sqrt_()
-        guide = guide + own
+        guide = guide + group_edges
     return sds
 
 
@@ -127,14 +127,16 @@ class Sampler:
 
     Parameters
     ----------
-    scans, lam
-        Of the contrast.
+    scans
+        Scans of the contrast, at their poses.
     grid
         Grid of the image.
+    lam
+        Weight of the prior in mm / intensity.
     device
-        Where to work.
+        Device of the samples.
     seed
-        Whole numbers that set its samples apart from those of other contrasts.
+        Integers, different for each contrast.
     """
 
     def __init__(
@@ -168,17 +170,18 @@ class Sampler:
         Parameters
         ----------
         weights
-            Of the quadratic bound, ``(X, Y, Z)``.
+            Weights of the quadratic bound, ``(X, Y, Z)``.
         number
-            Of the sample. The same white noise belongs to the same number.
+            Number of the sample. The same number gives the same white noise.
         start
-            Where to begin: the sample of this number with other weights. None for 0.
+            ``(X, Y, Z)``, where the solver starts: the sample of this number with other weights.
+            None for 0.
         iterations
             Steps of the solver.
         """
-        self._descent.weigh(weights)
-        begin = torch.zeros_like(weights) if start is None else start
-        self._descent.restart(begin[None], -self._perturbation(weights, number)[None])
+        self._descent.fix_prior(weights)
+        initial = torch.zeros_like(weights) if start is None else start
+        self._descent.restart(initial[None], -self._perturbation(weights, number)[None])
         for _ in range(iterations):
             self._descent.step()
         return self._descent.images[0].clone()
@@ -188,7 +191,7 @@ class Sampler:
         noise = np.random.default_rng([*self._seed, number])
         root_weights = weights.sqrt().mul_(self._lam)
         sizes = self._grid.voxel_size.tolist()
-        # One axis at a time: three white fields at once would be most of the memory.
+        # One axis at a time: three fields at once would take most of the memory.
         field = (self._white(noise, self._grid.shape).mul_(root_weights) for _ in sizes)
         total = differences_adjoint(field, sizes)
         for operator, root in self._scans:
@@ -196,27 +199,26 @@ class Sampler:
         return total
 
     def _white(self, noise: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-        # Drawn on the CPU, so that every device gets the same.
+        # Drawn on the CPU, so that the result is the same on every device.
         return torch.from_numpy(noise.standard_normal(shape, dtype=np.float32)).to(self._device)
 
 
 def smooth(field: Tensor, sd: float) -> Tensor:
-    """A field ``(X, Y, Z)`` averaged with Gaussian weights, ``sd`` in voxels.
+    """Convolve a field ``(X, Y, Z)`` with a Gaussian, whose ``sd`` is in voxels.
 
-    Beyond its borders it goes on with the same values.
+    Beyond the borders, the values of the outermost voxels are repeated.
 
     Examples
     --------
     >>> smooth(torch.full((2, 3, 4), 5.0), 1.0).unique().tolist()
     [5.0]
     """
-    offsets = range(-_REACH, _REACH + 1)
-    weights = [float(np.exp(-((offset / sd) ** 2) / 2)) for offset in offsets]
+    weights = [float(np.exp(-((offset / sd) ** 2) / 2)) for offset in range(-_REACH, _REACH + 1)]
     for axis in range(3):
         side = field.shape[axis]
         total = torch.zeros_like(field)
         places = torch.arange(side, device=field.device)
-        for offset, weight in zip(offsets, weights, strict=True):
+        for offset, weight in enumerate(weights, start=-_REACH):
             beside = field.index_select(axis, (places + offset).clamp_(0, side - 1))
             total.add_(beside, alpha=weight / sum(weights))
         field = total

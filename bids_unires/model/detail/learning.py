@@ -1,20 +1,20 @@
-"""What lies within thick slices, as the detail in their planes suggests.
+"""Learned detail within thick slices.
 
-A head looks much the same across the slices of a scan as along them. The planes of a scan,
-averaged along one of their axes as its slices are along theirs, show what thick slices make of
-detail that is known; a small network learns from them how to find that detail again, and how
-far off it is when it does (Jog, Carass & Prince 2016, "Self super-resolution for magnetic
-resonance images"; Zhao et al. 2021, "SMORE: a self-supervised anti-aliasing and
-super-resolution algorithm for MRI using deep learning"). It learns from one scan alone, anew for
-every scan, and nothing from anybody else. What it then says of planes through the slices in
-several directions is averaged.
+A head looks much the same across the slices of a scan as along them. Averaged along one of their
+axes, the planes of a scan show what thick slices make of known detail. A small network learns from
+them to predict that detail, and how large its error is (Jog, Carass & Prince 2016, "Self
+super-resolution for magnetic resonance images"; Zhao et al. 2021, "SMORE: a self-supervised
+anti-aliasing and super-resolution algorithm for MRI using deep learning"). It is trained on this
+one scan alone, anew for every scan. Its predictions from planes through the slices in several
+directions are averaged.
 
-Where another contrast was scanned with its own planes across the slices, it shows what lies within
-them, in other shades. Along the planes' own axes it does so, too, beside the truth: so the network
-learns in passing what the one contrast says of the other in this very head.
+Another contrast may resolve the slices, with its own planes across them; it shows the detail in
+other intensities. Along the planes of the scan it does so, too, where the detail of the scan is
+known. Such a contrast guides a network, which learns how the two contrasts relate in this head.
 
-To the fit the outcome is one more scan of the contrast, with thin slices, believed as far as the
-network was right where the truth was known. What was measured has the last word.
+The fit uses the result, `LearnedDetail`, as one more scan of the contrast with thin slices. Its
+precision follows from the error of the network where the truth is known. Measured intensities
+outweigh it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
 from ..scanner.coverage import crop_empty_border
 from ..scanner.observation import Observation
-from ..scanner.profile import SliceProfile
 from ..scanner.resampling import resample_scan
 from .network import Pairs, PlaneNetwork, train
 from .parameters import Effort, LearningParameters
@@ -48,18 +47,16 @@ DEFAULTS = LearningParameters()
 
 _FEWEST_PAIRS = 5_000
 _FEWEST_SLICES = 3
-# Pairs from one slice overlap and are much alike: to tell how far off a network is, slices are kept
-# from it as a whole.
-_KEPT_EVERY = 8
-# Share of its precision that counts where another contrast shows edges within the slices to the
-# prior but not to the network.
+# Every so many slices one is held out as a whole to estimate errors: pairs from one slice overlap.
+_HELD_OUT_EVERY = 8
+# Factor on the precision of detail where another contrast resolves the slices, so that it guides
+# the prior, but cannot guide the network.
 TRUST_IF_RESOLVED = 0.03
-# Of a share of the head that no other contrast shows, less is not worth learning for.
-_MOST_UNSEEN = 0.01
-# Of a thin voxel, at least this share has to have been measured by whatever shows it.
+# An unguided network is trained only if at least this share of the head has no guided prediction.
+_MOST_NOT_PREDICTED = 0.01
+# Share of a thin voxel that a guide has to have measured.
 _MEASURED = 0.99
 _SEED = 2016
-_POINTS = SliceProfile("point", "point")
 
 
 def learn_details(
@@ -69,48 +66,48 @@ def learn_details(
     device: torch.device,
     parameters: LearningParameters = DEFAULTS,
 ) -> list[LearnedDetail | None]:
-    """`learn_detail` of each of some scans.
+    """`learn_detail` of each of several scans.
 
     Parameters
     ----------
     scans
-        Whose slices are looked into.
+        The scans to learn detail of.
     everything
-        All scans of the head, these among them. Those of other contrasts may guide.
+        All scans of the head, these included. Those of other contrasts may guide.
     voxel_size
-        Of the wanted images in mm.
+        Voxel size of the wanted images in mm.
     device
-        Where to learn.
+        Device to learn on.
     parameters
-        Of learning.
+        Parameters of learning.
 
     Notes
     -----
-    On the CPU one thread learns from each scan: the matrices are too small to be shared,
-    and the outcome does not depend on how many threads there are. Where planes alone tell,
-    all of them help to look with what was learned. A GPU learns from one scan after the other.
+    On the CPU, one thread learns from each scan: the matrices are too small to be shared between
+    threads, and the result does not depend on the number of threads. All threads help to predict
+    without a guide. A GPU learns from one scan after the other.
     """
 
     def learn(scan: ScanState) -> LearnedDetail | None:
         others = [other for other in everything if other.observation is not scan.observation]
-        eyes = helpers if on_cpu else None
-        detail = learn_detail(scan, voxel_size, others, device, eyes, parameters)
+        threads = helpers if on_cpu else None
+        detail = learn_detail(scan, voxel_size, others, device, threads, parameters)
         return None if detail is None else replace(detail, scan=_without_air(detail.scan))
 
-    threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
+    count, on_cpu = torch.get_num_threads(), device.type == "cpu"
     try:
         with (
-            _single_threads(threads if on_cpu else 1) as learners,
-            _single_threads(threads) as helpers,
+            _single_threads(count if on_cpu else 1) as learners,
+            _single_threads(count) as helpers,
         ):
             return list(learners.map(learn, scans))
     finally:
-        # What a thread sets, threads that begin later inherit.
-        torch.set_num_threads(threads)
+        # Threads that start later inherit the number that another thread has set.
+        torch.set_num_threads(count)
 
 
 def _single_threads(count: int) -> ThreadPoolExecutor:
-    """Threads that leave no work of theirs to others."""
+    """So many threads, in each of which torch uses no others."""
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
@@ -122,64 +119,75 @@ def learn_detail(
     helpers: Executor | None = None,
     parameters: LearningParameters = DEFAULTS,
 ) -> LearnedDetail | None:
-    """A scan with its slices divided into thin ones, as its own planes suggest.
+    """Divide the slices of a scan into thin ones, with detail learned from its own planes.
 
     Parameters
     ----------
     state
-        A scan of thick slices; its profile says how thick, and with what gap.
+        A scan of thick slices; its profile holds their thickness and gap.
     voxel_size
-        Of the wanted images in mm. Smaller voxels in the plane are averaged first.
+        Voxel size of the wanted images in mm. Smaller in-plane voxels are averaged first.
     others
         Scans of other contrasts.
     device
-        Where to learn; None for the CPU.
+        Device to learn on; None for the CPU.
     helpers
-        Threads to look at patches with; None to look alone.
+        Threads to predict with; None for the calling thread alone.
     parameters
-        Of learning.
+        Parameters of learning.
 
     Returns
     -------
     LearnedDetail or None
-        None where there is nothing to learn: slices less than about twice as thick as their
-        voxels are wide, or too little head.
+        None if there is nothing to learn: slices less than about twice as thick as their voxels
+        are wide, or too little head.
     """
     scan = state.observation
     planes = slice_planes(scan, state.noise, voxel_size, device or torch.device("cpu"))
     if planes is None or len(planes.data) < _FEWEST_SLICES:
         return None
     guides = _guides(scan, others)
-    seen = any(resolves_slices_of(other.observation, scan) for other in others)
-    trust = TRUST_IF_RESOLVED if seen and not guides else 1.0
-    chance = torch.Generator().manual_seed(_SEED)
-    finding = ThinSlices(planes, helpers, parameters)
+    resolved = any(resolves_slices_of(other.observation, scan) for other in others)
+    without_guide = resolved and not guides
+    random = torch.Generator().manual_seed(_SEED)
+    thin = ThinSlices(planes, helpers, parameters)
     networks = []
     for guide, axes in guides.items():
-        shown = _shown(guide, scan, planes)
-        network = _network(planes, axes, shown, parameters.beside, chance)
+        view = _guide_on_thin_voxels(guide, scan, planes)
+        network = _network(planes, axes, view, parameters.guided, random)
         if network is not None:
             networks.append(network)
-            finding.look_beside(network, axes, shown, finding.head)
-    is_shown = bool(networks)
-    is_clear = bool(networks) and min(network.explained for network in networks) > parameters.clear
-    unsure = finding.unseen() if is_clear else finding.head
-    if float(unsure.sum()) > _MOST_UNSEEN * float(finding.head.sum()):
-        effort = parameters.if_seen if seen and not guides else parameters.alone
-        network = _network(planes, (1, 2), None, effort, chance)
+            thin.add_guided(network, axes, view, thin.head)
+    guided = tuple(networks)
+    suffices = bool(guided) and (
+        min(network.explained for network in guided) > parameters.guide_suffices
+    )
+    left = thin.not_predicted() if suffices else thin.head
+    if float(left.sum()) > _MOST_NOT_PREDICTED * float(thin.head.sum()):
+        effort = parameters.if_resolved if without_guide else parameters.unguided
+        network = _network(planes, (1, 2), None, effort, random)
         if network is not None:
-            joins = _is_as_good(network, networks, parameters.as_good)
-            where = unsure if joins else finding.unseen()
-            finding.look_around(network, where)
+            contributes = _is_as_good(network, guided, parameters.unguided_margin)
+            where = left if contributes else thin.not_predicted()
+            thin.add_unguided(network, where)
             networks += [network] if where.any() else []
     if not networks:
         return None
-    statement = _statement(networks, planes.unit, is_shown)
-    return LearnedDetail(finding.scan(scan, trust), statement)
+    statement = _statement(networks, planes.unit, bool(guided))
+    return LearnedDetail(thin.scan(scan, TRUST_IF_RESOLVED if without_guide else 1.0), statement)
 
 
 def resolves_slices_of(other: Observation, scan: Observation) -> bool:
-    """Whether a scan's voxels are at most half as long across another's slices as those lie apart.
+    """Whether a scan resolves the slices of another.
+
+    Across these slices, its voxels are at most half as long as the slice spacing.
+
+    Parameters
+    ----------
+    other
+        The scan that may resolve the slices, at its pose.
+    scan
+        The scan of thick slices, at its pose.
 
     Examples
     --------
@@ -193,9 +201,16 @@ def resolves_slices_of(other: Observation, scan: Observation) -> bool:
 
 
 def can_guide(other: Observation, scan: Observation, axis: int) -> bool:
-    """Whether one may learn along an in-plane axis of a scan what another shows of its slices.
+    """Whether a scan can guide a network that learns along an in-plane axis of another.
 
-    It has to show as much across the slices as along that axis of theirs.
+    It has to resolve the slices, and detail of the same size along that axis.
+
+    Parameters
+    ----------
+    other, scan
+        As for `resolves_slices_of`.
+    axis
+        In-plane axis (0, 1 or 2) of ``scan``.
 
     Examples
     --------
@@ -209,7 +224,7 @@ def can_guide(other: Observation, scan: Observation, axis: int) -> bool:
 
 
 def _is_fine(other: Observation, scan: Observation, axis: int) -> bool:
-    """Whether voxels are at most half as long across an axis of a scan as its slices lie apart."""
+    """Whether voxels along an axis of a scan are at most half as long as its slice spacing."""
     columns = (scan.world_pose @ scan.affine)[:3, :3]
     first, second = (columns[:, plane] for plane in range(3) if plane != axis)
     normal = np.cross(first, second)
@@ -218,7 +233,7 @@ def _is_fine(other: Observation, scan: Observation, axis: int) -> bool:
 
 
 def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
-    """How many voxels `learn_detail` of a scan would have."""
+    """Number of voxels that the detail of a scan would have (`learn_detail`)."""
     divided = voxel_division(scan, voxel_size)
     if divided is None:
         return 0
@@ -227,23 +242,22 @@ def thin_voxel_count(scan: Observation, voxel_size: float) -> int:
 
 
 def _guides(scan: Observation, others: Sequence[ScanState]) -> dict[ScanState, tuple[int, ...]]:
-    """Who shows what lies within the slices, and along which axes of the planes that is learned.
+    """Scans that can guide, and the axes of the planes (1 or 2) that a network learns along.
 
-    Of several the one with the shortest voxels. What slices show along one axis says
-    what they would across, along the axis that remains in both.
+    If several can, the one with the smallest voxels does.
     """
     in_plane = [axis for axis in range(3) if axis != scan.slice_axis]
-    found: dict[ScanState, tuple[int, ...]] = {}
+    guides: dict[ScanState, tuple[int, ...]] = {}
     for number, axis in enumerate(in_plane, start=1):
         usable = [other for other in others if can_guide(other.observation, scan, axis)]
         if usable:
             best = min(usable, key=lambda other: max(other.observation.grid.voxel_size))
-            found[best] = (*found.get(best, ()), number)
-    return found
+            guides[best] = (*guides.get(best, ()), number)
+    return guides
 
 
-def _shown(guide: ScanState, scan: Observation, planes: SlicePlanes) -> Tensor:
-    """``(K * ratio, M, N)`` in units of its contrast, NaN where nothing was measured."""
+def _guide_on_thin_voxels(guide: ScanState, scan: Observation, planes: SlicePlanes) -> Tensor:
+    """A guide in units of its contrast, ``(K * ratio, M, N)``; NaN where nothing was measured."""
     slices, *sides = planes.data.shape
     sides.insert(planes.slice_axis, slices * planes.ratio)
     thin = Grid((sides[0], sides[1], sides[2]), scan.world_pose @ planes.thin_affine)
@@ -255,44 +269,42 @@ def _shown(guide: ScanState, scan: Observation, planes: SlicePlanes) -> Tensor:
 def _network(
     planes: SlicePlanes,
     axes: Sequence[int],
-    shown: Tensor | None,
+    guide: Tensor | None,
     effort: Effort,
-    chance: torch.Generator,
+    random: torch.Generator,
 ) -> PlaneNetwork | None:
-    """What planes averaged along these axes teach; None where that is too little."""
-    as_slices = None if shown is None else planes.as_slices(shown)
-    kept = _kept_slices(planes)
+    """A network trained on planes averaged along these axes; None if there are too few pairs."""
+    thick_guide = None if guide is None else planes.as_slices(guide)
+    held_out_slices = _held_out_slices(planes)
 
     def pairs(slices: Tensor, count: int) -> Pairs | None:
         parts = [
             part
             for axis in axes
-            for part in planes.pairs(axis, as_slices, slices, count // len(axes), chance)
+            for part in planes.pairs(axis, thick_guide, slices, count // len(axes), random)
         ]
-        return Pairs(*(torch.cat(part) for part in zip(*parts, strict=True))) if parts else None
+        return Pairs.joined(parts) if parts else None
 
-    taught, held_out = pairs(~kept, effort.pairs), pairs(kept, effort.pairs // _KEPT_EVERY)
-    if taught is None or held_out is None or len(taught.patches) < _FEWEST_PAIRS:
+    training = pairs(~held_out_slices, effort.pairs)
+    held_out = pairs(held_out_slices, effort.pairs // _HELD_OUT_EVERY)
+    if training is None or held_out is None or len(training.patches) < _FEWEST_PAIRS:
         return None
-    if len(held_out.patches) < _FEWEST_PAIRS // _KEPT_EVERY:
+    if len(held_out.patches) < _FEWEST_PAIRS // _HELD_OUT_EVERY:
         return None
-    return train(taught, held_out, planes.noise_sd, effort, chance)
+    return train(training, held_out, planes.noise_sd, effort, random)
 
 
 def _is_as_good(network: PlaneNetwork, others: Sequence[PlaneNetwork], margin: float) -> bool:
-    """Whether a network explains about as much as others do, so that the mean of both is better."""
-    usual = sum(other.explained for other in others) / max(len(others), 1)
-    return network.explained > usual - margin
+    """Whether a network explains as much as others do on average, within a margin."""
+    mean = sum(other.explained for other in others) / max(len(others), 1)
+    return network.explained > mean - margin
 
 
-def _kept_slices(planes: SlicePlanes) -> Tensor:
-    """Slices not to learn from, which tell how far off the network is, ``(K,)`` bool.
-
-    Of those with some of the head the middle one is one.
-    """
+def _held_out_slices(planes: SlicePlanes) -> Tensor:
+    """Slices to estimate errors from, ``(K,)`` bool; the middle one of the head is one of them."""
     with_head = planes.head.flatten(1).any(dim=1)
     place = with_head.cumsum(0) - 1
-    return with_head & ((place - int(with_head.sum()) // 2) % _KEPT_EVERY == 0)
+    return with_head & ((place - int(with_head.sum()) // 2) % _HELD_OUT_EVERY == 0)
 
 
 def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> DetailStatement:
@@ -302,6 +314,6 @@ def _statement(networks: Sequence[PlaneNetwork], unit: float, shown: bool) -> De
 
 
 def _without_air(scan: Observation) -> Observation:
-    """Only the box that something is known of."""
+    """The scan cropped to the box outside which its precision is 0."""
     data = np.where(np.asarray(scan.tau) > 0, scan.data, np.float32(np.nan))
     return crop_empty_border(replace(scan, data=data))

@@ -1,18 +1,18 @@
-"""A small network that tells what a thick voxel holds from the voxels around it.
+"""A small network that predicts the thin voxels within a thick one from the voxels around it.
 
-A few hidden layers and a linear map beside them, trained by regression. Patches are brought to
-the same size of contrast first, so that what is learned at a strong edge holds at a weak one.
-Where another contrast shows the same place with thin voxels, that is looked at, too.
+It has a few hidden layers and a linear map parallel to them (a shortcut), and is trained by
+regression. Patches are normalised by their contrast, so that what is learned at strong edges also
+holds at weak ones. If another contrast shows the same place with thin voxels, it is an input, too.
 
-Heads have no direction along the axis across slices, so patches are looked at in two ways,
-turned round along it or not, and the mean of the answers counts (Timofte, Rothe & Van Gool 2016,
-"Seven ways to improve example-based single image super resolution").
+Heads have no preferred direction across slices. The prediction is the mean over the patch and the
+patch flipped across the slices (Timofte, Rothe & Van Gool 2016, "Seven ways to improve
+example-based single image super resolution").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,62 +24,98 @@ from .one_cycle import descend_in_one_cycle
 from .parameters import Effort
 
 _BATCH = 1024
-# Small heads are known by heart after more: no step is of use that sees a pair more often.
+# With more, networks of small heads overfit: steps that see a pair more often are of no use.
 _EPOCHS = 20
-# How far a step of the optimiser may go.
-_FASTEST = 1e-2
+# Largest learning rate of the optimiser.
+_LEARNING_RATE = 1e-2
 _RIDGE = 1e-3
-# Relative spread of intensities below which it is rounding.
-_ALIKE = 1e-5
-# Axes of a patch along which it is turned round. Along the other axis, too, it would gain 0.02 dB
-# more, and looking would cost twice as much, which is as much as learning.
-_TURNS: tuple[tuple[int, ...], ...] = ((), (0,))
+# A smaller relative spread of intensities is due to rounding.
+_ROUNDING = 1e-5
+# Axes along which patches are flipped. Flips along the other axis, too, would gain 0.02 dB more and
+# double the time of predicting, which would then equal that of learning.
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (0,))
 
 
 class Pairs(NamedTuple):
-    """What there is to see, and what is there.
+    """Inputs of a network, and the thin voxels that it is to predict.
 
     Attributes
     ----------
     patches
         ``(N, P, Q)`` intensities of thick voxels, P and Q odd, thick along the first of these
-        axes; the middle one is asked for.
+        axes. The middle one is to be divided.
     views
-        ``(N, V, W)`` intensities of another contrast around the middle voxel, in its own unit; V
-        is 0 where there is none.
+        ``(N, V, W)`` intensities of a guide, another contrast, around the middle voxel, in units of
+        its own contrast; V is 0 without one.
     finer
-        ``(N, R)``: what the middle voxel consists of.
+        ``(N, R)`` intensities of the thin voxels within the middle one.
     """
 
     patches: Tensor
     views: Tensor
     finer: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs]) -> Pairs:
+        """All pairs of several sets, at least one."""
+        return cls(
+            torch.cat([part.patches for part in parts]),
+            torch.cat([part.views for part in parts]),
+            torch.cat([part.finer for part in parts]),
+        )
+
+
+class Prediction(NamedTuple):
+    """Thin voxels that a network predicts.
+
+    Attributes
+    ----------
+    values
+        ``(N, R)`` intensities.
+    variances
+        ``(N, R)``, variances of their errors.
+    """
+
+    values: Tensor
+    variances: Tensor
+
+    @classmethod
+    def joined(cls, parts: Iterable[Prediction]) -> Prediction:
+        """The predictions of several sets of patches, at least one."""
+        every = list(parts)
+        return cls(
+            torch.cat([part.values for part in every]),
+            torch.cat([part.variances for part in every]),
+        )
+
 
 class _Layers(NamedTuple):
-    """Weights and biases of the layers, and the linear map beside them."""
+    """Weights ``(I, O)`` and biases ``(O,)`` of the layers, and the shortcut ``(F, R)``."""
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     shortcut: Tensor
 
-    def __call__(self, seen: Tensor) -> Tensor:
-        """What they make ``(N, R)`` of all there is to see ``(N, F)``."""
-        found = seen
+    def __call__(self, features: Tensor) -> Tensor:
+        """Output ``(N, R)`` from features ``(N, F)``."""
+        hidden = features
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            found = torch.relu(torch.addmm(bias, found, weight))
-        return torch.addmm(self.biases[-1], found, self.weights[-1]) + seen @ self.shortcut
+            hidden = torch.relu(torch.addmm(bias, hidden, weight))
+        return torch.addmm(self.biases[-1], hidden, self.weights[-1]) + features @ self.shortcut
 
-    def behind(self, basis: Tensor, mean: Tensor) -> _Layers:
-        """Layers that answer to ``x`` as these do to ``(x - mean) @ basis``."""
+    def after_map(self, basis: Tensor, mean: Tensor) -> _Layers:
+        """Layers whose output at ``x`` is that of these at ``(x - mean) @ basis``."""
         first, *others = self.weights
         biases = [*self.biases]
         biases[0] = biases[0] - (mean @ basis @ first)[0]
         biases[-1] = biases[-1] - (mean @ basis @ self.shortcut)[0]
         return _Layers((basis @ first, *others), tuple(biases), basis @ self.shortcut)
 
-    def turned(self, features: Tensor, axes: Sequence[int]) -> _Layers:
-        """Layers that answer as these do where features ``(F,)`` change places."""
+    def flipped(self, features: Tensor, axes: Sequence[int]) -> _Layers:
+        """Layers for unflipped patches whose output is that of these for flipped ones.
+
+        ``features`` ``(F,)`` is the index of each feature in a flipped patch.
+        """
         first, *others, last = self.weights
         bias, shortcut = self.biases[-1], self.shortcut[features]
         if 0 in axes:
@@ -87,11 +123,8 @@ class _Layers(NamedTuple):
         return _Layers((first[features], *others, last), (*self.biases[:-1], bias), shortcut)
 
 
-class _Usual(NamedTuple):
-    """Mean and standard deviation ``(1, B)`` of how bright places are, and of their contrast.
-
-    In units of these, neither the unit nor the zero of intensities matters.
-    """
+class _Standard(NamedTuple):
+    """Mean and standard deviation ``(1, B)`` of `_brightness`, which standardise it."""
 
     mean: Tensor
     sd: Tensor
@@ -99,91 +132,86 @@ class _Usual(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PlaneNetwork:
-    """Maps a patch to the finer voxels within its middle one.
+    """Predicts the thin voxels within the middle one of a patch.
 
     Parameters
     ----------
     ways
-        The layers as they were learned, and as they see turned patches.
-    usual
-        How bright places usually are.
+        The layers for patches as they are, and for flipped patches.
+    standard
+        Mean and standard deviation of the brightness of patches.
     noise_sd
-        Of the patches, in intensity: patches of less contrast are not amplified.
+        Standard deviation of the noise of patches, in intensity. Patches of less contrast are not
+        amplified.
     variance
-        ``(2, R)``: variance of the error of each finer voxel, as a constant and a multiple
-        of the patch's squared contrast.
+        ``(2, R)``: variance of the error of each thin voxel, as a constant and a factor on the
+        squared contrast of the patch.
     error_sd
-        Root mean square of the errors of pairs that were not learned from, in intensity.
+        Root mean square error, in intensity, of held-out pairs.
     explained
-        Share of the differences between finer voxels and the middle of their patch that it
-        explains of these pairs.
+        Share of the variance of thin voxels, relative to the middle voxel of their patch, that is
+        explained in held-out pairs.
     """
 
     ways: tuple[_Layers, ...]
-    usual: _Usual
+    standard: _Standard
     noise_sd: float
     variance: Tensor
     error_sd: float
     explained: float
 
-    def predict(
-        self, patches: Tensor, views: Tensor, way: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Intensities of the finer voxels and the variances of their errors.
+    def predict(self, patches: Tensor, views: Tensor, way: int | None = None) -> Prediction:
+        """Predict the thin voxels within the middle of each patch.
 
         Parameters
         ----------
         patches, views
-            As of `Pairs`, with the same sides.
+            As in `Pairs`, with the same sides.
         way
-            Which of `ways` to look in; None for the mean of all, whose errors' variances
-            are told either way.
-
-        Returns
-        -------
-        tuple of Tensor
-            Both ``(N, R)``.
+            Index of one of `ways`; None for the mean of all. The variances are those of the mean
+            in both cases.
         """
-        middle, contrast, scaled = _scaled(patches, views, self.noise_sd, self.usual)
+        middle, contrast, features = _features(patches, views, self.noise_sd, self.standard)
         constant, slope = self.variance
         ways = self.ways if way is None else self.ways[way : way + 1]
-        return middle + contrast * _answer(ways, scaled), constant + slope * contrast.square()
+        values = middle + contrast * _mean_output(ways, features)
+        return Prediction(values, constant + slope * contrast.square())
 
 
 def train(
-    pairs: Pairs, held_out: Pairs, noise_sd: float, effort: Effort, chance: torch.Generator
+    pairs: Pairs, held_out: Pairs, noise_sd: float, effort: Effort, random: torch.Generator
 ) -> PlaneNetwork:
-    """Learn from pairs.
+    """Train a network.
 
     Parameters
     ----------
     pairs
-        What to learn from.
+        Pairs to learn from.
     held_out
-        Others, which tell how far off it is.
+        Other pairs, from which the error of the network is estimated.
     noise_sd
-        Of the patches.
+        Standard deviation of the noise of the patches, in intensity.
     effort
-        Layers and steps; the pairs are those given.
-    chance
-        Of the beginning and of the order of the pairs, drawn on the CPU: in the same state it
-        gives the same network, for the same number of threads.
+        Layers and steps; its number of pairs is not used.
+    random
+        Generator of initial weights and of the order of the pairs, on the CPU. In the same state
+        it gives the same network, for the same number of threads.
     """
-    # In an order by chance, so that every batch is like any other.
-    order = torch.randperm(len(pairs.patches), generator=chance).to(pairs.patches.device)
+    # In random order, so that all batches are similar.
+    order = torch.randperm(len(pairs.patches), generator=random).to(pairs.patches.device)
     patches, views, finer = (part[order] for part in pairs)
-    usual = _usual(patches, views, noise_sd)
-    middle, contrast, scaled = _scaled(patches, views, noise_sd, usual)
-    # Errors count as they are, not as shares of the contrast.
+    standard = _standard(patches, views, noise_sd)
+    middle, contrast, features = _features(patches, views, noise_sd, standard)
+    # Errors are minimised in intensity, not relative to the contrast.
     importance = contrast.square() / contrast.square().mean()
-    layers = _learned((scaled, (finer - middle) / contrast, importance), effort, chance)
-    ways = tuple(layers.turned(_turned(patches, views, axes), axes) for axes in _TURNS)
-    middle, contrast, scaled = _scaled(held_out.patches, held_out.views, noise_sd, usual)
+    layers = _learned((features, (finer - middle) / contrast, importance), effort, random)
+    ways = tuple(layers.flipped(_flipped_features(patches, views, axes), axes) for axes in _FLIPS)
+    middle, contrast, features = _features(held_out.patches, held_out.views, noise_sd, standard)
     wanted = held_out.finer - middle
-    errors = (contrast * _answer(ways, scaled) - wanted).square()
+    errors = (contrast * _mean_output(ways, features) - wanted).square()
     return PlaneNetwork(
         ways,
-        usual,
+        standard,
         noise_sd,
         _variance(errors, contrast.square()),
         math.sqrt(float(errors.mean())),
@@ -191,23 +219,24 @@ def train(
     )
 
 
-def _scaled(
-    patches: Tensor, views: Tensor, noise_sd: float, usual: _Usual
+def _features(
+    patches: Tensor, views: Tensor, noise_sd: float, standard: _Standard
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and all there is to see in their units.
+    """Middle voxels ``(N, 1)``, contrasts ``(N, 1)``, and normalised features ``(N, F)``.
 
-    How bright the place is in each contrast, and how strong its own, is to be seen, too: it
-    tells tissues apart, and so how much of which a voxel is likely to hold.
+    The features include the brightness of the place, which separates tissues and so tells how much
+    of each a voxel is likely to hold.
     """
     middle, contrast = _middle_and_contrast(patches, noise_sd)
-    seen = [(patches.flatten(1) - middle) / contrast]
+    features = [(patches.flatten(1) - middle) / contrast]
     if views.shape[1]:
-        seen.append((views.flatten(1) - views.mean(dim=(1, 2))[:, None]) / contrast)
-    place = (_brightness(patches, views, noise_sd) - usual.mean) / usual.sd
-    return middle, contrast, torch.cat([*seen, place], dim=1)
+        features.append((views.flatten(1) - views.mean(dim=(1, 2))[:, None]) / contrast)
+    brightness = (_brightness(patches, views, noise_sd) - standard.mean) / standard.sd
+    return middle, contrast, torch.cat([*features, brightness], dim=1)
 
 
 def _middle_and_contrast(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tensor]:
+    """Middle voxels and contrasts (root mean square difference, with noise), ``(N, 1)`` each."""
     patches = patches.flatten(1)
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
@@ -215,99 +244,102 @@ def _middle_and_contrast(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tens
 
 
 def _brightness(patches: Tensor, views: Tensor, noise_sd: float) -> Tensor:
-    """How bright places are, and alone the logarithm of their contrast, ``(N, B)``."""
+    """Brightness of each place, ``(N, B)``; without a guide also the logarithm of its contrast."""
     middle, contrast = _middle_and_contrast(patches, noise_sd)
     if views.shape[1]:
         return torch.cat([middle, views.mean(dim=(1, 2))[:, None]], dim=1)
     return torch.cat([middle, patches.mean(dim=(1, 2))[:, None], contrast.log()], dim=1)
 
 
-def _usual(patches: Tensor, views: Tensor, noise_sd: float) -> _Usual:
-    found = _brightness(patches, views, noise_sd)
+def _standard(patches: Tensor, views: Tensor, noise_sd: float) -> _Standard:
+    brightness = _brightness(patches, views, noise_sd)
     if views.shape[1]:
-        # Seen any better, the brightness of another contrast carries its lesions over.
-        return _Usual(torch.zeros_like(found[:1]), torch.ones_like(found[:1]))
-    sd, mean = torch.std_mean(found, dim=0, keepdim=True)
-    # Where all places are alike there is nothing to tell by.
-    return _Usual(mean, torch.where(sd > _ALIKE * mean.abs(), sd, torch.inf))
+        # Standardised brightness of a guide would transfer its lesions to this contrast.
+        return _Standard(torch.zeros_like(brightness[:1]), torch.ones_like(brightness[:1]))
+    sd, mean = torch.std_mean(brightness, dim=0, keepdim=True)
+    # A feature that is the same everywhere is set to 0.
+    return _Standard(mean, torch.where(sd > _ROUNDING * mean.abs(), sd, torch.inf))
 
 
-def _turned(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
-    """Where each feature of `_scaled` goes as patches and views are turned round, ``(F,)``."""
+def _flipped_features(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Tensor:
+    """Index of each feature of `_features` when patches and views are flipped, ``(F,)``."""
     places, count = [], 0
     for part in (patches, views):
-        own = count + torch.arange(part[0].numel(), device=part.device)
-        places.append(own.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
-        count += len(own)
-    beside = 2 if views.shape[1] else 3
-    return torch.cat([*places, count + torch.arange(beside, device=patches.device)])
+        indices = count + torch.arange(part[0].numel(), device=part.device)
+        places.append(indices.reshape(part.shape[1:]).flip(tuple(axes)).flatten())
+        count += len(indices)
+    brightness = 2 if views.shape[1] else 3
+    return torch.cat([*places, count + torch.arange(brightness, device=patches.device)])
 
 
-def _answer(ways: Sequence[_Layers], seen: Tensor) -> Tensor:
-    found = ways[0](seen)
+def _mean_output(ways: Sequence[_Layers], features: Tensor) -> Tensor:
+    total = ways[0](features)
     for way in ways[1:]:
-        found += way(seen)
-    return found / len(ways)
+        total += way(features)
+    return total / len(ways)
 
 
 def _learned(
-    used: tuple[Tensor, Tensor, Tensor], effort: Effort, chance: torch.Generator
+    data: tuple[Tensor, Tensor, Tensor], effort: Effort, random: torch.Generator
 ) -> _Layers:
-    """Layers that tell from ``(N, F)`` what is wanted ``(N, R)``, which counts so much."""
-    seen, wanted, importance = used
-    basis, mean = _evening(seen, importance)
-    used = ((seen - mean) @ basis, wanted, importance)
-    weights, biases = _layers((seen.shape[1], wanted.shape[1]), effort, chance, seen.device)
+    """Layers trained on features ``(N, F)``, outputs ``(N, R)`` and importances ``(N, 1)``."""
+    features, wanted, importance = data
+    basis, mean = _whitening(features, importance)
+    data = ((features - mean) @ basis, wanted, importance)
+    sides = (features.shape[1], wanted.shape[1])
+    weights, biases = _layers(sides, effort, random, features.device)
     count = len(weights)
 
     def loss(parameters: Sequence[Tensor], batch: Sequence[Tensor]) -> Tensor:
-        some, asked, counts = batch
+        inputs, outputs, importances = batch
         *others, shortcut = parameters
-        error = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(some) - asked
-        return (error.square() * counts).mean()
+        error = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(inputs) - outputs
+        return (error.square() * importances).mean()
 
-    steps = min(effort.steps, math.ceil(_EPOCHS * len(seen) / _BATCH))
+    steps = min(effort.steps, math.ceil(_EPOCHS * len(features) / _BATCH))
     *others, shortcut = descend_in_one_cycle(
         loss,
-        [*weights, *biases, _least_squares(*used)],
-        used,
+        [*weights, *biases, _least_squares(*data)],
+        data,
         batch_size=_BATCH,
         steps=steps,
-        fastest=_FASTEST,
+        fastest=_LEARNING_RATE,
     )
     layers = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
-    return layers.behind(basis, mean)
+    return layers.after_map(basis, mean)
 
 
-def _evening(seen: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
-    """Basis ``(F, F)`` and mean ``(1, F)`` to see with.
+def _whitening(features: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """Basis ``(F, F)`` and mean ``(1, F)`` that make features vary about equally.
 
-    Principal components, those that vary much made smaller: neighbours are much alike, and what
-    they share would be learned long before what they differ in.
+    The basis are principal components, those of large variance scaled down. Neighbouring voxels
+    are similar: without scaling, their mean is learned long before their differences.
     """
     share = importance / importance.sum()
-    mean = (seen * share).sum(dim=0, keepdim=True)
-    above = seen - mean
-    # So small a matrix a GPU's library takes longer to be loaded for than the CPU to decompose.
+    mean = (features * share).sum(dim=0, keepdim=True)
+    above = features - mean
+    # On a GPU, loading the library would take longer than decomposing so small a matrix on the CPU.
     variance, directions = torch.linalg.eigh(((above * share).T @ above).double().cpu())
     scale = (variance.clamp_min(0) + variance.mean()).sqrt()
-    return (directions / scale).float().to(seen.device), mean
+    return (directions / scale).float().to(features.device), mean
 
 
 def _layers(
-    ends: tuple[int, int], effort: Effort, chance: torch.Generator, device: torch.device
+    ends: tuple[int, int], effort: Effort, random: torch.Generator, device: torch.device
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Initial weights and biases of layers with so many inputs and outputs."""
     sides = (ends[0], *(effort.hidden,) * effort.layers, ends[1])
     weights = [
-        torch.randn(pair, generator=chance) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
+        torch.randn(pair, generator=random) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
     ]
-    # The linear map is the beginning; the rest has to earn its place.
+    # Training starts from the linear map, with a small contribution of the hidden layers.
     weights[-1] *= 0.1
     biases = [torch.zeros(side, device=device) for side in sides[1:]]
     return tuple(weight.to(device) for weight in weights), tuple(biases)
 
 
 def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tensor:
+    """The linear map ``(F, R)`` of least weighted squares, with a ridge."""
     weighted = patches * importance
     ridge = _RIDGE * len(patches) * torch.eye(patches.shape[1])
     squares, products = (weighted.T @ patches).cpu(), (weighted.T @ wanted).cpu()
@@ -316,9 +348,9 @@ def _least_squares(patches: Tensor, wanted: Tensor, importance: Tensor) -> Tenso
 
 
 def _variance(errors: Tensor, squares: Tensor) -> Tensor:
-    """Line through squared errors ``(N, R)`` over squared contrasts ``(N, 1)``: ``(2, R)``.
+    """Regression of squared errors ``(N, R)`` on squared contrasts ``(N, 1)``.
 
-    Neither part is negative, and the constant not 0.
+    Returns the constant, above 0, and the slope, not negative: ``(2, R)``.
     """
     spread = squares - squares.mean()
     slope = ((spread * errors).sum(dim=0) / spread.square().sum()).clamp_min(0)

@@ -1,12 +1,13 @@
-"""Minimising a mean over many batches: Adam, fastest in the middle.
+"""Minimising a mean over many batches: Adam with a learning rate that follows one cycle.
 
-Every step goes along the mean slope over its usual size (Kingma & Ba 2015, "Adam: a method for
-stochastic optimization", algorithm 1). Steps begin short, become long while fewer of the last
-slopes count, and end very short (Smith & Topin 2019, "Super-convergence: very fast training of
-neural networks using large learning rates"), along half waves of a cosine.
+Every step is the running mean of the gradient over its root mean square (Kingma & Ba 2015, "Adam: a
+method for stochastic optimization", algorithm 1). The learning rate rises from low to high, while
+the running mean becomes shorter, and falls to a very low value (Smith & Topin 2019,
+"Super-convergence: very fast training of neural networks using large learning rates"), along half
+waves of a cosine.
 
-torch has optimisers like it. The first use of any of them takes seconds, since it imports a
-compiler, and a GPU would wait for every step of it.
+torch has similar optimisers. The first use of any of them takes seconds, since it imports a
+compiler, and a GPU would wait at every step.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from itertools import cycle, islice, pairwise
 import torch
 from torch import Tensor
 
-# Share of what is known of the slope that the next step leaves: few steps count in the middle, many
-# at both ends.
-_MEMORY = (0.95, 0.85, 0.95)
-_MEMORY_OF_SQUARES = 0.999
-# Lengths of steps at the beginning, in the middle and at the end, in that of the longest.
-_LENGTHS = (1 / 25, 1.0, 1 / 250_000)
-# Where the middle is.
+# Decay of the running mean of the gradient at the beginning, the peak and the end of the cycle, and
+# of the mean of its squares.
+_DECAY = (0.95, 0.85, 0.95)
+_DECAY_OF_SQUARES = 0.999
+# Learning rate there, relative to its maximum.
+_RATES = (1 / 25, 1.0, 1 / 250_000)
+# Share of the steps before the peak.
 _RISE = 0.3
 _EPSILON = 1e-8
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
-"""What to lower, of the parameters and a batch."""
+"""The function to minimise, of the parameters and a batch."""
 
 Step = Callable[[Sequence[Tensor], Tensor], None]
-"""What to do with a batch and a row of `_paces`."""
+"""One step, given a batch and a row of `_schedule`."""
 
 
 def descend_in_one_cycle(
@@ -44,60 +45,61 @@ def descend_in_one_cycle(
     steps: int,
     fastest: float,
 ) -> list[Tensor]:
-    """Lower a loss, going through the data again and again.
+    """Minimise a loss over many batches of data.
 
     Parameters
     ----------
     loss
-        To be differentiated. A GPU is told only once what it does, which must not depend on values.
+        Differentiable function. On a GPU it is recorded once and replayed, so that its operations
+        must not depend on values.
     start
-        Parameters to begin with, float32, all on one device.
+        Initial parameters, float32, all on one device.
     data
-        Parts of equal length, of which a batch is a slice.
+        Tensors of equal length; a batch is a slice of each.
     batch_size
-        How much of them; all of it if that is less.
+        Length of a batch; all of the data if these are shorter.
     steps
-        How many; one for every batch.
+        Number of steps, one for each batch.
     fastest
-        The longest step, in the unit of the parameters.
+        Largest learning rate, in the unit of the parameters.
 
     Returns
     -------
     list of Tensor
-        The parameters at the end.
+        The final parameters.
     """
     descent = _Adam(loss, start)
-    paces = _paces(steps, fastest).to(start[0].device)
+    schedule = _schedule(steps, fastest).to(start[0].device)
     step: Step = descent.step
-    if paces.is_cuda:
-        step = _recorded(step, next(_batches(data, batch_size, 1)), paces[0])
+    if schedule.is_cuda:
+        step = _recorded(step, next(_batches(data, batch_size, 1)), schedule[0])
         descent.restart(start)
-    for batch, pace in zip(_batches(data, batch_size, steps), paces, strict=True):
-        step(batch, pace)
+    for number, batch in enumerate(_batches(data, batch_size, steps)):
+        step(batch, schedule[number])
     return descent.parameters
 
 
 def _batches(parts: Sequence[Tensor], size: int, count: int) -> Iterator[list[Tensor]]:
-    """One after the other, and from the beginning again; what is over at the end is left out."""
+    """``count`` batches, in order and again from the start; an incomplete batch is left out."""
     starts = range(0, max(1, len(parts[0]) - size + 1), size)
     for start in islice(cycle(starts), count):
         yield [part[start : start + size] for part in parts]
 
 
-def _paces(steps: int, fastest: float) -> Tensor:
-    """Weight of the new slope, length of the step, and what is added to sizes, ``(steps, 3)``."""
+def _schedule(steps: int, fastest: float) -> Tensor:
+    """Weight of the new gradient, learning rate, and addend of the denominator, ``(steps, 3)``."""
     rows = []
     for number in range(steps):
-        memory, length = _in_cycle(_MEMORY, number, steps), _in_cycle(_LENGTHS, number, steps)
-        # Slopes and squares begin at 0, which counts less and less.
-        seen = 1 - memory ** (number + 1)
-        grown = math.sqrt(1 - _MEMORY_OF_SQUARES ** (number + 1))
-        rows.append((1 - memory, -fastest * length * grown / seen, _EPSILON * grown))
+        decay, rate = _in_cycle(_DECAY, number, steps), _in_cycle(_RATES, number, steps)
+        # Corrections for the running means, which start at 0.
+        of_mean = 1 - decay ** (number + 1)
+        of_squares = math.sqrt(1 - _DECAY_OF_SQUARES ** (number + 1))
+        rows.append((1 - decay, -fastest * rate * of_squares / of_mean, _EPSILON * of_squares))
     return torch.tensor(rows, dtype=torch.float32)
 
 
 def _in_cycle(values: tuple[float, float, float], number: int, steps: int) -> float:
-    """Where a step lies between the beginning's, the middle's and the end's value."""
+    """Value at a step, between those at the beginning, the peak and the end of the cycle."""
     turns = (0.0, _RISE * steps - 1, steps - 1.0)
     part = 0 if number <= turns[1] else 1
     (begin, end), (first, last) = list(pairwise(turns))[part], list(pairwise(values))[part]
@@ -106,7 +108,7 @@ def _in_cycle(values: tuple[float, float, float], number: int, steps: int) -> fl
 
 
 class _Adam:
-    """Parameters on their way down, all in one piece of memory.
+    """The state of Adam, with all parameters in one piece of memory.
 
     Parameters
     ----------
@@ -118,61 +120,61 @@ class _Adam:
         self._loss = loss
         self._shapes = [part.shape for part in start]
         self._all = torch.cat([part.flatten() for part in start]).requires_grad_(True)
-        self._slope = torch.zeros_like(self._all, requires_grad=False)
-        self._square = torch.zeros_like(self._slope)
+        self._mean = torch.zeros_like(self._all, requires_grad=False)
+        self._square = torch.zeros_like(self._mean)
 
     @property
     def parameters(self) -> list[Tensor]:
-        """As they were given."""
+        """The parameters, with the shapes of those given."""
         return [part.detach() for part in self._parts()]
 
     def restart(self, start: Sequence[Tensor]) -> None:
-        """Forget all steps, in the same memory."""
+        """Start again from other parameters, in the same memory."""
         self._all.detach().copy_(torch.cat([part.flatten() for part in start]))
-        self._slope.zero_()
+        self._mean.zero_()
         self._square.zero_()
 
-    def step(self, batch: Sequence[Tensor], pace: Tensor) -> None:
-        """One step on one batch; ``pace`` is a row of `_paces`."""
-        (slope,) = torch.autograd.grad(self._loss(self._parts(), batch), self._all)
-        newness, length, least = pace
-        self._slope.lerp_(slope, newness)
-        self._square.mul_(_MEMORY_OF_SQUARES)
-        self._square.addcmul_(slope, slope, value=1 - _MEMORY_OF_SQUARES)
-        usual = self._square.sqrt().add_(least)
-        self._all.detach().addcdiv_(self._slope * length, usual)
+    def step(self, batch: Sequence[Tensor], row: Tensor) -> None:
+        """One step on one batch; ``row`` is a row of `_schedule`."""
+        (gradient,) = torch.autograd.grad(self._loss(self._parts(), batch), self._all)
+        weight, rate, addend = row
+        self._mean.lerp_(gradient, weight)
+        self._square.mul_(_DECAY_OF_SQUARES)
+        self._square.addcmul_(gradient, gradient, value=1 - _DECAY_OF_SQUARES)
+        size = self._square.sqrt().add_(addend)
+        self._all.detach().addcdiv_(self._mean * rate, size)
 
     def _parts(self) -> list[Tensor]:
         parts = torch.split(self._all, [shape.numel() for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
-def _recorded(task: Step, batch: Sequence[Tensor], pace: Tensor) -> Step:
-    """A task of many small kernels that a GPU does at once, instead of waiting for each of them.
+def _recorded(step: Step, batch: Sequence[Tensor], row: Tensor) -> Step:
+    """A step of many small kernels, recorded so that a GPU does not wait for each of them.
 
     Parameters
     ----------
-    task
-        Is done once here, too.
-    batch, pace
-        Of the shapes that it takes.
+    step
+        The step. It is done once while it is recorded.
+    batch, row
+        Arguments of the same shapes as all later ones.
     """
-    taken = [tensor.clone() for tensor in (*batch, pace)]
-    *own, own_pace = taken
-    device = pace.device
+    inputs = [tensor.clone() for tensor in (*batch, row)]
+    *recorded_batch, recorded_row = inputs
+    device = row.device
     graph = torch.cuda.CUDAGraph()
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.device(device):
         with torch.cuda.stream(stream):
-            # Libraries prepare themselves at the first call, which no recording can hold.
-            task(own, own_pace)
+            # Libraries initialise at the first call, which cannot be recorded.
+            step(recorded_batch, recorded_row)
         with torch.cuda.graph(graph, stream=stream):
-            task(own, own_pace)
+            step(recorded_batch, recorded_row)
     torch.cuda.current_stream(device).wait_stream(stream)
 
-    def replay(batch: Sequence[Tensor], pace: Tensor) -> None:
-        for tensor, given in zip(taken, (*batch, pace), strict=True):
+    def replay(batch: Sequence[Tensor], row: Tensor) -> None:
+        for tensor, given in zip(inputs, (*batch, row), strict=True):
             tensor.copy_(given)
         graph.replay()
 

@@ -1,4 +1,4 @@
-"""What learning of detail may cost, and what it makes of what it finds."""
+"""How detail within slices is learned: size of the networks, steps of training, directions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ...config import LearningEffort
 
 @dataclass(frozen=True)
 class Effort:
-    """What training one network may cost.
+    """Size and training of one network.
 
     Parameters
     ----------
     pairs
-        To learn from.
+        Number of pairs to learn from.
     hidden
         Width of the hidden layers.
     layers
-        How many of these.
+        Number of hidden layers.
     steps
-        Of the optimiser, at most.
+        Steps of the optimiser, at most.
     """
 
     pairs: int
@@ -35,33 +35,34 @@ class LearningParameters:
 
     Parameters
     ----------
-    alone
-        Effort where planes alone tell. Three times the steps gain 0.2 to 0.4 dB on real heads,
-        and half as wide again with a third more steps another 0.06 dB.
-    beside
-        Effort where another contrast guides.
-    if_seen
-        Effort where another contrast shows edges within the slices to the prior but not to the
-        network, and detail counts little. With 300 steps in place of 1000, a fifth more of the
-        errors stay.
-    clear
-        Where guides explain less of the detail than this share, planes alone are asked, too.
-    as_good
-        Planes alone join where they explain at most this much less than guides do. Beside a real
-        PDw they explain 0.01 less of a real T1w to 0.01 more than with it, and the mean of both
-        gains 0.2 dB. In simulated heads of 3 to 5 % noise they explain 0.02 to 0.06 less, and it
-        loses as much.
+    unguided
+        Effort of a network that sees planes of the scan alone. Three times the steps gain 0.2 to
+        0.4 dB in real heads; half as wide again with a third more steps gains another 0.06 dB.
+    guided
+        Effort of a network that sees another contrast, too (a guide).
+    if_resolved
+        Effort where another contrast resolves the slices, so that it guides the prior, but cannot
+        guide the network. Detail then has little weight. With 300 steps in place of 1000, a fifth
+        more of the errors stay.
+    guide_suffices
+        If guided networks explain at least this share of the detail, no unguided one is trained
+        for the voxels that they predict.
+    unguided_margin
+        The unguided network contributes to those voxels if it explains at most this much less than
+        the guided ones. With a real PDw as guide of a real T1w it explains between 0.01 less and
+        0.01 more, and the mean of both gains 0.2 dB. In simulated heads with 3 to 5 % noise it
+        explains 0.02 to 0.06 less, and the mean loses as much.
     directions
-        Of planes through the slices, in degrees from the first of their axes to the second, in
-        voxels. Eight, every other one with its patches turned round, gain 0.06 to 0.15 dB of real
-        heads over two with patches both ways; four gain half of that.
+        Directions of planes through the slices, in degrees from the first in-plane axis to the
+        second, in voxels. Eight, every other one with its patches flipped, gain 0.06 to 0.15 dB in
+        real heads over two with patches both ways; four gain half of that.
     """
 
-    alone: Effort = Effort(pairs=400_000, hidden=192, layers=3, steps=4000)
-    beside: Effort = Effort(pairs=250_000, hidden=96, layers=2, steps=1500)
-    if_seen: Effort = Effort(pairs=250_000, hidden=96, layers=2, steps=300)
-    clear: float = 0.8
-    as_good: float = 0.015
+    unguided: Effort = Effort(pairs=400_000, hidden=192, layers=3, steps=4000)
+    guided: Effort = Effort(pairs=250_000, hidden=96, layers=2, steps=1500)
+    if_resolved: Effort = Effort(pairs=250_000, hidden=96, layers=2, steps=300)
+    guide_suffices: float = 0.8
+    unguided_margin: float = 0.015
     directions: tuple[float, ...] = tuple(180 / 8 * number for number in range(8))
 
     @classmethod
@@ -74,5 +75,5 @@ class LearningParameters:
 
     @property
     def share(self) -> float:
-        """For how much one direction counts; however many there are, they count as two planes."""
+        """Weight of one direction; however many there are, together they weigh as two planes."""
         return 2 / len(self.directions)

@@ -1,13 +1,13 @@
-"""The planes of a scan, and what slices as thick as its own would have made of them.
+"""The planes of a scan, and pairs of thick and thin voxels from them.
 
-Averaged along one of their axes as slices are along theirs, planes show what thick slices make
-of detail that is known.
+Averaging the voxels of a plane along one of its axes, with the slice profile of the scan, simulates
+slices as thick as those of the scan. Unlike in the scan, the thin voxels within them are known.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,56 +23,56 @@ from ..scanner.profile import SliceProfile
 from .network import Pairs
 from .spline import interpolation
 
-# Voxels to each side of a patch's middle: across the slices, and along them. Six along them gain
-# 0.1 dB of Colin27 and 0.05 dB of a real T1w over four; beside another contrast they lose 0.1 dB,
-# and lesions are drawn fainter.
-_SLICES, _ALONG, _ALONG_BESIDE = 2, 6, 4
-# Of what another contrast shows, thin voxels beyond the middle slice to each side, and along it.
-_BEYOND, _BESIDE = 2, 2
+# Voxels on each side of the middle of a patch: across the slices, along them, and along them with a
+# guide. Six along them gain 0.1 dB in Colin27 and 0.05 dB in a real T1w over four. With a guide,
+# six lose 0.1 dB, and lesions become fainter.
+_SLICES, _ALONG, _ALONG_GUIDED = 2, 6, 4
+# Thin voxels of a guide on each side of the middle slice, and on each side along it.
+_GUIDE_ACROSS, _GUIDE_ALONG = 2, 2
 _LEAST_RATIO = 2
-# A patch may be turned round along either of its axes.
-_WAYS = 4
-# In-plane voxels of more unlike sides say little of each other's axis.
-_MOST_UNLIKE = 1.5
-# Voxels this many times as wide as those of the images are no points of them: twice as wide, detail
-# gains in simulated heads, three times as wide, it costs more than it gains.
+# Number of ways to flip a patch along its axes.
+_FLIPS = 4
+# With in-plane voxel sizes of a larger ratio, one axis says little about the other.
+_MOST_ANISOTROPIC = 1.5
+# Largest in-plane voxel size over that of the images. Detail of voxels twice as wide is a gain in
+# simulated heads; of voxels three times as wide it costs more than it gains.
 _COARSEST = 2.5
-# Weights of missing voxels in an interpolated one, at most, in sum; all are 1 to 3.3 in sum.
+# Largest sum of absolute weights of missing voxels in an interpolated one; all add up to 1 to 3.3.
 _MISSING = 0.02
-# To each side of the voxels in the middle of oblique patches; beyond, a spline's coefficients add
-# less than a thousandth.
+# Voxels around the middle of oblique patches that are interpolated; the coefficients of the spline
+# beyond add less than a thousandth.
 _SURROUNDINGS = _ALONG + 10
-# Share of the way from air to head above which, or beside which, a voxel counts.
+# Share of the way from air to head above which a voxel, with its neighbours, belongs to the head.
 _HEAD = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class SlicePlanes:
-    """A scan, slices first, with voxels in the plane of about the wanted size.
+    """A scan, slices first, with in-plane voxels averaged to about the wanted size.
 
     Attributes
     ----------
     unit
-        Contrast of the head in the units of the scan. All that follows is in units of it.
+        Contrast of the head in the units of the scan: the unit of all that follows.
     data
         ``(K, M, N)``, NaN where nothing was measured.
     head
-        ``(K, M, N)`` bool, with what is next to it in the plane.
+        ``(K, M, N)`` bool, the head and its neighbours in the plane.
     known
-        ``(K, M, N)`` float: 1 where it was measured, less where a slice is doubted.
+        ``(K, M, N)`` float: 1 where it was measured, the weight of a slice of lower weight, or 0.
     thin_affine
-        ``(4, 4)`` of the scan with every slice divided, voxel index to world mm of the scan; the
-        axes in the order of the scan.
+        ``(4, 4)`` of the scan with every slice divided, voxel index to world mm of the scan. The
+        axes are in the order of the scan.
     slice_axis
-        Of the scan.
+        Slice axis of the scan (0, 1 or 2).
     ratio
-        How many of these voxels are as long as the slices are apart.
+        Number of thin voxels in one slice spacing.
     slice_profile
-        ``(ratio + 2 * reach,)``: how much each voxel adds to a slice around its place.
+        ``(ratio + 2 * reach,)``: weight of each thin voxel in a slice.
     reach
-        Voxels of a slice beyond its own share of the spacing, to each side.
+        Thin voxels of a slice beyond its own spacing, on each side.
     noise_sd
-        Of ``data``.
+        Standard deviation of the noise of ``data``.
     """
 
     unit: float
@@ -87,7 +87,7 @@ class SlicePlanes:
     noise_sd: float
 
     def as_slices(self, thin: Tensor) -> Tensor:
-        """What the scan's slices are of thin ones: ``(K * ratio, M, N)`` to ``(K, M, N)``."""
+        """Thin slices ``(K * ratio, M, N)`` averaged to thick ones, ``(K, M, N)``."""
         lines = thin.permute(1, 2, 0)
         lines = torch.nn.functional.pad(lines, (self.reach, self.reach), mode="replicate")
         return self._averaged(lines, 2).permute(2, 0, 1)
@@ -95,94 +95,95 @@ class SlicePlanes:
     def pairs(
         self,
         axis: int,
-        shown: Tensor | None,
+        guide: Tensor | None,
         slices: Tensor,
         count: int,
-        chance: torch.Generator,
+        random: torch.Generator,
     ) -> Iterator[Pairs]:
-        """Patches of planes averaged along one of their axes, and what was there before.
+        """Pairs of patches of thick voxels and the thin voxels within their middle.
 
         Parameters
         ----------
         axis
             1 or 2: which axis of ``data`` to average along.
-        shown
-            ``(K, M, N)``: what another contrast shows of the same places, with NaN; or None.
+        guide
+            ``(K, M, N)``: another contrast at the same voxels, NaN where missing; None without.
         slices
-            ``(K,)`` bool: in which to look.
+            ``(K,)`` bool: the slices to take pairs from.
         count
-            How many, about; fewer where there is too little head.
-        chance
-            What is drawn from.
+            Approximate number of pairs; fewer if there is too little head.
+        random
+            Generator that selects the pairs.
         """
         order = (axis, 0, 3 - axis)
         head = self.head & slices[:, None, None]
         lines, head = self.data.permute(order), head.permute(order)
-        shown = None if shown is None else shown.permute(order)
+        guide = None if guide is None else guide.permute(order)
         for offset in range(self.ratio):
-            beside = None if shown is None else shown[offset:]
-            found = self._pairs_from(
-                lines[offset:], head[offset:], beside, count // self.ratio, chance
+            part = None if guide is None else guide[offset:]
+            pairs = self._pairs_from(
+                lines[offset:], head[offset:], part, count // self.ratio, random
             )
-            if found is not None:
-                yield found
+            if pairs is not None:
+                yield pairs
 
     def _pairs_from(
         self,
         lines: Tensor,
         head: Tensor,
-        shown: Tensor | None,
+        guide: Tensor | None,
         count: int,
-        chance: torch.Generator,
+        random: torch.Generator,
     ) -> Pairs | None:
-        """Average blocks of ``lines`` ``(L, K, Q)`` along their first axis as slices are."""
+        """Pairs from ``lines`` ``(L, K, Q)`` averaged along their first axis; None without any."""
         blocks = (len(lines) - 2 * self.reach) // self.ratio
         if blocks <= 2 * _SLICES:
             return None
         lines = lines[: blocks * self.ratio + 2 * self.reach]
-        # An average has less noise than a slice.
+        # An average of thin voxels has less noise than a slice: the difference is added.
         lacking = 1 - float(self.slice_profile.square().sum())
         thick = self._averaged(lines, 0)
-        noise = torch.randn(thick.shape, generator=chance).to(thick.device)
+        noise = torch.randn(thick.shape, generator=random).to(thick.device)
         thick = (thick + self.noise_sd * math.sqrt(lacking) * noise).movedim(1, 2)
         candidates = self._divided(head, blocks).any(dim=3).nonzero()
         if len(candidates) == 0:
             return None
-        count = min(count, _WAYS * len(candidates))
-        chosen = torch.randint(len(candidates), (count,), generator=chance)
+        count = min(count, _FLIPS * len(candidates))
+        chosen = torch.randint(len(candidates), (count,), generator=random)
         picked = candidates[chosen.to(candidates.device)]
-        patches = patches_at(thick, *picked.T, beside=shown is not None)
+        patches = patches_at(thick, *picked.T, guided=guide is not None)
         finer = self._divided(lines, blocks)[*picked.T]
         views = patches.new_empty((len(patches), 0, 0))
-        if shown is not None:
+        if guide is not None:
             block, along, across = picked.T
             first = block * self.ratio + self.reach
-            views = self.views_at(shown.movedim(1, 2), first, along, across)
+            views = self.views_at(guide.movedim(1, 2), first, along, across)
         complete = patches.isfinite().all(dim=2).all(dim=1) & finer.isfinite().all(dim=1)
         complete &= views.isfinite().all(dim=2).all(dim=1)
         return _flipped(patches[complete], views[complete], finer[complete])
 
-    def views_at(self, shown: Tensor, first: Tensor, along: Tensor, across: Tensor) -> Tensor:
-        """What another contrast shows around thick voxels.
+    def views_at(self, guide: Tensor, first: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """Thin voxels of another contrast around thick voxels.
 
         Parameters
         ----------
-        shown
-            ``(T, M, Q)``, thin voxels first.
+        guide
+            ``(T, M, Q)``, the other contrast, thin voxels along the first axis.
         first, along, across
-            ``(N,)`` each: the first thin voxel of the thick one, and its place in the plane.
+            ``(N,)`` each: the first thin voxel of each thick one, and its indices in the plane.
 
         Returns
         -------
         Tensor
-            ``(N, ratio + 2 * _BEYOND, 2 * _BESIDE + 1)``.
+            ``(N, ratio + 4, 5)``.
         """
-        rows = first[:, None] + torch.arange(-_BEYOND, self.ratio + _BEYOND, device=shown.device)
-        columns = along[:, None] + torch.arange(-_BESIDE, _BESIDE + 1, device=shown.device)
-        return _picked(shown, rows, columns, across)
+        device = guide.device
+        rows = torch.arange(-_GUIDE_ACROSS, self.ratio + _GUIDE_ACROSS, device=device)
+        columns = torch.arange(-_GUIDE_ALONG, _GUIDE_ALONG + 1, device=device)
+        return _picked(guide, first[:, None] + rows, along[:, None] + columns, across)
 
     def _averaged(self, lines: Tensor, axis: int) -> Tensor:
-        """Slices of fine voxels along an axis, which comes back in its place."""
+        """Thin voxels averaged to slices along an axis of ``lines``."""
         window = self.ratio + 2 * self.reach
         return lines.unfold(axis, window, self.ratio) @ self.slice_profile
 
@@ -193,20 +194,20 @@ class SlicePlanes:
 
 
 def patches_at(
-    thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor, *, beside: bool
+    thick: Tensor, blocks: Tensor, along: Tensor, across: Tensor, *, guided: bool
 ) -> Tensor:
-    """``(N, P, R)`` around places in ``thick`` ``(K, M, Q)``.
+    """Patches of thick voxels, ``(N, 5, 9)`` with a guide and ``(N, 5, 13)`` without.
 
     Parameters
     ----------
     thick
-        Planes, slices first.
+        ``(K, M, Q)``, slices first.
     blocks, along, across
-        ``(N,)`` each: where.
-    beside
-        Whether another contrast shows the same places.
+        ``(N,)`` each: indices of the middle voxels along the three axes.
+    guided
+        Whether another contrast guides.
     """
-    reach = _ALONG_BESIDE if beside else _ALONG
+    reach = _ALONG_GUIDED if guided else _ALONG
     rows = blocks[:, None] + torch.arange(-_SLICES, _SLICES + 1, device=thick.device)
     columns = along[:, None] + torch.arange(-reach, reach + 1, device=thick.device)
     return _picked(thick, rows, columns, across)
@@ -215,22 +216,22 @@ def patches_at(
 def oblique_patches(
     planes: Tensor, degrees: float, where: Tensor
 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Patches of planes through the slices, at any angle to the axes of these.
+    """Patches of planes across the slices, at an angle to the axes of the slices.
 
     Parameters
     ----------
     planes
         ``(K, M, N)``, NaN where nothing was measured.
     degrees
-        From axis 1 towards axis 2, both measured in voxels: along which the patches are cut out.
+        Direction of the patches within a slice, from axis 1 towards axis 2, both in voxels.
     where
-        ``(K, M, N)`` bool: the voxels in their middle.
+        ``(K, M, N)`` bool: the voxels in the middle of the patches.
 
     Yields
     ------
     tuple
-        For each slice that has any its number, the places ``(N,)`` of the voxels along axes 1
-        and 2, and the patches as of `patches_at`.
+        For each slice with such voxels: its index, the indices ``(N,)`` of the voxels along axes 1
+        and 2, and the patches, as from `patches_at`.
     """
     if not where.any():
         return
@@ -246,13 +247,13 @@ def oblique_patches(
 
 
 def _with_surroundings(wanted: Tensor) -> slice:
-    """The part of an axis with all that is wanted, and what lines from there depend on."""
+    """The part of an axis with all wanted voxels, and those that lines through them depend on."""
     places = wanted.nonzero()
     return slice(max(int(places.min()) - _SURROUNDINGS, 0), int(places.max()) + _SURROUNDINGS + 1)
 
 
 class _ObliqueLines:
-    """Lines within slices at any angle to the axes of these, by splines.
+    """Lines within slices at an angle to the axes of the slices, interpolated by splines.
 
     Parameters
     ----------
@@ -266,40 +267,54 @@ class _ObliqueLines:
         self._missing = ~planes.isfinite()
         self._planes = planes.masked_fill(self._missing, 0)
         angle = math.radians(degrees)
-        steps = range(-_ALONG, _ALONG + 1)
-        self._first, self._second = (
-            self._offsets(side, [step * part for step in steps])
-            for side, part in zip(planes.shape[1:], (math.cos(angle), math.sin(angle)), strict=True)
-        )
+        _, rows, columns = planes.shape
+        self._first = self._interpolations(rows, math.cos(angle))
+        self._second = self._interpolations(columns, math.sin(angle))
 
-    def _offsets(self, count: int, offsets: Sequence[float]) -> Tensor:
+    def _interpolations(self, count: int, step: float) -> Tensor:
+        """Matrices ``(13, count, count)`` to values at multiples of a step from every voxel."""
+        offsets = [number * step for number in range(-_ALONG, _ALONG + 1)]
         matrices = [interpolation(count, offset).astype(np.float32) for offset in offsets]
         return torch.from_numpy(np.stack(matrices)).to(self._planes.device)
 
     def through(self, k: int) -> Tensor:
-        """Lines through all voxels of a slice, ``(M, N, 2 * _ALONG + 1)``, NaN if not measured."""
-        found = self._first @ self._planes[k] @ self._second.mT
+        """Lines through all voxels of slice k, ``(M, N, 13)``; NaN where not measured."""
+        lines = self._first @ self._planes[k] @ self._second.mT
         missing = self._missing[k]
         if missing.any():
             share = self._first.abs() @ missing.float() @ self._second.abs().mT
-            found.masked_fill_(share > _MISSING, torch.nan)
-        return found.permute(1, 2, 0).contiguous()
+            lines.masked_fill_(share > _MISSING, torch.nan)
+        return lines.permute(1, 2, 0).contiguous()
 
 
 def slice_planes(
     scan: Observation, noise: NoiseEstimate, voxel_size: float, device: torch.device
 ) -> SlicePlanes | None:
-    """The planes of a scan with voxels averaged to about a size in mm.
+    """The planes of a scan with in-plane voxels averaged to about a size.
 
-    None if its slices are less than about twice as thick as its voxels are wide, or its voxels
-    much longer along one in-plane axis than along the other or than wanted.
+    Parameters
+    ----------
+    scan
+        The scan.
+    noise
+        Its noise and contrast.
+    voxel_size
+        Wanted voxel size in mm.
+    device
+        Device of the planes.
+
+    Returns
+    -------
+    SlicePlanes or None
+        None if the slice spacing is less than about twice the in-plane voxel size, or if voxels are
+        much longer along one in-plane axis than along the other, or than wanted.
     """
     division = voxel_division(scan, voxel_size)
     if division is None:
         return None
     first, second, ratio = division
     missing = scan.missing
-    # What was not measured is not known to be dark; a mask's zeros are what the scan shows.
+    # Voxels that were not measured stay NaN. The zeros of a mask are intensities of the scan.
     data = np.where(np.isfinite(scan.data), scan.data, np.float32(np.nan))
     slices = np.moveaxis(data, scan.slice_axis, 0)
     factors = interleave_factors(scan.interleave, len(slices)).astype(np.float32)
@@ -322,13 +337,19 @@ def slice_planes(
 
 
 def voxel_division(scan: Observation, voxel_size: float) -> tuple[int, int, int] | None:
-    """How many voxels to average along each in-plane axis, and how many slices to make of one."""
+    """Numbers of voxels to average along both in-plane axes, and of thin slices in one slice.
+
+    Parameters
+    ----------
+    scan, voxel_size
+        As for `slice_planes`, which returns None where this does.
+    """
     sizes = scan.grid.voxel_size
     sides = [float(sizes[other]) for other in range(3) if other != scan.slice_axis]
     first, second = (max(1, round(voxel_size / side)) for side in sides)
     sides = [sides[0] * first, sides[1] * second]
     ratio = round(slice_spacing(scan.affine, scan.slice_axis) / math.sqrt(sides[0] * sides[1]))
-    if ratio < _LEAST_RATIO or max(sides) > _MOST_UNLIKE * min(sides):
+    if ratio < _LEAST_RATIO or max(sides) > _MOST_ANISOTROPIC * min(sides):
         return None
     if max(sides) > _COARSEST * voxel_size:
         return None
@@ -336,13 +357,13 @@ def voxel_division(scan: Observation, voxel_size: float) -> tuple[int, int, int]
 
 
 def _averaged(slices: NDArray[np.floating], first: int, second: int) -> Tensor:
-    """Means over blocks of so many voxels of each slice; what is over at the end is left out."""
+    """Means over blocks of voxels of each slice ``(K, U, V)``; an incomplete block is left out."""
     planes = torch.from_numpy(np.ascontiguousarray(slices, dtype=np.float32))
     return torch.nn.functional.avg_pool2d(planes[:, None], (first, second))[:, 0]
 
 
 def _slice_profile(profile: SliceProfile, ratio: int) -> tuple[Tensor, int]:
-    """How much of a slice each of the voxels around its place makes up, and its reach."""
+    """Weights of thin voxels in a slice, ``(ratio + 2 * reach,)``, and the reach."""
     width = ratio * (1 - profile.gap) / profile.every
     reach = max(0, math.ceil((width - ratio) / 2))
     faces = np.arange(-reach, ratio + reach + 1) - ratio / 2
@@ -352,7 +373,7 @@ def _slice_profile(profile: SliceProfile, ratio: int) -> tuple[Tensor, int]:
 
 
 def _thin_affine(scan: Observation, averaged: tuple[int, int], ratio: int) -> Affine:
-    """Affine of the divided slices of averaged voxels; the box's first faces stay in place."""
+    """Affine ``(4, 4)`` of divided slices of averaged voxels; the first faces stay in place."""
     steps = np.empty(3)
     steps[scan.slice_axis] = 1 / ratio
     steps[[axis for axis in range(3) if axis != scan.slice_axis]] = averaged
@@ -360,7 +381,7 @@ def _thin_affine(scan: Observation, averaged: tuple[int, int], ratio: int) -> Af
 
 
 def _flipped(patches: Tensor, views: Tensor, finer: Tensor) -> Pairs:
-    """Half of them turned round, since heads have no direction along either axis of a plane."""
+    """Half of the pairs flipped along each axis, since heads have no preferred direction there."""
     half = len(patches) // 2
     patches[:half], finer[:half] = patches[:half].flip(1), finer[:half].flip(1)
     views[:half] = views[:half].flip(1)
@@ -369,6 +390,6 @@ def _flipped(patches: Tensor, views: Tensor, finer: Tensor) -> Pairs:
 
 
 def _picked(planes: Tensor, rows: Tensor, columns: Tensor, across: Tensor) -> Tensor:
-    """Rows ``(N, R)`` by columns ``(N, C)`` of planes ``(T, M, Q)``, repeated at the rim."""
+    """Rows ``(N, R)`` and columns ``(N, C)`` of planes ``(T, M, Q)``; borders are repeated."""
     rows, columns = rows.clamp_(0, planes.shape[0] - 1), columns.clamp_(0, planes.shape[1] - 1)
     return planes[rows[:, :, None], columns[:, None, :], across[:, None, None]]

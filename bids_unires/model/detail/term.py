@@ -1,4 +1,4 @@
-"""What was learned of what lies within slices, as a term of the fit: one more scan."""
+"""Learned detail within slices: a scan with thin slices that the fit uses as one more scan."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..intensity.noise import NoiseEstimate
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 
-# What was found before, and interpolated since, is believed within so many times the noise. With
-# 2, images on a study's grid are up to 0.09 dB further from the truth, with 0.7 0.01 dB.
-_RECALLED_NOISE = 1.0
+# Standard deviation of an interpolated image of an earlier fit, in units of the noise. With 2,
+# images on a study's grid are up to 0.09 dB further from the truth; with 0.7 it is 0.01 dB.
+_EARLIER_FIT_NOISE = 1.0
 
 
 @dataclass(frozen=True)
 class DetailStatement:
-    """How good the detail within a scan's slices is, where it could be compared with the truth.
+    """How accurate learned detail is, where the truth is known: within the planes of the scan.
 
     Attributes
     ----------
     error_sd
-        Root mean square of its errors within the scan's planes, in intensity.
+        Root mean square error within the planes of the scan, in intensity.
     explained
-        Share of the detail's variance that was found, at most 1.
+        Share of the variance of the detail that is explained, at most 1.
     shown
-        Whether another contrast was looked at, too, since it shows what lies within the slices.
+        Whether another contrast, which resolves the slices, was used as a guide.
     """
 
     error_sd: float
@@ -39,14 +39,14 @@ class DetailStatement:
 
 @dataclass(frozen=True, eq=False)
 class LearnedDetail:
-    """What a scan suggests of what lies within its slices.
+    """Detail within the slices of a scan.
 
     Attributes
     ----------
     scan
         The scan with thin slices, and a precision for each voxel; 0 in air.
     statement
-        How good that is; None where nothing was learned and it only recalls an earlier fit.
+        How accurate it is; None if it is an earlier image that was made without learned detail.
     """
 
     scan: Observation
@@ -59,21 +59,21 @@ def detail_from_earlier_fit(
     noise: Sequence[NoiseEstimate],
     statement: DetailStatement | None,
 ) -> LearnedDetail:
-    """What an earlier fit made of the scans of a contrast, in the place of their detail.
+    """The image of an earlier fit of a contrast, in place of learned detail.
 
     Parameters
     ----------
     image
-        ``(X, Y, Z)``: that fit's image, interpolated on ``grid``.
+        ``(X, Y, Z)``: the image of the earlier fit, interpolated on ``grid``.
     grid
-        Where the image lies.
+        Grid of the image.
     noise
-        Of each scan.
+        Noise of each scan.
     statement
-        How good the detail is that the image was made with; None if it was made without.
+        How accurate the detail is that the image was made with; None if it was made without.
     """
-    variance = np.mean([own.noise_sd**2 for own in noise])
-    precision = float(1 / (_RECALLED_NOISE**2 * variance))
+    variance = np.mean([scan.noise_sd**2 for scan in noise])
+    precision = float(1 / (_EARLIER_FIT_NOISE**2 * variance))
     scan = Observation(
         image, grid.affine, precision, SliceProfile("point", "point"), zero_is_missing=False
     )
@@ -81,14 +81,14 @@ def detail_from_earlier_fit(
 
 
 def move_detail(detail: LearnedDetail, before: Observation, after: Observation) -> LearnedDetail:
-    """Detail that moves as the scan does that it was learned from.
+    """Detail at the new pose of the scan that it was learned from.
 
     Parameters
     ----------
     detail
-        What was learned of the scan.
+        Detail of the scan.
     before, after
-        The scan where it lay, and where it lies.
+        The scan at its old and at its new pose.
     """
     moved = after.world_pose @ np.linalg.inv(before.world_pose) @ detail.scan.world_pose
     return replace(detail, scan=replace(detail.scan, pose=moved))

@@ -1,4 +1,4 @@
-"""Slices divided into thin ones, as networks see them from planes in several directions."""
+"""Thin slices within thick ones, as networks predict them from planes in several directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
-from .network import PlaneNetwork
+from .network import PlaneNetwork, Prediction
 from .parameters import LearningParameters
 from .planes import SlicePlanes, oblique_patches, patches_at
 
@@ -22,16 +22,16 @@ _POINTS = SliceProfile("point", "point")
 
 
 class ThinSlices:
-    """Thin voxels as they are found: sums of what each plane through them says.
+    """Sums of the predictions of thin voxels from each plane through them.
 
     Parameters
     ----------
     planes
-        Whose slices are divided.
+        The planes of the scan.
     helpers
-        Threads to look with; None to look alone.
+        Threads to predict with; None to use the calling thread alone.
     parameters
-        Of learning.
+        Parameters of learning.
     """
 
     def __init__(
@@ -45,69 +45,93 @@ class ThinSlices:
         self._precision = torch.zeros_like(self._values)
         self._planes_through = planes.data.new_zeros((slices, rows, columns))
         self.head = planes.head.clone()
-        # What the outermost slices hold depends on what lies beyond them, which was not seen.
+        # Detail of the outermost slices depends on what lies beyond them, which was not measured.
         self.head[[0, -1]] = False
 
-    def unseen(self) -> Tensor:
-        """Voxels of the head of which nothing was found yet, ``(K, M, N)`` bool."""
+    def not_predicted(self) -> Tensor:
+        """Voxels of the head without any prediction so far, ``(K, M, N)`` bool."""
         return self.head & (self._planes_through == 0)
 
-    def look_beside(
-        self, network: PlaneNetwork, axes: Sequence[int], shown: Tensor, where: Tensor
+    def add_guided(
+        self, network: PlaneNetwork, axes: Sequence[int], guide: Tensor, where: Tensor
     ) -> None:
-        """What a network says of the voxels in ``where`` ``(K, M, N)`` beside another contrast.
+        """Add the predictions of a network that is guided by another contrast.
 
-        It has learned along ``axes``, and looks along the axis that remains beside each.
+        Parameters
+        ----------
+        network
+            It was trained along ``axes`` (1 or 2), and predicts along the other in-plane axis.
+        axes
+            Axes of the planes.
+        guide
+            ``(K * ratio, M, N)``, the other contrast on the thin voxels; NaN where missing.
+        where
+            ``(K, M, N)`` bool: thick voxels to divide.
         """
         planes = self._planes
         for axis in axes:
             along = 3 - axis
-            thick, views = planes.data.movedim(along, 1), shown.movedim(along, 1)
+            thick, thin = planes.data.movedim(along, 1), guide.movedim(along, 1)
             for k, voxels in enumerate(where):
                 places = voxels.nonzero().T
                 first, second = places if along == 1 else places.flip(0)
                 here = torch.full_like(first, k)
-                patches = patches_at(thick, here, first, second, beside=True)
-                seen = planes.views_at(views, here * planes.ratio, first, second)
-                self._add(k, places, network.predict(patches, seen), 1.0)
+                patches = patches_at(thick, here, first, second, guided=True)
+                views = planes.views_at(thin, here * planes.ratio, first, second)
+                self._add(k, places, network.predict(patches, views), 1.0)
 
-    def look_around(self, network: PlaneNetwork, where: Tensor) -> None:
-        """What a network says of the voxels in ``where`` ``(K, M, N)`` from planes alone."""
+    def add_unguided(self, network: PlaneNetwork, where: Tensor) -> None:
+        """Add the predictions of a network from planes of the scan alone.
+
+        Parameters
+        ----------
+        network
+            Trained without a guide.
+        where
+            ``(K, M, N)`` bool: thick voxels to divide.
+        """
         for number, degrees in enumerate(self._parameters.directions):
             way = number % len(network.ways)
             for k, first, second, patches in oblique_patches(self._planes.data, degrees, where):
-                found = self._predicted(network, patches, way)
-                self._add(k, torch.stack([first, second]), found, self._parameters.share)
+                prediction = self._predicted(network, patches, way)
+                self._add(k, torch.stack([first, second]), prediction, self._parameters.share)
 
-    def _predicted(self, network: PlaneNetwork, patches: Tensor, way: int) -> tuple[Tensor, Tensor]:
-        def predict(some: Tensor) -> tuple[Tensor, Tensor]:
+    def _predicted(self, network: PlaneNetwork, patches: Tensor, way: int) -> Prediction:
+        def predict(some: Tensor) -> Prediction:
             return network.predict(some, some.new_empty((len(some), 0, 0)), way)
 
         if self._helpers is None:
             return predict(patches)
-        # Not in as many parts as there are threads: what comes out must not depend on these.
-        parts = self._helpers.map(predict, torch.split(patches, _PATCHES_AT_ONCE))
-        values, variances = zip(*parts, strict=True)
-        return torch.cat(values), torch.cat(variances)
+        # The number of parts does not depend on that of threads, nor does the result.
+        parts = torch.split(patches, _PATCHES_AT_ONCE)
+        return Prediction.joined(self._helpers.map(predict, parts))
 
-    def _add(self, k: int, places: Tensor, told: tuple[Tensor, Tensor], share: float) -> None:
-        """What a plane says ``(N, ratio)`` of voxels ``(2, N)`` of a slice, and its share."""
+    def _add(self, k: int, places: Tensor, prediction: Prediction, share: float) -> None:
+        """Add a prediction of the voxels at ``places`` ``(2, N)`` of slice k, with its weight."""
         first, second = places
-        found, variance = told
-        is_found = found.isfinite().all(dim=1, keepdim=True)
-        weight = torch.where(is_found, share / variance, 0)
-        self._values[k][:, first, second] += (weight * found.nan_to_num()).T
+        values, variances = prediction
+        is_known = values.isfinite().all(dim=1, keepdim=True)
+        weight = torch.where(is_known, share / variances, 0)
+        self._values[k][:, first, second] += (weight * values.nan_to_num()).T
         self._precision[k][:, first, second] += weight.T
-        self._planes_through[k][first, second] += share * is_found[:, 0]
+        self._planes_through[k][first, second] += share * is_known[:, 0]
 
     def scan(self, scan: Observation, trust: float) -> Observation:
-        """The scan with its slices divided, and the precision that planes have on average."""
+        """The scan with thin slices, and the mean precision of the planes through each voxel.
+
+        Parameters
+        ----------
+        scan
+            The scan with thick slices.
+        trust
+            Factor on the precisions.
+        """
         planes = self._planes
         data = self._values / self._precision.clamp_min(torch.finfo(torch.float32).tiny)
-        # Where any plane told anything, at least one did.
+        # A voxel with any prediction has at least the weight of one direction.
         through = self._planes_through.clamp_min(self._parameters.share)
-        counted = planes.known / (through * planes.unit**2)
-        precision = trust * self._precision * counted[:, None]
+        weight = planes.known / (through * planes.unit**2)
+        precision = trust * self._precision * weight[:, None]
         return Observation(
             self._as_acquired(data * planes.unit),
             planes.thin_affine,
@@ -118,5 +142,6 @@ class ThinSlices:
         )
 
     def _as_acquired(self, thin: Tensor) -> NDArray[np.float32]:
+        """Values ``(K, ratio, M, N)`` with the axes in the order of the scan."""
         slices = thin.flatten(0, 1).cpu().numpy()
         return np.ascontiguousarray(np.moveaxis(slices, 0, self._planes.slice_axis))

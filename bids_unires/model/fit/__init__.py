@@ -1,1 +1,10 @@
-"""A fit from scans to images."""
+"""A fit from scans to images.
+
+- `super_resolution`: `super_resolve` and `reconstruct`, from scans to a plan of the fit.
+- `scans`: scans and contrasts as they are given to a fit.
+- `placement`: poses of the scans and grid of the images before the fit.
+- `memory`: the memory that a fit needs.
+- `plan`: the fit on one device: rejected slices, learned detail, solver, uncertainty.
+- `result`: what a fit returns.
+- `interpolation`: scans interpolated without a fit.
+"""

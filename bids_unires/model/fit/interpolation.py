@@ -1,4 +1,4 @@
-"""Scans on one grid by interpolation alone."""
+"""Scans interpolated on one grid, without a fit (``--method linear``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def interpolate(
     poses: Sequence[Sequence[Numbers]] | None = None,
     grid: Grid | None = None,
 ) -> Reconstruction:
-    """Interpolate the scans of one head trilinearly on one grid, without any model.
+    """Interpolate the scans of one head trilinearly on one grid.
 
     Parameters and errors are those of `super_resolve`.
     """
@@ -40,10 +40,10 @@ def interpolate(
     volumes = [[as_volume(scan) for scan in scans] for scans in contrasts]
     flat = [volume for scans in volumes for volume in scans]
     given = None if poses is None else chain.from_iterable(poses_of(poses))
-    at = iter(starting_poses(flat, settings) if given is None else given)
+    pose = iter(starting_poses(flat, settings) if given is None else given)
     observations = [
         [
-            Observation(scan.data, scan.affine, pose=next(at), zero_is_missing=modality == "MR")
+            Observation(scan.data, scan.affine, pose=next(pose), zero_is_missing=modality == "MR")
             for scan in scans
         ]
         for scans, modality in zip(volumes, modalities, strict=True)

@@ -1,4 +1,4 @@
-"""How much memory a fit takes, before it starts."""
+"""The memory that a fit needs, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -16,51 +16,54 @@ from ..scanner.observation import Observation
 
 logger = logging.getLogger("bids_unires")
 
-# Interpreter, libraries and compiled kernels, before any image.
+# Interpreter, libraries and compiled kernels, in bytes.
 _BASE_MEMORY = 700 * 2**20
-# Image-sized float32 arrays the solver holds for each contrast, and once.
+# Image-sized float32 arrays of the solver: for each contrast, for all contrasts together, and
+# scan-sized ones for each scan.
 _ARRAYS_PER_CONTRAST = 7
 _SHARED_ARRAYS = 6
 _ARRAYS_PER_SCAN = 6
-# The same of sampling, which comes after the solver.
+# Image-sized arrays of sampling, which comes after the solver.
 _SAMPLING_ARRAYS_PER_CONTRAST = 5
 _SAMPLING_SHARED_ARRAYS = 22
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryNeed:
-    """How much memory a fit takes.
+    """The memory that a fit needs.
 
     Parameters
     ----------
     grid
         Grid of the images, with its margin.
-    contrasts
-        For each contrast its scans.
+    contrast_count
+        Number of contrasts.
+    scans
+        The scans of all contrasts.
     samples_uncertainty
-        Whether standard deviations are wanted, too.
+        Whether standard deviations are estimated.
     thin_voxels
-        Of the detail that is still to be learned of the scans.
+        Number of voxels of the detail that is to be learned.
     """
 
     grid: Grid
-    contrasts: Sequence[Sequence[Observation]]
+    contrast_count: int
+    scans: Sequence[Observation]
     samples_uncertainty: bool = False
     thin_voxels: int = 0
 
     @property
     def on_device(self) -> int:
-        """Bytes that images and scans take on the device the fit runs on."""
-        scans = [scan for repeats in self.contrasts for scan in repeats]
-        arrays = _ARRAYS_PER_CONTRAST * len(self.contrasts) + _SHARED_ARRAYS
+        """Bytes of images and scans on the device of the fit."""
+        arrays = _ARRAYS_PER_CONTRAST * self.contrast_count + _SHARED_ARRAYS
         if self.samples_uncertainty:
-            sampling = _SAMPLING_ARRAYS_PER_CONTRAST * len(self.contrasts)
+            sampling = _SAMPLING_ARRAYS_PER_CONTRAST * self.contrast_count
             arrays = max(arrays, sampling + _SAMPLING_SHARED_ARRAYS)
         largest_intermediate = max(
             math.prod(intermediate_grid(self.grid, scan.grid, scan.profile).grid.shape)
-            for scan in scans
+            for scan in self.scans
         )
-        scanned = sum(math.prod(scan.grid.shape) for scan in scans)
+        scanned = sum(math.prod(scan.grid.shape) for scan in self.scans)
         values = (
             arrays * math.prod(self.grid.shape)
             + _ARRAYS_PER_SCAN * (scanned + self.thin_voxels)
@@ -70,12 +73,19 @@ class MemoryNeed:
 
     @property
     def of_process(self) -> int:
-        """Bytes that the process needs with the fit on the CPU."""
+        """Bytes of the process if the fit runs on the CPU."""
         return _BASE_MEMORY + self.on_device
 
 
 def check_memory(need: MemoryNeed, limit: int | None) -> None:
-    """Refuse a fit that would not fit into ``limit`` bytes.
+    """Refuse a fit that needs more memory than allowed.
+
+    Parameters
+    ----------
+    need
+        The memory that the fit needs.
+    limit
+        Bytes that may be used; None for no limit.
 
     Raises
     ------
@@ -85,7 +95,7 @@ def check_memory(need: MemoryNeed, limit: int | None) -> None:
     needed, shape = need.of_process, need.grid.shape
     logger.debug("memory estimate: %.1f GiB for a grid of %s", needed / 2**30, shape)
     if limit is not None and needed > limit:
-        count = len(need.contrasts)
+        count = need.contrast_count
         raise BadDataError(
             f"a grid of {' x '.join(map(str, shape))} voxels for {count} "
             f"contrast{'s' if count > 1 else ''} needs about {needed / 2**30:.1f} GiB of "
@@ -95,7 +105,7 @@ def check_memory(need: MemoryNeed, limit: int | None) -> None:
 
 
 def has_room_to_learn(need: MemoryNeed, limit: int | None) -> bool:
-    """Whether detail can be learned within ``limit`` bytes; a warning where it cannot."""
+    """Whether detail can be learned within ``limit`` bytes; if not, it warns."""
     needed = need.of_process
     if limit is None or needed <= limit or not need.thin_voxels:
         return True
@@ -109,7 +119,7 @@ def has_room_to_learn(need: MemoryNeed, limit: int | None) -> bool:
 
 
 def device_with_room(device: torch.device, need: MemoryNeed) -> torch.device:
-    """The device, or the CPU where a GPU has too little memory free."""
+    """The device, or the CPU if a GPU has too little free memory."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)

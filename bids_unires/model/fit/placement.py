@@ -1,4 +1,4 @@
-"""Where scans and images lie before the fit: coregistration and the grid."""
+"""Poses of the scans and grid of the images before the fit: coregistration and individual space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...space.volume import Volume
 
 logger = logging.getLogger("bids_unires")
 
-# Over 250 voxels a quarter of one adds up.
+# Relative difference of voxel sizes that count as equal: a quarter of a voxel over 250 voxels.
 _SAME_VOXEL_SIZE = 1e-3
 
 
@@ -28,10 +28,10 @@ Series = Sequence[Hashable]
 def starting_poses(
     volumes: Sequence[Volume], settings: ModelSettings, series: Series | None = None
 ) -> list[Affine]:
-    """Where the scans lie before the fit, relative to the first one.
+    """Poses of the scans before the fit, relative to the first one.
 
-    Images that share their voxels and are denoised on them stay where they are; see
-    `coregistered` for all others, for what is returned and for errors.
+    Images on one grid that are denoised there keep their poses, and so do all if the settings do
+    not coregister. For all others, the result and errors see `coregistered`.
     """
     in_place = settings.voxel_size == (0, 0, 0) and on_one_grid(volumes)
     if in_place or not settings.coregister:
@@ -56,8 +56,7 @@ def coregistered(volumes: Sequence[Volume], series: Series | None = None) -> lis
     """
     if len(volumes) == 1:
         return [np.eye(4)]
-    # The registration library is loaded only when there is something to register, so
-    # that the model runs without it.
+    # The registration library is imported only where it is needed: the model runs without it.
     from ...registration import coregister
 
     logger.info("aligning %d scans to the first", len(volumes) - 1)
@@ -71,17 +70,17 @@ def on_one_grid(volumes: Sequence[Volume]) -> bool:
 
 
 def individual_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
-    """Grid that holds every voxel of every scan, in their mean orientation.
+    """Grid that contains every voxel of every scan, in their mean orientation.
 
-    Where a scan already has the wanted voxels they are those of the first such scan.
+    If a scan already has the wanted voxel size, the voxels are those of the first such scan.
 
     Parameters
     ----------
     scans
-        Where their voxels lie in the world of the images.
+        Grids of the scans in the world of the images.
     voxel_size
-        In mm; 0 stands for that of the scans where they share one grid, which is then
-        theirs, and else for the finest side of any scan's voxels.
+        Voxel size in mm along each axis. If all are 0, the grid is that of the scans if they share
+        one; else voxels are cubes with the finest side of any voxel of the scans.
     """
     if tuple(voxel_size) != (0, 0, 0):
         grid = enclose(_lattice(scans, voxel_size), scans)
@@ -99,10 +98,10 @@ def individual_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid
 
 
 def _lattice(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
-    """Voxels of a scan that already has the wanted ones, else in the scans' mean orientation.
+    """The grid of a scan with the wanted voxel size; else one in the mean orientation.
 
-    Between voxels the images are interpolated linearly, which blurs; a fit to a scan whose
-    voxels lie between those of the images would undo a blur that the scan does not have.
+    Images are interpolated linearly, which blurs between voxels. With the grid of the scan, its
+    voxels are not interpolated.
     """
     for scan in scans:
         canonical = in_axial_order(scan)

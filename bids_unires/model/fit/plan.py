@@ -1,4 +1,4 @@
-"""A fit once all is known that does not depend on where it is done."""
+"""The fit on one device: rejected slices, learned detail, solver, uncertainty."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..assess.calibration import calibrate_scales
 from ..assess.residuals import ResidualStatement, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.parameters import LearningParameters
-from ..detail.term import detail_from_earlier_fit
+from ..detail.term import LearnedDetail, detail_from_earlier_fit
 from ..guided import group_by_sharpness, solve_guided
 from ..intensity.preprocessing import PreparedContrast
 from ..intensity.scan_state import ScanState
@@ -43,28 +43,28 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class FitPlan:
-    """What a fit begins with.
+    """All that a fit starts from.
 
     Parameters
     ----------
     contrasts
-        As they were acquired, and their poses to start from.
+        The contrasts, with the poses to start from.
     settings
-        Of the model.
+        Settings of the model.
     lattice
         Grid of the images.
     is_given
-        Whether that is a grid somebody chose, beyond which scans are left out, and on which the
-        images stay; else they move with the first scan, which keeps its pose.
+        Whether the caller gave that grid. If so, voxels of scans beyond it are not used, and the
+        images stay on it. Else the images move so that the first scan keeps its pose.
     margin
-        Voxels around the images that the scans may see.
+        Voxels around the grid in which scans may lie.
     places_slices
-        Whether slices are placed, or known to have moved.
+        Whether slices are placed, or are known to have moved.
     start
         Images to start from; the scans interpolated if None.
     verdicts
-        How far slices are believed, as an earlier fit found it; None to judge them if the
-        settings are robust.
+        Weights and repairs of slices from an earlier fit; None to judge slices if the settings are
+        robust.
     on_progress
         Called after every iteration of the solver.
     """
@@ -79,12 +79,14 @@ class FitPlan:
     verdicts: Verdicts | None
     on_progress: Listener | None
 
-    def on(self, device: torch.device) -> Reconstruction:
-        """Judge slices, learn what lies within them, solve, and say how sure the outcome is."""
+    def run(self, device: torch.device) -> Reconstruction:
+        """Reject slices, learn detail, solve, and estimate the uncertainty, all on one device."""
         prepared, verdicts = self._judged(device)
-        problem = self._problem(prepared, self._detailed(prepared, verdicts, device), device)
+        states = self._with_detail(prepared, verdicts, device)
         stop = Stop(self.settings.tolerance, self.settings.max_iter)
-        fitted = solve_guided(problem, stop, self._start(prepared), self.on_progress)
+        fitted = solve_guided(
+            self._problem(prepared, states, device), stop, self._start(prepared), self.on_progress
+        )
         return self._result(fitted, prepared, verdicts, device)
 
     @property
@@ -92,16 +94,16 @@ class FitPlan:
         return padded(self.lattice, self.margin)
 
     def _prepared(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
-        """The scans within the grid, as far as their slices are believed."""
+        """The scans with the weights of verdicts, without voxels beyond a given grid."""
         bounds = self._working if self.is_given else None
-        return tuple(contrast.inside(bounds) for contrast in self._whole(verdicts))
+        return tuple(contrast.within(bounds) for contrast in self._whole(verdicts))
 
     def _whole(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
         interleaved = self.settings.interleave_correction
         return prepare(self.contrasts, verdicts, interleaved=interleaved)
 
     def _judged(self, device: torch.device) -> tuple[tuple[PreparedContrast, ...], Verdicts | None]:
-        """The scans as far as they are believed, and why."""
+        """The scans with weights and repairs of their slices, and the verdicts."""
         if self.verdicts is not None:
             return apply_verdicts(self._prepared, self.verdicts), self.verdicts
         prepared = self._prepared()
@@ -113,45 +115,39 @@ class FitPlan:
     def _weights(
         self, prepared: Sequence[PreparedContrast], noisy: Sequence[PreparedContrast]
     ) -> list[float]:
-        """Weight of the prior of each contrast, given that in their noise."""
-        found = []
-        for group in group_by_sharpness(
-            [contrast.observations for contrast in prepared], self._working
-        ):
+        """Weight of the prior of each contrast, from the noise of the contrasts ``noisy``."""
+        weights: dict[int, float] = {}
+        observations = [contrast.observations for contrast in prepared]
+        for group in group_by_sharpness(observations, self._working):
             for c in group:
                 noise = [scan.noise for scan in noisy[c].scans]
+                chosen = prior_weight(noise, self.settings, prepared[c].modality, len(group))
                 given = self.contrasts[c].weight
-                modality = prepared[c].modality
-                weight = prior_weight(noise, self.settings, modality, len(group))
-                found.append((c, weight if given is None else given))
-        return [weight for _, weight in sorted(found)]
+                weights[c] = chosen if given is None else given
+        return [weights[c] for c in range(len(prepared))]
 
-    def _detailed(
+    def _with_detail(
         self,
         prepared: Sequence[PreparedContrast],
         verdicts: Verdicts | None,
         device: torch.device,
     ) -> list[ContrastState]:
-        """The contrasts with what is known of what lies within slices.
-
-        That comes from an earlier fit, or is learned from the scans.
-        """
+        """The contrasts with detail: images of an earlier fit, or learned from the scans."""
         states = [self._state(contrast) for contrast in prepared]
         if self.start is not None and self.start.stand_in_for_detail:
-            return self._recalled(states, self._above_air(self.start.images, prepared))
-        # What lies beyond a given grid can be learned from, too.
+            images = self._above_air(self.start.images, prepared)
+            return [self._with_earlier_fit(c, state, images[c]) for c, state in enumerate(states)]
+        # Detail is also learned from what lies beyond a given grid.
         whole = self._whole() if verdicts is None else apply_verdicts(self._whole, verdicts)
-        voxel_size = float(min(self.lattice.voxel_size))
-        learned = with_learned_detail([self._state(own) for own in whole], voxel_size, device)
-        details = [contrast.detail for contrast in learned]
-        if self.is_given:
-            working = self._working
-            details = [
-                None if detail is None else replace(detail, scan=mask_outside(detail.scan, working))
-                for detail in details
-            ]
-        pairs = zip(states, details, strict=True)
-        return [replace(state, detail=detail) for state, detail in pairs]
+        learned = with_learned_detail(
+            [self._state(contrast) for contrast in whole],
+            float(min(self.lattice.voxel_size)),
+            device,
+        )
+        return [
+            replace(state, detail=self._within_grid(learned[c].detail))
+            for c, state in enumerate(states)
+        ]
 
     def _state(self, contrast: PreparedContrast) -> ContrastState:
         learning = None
@@ -159,16 +155,20 @@ class FitPlan:
             learning = LearningParameters.of(self.settings.learning_effort)
         return ContrastState(contrast.modality, contrast.states, learning)
 
-    def _recalled(
-        self, states: Sequence[ContrastState], images: NDArray[np.float32]
-    ) -> list[ContrastState]:
-        """The contrasts with the images of an earlier fit in the place of their detail."""
-        found = []
-        for state, image, given in zip(states, images, self.contrasts, strict=True):
-            noise = [scan.noise for scan in state.scans]
-            detail = detail_from_earlier_fit(image, self.lattice, noise, given.detail)
-            found.append(replace(state, detail=detail))
-        return found
+    def _with_earlier_fit(
+        self, c: int, state: ContrastState, image: NDArray[np.float32]
+    ) -> ContrastState:
+        """A contrast with the image ``(X, Y, Z)`` of an earlier fit in place of learned detail."""
+        noise = [scan.noise for scan in state.scans]
+        statement = self.contrasts[c].detail
+        detail = detail_from_earlier_fit(image, self.lattice, noise, statement)
+        return replace(state, detail=detail)
+
+    def _within_grid(self, detail: LearnedDetail | None) -> LearnedDetail | None:
+        """Detail without voxels beyond a given grid."""
+        if detail is None or not self.is_given:
+            return detail
+        return replace(detail, scan=mask_outside(detail.scan, self._working))
 
     def _problem(
         self,
@@ -178,11 +178,12 @@ class FitPlan:
     ) -> Problem:
         weights = self._weights(prepared, prepared)
         contrasts = []
-        for state, weight, given in zip(states, weights, self.contrasts, strict=True):
-            searched = given.weight is None and is_searched(self.settings, state.modality)
-            contrasts.append(replace(state, weight=weight, is_searched=searched))
-        moves = self.settings.unified_rigid
-        return Problem(tuple(contrasts), self._working, device, refines_poses=moves)
+        for c, state in enumerate(states):
+            searched = self.contrasts[c].weight is None
+            searched = searched and is_searched(self.settings, state.modality)
+            contrasts.append(replace(state, weight=weights[c], is_searched=searched))
+        refines_poses = self.settings.unified_rigid
+        return Problem(tuple(contrasts), self._working, device, refines_poses=refines_poses)
 
     def _start(self, prepared: Sequence[PreparedContrast]) -> Tensor | None:
         """Images to start from on the working grid, with air at 0."""
@@ -205,30 +206,29 @@ class FitPlan:
         verdicts: Verdicts | None,
         device: torch.device,
     ) -> Reconstruction:
-        """What was found, without the margin, and where the first scan was."""
-        lattice, contrasts = self.lattice, fitted.contrasts
+        """The results without the margin, in the world of the first scan."""
+        lattice, contrasts, solution = self.lattice, fitted.contrasts, fitted.solution
         first = self.contrasts[0].scans[0].pose
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
-        covered = np.stack([field_of_view(own.observations, lattice) for own in contrasts])
-        seen = np.stack([measured_voxels(own.observations, lattice) for own in contrasts])
-        images = _cropped(fitted.solution.images, self.margin)
-        problem = Problem(contrasts, self._working, fitted.solution.images.device)
+        covered = [field_of_view(contrast.observations, lattice) for contrast in contrasts]
+        seen = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
+        images = _cropped(solution.images, self.margin)
         return Reconstruction(
-            images=_finished(images, prepared, seen),
+            images=_in_units_of_scans(images, prepared, seen),
             grid=lattice.moved(anchor),
-            coverage=np.asarray(covered.all(axis=0)),
+            coverage=np.asarray(np.stack(covered).all(axis=0)),
             poses=_of_scans(contrasts, lambda scan: anchor @ scan.observation.world_pose),
             device=device_name(device),
             fit=Fit(
-                noise=tuple(tuple(scan.noise for scan in own.scans) for own in prepared),
+                noise=tuple(tuple(scan.noise for scan in c.scans) for c in prepared),
                 profiles=_of_scans(contrasts, lambda scan: scan.observation.profile),
                 interleaves=_of_scans(contrasts, lambda scan: scan.observation.interleave),
                 scales=_of_scans(contrasts, lambda scan: scan.residual_scale),
-                residuals=_residuals(problem, fitted.solution.images),
-                lam=problem.weights,
-                objective=fitted.solution.history,
-                converged=fitted.solution.converged,
-                uncertainty=self._uncertainty(problem, fitted.solution.images, seen),
+                residuals=_residuals(fitted),
+                lam=fitted.problem.weights,
+                objective=solution.history,
+                converged=solution.converged,
+                uncertainty=self._uncertainty(fitted, seen),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
                 ),
@@ -237,25 +237,23 @@ class FitPlan:
             ),
         )
 
-    def _uncertainty(
-        self, problem: Problem, images: Tensor, seen: NDArray[np.bool_]
-    ) -> Uncertainty | None:
-        """Calibrated standard deviations, where nothing was measured as large as the contrast."""
-        samples = self.settings.uncertainty
+    def _uncertainty(self, fitted: Fitted, seen: NDArray[np.bool_]) -> Uncertainty | None:
+        """Calibrated standard deviations; the contrast of the head where nothing was measured."""
+        samples, images = self.settings.uncertainty, fitted.solution.images
         if samples is None:
             return None
-        apart = problem.apart()
+        problem = fitted.problem.split_by_motion()
         stop = Stop(self.settings.tolerance, self.settings.max_iter)
-        maps = _cropped(standard_deviations(apart, images, samples=samples), self.margin)
-        scales = calibrate_scales(apart, stop, images, samples=samples)
-        for own, scale, contrast, here in zip(maps, scales, problem.contrasts, seen, strict=True):
-            own *= np.float32(scale)
-            own[~here] = max(scan.noise.contrast for scan in contrast.scans)
-        return Uncertainty(maps, scales, samples)
+        sds = _cropped(standard_deviations(problem, images, samples=samples), self.margin)
+        scales = calibrate_scales(problem, stop, images, samples=samples)
+        for c, contrast in enumerate(fitted.contrasts):
+            sds[c] *= np.float32(scales[c])
+            sds[c][~seen[c]] = max(scan.noise.contrast for scan in contrast.scans)
+        return Uncertainty(sds, scales, samples)
 
 
 def detail_is_learned(modality: Modality, settings: ModelSettings) -> bool:
-    """Whether detail of a contrast is learned; noise of CT is too coloured for that."""
+    """Whether detail is learned. Not in CT, whose noise is correlated between neighbours."""
     wanted = settings.learned_detail and settings.method == "super-resolution"
     return wanted and modality == "MR"
 
@@ -263,8 +261,8 @@ def detail_is_learned(modality: Modality, settings: ModelSettings) -> bool:
 def _of_scans(
     contrasts: Sequence[ContrastState], find: Callable[[ScanState], Found]
 ) -> tuple[tuple[Found, ...], ...]:
-    """Something of each scan, (contrast, repeat)."""
-    return tuple(tuple(find(scan) for scan in own.scans) for own in contrasts)
+    """A value of each scan, (contrast, repeat)."""
+    return tuple(tuple(find(scan) for scan in contrast.scans) for contrast in contrasts)
 
 
 def _with_margin(images: NDArray[np.float32], margin: int) -> Tensor:
@@ -277,21 +275,25 @@ def _cropped(images: Tensor, margin: int) -> NDArray[np.float32]:
 
 
 def _anchor(given: Affine, first: Observation) -> Affine:
-    """Motion of scans and images together that takes the first scan back to where it was."""
+    """Motion of scans and images, ``(4, 4)``, that takes the first scan back to its given pose."""
     return np.asarray(given @ np.linalg.inv(first.world_pose))
 
 
-def _finished(
+def _in_units_of_scans(
     images: NDArray[np.float32],
     prepared: Sequence[PreparedContrast],
     seen: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """In the units of the scans, within their range, and as dark as air where none measured."""
-    for image, contrast, here in zip(images, prepared, seen, strict=True):
+    """Images in the units and the range of the scans; air where nothing was measured.
+
+    ``images`` ``(C, X, Y, Z)`` is changed in place; ``seen`` has the same shape.
+    """
+    for c, contrast in enumerate(prepared):
+        image = images[c]
         image += np.float32(contrast.air)
         low, high = _intensity_range([scan.volume for scan in contrast.scans])
         np.clip(image, low, high, out=image)
-        image[~here] = max(AIR_HU, low) if contrast.modality == "CT" else 0
+        image[~seen[c]] = max(AIR_HU, low) if contrast.modality == "CT" else 0
     return images
 
 
@@ -301,13 +303,14 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
     return low, high
 
 
-def _residuals(problem: Problem, images: Tensor) -> tuple[tuple[ResidualStatement, ...], ...]:
+def _residuals(fitted: Fitted) -> tuple[tuple[ResidualStatement, ...], ...]:
+    """Statistics of the residuals of every scan, without its interpolated slices."""
+
+    def residual(scan: ScanState, image: Tensor) -> ResidualStatement:
+        measured = scan.with_observation(without_interpolated_slices(scan.observation))
+        return residual_statement(measured, fitted.problem.grid, image)
+
     return tuple(
-        tuple(
-            residual_statement(
-                scan.of(without_interpolated_slices(scan.observation)), problem.grid, image
-            )
-            for scan in contrast.scans
-        )
-        for contrast, image in zip(problem.contrasts, images, strict=True)
+        tuple(residual(scan, fitted.solution.images[c]) for scan in contrast.scans)
+        for c, contrast in enumerate(fitted.contrasts)
     )

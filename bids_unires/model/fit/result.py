@@ -1,4 +1,4 @@
-"""What comes out of a reconstruction."""
+"""The result of a reconstruction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..solve.solver import Progress
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What the fit found besides the images, which minimise its objective.
+    """Results of a fit besides the images, which minimise its objective.
 
     Nested tuples are (contrast, repeat), in the order of the input.
 
@@ -31,30 +31,30 @@ class Fit:
     noise
         Noise and contrast of every scan.
     profiles
-        Slice profile used for every scan.
+        Slice profile of every scan.
     interleaves
         Logarithm of the factor of even slices of every scan; 0 where it was not estimated.
     scales
         Scale of each scan's residuals in intensity: its noise, or more where repeats of
         one contrast disagree.
     residuals
-        What the images leave unexplained of every scan.
+        Statistics of the residuals of every scan.
     lam
         Regularisation of each contrast in mm / intensity.
     objective
-        The solver's history; the last entry holds the final value.
+        History of the solver; the last entry holds the final value.
     converged
-        Whether the tolerance was met, rather than the bound on iterations.
+        Whether the solver stopped by the tolerance, not by the bound on iterations.
     uncertainty
         Standard deviations of the images; None unless the settings ask for them.
     slice_motions
-        How the slices of every scan moved, None for those that were not taken apart; empty
-        where that was not asked for.
+        How the slices of every scan moved, None for those that did not; empty if slice motion was
+        not asked for.
     slice_verdicts
-        How far each slice of every scan is believed; None where all are.
+        Weights and repairs of the slices of every scan; None if they were not judged.
     details
-        For each contrast how good what was learned of the inside of its slices is, None where
-        nothing was; empty where that was not asked for.
+        For each contrast how accurate its learned detail is, None where nothing was learned; empty
+        if detail was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -72,34 +72,34 @@ class Fit:
 
     @property
     def iterations(self) -> int:
-        """Iterations of the solver, over all groups of contrasts and weightings of repeats."""
+        """Iterations of the solver in total, over all groups of contrasts and all rounds."""
         states = pairwise(self.objective)
         return sum(after.products > before.products for before, after in states)
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """Images on one grid, however they came about.
+    """Images on one grid, from a fit or from interpolation.
 
     Nested tuples are (contrast, repeat), in the order of the input.
 
     Attributes
     ----------
     images
-        ``(C, X, Y, Z)`` float32, one image a contrast, in the units of its scans; where none
-        of them measured it is 0, or in CT the darkest value of the scans. Holes are bridged as
-        far as the neighbours of the voxels that were measured.
+        ``(C, X, Y, Z)`` float32, one image for each contrast, in the units of its scans. Where no
+        scan measured anything it is 0, or in CT the darkest value of the scans. Missing voxels next
+        to measured ones are interpolated.
     grid
-        Where they lie.
+        Their grid.
     coverage
         ``(X, Y, Z)`` bool: voxels within the field of view of at least one scan of every contrast.
     poses
-        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless others
+        ``(4, 4)`` matrices, scan world mm -> world mm of the images; rigid unless other matrices
         were given.
     device
-        Where it was computed: ``cpu`` or the name of the GPU.
+        Device of the computation: ``cpu`` or the name of the GPU.
     fit
-        What else the fit found; None where the scans were interpolated without one.
+        Further results of the fit; None if the scans were interpolated without one.
     """
 
     images: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Scans as they are given to a fit, and as it takes them up."""
+"""Scans and contrasts as they are given to a fit, and once they are placed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ...space.arrays import Numbers, array_of
 from ...space.volume import Volume
 from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate, estimate_noise
-from ..intensity.preprocessing import PreparedContrast, RepairedScan, prepare_contrast
+from ..intensity.preprocessing import PreparedContrast, prepare_contrast
+from ..intensity.repaired_scan import RepairedScan
 from ..intensity.scan_state import SlicePlan
 from ..robust.repair import repair_slices
 from ..robust.verdict import SliceVerdict, Verdicts
@@ -28,22 +29,21 @@ ScanLike: TypeAlias = Volume | tuple[Numbers, Numbers] | Path | str
 
 @dataclass(frozen=True, eq=False)
 class GivenScan:
-    """A scan, and what is known of it before the fit.
+    """A scan, and what the caller knows of it.
 
     Parameters
     ----------
     volume
-        Its voxels, and where they lie.
+        Its voxels and affine.
     profile
-        Slice profile; None chooses it by voxel size, without gap, and takes voxels for points
-        when denoising.
+        Slice profile; None chooses it by voxel size, without a gap (when denoising, point samples).
     pose
         ``(4, 4)``, scan world mm -> world mm of the images; None to align the scans.
     slices
-        The order of its slices, or how they moved; None to keep it whole; ``"usual"`` for the
-        order that is usual, if its slices are thick and the settings ask for slice motion.
+        The order of its slices, or how they moved; None if they did not move; ``"usual"`` for the
+        usual order, if its slices are thick and the settings ask for slice motion.
     verdict
-        How far each slice is believed, as an earlier fit found it; None to judge them.
+        Weights and repairs of its slices from an earlier fit; None to judge them.
     """
 
     volume: Volume
@@ -55,7 +55,7 @@ class GivenScan:
 
 @dataclass(frozen=True, eq=False)
 class GivenContrast:
-    """A contrast, and what is known of it before the fit.
+    """A contrast, and what the caller knows of it.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ class GivenContrast:
     modality
         MR or CT.
     weight
-        Weight of its prior in mm / intensity, as an earlier fit found it; None to choose it.
+        Weight of its prior in mm / intensity, from an earlier fit; None to choose it.
     detail
-        How good the detail is that an earlier fit learned.
+        How accurate the detail is that an earlier fit learned; None without any.
     """
 
     scans: tuple[GivenScan, ...]
@@ -84,8 +84,8 @@ class StartImages:
     images
         ``(C, X, Y, Z)`` float32 on the grid of the fit, in the unit of the scans.
     stand_in_for_detail
-        Whether they are those of an earlier fit of the same scans, interpolated: then they are
-        believed in the place of detail, and nothing is learned.
+        Whether they are the interpolated images of an earlier fit of the same scans. They are then
+        used in place of learned detail, and nothing is learned.
     """
 
     images: NDArray[np.float32]
@@ -94,20 +94,20 @@ class StartImages:
 
 @dataclass(frozen=True, eq=False)
 class PlacedScan:
-    """A scan of which all is known that a fit begins with.
+    """A scan with all that is known of it before slices are judged.
 
     Parameters
     ----------
     volume
-        Its voxels, and where they lie.
+        Its voxels and affine.
     noise
-        Its noise, every slice believed.
+        Its noise, every slice accepted.
     profile
         Slice profile.
     pose
         ``(4, 4)``, scan world mm -> world mm of the images.
     slices
-        The order of its slices, or how they moved; None to keep it whole.
+        The order of its slices, or how they moved; None if they did not.
     """
 
     volume: Volume
@@ -116,10 +116,25 @@ class PlacedScan:
     pose: Affine
     slices: SlicePlan = None
 
+    def accepted(self) -> RepairedScan:
+        """The scan with all of its slices accepted as they are."""
+        return RepairedScan(
+            self.volume, self.volume, self.noise, self.profile, self.pose, self.slices
+        )
+
+    def repaired(self, verdict: SliceVerdict, modality: Modality) -> RepairedScan:
+        """The scan with the repairs and weights of a verdict, and the noise of accepted slices."""
+        volume = repair_slices(self.volume, verdict.axis, verdict.repairs)
+        accepted = _without_rejected(volume, verdict)
+        noise = self.noise if accepted is self.volume else noise_of_scan(accepted, modality)
+        return RepairedScan(
+            volume, accepted, noise, self.profile, self.pose, self.slices, verdict.factors
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PlacedContrast:
-    """A contrast with all that a fit begins with; parameters as of `GivenContrast`."""
+    """A contrast with placed scans; its other parameters are those of `GivenContrast`."""
 
     scans: tuple[PlacedScan, ...]
     modality: Modality = "MR"
@@ -129,41 +144,39 @@ class PlacedContrast:
     def prepared(
         self, verdicts: Sequence[SliceVerdict] | None, *, interleaved: bool
     ) -> PreparedContrast:
-        """The contrast as far as its slices are believed; all of them without verdicts.
+        """The contrast with the repairs and weights of verdicts, for the solver.
 
         Parameters
         ----------
         verdicts
-            On each scan; what they say went wrong is undone.
+            One for each scan; None accepts all slices.
         interleaved
             Whether even and odd slices may differ in brightness.
         """
         if verdicts is None:
-            scans = [_believed_whole(scan) for scan in self.scans]
+            scans = [scan.accepted() for scan in self.scans]
         else:
             pairs = zip(self.scans, verdicts, strict=True)
-            scans = [_believed(scan, verdict, self.modality) for scan, verdict in pairs]
+            scans = [scan.repaired(verdict, self.modality) for scan, verdict in pairs]
         return prepare_contrast(scans, self.modality, interleaved=interleaved)
 
 
 def prepare(
     contrasts: Sequence[PlacedContrast], verdicts: Verdicts | None = None, *, interleaved: bool
 ) -> tuple[PreparedContrast, ...]:
-    """All contrasts as far as their slices are believed; see `PlacedContrast.prepared`."""
-    if verdicts is None:
-        return tuple(own.prepared(None, interleaved=interleaved) for own in contrasts)
+    """All contrasts with the repairs and weights of verdicts; see `PlacedContrast.prepared`."""
     return tuple(
-        own.prepared(on_scans, interleaved=interleaved)
-        for own, on_scans in zip(contrasts, verdicts, strict=True)
+        contrast.prepared(None if verdicts is None else verdicts[c], interleaved=interleaved)
+        for c, contrast in enumerate(contrasts)
     )
 
 
 def as_volume(scan: ScanLike) -> Volume:
-    """A scan in memory, read from a file where a path is given."""
+    """A scan in memory; it is read if a path is given."""
     if isinstance(scan, Volume):
         return scan
     if isinstance(scan, Path | str):
-        # Files are read only where paths are given, so that the model runs without nibabel.
+        # Imported only where a path is given, so that the model runs without nibabel.
         from ...dataset.reading import load_volume
 
         return load_volume(scan)
@@ -182,31 +195,12 @@ def noise_of_scan(volume: Volume, modality: Modality) -> NoiseEstimate:
     Raises
     ------
     BadDataError
-        If the scan has no contrast, or is too small; it names the file.
+        If the scan has no contrast or is too small. The message names its file.
     """
     try:
         return estimate_noise(volume.data, modality)
     except BadDataError as error:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
-
-
-def _believed_whole(scan: PlacedScan) -> RepairedScan:
-    return RepairedScan(scan.volume, scan.volume, scan.noise, scan.profile, scan.pose, scan.slices)
-
-
-def _believed(scan: PlacedScan, verdict: SliceVerdict, modality: Modality) -> RepairedScan:
-    """A scan with the weights of its slices, and the noise of those that are believed."""
-    volume = repair_slices(scan.volume, verdict.axis, verdict.repairs)
-    believed = _without_rejected(volume, verdict)
-    return RepairedScan(
-        volume,
-        believed,
-        scan.noise if believed is scan.volume else noise_of_scan(believed, modality),
-        scan.profile,
-        scan.pose,
-        scan.slices,
-        verdict.factors,
-    )
 
 
 def _without_rejected(volume: Volume, verdict: SliceVerdict) -> Volume:

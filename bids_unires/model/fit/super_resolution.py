@@ -1,4 +1,4 @@
-"""The fit as a whole: from scans as acquired to images on one grid."""
+"""`super_resolve` and `reconstruct`: from scans as acquired to images on one grid."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ logger = logging.getLogger("bids_unires")
 _POINTS = SliceProfile("point", "point")
 
 
-def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call)
+def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one call)
     contrasts: Sequence[Sequence[ScanLike]],
     settings: ModelSettings | None = None,
     device: str = "auto",
@@ -75,38 +75,38 @@ def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call
         or the path of a NIfTI file. A voxel that is not finite is missing, and in MR one that
         is 0.
     settings
-        Settings of the model; its method is super-resolution or denoising.
+        Settings of the model; the method is super-resolution or denoising.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     modalities
         ``"MR"`` or ``"CT"`` for each contrast; None for MR throughout.
     profiles
-        Slice profile of every scan; None chooses them by voxel size, without gap, and
-        takes voxels for points when denoising.
+        Slice profile of every scan; None chooses them by voxel size, without a gap (when
+        denoising, point samples).
     poses
         ``(4, 4)`` matrices, scan world mm -> world mm of the images, to start from; None
         aligns all scans to the first.
     grid
-        Grid of the images; None for one that holds all scans, in which the first scan keeps
-        its pose. Where scans reach beyond a given grid they are left out.
+        Grid of the images; None for one that contains all scans, in which the first scan keeps
+        its pose. Voxels of scans beyond a given grid are not used.
     start
         Images to start from, ``(C, X, Y, Z)`` on ``grid``; the scans interpolated if None.
     lam
-        Weight of the prior of each contrast in mm / intensity, as an earlier fit found it; that
-        of the settings if None.
+        Weight of the prior of each contrast in mm / intensity, from an earlier fit; that of the
+        settings if None.
     slices
-        For each scan the order of its slices, which ``settings.slice_motion`` then places group
-        by group; or how they moved, which is then taken as given; or None to keep it whole.
-        Without any, the settings decide: `usual_plan` unless they leave scans whole.
+        For each scan the order of its slices, whose groups are then placed if
+        ``settings.slice_motion`` asks for it; or how the slices moved, taken as given; or None if
+        they did not move. If None for all, the settings decide: `usual_plan` with slice motion.
     verdicts
-        How far the slices of each scan are believed, as an earlier fit found it; judged here if
-        None and the settings are robust.
+        Weights and repairs of the slices of each scan, from an earlier fit. If None, slices are
+        judged here if the settings are robust.
     details
-        How good the detail is that an earlier fit of the same scans learned for each contrast.
-        ``start`` then holds the images of that fit, interpolated, and is believed in the place of
-        detail, for every contrast. If None, detail is learned where the settings ask for it.
+        How accurate the detail is that an earlier fit of the same scans learned for each contrast.
+        ``start`` then holds the interpolated images of that fit, which are used in place of learned
+        detail, for every contrast. If None, detail is learned if the settings ask for it.
     memory_limit
-        Bytes that may be used; a fit estimated to need more is refused.
+        Bytes that may be used; a fit estimated to need more is refused. None for no limit.
     on_progress
         Called after every iteration of the solver.
 
@@ -117,7 +117,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be said of a fit, in one call
     ValueError
         If the nesting is wrong or the device does not exist.
     """
-    # Before anything is read.
+    # Raises before anything is read.
     usable_device(device)
     if not contrasts or not all(contrasts):
         raise ValueError("every contrast needs at least one scan, and there must be one")
@@ -161,7 +161,7 @@ def reconstruct(
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
 ) -> Reconstruction:
-    """`super_resolve` with what is known of each scan beside it.
+    """`super_resolve` of contrasts that hold all that is known of them.
 
     Parameters
     ----------
@@ -186,10 +186,11 @@ def reconstruct(
         scan.slices is not None for contrast in placed for scan in contrast.scans
     )
     prepared = prepare(placed, interleaved=settings.interleave_correction)
-    scans = [contrast.observations for contrast in prepared]
-    margin = _margin(lattice, [scan for own in scans for scan in own], places_slices)
+    scans = [scan for contrast in prepared for scan in contrast.observations]
+    margin = _margin(lattice, scans, places_slices)
     need = MemoryNeed(
         padded(lattice, margin),
+        len(prepared),
         scans,
         settings.uncertainty is not None,
         _thin_voxels(prepared, settings, lattice),
@@ -212,12 +213,12 @@ def reconstruct(
 
 
 def _known(values: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """What is known of each of ``count`` things; None of each where nothing is."""
+    """Values of ``count`` contrasts or scans; None for each if there are none."""
     return [None] * count if values is None else values
 
 
 def _given_scans(scans: Sequence[ScanLike], *known: Sequence[Any] | None) -> tuple[GivenScan, ...]:
-    """Scans of one contrast, each with what is known of it, in the order of `GivenScan`."""
+    """Scans of one contrast, with all that is known of each, in the order of `GivenScan`."""
     columns = [_known(values, len(scans)) for values in known]
     return tuple(
         GivenScan(as_volume(scan), *cells) for scan, *cells in zip(scans, *columns, strict=True)
@@ -227,38 +228,35 @@ def _given_scans(scans: Sequence[ScanLike], *known: Sequence[Any] | None) -> tup
 def _placed(
     contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
 ) -> tuple[tuple[PlacedContrast, ...], Grid]:
-    """The contrasts with all that a fit begins with, and the grid of their images."""
-    noise = [
-        noise_of_scan(scan.volume, contrast.modality)
+    """The contrasts with noise, poses and profiles of their scans, and the grid of the images."""
+    noise = {
+        scan: noise_of_scan(scan.volume, contrast.modality)
         for contrast in contrasts
         for scan in contrast.scans
-    ]
-    scans = [scan for contrast in contrasts for scan in contrast.scans]
-    poses = _poses(scans, settings)
-    lattice = grid
-    if lattice is None:
-        boxes = [scan.volume.grid.moved(pose) for scan, pose in zip(scans, poses, strict=True)]
-        lattice = individual_space(boxes, settings.voxel_size)
-    found = iter(zip(noise, poses, strict=True))
+    }
+    poses = _poses(list(noise), settings)
+    if grid is None:
+        boxes = [scan.volume.grid.moved(pose) for scan, pose in poses.items()]
+        grid = individual_space(boxes, settings.voxel_size)
     placed = []
     for contrast in contrasts:
-        own = []
+        scans = []
         for scan in contrast.scans:
-            profile = scan.profile or _profile(scan.volume, lattice, settings)
+            profile = scan.profile or _profile(scan.volume, grid, settings)
             slices = _plan(scan, profile, contrast.modality, settings)
-            scan_noise, pose = next(found)
-            own.append(PlacedScan(scan.volume, scan_noise, profile, pose, slices))
+            scans.append(PlacedScan(scan.volume, noise[scan], profile, poses[scan], slices))
         placed.append(
-            PlacedContrast(tuple(own), contrast.modality, contrast.weight, contrast.detail)
+            PlacedContrast(tuple(scans), contrast.modality, contrast.weight, contrast.detail)
         )
-    return tuple(placed), lattice
+    return tuple(placed), grid
 
 
-def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> list[Affine]:
-    """Where scans lie: as given, or aligned to the first of them."""
-    given = [scan.pose for scan in scans if scan.pose is not None]
+def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> dict[GivenScan, Affine]:
+    """The pose of each scan: as given, or from the alignment to the first scan."""
+    given = {scan: scan.pose for scan in scans if scan.pose is not None}
     if not given:
-        return starting_poses([scan.volume for scan in scans], settings)
+        poses = starting_poses([scan.volume for scan in scans], settings)
+        return {scan: poses[n] for n, scan in enumerate(scans)}
     if len(given) < len(scans):
         raise ValueError("either every scan has a pose or none")
     return given
@@ -273,37 +271,37 @@ def _profile(volume: Volume, grid: Grid, settings: ModelSettings) -> SliceProfil
 def _plan(
     scan: GivenScan, profile: SliceProfile, modality: Modality, settings: ModelSettings
 ) -> SlicePlan:
-    """What is known of the slices of a scan."""
+    """The order or motion of the slices of a scan; None if they did not move."""
     if scan.slices != "usual":
         return scan.slices
     return usual_plan(profile, scan.volume.grid, modality) if settings.slice_motion else None
 
 
 def _verdicts(contrasts: Sequence[GivenContrast]) -> Verdicts | None:
-    """Verdicts on all slices, as an earlier fit found them; None where any is lacking."""
-    found = []
+    """Verdicts on all slices from an earlier fit; None if that of any scan is lacking."""
+    verdicts = []
     for contrast in contrasts:
-        own = [scan.verdict for scan in contrast.scans if scan.verdict is not None]
-        if len(own) < len(contrast.scans):
+        of_scans = [scan.verdict for scan in contrast.scans if scan.verdict is not None]
+        if len(of_scans) < len(contrast.scans):
             return None
-        found.append(tuple(own))
-    return tuple(found)
+        verdicts.append(tuple(of_scans))
+    return tuple(verdicts)
 
 
 def _with_room(plan: FitPlan, device: torch.device) -> Reconstruction:
-    """Reconstruct on a device, or on the CPU where a GPU runs out of memory."""
+    """Reconstruct on a device, or on the CPU if a GPU runs out of memory."""
     try:
-        return plan.on(device)
+        return plan.run(device)
     except torch.OutOfMemoryError:
         if device.type == "cpu":
             raise
         logger.warning("%s ran out of memory; the CPU takes over", device)
-    # Outside the handler, whose traceback would keep the GPU's tensors alive.
-    return plan.on(torch.device("cpu"))
+    # Outside the handler: its traceback would keep the tensors on the GPU alive.
+    return plan.run(torch.device("cpu"))
 
 
 def _margin(grid: Grid, scans: Sequence[Observation], places_slices: bool) -> int:
-    """Voxels around the wanted ones that the scans may see, wherever their slices go."""
+    """Voxels to add around the grid so that all slices lie inside, also slices that moved."""
     margin = footprint_margin(grid, scans)
     if places_slices:
         margin += math.ceil(LARGEST_MOTION_MM / float(min(grid.voxel_size)))
@@ -311,7 +309,7 @@ def _margin(grid: Grid, scans: Sequence[Observation], places_slices: bool) -> in
 
 
 def _thin_voxels(contrasts: Sequence[PreparedContrast], settings: ModelSettings, grid: Grid) -> int:
-    """How many voxels of detail may be learned."""
+    """Number of voxels of the detail that is to be learned."""
     finest = float(min(grid.voxel_size))
     return sum(
         thin_voxel_count(contrast.observations[0], finest)

@@ -1,20 +1,20 @@
-"""What intensity of one contrast goes with those of others: the mean where these are the same.
+"""The intensity of one contrast that goes with the intensities of other contrasts.
 
-That is the correlation ratio's model of how contrasts relate (Roche et al. 1998, "The correlation
-ratio as a new similarity measure for multimodal image registration", equation 4).
+It is modelled as the mean over all voxels with the same intensities in the other contrasts: the
+model of the correlation ratio (Roche et al. 1998, "The correlation ratio as a new similarity
+measure for multimodal image registration", equation 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-# Grey levels of each of the other contrasts that are told apart, and how far (in these) the
-# means are smoothed: where few voxels have some levels, their neighbours speak for them, and
-# where there are none, those further off.
+# Number of grey levels of each of the other contrasts, and standard deviations (in levels) of the
+# Gaussians that smooth the means. A combination of levels that too few voxels have takes its mean
+# from the neighbouring levels: from the narrowest Gaussian that reaches enough voxels.
 _LEVELS = 24
 _SMOOTHINGS = (1.0, 4.0, 16.0)
 _FEWEST_VOXELS = 1e-3
@@ -22,28 +22,51 @@ _BRIGHTEST = 0.998
 
 
 def robust_maximum(image: NDArray[np.float32]) -> float:
-    """Intensity above which an image has outliers only; 1 if it is dark."""
+    """The 99.8 % quantile of the positive intensities of an image; 1 if there are hardly any."""
     positive = image[image > 0]
     return float(np.quantile(positive[::7], _BRIGHTEST)) if positive.size > 7 else 1.0
 
 
-def grey_levels(
-    values: Sequence[NDArray[np.float32]], tops: Sequence[float]
-) -> NDArray[np.float64]:
-    """Intensities ``(N,)`` of each contrast as levels, ``(C, N)``, from 0 to the brightest."""
-    scaled = [own / top * (_LEVELS - 1) for own, top in zip(values, tops, strict=True)]
-    return np.clip(np.stack(scaled), 0, _LEVELS - 1)
+def grey_levels(values: ArrayLike, maxima: ArrayLike) -> NDArray[np.float32]:
+    """Intensities as grey levels from 0 to 23.
+
+    Parameters
+    ----------
+    values
+        Intensities ``(C, N)`` of N voxels in C contrasts.
+    maxima
+        ``(C,)``, the intensity of each contrast that has the highest level (`robust_maximum`).
+
+    Returns
+    -------
+    ndarray
+        ``(C, N)``, not rounded.
+    """
+    highest = np.asarray(maxima, dtype=np.float32)[:, None]
+    scaled = np.asarray(values, dtype=np.float32) / highest * np.float32(_LEVELS - 1)
+    return np.asarray(np.clip(scaled, 0, _LEVELS - 1), dtype=np.float32)
 
 
 def conditional_means(
-    values: NDArray[np.float32], levels: NDArray[np.float64]
+    values: NDArray[np.float32], levels: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Mean of values ``(N,)`` at every combination of levels ``(C, N)``, an axis for each contrast.
+    """Mean intensity of one contrast at every combination of grey levels of the others.
 
-    Levels that no value has take the mean of those around them.
+    Parameters
+    ----------
+    values
+        Intensities ``(N,)`` of the one contrast.
+    levels
+        ``(C, N)``, grey levels of the same voxels in the others.
+
+    Returns
+    -------
+    ndarray
+        ``(24, ..., 24)``, one axis for each of the others. A combination without any voxel takes
+        the mean of neighbouring combinations.
     """
     sides = (_LEVELS,) * len(levels)
-    cells = np.ravel_multi_index(np.rint(levels).astype(np.intp), sides)
+    cells = np.ravel_multi_index(tuple(np.rint(levels).astype(np.intp)), sides)
     size = _LEVELS ** len(levels)
     sums = np.bincount(cells, weights=values, minlength=size).reshape(sides).astype(np.float64)
     counts = np.bincount(cells, minlength=size).reshape(sides).astype(np.float64)
@@ -54,20 +77,22 @@ def conditional_means(
     return means
 
 
-def interpolate_means(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Multilinear interpolation of a table at levels ``(C, N)``, within its sides."""
-    below = np.minimum(at.astype(np.intp), _LEVELS - 2)
-    share = at - below
-    values = np.zeros(at.shape[1])
-    for corner in product((0, 1), repeat=len(at)):
-        places = [own + step for own, step in zip(below, corner, strict=True)]
-        weights = [f if step else 1 - f for f, step in zip(share, corner, strict=True)]
-        values += np.prod(weights, axis=0) * table[tuple(places)]
+def interpolate_means(
+    means: NDArray[np.float64], levels: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Multilinear interpolation of `conditional_means` at grey levels ``(C, N)``, ``(N,)``."""
+    below = np.minimum(levels.astype(np.intp), _LEVELS - 2)
+    share = levels - below
+    values = np.zeros(levels.shape[1])
+    for corner in product((0, 1), repeat=len(levels)):
+        step = np.array(corner)[:, None]
+        weights = np.where(step == 1, share, 1 - share)
+        values += np.prod(weights, axis=0) * means[tuple(below + step)]
     return values
 
 
 def _smoothed(table: NDArray[np.float64], sd: float) -> NDArray[np.float64]:
-    """Convolve with a Gaussian along every axis; beyond the border are zeros."""
+    """Convolve with a Gaussian along every axis; zeros beyond the border."""
     at = np.arange(_LEVELS)
     kernel = np.exp(-0.5 * ((at[:, None] - at) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
     for axis in range(table.ndim):

@@ -1,4 +1,4 @@
-"""Histograms of intensities, and where to cut them into dark and bright."""
+"""Histograms of intensities, and the threshold between dark and bright."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Floats = NDArray[np.float64]
 _LARGEST_SAMPLE = 2_000_000
 _LEVEL_SAMPLE = 100_000
 _BINS = 512
-# A few bright voxels (vessels, spikes) must not decide the width of the bins.
+# A few bright voxels (vessels, spikes) must not determine the width of the bins.
 _KEPT_FRACTION = 0.999
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """How often which intensity occurs.
+    """Numbers of voxels by intensity.
 
     Parameters
     ----------
     centres
-        Mean of the values in each bin, ``(B,)``, ascending; whole grey levels stay exact.
+        Mean of the values in each bin, ``(B,)``, ascending. Integer grey levels stay exact.
     counts
         Values in each bin, ``(B,)``, all above 0.
     """
@@ -33,7 +33,7 @@ class Histogram:
     counts: Floats
 
     def with_level(self, centre: float, count: float) -> Histogram:
-        """The same with one more level below all others."""
+        """The same histogram with one more grey level below all others."""
         return Histogram(np.r_[centre, self.centres], np.r_[float(count), self.counts])
 
     @property
@@ -47,7 +47,7 @@ class Histogram:
         return float(self.centres[int(between[:-1].argmax())])
 
     def means_around(self, threshold: float) -> tuple[float, float]:
-        """Mean intensity up to a threshold, and above it; 0 for a side without values."""
+        """Mean intensity up to a threshold and above it; 0 for a side without values."""
         bright = self.centres > threshold
         dark_mean, bright_mean = (
             float((self.counts * self.centres)[side].sum() / max(self.counts[side].sum(), 1))
@@ -59,7 +59,8 @@ class Histogram:
 def sample_voxels(data: NDArray[np.float32]) -> NDArray[np.float32]:
     """Finite values of evenly spaced voxels, about two million at most, ``(N,)``.
 
-    The step between them is odd, so that no side of an image divides by it often.
+    The step between them is odd: sides of images are often even, and a common divisor would sample
+    the same columns in every row.
     """
     step = max(1, data.size // _LARGEST_SAMPLE)
     values = np.ravel(data, order="K")[:: step + 1 - step % 2]
@@ -67,10 +68,10 @@ def sample_voxels(data: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def square_root_histogram(values: NDArray[np.float32]) -> Histogram:
-    """Histogram of positive values with bins that are narrow where the values are small.
+    """Histogram of positive values, with narrower bins at small values.
 
-    Air may be a thousand times darker than tissue: bins of equal width would hold all of
-    it in one. The brightest thousandth is left out.
+    Air may be a thousand times darker than tissue: with bins of equal width, all of it would fall
+    into one bin. The brightest thousandth of the values is left out.
 
     Parameters
     ----------
@@ -85,19 +86,19 @@ def square_root_histogram(values: NDArray[np.float32]) -> Histogram:
 
 
 def uniform_histogram(values: NDArray[np.float32], bins: int) -> Histogram:
-    """Histogram with bins of equal width, each a whole number of grey levels wide.
+    """Histogram with bins of equal width, each an integer number of grey levels wide.
 
     Parameters
     ----------
     values
         ``(N,)``, not all the same.
     bins
-        How many there are, at most.
+        Number of bins, at most.
     """
     step = grey_level_step(values)
     lowest = float(values.min())
     wanted = (float(values.max()) - lowest) / bins
-    # A hair is added so that rounding puts no level into a neighbouring bin.
+    # The small addend keeps rounding errors from moving a grey level into the bin below.
     width = step * math.ceil(wanted / step)
     return _binned(values, np.floor((values - lowest) / width + 1e-3).astype(np.int64))
 
@@ -108,7 +109,7 @@ def grey_level_step(values: NDArray[np.float32]) -> float:
     Parameters
     ----------
     values
-        ``(N,)``; a sample of them is looked at.
+        ``(N,)``; a sample of them is used.
     """
     levels = np.unique(values[:: max(1, values.size // _LEVEL_SAMPLE)])
     if levels.size < 2:

@@ -1,7 +1,7 @@
-"""What the values of a CT scan of a head show: air, soft tissue, padding.
+"""Air, soft tissue and padding of a CT scan of a head.
 
-Values are Hounsfield units, or any linear map of them (unsigned exports, 8 bits). 0 HU is
-water, not a missing value; what holds no signal is told by being exactly constant.
+Values are Hounsfield units, or any linear map of them (unsigned exports, 8 bits). 0 HU is water,
+not a missing value. Values without signal are recognised because they are exactly constant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .histogram import Floats, Histogram, uniform_histogram
 
 # Halfway between air (-1000 HU) and water (0 HU).
 _AIR_TO_WATER = -500.0
-# Only Hounsfield units of air are this negative; below the second value nothing was measured.
+# Only Hounsfield units of air are below the first value. Air is never below the second one, but
+# padding is.
 _SURELY_HOUNSFIELD = -200.0
 _LOWEST_STORED = -1024.0
 _LEVEL_SAMPLE = 100_000
@@ -38,7 +39,7 @@ class HeadDensities:
         Of soft tissue, one distribution of a mixture of three Gaussians. The standard
         deviation holds the noise and the differences between tissues.
     padding
-        Values that are constant: outside the field of view, clipped, masked.
+        Constant values: outside the field of view, clipped or masked.
     """
 
     air_mean: float
@@ -59,10 +60,10 @@ def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
     Returns
     -------
     HeadDensities or None
-        None if nothing but constants is left of the head.
+        None if the head consists of constant values alone.
     """
     padding = constant_values(values)
-    # Padding far below air would pull the mean of the background away from air.
+    # Padding far below air would lower the mean of the background.
     clamped = np.maximum(values, np.float32(_LOWEST_STORED))
     measured = values[~np.isin(values, np.array(padding, dtype=np.float32))]
     if measured.size == 0 or clamped.min() == clamped.max():
@@ -70,7 +71,7 @@ def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
     histogram = uniform_histogram(clamped, _BINS)
     hounsfield = clamped.min() < _SURELY_HOUNSFIELD
     threshold = _AIR_TO_WATER if hounsfield else histogram.otsu_threshold
-    # Where padding replaces the air, the threshold may run through tissue next to it.
+    # Where padding has replaced air, the threshold may lie within tissue.
     masked = measured[measured <= threshold].size < values[clamped <= threshold].size / 2
     head = measured if masked else measured[measured > threshold]
     if head.size == 0 or head.min() == head.max():
@@ -86,7 +87,7 @@ def constant_values(values: NDArray[np.float32]) -> tuple[float, ...]:
     Parameters
     ----------
     values
-        ``(N,)``; a sample of them is looked at.
+        ``(N,)``; a sample of them is used.
 
     Examples
     --------
@@ -108,15 +109,15 @@ def constant_values(values: NDArray[np.float32]) -> tuple[float, ...]:
 def _soft_tissue(head: NDArray[np.float32]) -> tuple[float, float]:
     """Mean and standard deviation of the class at the highest peak of a head's values.
 
-    Brain is the largest tissue with nearly one density; fat and air cells lie below it,
-    bone above, each spread widely.
+    Brain is the largest tissue with nearly one density. Fat and air cells lie below it, bone lies
+    above it, and both are spread widely.
     """
     low, high = np.quantile(head, [0.005, 0.995])
     kept = head[(head >= low) & (head <= high)]
     if kept.min() == kept.max():
         return float(kept[0]), 0.0
     histogram = uniform_histogram(kept, _BINS)
-    # Padded, for a head of fewer values than are averaged.
+    # Padded, since a head may have fewer values than are averaged.
     smooth = np.convolve(np.pad(histogram.counts, 2), np.array([1, 2, 3, 2, 1]) / 9, mode="valid")
     peak = int(smooth.argmax())
     lower = smooth < smooth[peak] / 2

@@ -1,11 +1,11 @@
 """Noise level and contrast of a scan, from its own values.
 
-Magnitude images are Rice distributed: air around the head shows the noise alone, tissue
-shows a signal above it. A mixture of two Rice distributions tells them apart. It is
-believed where its air is all of one noise level and agrees with tissue: air that was
-masked, filtered, ghosted or scaled says little about the noise of the head. Otherwise
-the noise is measured in the head, where the anatomy is smooth. Of CT, soft tissue alone
-counts, found by a mixture of Gaussians.
+Magnitude images are Rice distributed: air around the head shows noise alone, tissue shows a
+signal above it. A mixture of two Rice distributions separates them. The noise is that of air if
+all of the air has one noise level that agrees with tissue. Air that was masked, filtered or
+scaled, or that holds ghosts, says little about the noise of the head: then the noise is measured
+in the head, where anatomy is smooth. In CT the noise is that of soft tissue, found by a mixture of
+Gaussians.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ from .smooth_blocks import high_pass_noise
 
 NoiseMethod = Literal["rice-mixture", "gaussian-mixture", "high-pass-mad"]
 
-# A mixture may exceed the noise of smooth tissue by this factor before it is taken to
-# hold signal; anatomy may raise the noise of smooth tissue, but not its floor.
+# Air noisier than smooth tissue by more than the first factor holds signal. Air quieter than the
+# second factor times the floor is no measure of noise: anatomy raises the noise of smooth tissue,
+# but not its floor.
 _MOST_ABOVE_TISSUE = 1.1
 _LEAST_OF_FLOOR = 0.85
-# In a head of fewer voxels than this even the smoothest tissue holds anatomy.
+# In a head with fewer voxels, even the smoothest tissue holds anatomy.
 _COARSE_HEAD = 50_000
 _LEAST_OF_COARSE_FLOOR = 0.5
-# Blocks of soft tissue have a mean within so many standard deviations of its class.
+# Means of blocks of soft tissue lie within so many standard deviations of its class.
 _CLASS_REACH = 2.0
-# Noise of CT is coloured by the reconstruction kernel, and soft tissue nearly uniform:
-# there is more to gain from distant neighbours, and less anatomy to lose.
+# Noise of CT is correlated between neighbours, by the reconstruction kernel, and soft tissue is
+# nearly uniform: skipping more voxels removes correlation and adds little anatomy.
 _CT_WHITENESS = 0.7
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """What a scan's values say about noise and contrast, in units of intensity.
+    """Noise and contrast of a scan, in units of intensity.
 
     Parameters
     ----------
     noise_sd
-        Standard deviation of the noise in tissue, above 0: of the values of voxels, so
-        that interpolating a scan (zero-filling its k-space) changes nothing.
+        Standard deviation of the noise of voxels in tissue, above 0. Interpolating a scan by
+        zero-filling its k-space does not change it.
     background_mean, foreground_mean
         Mean intensity of air and of the head.
     method
-        ``"rice-mixture"`` (MR) or ``"gaussian-mixture"`` (CT), or ``"high-pass-mad"``
-        where smooth tissue contradicts the mixture.
+        ``"rice-mixture"`` (MR) or ``"gaussian-mixture"`` (CT), or ``"high-pass-mad"`` if smooth
+        tissue contradicts the mixture.
     """
 
     noise_sd: float
@@ -74,7 +75,7 @@ class NoiseEstimate:
 
     @property
     def halfway(self) -> float:
-        """Intensity halfway from air to the head, above which a voxel belongs to the head."""
+        """Intensity halfway between air and head, above which a voxel belongs to the head."""
         return (self.background_mean + self.foreground_mean) / 2
 
 
@@ -84,9 +85,9 @@ def estimate_noise(data: Numbers, modality: Modality = "MR") -> NoiseEstimate:
     Parameters
     ----------
     data
-        Intensities ``(X, Y, Z)``. Values that are not finite are missing, and so are
-        zeros in MR and constant regions in CT. Negative values in MR, which
-        interpolation leaves behind, do not enter the mixture.
+        Intensities ``(X, Y, Z)``. Values that are not finite are missing, and so are zeros in MR
+        and constant regions in CT. Negative values in MR, which are due to interpolation, do not
+        enter the mixture.
     modality
         ``"MR"`` for magnitude images, ``"CT"`` for Hounsfield units or a linear map
         of them.
@@ -94,13 +95,12 @@ def estimate_noise(data: Numbers, modality: Modality = "MR") -> NoiseEstimate:
     Returns
     -------
     NoiseEstimate
-        Multiplying an MR image by a factor multiplies it by the same factor.
+        Proportional to the intensities in MR.
 
     Raises
     ------
     BadDataError
-        If the image is empty, constant, or too small to hold any neighbouring voxels
-        with signal.
+        If the image is empty or constant, or if no neighbouring voxels hold signal.
 
     References
     ----------
@@ -117,7 +117,7 @@ def _estimate_mr(data: NDArray[np.float32]) -> NoiseEstimate:
     if positive.size == 0 or positive.min() == positive.max():
         raise _no_contrast()
     histogram = square_root_histogram(positive)
-    # Air that was set to zero is missing to the mixture, but still the dark part of the image.
+    # Air that was set to 0 does not enter the mixture, but is still the dark part of the image.
     whole = histogram.with_level(0.0, int(np.count_nonzero(values == 0)))
     threshold = whole.otsu_threshold
     tissue = high_pass_noise(data, threshold, math.inf, missing=(0.0,))
@@ -126,8 +126,8 @@ def _estimate_mr(data: NDArray[np.float32]) -> NoiseEstimate:
     coarse = np.count_nonzero(data > threshold) < _COARSE_HEAD
     least = _LEAST_OF_COARSE_FLOOR if coarse else _LEAST_OF_FLOOR
     floor = 0.0 if tissue is None else least * tissue.floor
-    # Air too bright to be noise is dark tissue; what else is called air is dark enough to
-    # tell the contrast, though its spread may not be the noise of tissue.
+    # A dark class too bright to be noise is dark tissue. Any other dark class gives the contrast,
+    # even if its spread is not the noise of tissue.
     found_air = mixture.has_air and mixture.background_sd <= limit
     background, foreground = mixture.mean.tolist() if found_air else whole.means_around(threshold)
     if found_air and mixture.background_sd >= floor and mixture.fits_air(histogram):
@@ -148,8 +148,8 @@ def _estimate_ct(data: NDArray[np.float32]) -> NoiseEstimate:
     tissue = high_pass_noise(data, mean - reach, mean + reach, densities.padding, _CT_WHITENESS)
     noise_sd = densities.tissue_sd
     method: NoiseMethod = "gaussian-mixture"
-    # The class also holds the differences between tissues: it is the noise only if smooth
-    # tissue shows as much.
+    # The spread of the class includes differences between tissues. It is the noise only if smooth
+    # tissue has the same.
     if tissue is not None and not _agree(noise_sd, tissue.sd):
         noise_sd, method = tissue.sd, "high-pass-mad"
     noise_sd = max(noise_sd, _rounding_sd(values))
@@ -167,5 +167,5 @@ def _no_contrast() -> BadDataError:
 
 
 def _rounding_sd(values: NDArray[np.float32]) -> float:
-    """Rounding to grey levels is noise too, and all that is left where neighbours are equal."""
+    """Standard deviation of rounding to grey levels: the least noise of any scan."""
     return grey_level_step(values) / math.sqrt(12)

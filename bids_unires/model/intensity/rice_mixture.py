@@ -14,8 +14,8 @@ from .histogram import Histogram
 _MOST_STEPS = 300
 _TOLERANCE = 1e-7
 _SMALLEST_CLASS = 0.01
-# Distance between the distribution functions of air and of the fit. Air of one noise level
-# stays below; ghosts, signed values and normalised receive fields go beyond.
+# Largest distance between the distribution functions of air and of the mixture. Air of one noise
+# level stays below; ghosts, signed values and normalised receive fields exceed it.
 _LARGEST_MISFIT = 0.11
 
 
@@ -37,23 +37,23 @@ class RiceMixture:
 
     @property
     def background_sd(self) -> float:
-        """Noise in the background.
+        """Standard deviation of the noise in the background.
 
-        A location below the scale hardly changes the distribution's form, so it is
-        badly determined and the scale with it; their second moment is not. It then
-        gives the scale of pure noise, a Rayleigh distribution.
+        A location below the scale hardly changes the form of the distribution. Both are poorly
+        determined then, but their second moment is not, and it gives the scale of a Rayleigh
+        distribution, that of noise alone.
         """
         location, scale = float(self.location[0]), float(self.scale[0])
         return scale if location > scale else math.sqrt(scale**2 + location**2 / 2)
 
     @property
     def has_air(self) -> bool:
-        """Whether the darker class could be air, rather than dark tissue."""
+        """Whether the darker class may be air rather than dark tissue."""
         background, foreground = self.mean.tolist()
         sd = self.background_sd
         if not math.isfinite(sd) or background + sd >= foreground:
             return False
-        # In air there is no signal beyond what several coils add up to.
+        # Noise of several coils adds up to a small location. A larger one is signal.
         return float(self.location[0]) < 3 * sd and float(self.weight.min()) > _SMALLEST_CLASS
 
     def fits_air(self, histogram: Histogram) -> bool:
@@ -65,7 +65,7 @@ class RiceMixture:
         Parameters
         ----------
         histogram
-            What the mixture was fitted to.
+            The histogram that the mixture was fitted to.
         """
         limit = float(self.mean[0]) + self.background_sd
         edges = torch.linspace(0, limit, 257, dtype=torch.float64)
@@ -73,7 +73,7 @@ class RiceMixture:
         density = torch.exp(_log_rice(middles, self.location[:, None], self.scale[:, None]))
         steps = (density * self.weight[:, None]).sum(0) * (edges[1] - edges[0])
         expected = np.r_[0.0, steps.cumsum(0).numpy()]
-        # Half of a grey level's count lies below it.
+        # Half of the voxels of a grey level count as below it.
         observed = (histogram.counts.cumsum() - histogram.counts / 2) / histogram.counts.sum()
         dark = histogram.centres < limit
         if not dark.any():
@@ -84,7 +84,7 @@ class RiceMixture:
 
 
 def fit_rice_mixture(histogram: Histogram) -> RiceMixture:
-    """Expectation-maximisation on a histogram, from one dark and one bright class."""
+    """Fit a mixture to a histogram by expectation-maximisation, from a dark and a bright class."""
     centres, counts = torch.from_numpy(histogram.centres), torch.from_numpy(histogram.counts)
     total = counts.sum()
     mean = (centres * counts).sum() / total
@@ -112,7 +112,7 @@ def fit_rice_mixture(histogram: Histogram) -> RiceMixture:
 
 
 def _log_rice(values: Tensor, location: Tensor, scale: Tensor) -> Tensor:
-    """Logarithm of the Rice density; the scaled Bessel function keeps it finite."""
+    """Logarithm of the Rice density, finite by use of the scaled Bessel function."""
     bessel = torch.special.i0e(values * location / scale**2)
     spread = (values - location) ** 2 / (2 * scale**2)
     return torch.log(values / scale**2) - spread + torch.log(bessel)

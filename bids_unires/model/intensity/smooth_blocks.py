@@ -1,16 +1,16 @@
-"""Noise of an image where its anatomy is smooth.
+"""Noise of an image, measured where its anatomy is smooth.
 
-Small square blocks of every plane are taken apart into their frequencies. In white noise
-the coefficients of an orthogonal transform are independent: the blocks with the least
-energy at low frequencies are those with the least anatomy, and choosing them says nothing
-about the noise at high frequencies, which is then measured (the idea of Ponomarenko et
-al. 2003, "An automatic approach to lossy compression of AVIRIS images").
+Small square blocks of every plane are transformed to frequencies. The blocks with the least
+energy at low frequencies are those with the least anatomy; the noise is measured at their high
+frequencies. Selecting them does not bias this, since the coefficients of white noise in an
+orthogonal transform are independent (the idea of Ponomarenko et al. 2003, "An automatic approach
+to lossy compression of AVIRIS images").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,8 +22,8 @@ Blocks = NDArray[np.float32]
 _SIDES = (8, 4)
 _FEWEST_BLOCKS = {8: 60, 4: 8}
 _MOST_CANDIDATES = 32_768
-# Noise is measured in the first share of the blocks, its spectrum in the second: the
-# fewer there are, the more the choice lowers what is left at the lower frequencies.
+# Noise is measured in the smoothest blocks, the first share of all. Its spectrum is measured in the
+# second share: of fewer blocks, the selection would lower the power at low frequencies too much.
 _SMOOTHEST = 0.03
 _SMOOTH = 0.1
 _FEWEST_SMOOTH = 20
@@ -32,8 +32,8 @@ MAD_TO_SD = 1.482602218505602
 _LARGEST_STEP = 4
 
 INTERPOLATED = 0.2
-"""Between neighbours that were interpolated, next to no noise is left at the highest
-frequencies: amplitudes below this fraction of those at a third of them are leakage."""
+"""Interpolation removes nearly all noise at the highest frequencies. An axis counts as interpolated
+if the amplitude there is below this fraction of that at about a third of those frequencies."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class HighPassNoise:
     sd
         Standard deviation of the values of voxels.
     floor
-        What the noise is at least, from the very highest frequencies; 0 where ``sd``
-        may be all anatomy.
+        Lower bound of the noise, from the very highest frequencies; 0 where ``sd`` may be due to
+        anatomy alone.
     """
 
     sd: float
@@ -55,9 +55,10 @@ class HighPassNoise:
 
 @dataclass(frozen=True)
 class _PlaneNoise:
+    """Noise in one orientation of planes, and its `whiteness` along their two axes, by axis."""
+
     noise: HighPassNoise
-    whiteness: tuple[float, float]
-    axes: tuple[int, int]
+    whiteness: Mapping[int, float]
 
 
 def high_pass_noise(
@@ -69,10 +70,9 @@ def high_pass_noise(
 ) -> HighPassNoise | None:
     """Noise of the tissue whose intensities lie between two bounds.
 
-    All three orientations of planes are tried and the least noise is believed: thick
-    slices leave anatomy at all frequencies in the planes across them. Along an axis that
-    was interpolated, only every second voxel is used, or every fourth, which leaves the
-    variance as it was.
+    Of the three orientations of planes, the one with the least noise is taken: in planes across
+    thick slices, anatomy has power at all frequencies. Along an axis that was interpolated, only
+    every second or fourth voxel is used, which does not change the variance.
 
     Parameters
     ----------
@@ -81,10 +81,11 @@ def high_pass_noise(
     low, high
         Bounds of the mean intensity of a block.
     missing
-        Values that hold no signal; no block contains them, nor values that are not finite.
+        Values that hold no signal. Blocks with one of them, or with a value that is not finite,
+        are not used.
     whiteness
-        Amplitude of noise at the highest frequencies along an axis, relative to lower
-        ones, below which neighbours are taken to be correlated.
+        Amplitude of noise at the highest frequencies along an axis over that at lower ones, below
+        which neighbours count as correlated.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def high_pass_noise(
         found = quietest.noise
         correlated = [
             axis
-            for axis, ratio in zip(quietest.axes, quietest.whiteness, strict=True)
+            for axis, ratio in quietest.whiteness.items()
             if ratio < whiteness and steps[axis] < _LARGEST_STEP
         ]
         if not correlated:
@@ -114,7 +115,7 @@ def high_pass_noise(
 def _noise_of_planes(
     data: NDArray[np.float32], low: float, high: float, missing: Sequence[float]
 ) -> list[_PlaneNoise]:
-    """Noise in each orientation with enough blocks, of the largest side there is."""
+    """Noise in each orientation with enough blocks, of the largest side that gives enough."""
     for side in _SIDES:
         planes = []
         for normal in range(3):
@@ -131,10 +132,10 @@ def _noise_of_planes(
 def _blocks_between(
     stack: NDArray[np.float32], side: int, low: float, high: float, missing: Sequence[float]
 ) -> Blocks:
-    """Blocks ``(N, side, side)`` of a stack of planes ``(S, A, B)`` with a mean in bounds."""
+    """Blocks ``(N, side, side)`` of planes ``(S, A, B)`` whose mean lies within the bounds."""
     if min(stack.shape[1:]) < side or stack.shape[0] == 0:
         return np.zeros((0, side, side), dtype=np.float32)
-    # As many as the limit allows: overlapping ones in small images, some planes of large ones.
+    # In small images blocks overlap; in large ones, planes are left out.
     steps = [step for step in (side, side // 2, side // 4) if step > 0]
     for step in steps:
         tiles = _tiles(stack, side, step)
@@ -152,13 +153,14 @@ def _blocks_between(
 
 
 def _tiles(stack: NDArray[np.float32], side: int, step: int) -> NDArray[np.float32]:
-    """View of the squares of all planes, centred, ``(S, rows, columns, side, side)``."""
+    """View of the blocks of all planes, ``(S, rows, columns, side, side)``, centred in each plane."""
     offsets = [(length - side) % step // 2 for length in stack.shape[1:]]
     windows = np.lib.stride_tricks.sliding_window_view(stack, (side, side), axis=(1, 2))
     return np.asarray(windows[:, offsets[0] :: step, offsets[1] :: step])
 
 
 def _noise_of_blocks(blocks: Blocks, axes: tuple[int, int]) -> _PlaneNoise:
+    """Noise of blocks ``(N, side, side)``, whose sides lie along these axes of the scan."""
     side = blocks.shape[-1]
     half, top = side // 2, side * 3 // 4
     basis = _cosine_basis(side)
@@ -172,13 +174,14 @@ def _noise_of_blocks(blocks: Blocks, axes: tuple[int, int]) -> _PlaneNoise:
     smoothest = size[: _share(len(blocks), _SMOOTHEST)]
     sd = MAD_TO_SD * float(np.median(smoothest[:, high_pass]))
     corner = MAD_TO_SD * float(np.median(smoothest[:, top:, top:]))
-    # Noise is the same however many blocks are looked at; anatomy grows with their share.
+    # Noise is the same in any share of the blocks. Anatomy is more in a larger share.
     floor = min(sd, corner) if sd_of_smooth <= _MOST_GROWTH * sd else 0.0
     power = np.median(size, axis=0) ** 2
     middle, along = slice(side // 4, half), slice(1, half)
     first = power[top:, along].mean() / max(power[middle, along].mean(), 1e-30)
     second = power[along, top:].mean() / max(power[along, middle].mean(), 1e-30)
-    return _PlaneNoise(HighPassNoise(sd, floor), (math.sqrt(first), math.sqrt(second)), axes)
+    whiteness = {axes[0]: math.sqrt(first), axes[1]: math.sqrt(second)}
+    return _PlaneNoise(HighPassNoise(sd, floor), whiteness)
 
 
 def _share(count: int, share: float) -> int:
@@ -187,7 +190,7 @@ def _share(count: int, share: float) -> int:
 
 @cache
 def _cosine_basis(side: int) -> NDArray[np.float32]:
-    """Orthonormal cosine transform, ``(side, side)``, one frequency per row."""
+    """Orthonormal cosine transform, ``(side, side)``, one frequency in each row."""
     frequency, place = np.arange(side)[:, None], np.arange(side)[None, :]
     basis = np.cos(np.pi * (place + 0.5) * frequency / side) * math.sqrt(2 / side)
     basis[0] /= math.sqrt(2)

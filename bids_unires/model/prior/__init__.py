@@ -1,1 +1,5 @@
-"""The prior: joint total variation and its weight."""
+"""The prior of the images.
+
+- `total_variation`: joint total variation, and its quadratic bound.
+- `weight`: the weight of the prior (lambda) from settings, contrast and noise.
+"""

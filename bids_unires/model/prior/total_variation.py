@@ -1,4 +1,4 @@
-"""Joint total variation: edges are cheap where another contrast already has one.
+"""Joint total variation: an edge costs less where another contrast has an edge, too.
 
 Brudfors et al. 2018 (arXiv 1810.03422), section 2.3:
 ``sum_v sqrt(sum_c lambda_c^2 |D y_c|^2_v)``.
@@ -18,7 +18,7 @@ from ...space.grid import Grid
 
 
 def differences(image: Tensor, voxel_size: Sequence[float]) -> Tensor:
-    """D: forward differences per mm, ``(3, X, Y, Z)``; 0 follows the last voxel.
+    """D: forward differences per mm, ``(3, X, Y, Z)``; beyond the last voxel images are 0.
 
     Parameters
     ----------
@@ -46,37 +46,37 @@ def differences_adjoint(field: Iterable[Tensor], voxel_size: Sequence[float]) ->
     Parameters
     ----------
     field
-        Its parts along the three axes, ``(X, Y, Z)`` each, taken one after the other, so that
-        they need not be there all at once.
+        Its components along the three axes, ``(X, Y, Z)`` each. They are taken one after the
+        other, so that an iterator needs memory for one of them only.
     voxel_size
         mm along each axis.
 
     Raises
     ------
     ValueError
-        If there is not one part for each axis.
+        If there is not one component for each axis.
     """
     total: Tensor | None = None
-    for axis, (part, size) in enumerate(zip(field, voxel_size, strict=True)):
+    for axis, (component, size) in enumerate(zip(field, voxel_size, strict=True)):
         if total is None:
-            total = torch.zeros_like(part)
-        inner = part.shape[axis] - 1
-        total.sub_(part, alpha=1 / size)
-        total.narrow(axis, 1, inner).add_(part.narrow(axis, 0, inner), alpha=1 / size)
+            total = torch.zeros_like(component)
+        inner = component.shape[axis] - 1
+        total.sub_(component, alpha=1 / size)
+        total.narrow(axis, 1, inner).add_(component.narrow(axis, 0, inner), alpha=1 / size)
     if total is None:
-        raise ValueError("a field of differences has a part for each axis, not none")
+        raise ValueError("a field of differences has a component for each axis, not none")
     return total
 
 
 def edge_squares(images: Tensor, grid: Grid, lam: ArrayLike) -> Tensor:
-    """``sum_c lambda_c^2 |D y_c|^2``, ``(X, Y, Z)``: what guides a fit of other contrasts.
+    """``sum_c lambda_c^2 |D y_c|^2``, ``(X, Y, Z)``: guides the fit of other contrasts.
 
     Parameters
     ----------
     images
         ``(C, X, Y, Z)``.
     grid
-        Where they lie.
+        Their grid.
     lam
         Regularisation of each contrast in mm / intensity, ``(C,)``.
     """
@@ -99,9 +99,8 @@ class JointTotalVariation:
     device
         Where the images are.
     guide
-        ``(X, Y, Z)`` float32 on the device: :func:`edge_squares` of images that are given.
-        They make edges cheap like those of the wanted images, without being changed by
-        them. None where nothing is given.
+        ``(X, Y, Z)`` float32 on the device: `edge_squares` of images that do not change. Edges
+        cost less where these images have edges. None without such images.
 
     Raises
     ------
@@ -127,7 +126,7 @@ class JointTotalVariation:
         return self.majorise(images, 1e-30, torch.empty_like(images[0]))
 
     def majorise(self, images: Tensor, smoothing: float, weights: Tensor) -> float:
-        """Fill ``weights`` ``(X, Y, Z)`` for the quadratic bound at ``images``.
+        """Compute the weights of the quadratic bound at ``images``.
 
         ``sqrt(s) <= sqrt(s0) + (s - s0) / (2 sqrt(s0))`` turns the prior into
         ``sum_v w_v / 2 sum_c lambda_c^2 |D y_c|^2_v + constant``.
@@ -137,15 +136,14 @@ class JointTotalVariation:
         images
             ``(C, X, Y, Z)``.
         smoothing
-            Added in quadrature below the root, without unit, so that flat
-            regions have finite weights.
+            Added in quadrature below the root (no unit): the weights of flat regions stay finite.
         weights
-            Receives w.
+            ``(X, Y, Z)``, receives w.
 
         Returns
         -------
         float
-            Joint total variation of ``images``, not smoothed.
+            Joint total variation of ``images``, without smoothing.
         """
         return edges.edge_weights(images, self._device_factors, smoothing, weights, self._guide)
 

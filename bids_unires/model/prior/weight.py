@@ -1,4 +1,4 @@
-"""How strong the prior is: its weight for each contrast, from settings, contrast and noise."""
+"""The weight of the prior (lambda) of a contrast, from settings, contrast and noise."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 from ...config import Modality, ModelSettings
 from ..intensity.noise import NoiseEstimate
 
-# The contrast between air and head spans far more in CT than that between soft tissues.
+# In CT, the contrast between air and head is far larger than that between soft tissues.
 _CT_CONTRAST_SHARE = 0.25
-# Where strengths are chosen from the scans, that of CT, which is not.
+# Strength (`ModelSettings.reg_scale`) of CT where that of MR is chosen from the scans.
 _STRENGTH = 4.0
-# Strength (as of `ModelSettings.reg_scale`) at a noise as large as the contrast of the head, and
-# the power of their ratio by which it grows for less: a line through the best strengths of
-# simulated heads, scans of one or several stacks and contrasts, and noise of 1 to 5 %.
+# Strength = factor * (noise / contrast)^power: a line, in logarithms, through the best strengths of
+# simulated heads with one or several stacks and contrasts and noise of 1 to 5 %.
 _STRENGTH_IN_NOISE = 0.046
 _POWER = -1.4
 
@@ -26,28 +25,29 @@ def prior_weight(
 ) -> float:
     """Weight of the prior for one contrast, lambda, in mm / intensity.
 
-    ``reg_scale * sqrt(G) / mean_n(mu_n)``: dividing by the contrast between head and
-    background makes edges of all contrasts comparable (Brudfors et al. 2018, section
-    2.3). Super-resolving CT takes a quarter of that contrast.
+    It is ``reg_scale * sqrt(G) / mean_n(mu_n)``, with mu_n the contrast between head and
+    background of scan n. Dividing by it makes the edges of all contrasts comparable (Brudfors et
+    al. 2018, section 2.3). Super-resolution of CT uses a quarter of mu_n.
 
-    G contrasts are solved for together. The squares of their differences add up below one
-    root, those of noise included: where the head is flat the root is ``sqrt(G)`` times as
-    large as for one contrast, and smooths each of them so much less. The article's
-    ``sqrt(1 / G)`` in place of ``sqrt(G)`` leaves every contrast noisier than a fit alone.
+    G contrasts are solved for together. The squares of their differences are added below one
+    root, including those due to noise. Where the head is flat, the root is ``sqrt(G)`` times as
+    large as with one contrast, and each contrast is smoothed less by this factor; the weight makes
+    up for it. With ``sqrt(1 / G)``, as in the article, every contrast is noisier than if it were
+    fitted alone.
 
-    Where the weight is to be found from the scans, `weight_by_noise` takes the place of
-    ``reg_scale / mean_n(mu_n)`` as a beginning.
+    Where the weight is searched, the search starts from `weight_by_noise` in place of
+    ``reg_scale / mean_n(mu_n)``.
 
     Parameters
     ----------
     noise
         Noise and contrast of every scan of the contrast.
     settings
-        Of which ``reg_scale`` and ``method`` count here.
+        Settings of the model; ``reg_scale`` and ``method`` are used.
     modality
         MR or CT.
     together
-        G, how many contrasts are solved for together; see `tiers`.
+        G, the number of contrasts that are solved for together; see `group_by_sharpness`.
 
     Examples
     --------
@@ -66,16 +66,16 @@ def prior_weight(
 
 
 def is_searched(settings: ModelSettings, modality: Modality) -> bool:
-    """Whether the weight is to be found; noise of CT is too coloured for that."""
+    """Whether the weight is searched. Not in CT, whose noise is correlated between neighbours."""
     return settings.reg_scale == "auto" and modality == "MR"
 
 
 def weight_by_noise(noise: Sequence[NoiseEstimate]) -> float:
     """Weight of the prior for one contrast in mm / intensity, from the noise of its scans.
 
-    Denoising at a noise sd of s thresholds at a multiple of s; measured against a data term
-    of precision 1 / s^2 that is a weight in inverse proportion to s. The best weights fall
-    somewhat faster.
+    Denoising with a noise sd of s thresholds at a multiple of s. With a data term of precision
+    1 / s^2, this corresponds to a weight proportional to 1 / s. The best weights decrease somewhat
+    faster with s.
     """
     noise_sd = float(np.sqrt(np.mean([scan.noise_sd**2 for scan in noise])))
     contrast = float(np.mean([scan.contrast for scan in noise]))

@@ -1,9 +1,9 @@
-"""What the other slices say about a slice: predictions of every slice by a fit without it.
+"""Cross-validation of slices: every slice is predicted by a fit without it.
 
-A fit explains the very slices it is made from, the damaged ones too, so its residuals hide them
-where few stacks overlap. Here a third of the slices of every scan is left out in turn
-(cross-validation), and predicted from all that is left: its neighbours, other stacks, and
-other contrasts by way of the joint prior. Coarse voxels do for that, and cost little.
+A fit explains the slices that it is made from, damaged ones included. Where few stacks overlap,
+its residuals do not show the damage. Here, a third of the slices of every scan is left out at a
+time and predicted from all others: from its neighbours, from other stacks, and from other
+contrasts by the joint prior. Coarse voxels suffice for that, and take little time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from ...space.affines import scaling, translation
 from ...space.grid import Grid
-from ..intensity.preprocessing import PreparedContrast
+from ..intensity.preprocessing import PreparedContrast, PreparedScan
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile, profile_for_voxels
-from ..scanner.rejected_slices import stood_in
+from ..scanner.rejected_slices import interpolate_and_weight_rejected_slices
 from ..solve.solver import solve
 
 FOLDS = 3
-"""A slice that is left out keeps its neighbours on either side, and two of three beyond."""
+"""The neighbours of a slice that is left out are kept, and two of three slices beyond them."""
 
-# Damage that matters shows at this voxel size, at an eighth of the cost of 1 mm.
+# Relevant damage is visible at this voxel size, at an eighth of the cost of 1 mm.
 _COARSE_MM = 2.0
 _ITERATIONS = 6
 _TOLERANCE = 1e-3
@@ -40,17 +40,17 @@ Stack = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """One scan with coarse voxels in its planes, and what is predicted of it without it.
+    """One scan with coarse voxels in its planes, and the predictions of its slices.
 
     Parameters
     ----------
     measured
-        ``(K, U, V)``, slices first; NaN where too little was measured.
+        ``(K, U, V)`` intensities, slices first; NaN where too little was measured.
     predicted
-        ``(K, U, V)``, every slice by a fit that did not see it.
+        ``(K, U, V)`` intensities, every slice predicted by a fit without it.
     detail
-        ``(K, U, V)``, variance within each coarse voxel of what was measured, intensity squared;
-        0 where voxels were coarse as acquired.
+        ``(K, U, V)``, variance of the measured intensities within each coarse voxel, in
+        intensity^2; 0 where voxels were not averaged.
     spacing
         mm between neighbours along the three axes.
     """
@@ -72,57 +72,63 @@ def cross_validate(
     Parameters
     ----------
     contrasts
-        Slices whose weight is 0 are left out of every fit, and predicted like all others.
+        All contrasts. Slices of weight 0 are left out of every fit, and predicted as all others.
     grid
-        Grid of the wanted images; the fits take coarser voxels.
+        Grid of the wanted images; the fits use coarser voxels.
     weights
         Weight of the prior of each contrast in mm / intensity.
     device
-        Where to work.
+        Device of the images.
 
     Returns
     -------
-    tuple of tuple of LeftOut
+    tuple of tuple of CrossValidation
         For each contrast its scans.
     """
     coarse = coarse_grid(grid)
-    # Prior and data term add up fewer voxels, in the same proportion to each other.
+    # Prior and data term are sums over fewer voxels; the weight keeps them in proportion.
     volume = float(np.prod(coarse.voxel_size / grid.voxel_size))
-    binned_contrasts = [_Binned.of(contrast, coarse) for contrast in contrasts]
-    for fold in range(FOLDS):
-        images = solve(
-            [own.without(fold) for own in binned_contrasts],
+    averaged = [
+        [_CoarseScan.of(scan, coarse, is_alone=len(contrast.scans) == 1) for scan in contrast.scans]
+        for contrast in contrasts
+    ]
+    folds = [
+        solve(
+            [[scan.without(fold) for scan in scans] for scans in averaged],
             coarse,
             [volume * weight for weight in weights],
             tolerance=_TOLERANCE,
             max_iter=_ITERATIONS,
             device=str(device),
         ).images
-        for own, image in zip(binned_contrasts, images, strict=True):
-            own.predict(fold, coarse, image)
-    return tuple(own.described() for own in binned_contrasts)
+        for fold in range(FOLDS)
+    ]
+    return tuple(
+        tuple(scan.validated(coarse, [images[c] for images in folds]) for scan in scans)
+        for c, scans in enumerate(averaged)
+    )
 
 
 def with_repaired_slices(
-    parts: CrossValidation, scan: Observation, coarse: Grid
+    validation: CrossValidation, scan: Observation, coarse: Grid
 ) -> CrossValidation:
-    """The same predictions beside what a scan shows now that some of its slices were mended.
+    """The same predictions, compared with a scan of which some slices were repaired.
 
     Parameters
     ----------
-    parts
-        The scan as it was, and its predictions.
+    validation
+        The scan before the repairs, and its predictions.
     scan
-        As it is.
+        The scan after the repairs.
     coarse
         The grid of the fits, `coarse_grid`.
     """
     means, variance = average_in_plane(scan, coarse)
-    return replace(parts, measured=_slices(scan, means.data), detail=_slices(scan, variance))
+    return replace(validation, measured=_slices(scan, means.data), detail=_slices(scan, variance))
 
 
 def coarse_grid(grid: Grid) -> Grid:
-    """The box of a grid with a rim around it, in voxels of about 2 mm, or larger ones of its own.
+    """The box of a grid, with a rim, in voxels of about 2 mm; or in its own if they are larger.
 
     Examples
     --------
@@ -131,61 +137,12 @@ def coarse_grid(grid: Grid) -> Grid:
     """
     steps = np.maximum(1, np.round(_COARSE_MM / grid.voxel_size)).astype(int)
     first = translation((steps - 1) / 2 - _RIM * steps)
-    x, y, z = (-(-n // step) + 2 * _RIM for n, step in zip(grid.shape, steps.tolist(), strict=True))
+    x, y, z = (-(-np.array(grid.shape) // steps) + 2 * _RIM).tolist()
     return Grid((x, y, z), grid.affine @ first @ scaling(steps))
 
 
-@dataclass(frozen=True, eq=False)
-class _BinnedScan:
-    """A scan with coarse voxels in its planes, and what is predicted of it so far."""
-
-    scan: Observation
-    detail: Stack
-    threshold: float
-    predicted: Stack
-
-
-@dataclass(frozen=True, eq=False)
-class _Binned:
-    """The scans of one contrast with coarse voxels in their planes."""
-
-    scans: tuple[_BinnedScan, ...]
-
-    @classmethod
-    def of(cls, contrast: PreparedContrast, coarse: Grid) -> _Binned:
-        found = []
-        for prepared in contrast.scans:
-            scan, detail = average_in_plane(prepared.observation, coarse)
-            predicted = np.zeros(scan.data.shape, np.float32)
-            found.append(_BinnedScan(scan, detail, prepared.state.noise.halfway, predicted))
-        return cls(tuple(found))
-
-    def without(self, fold: int) -> list[Observation]:
-        """The scans without every third slice."""
-        return stood_in(
-            [_without(own.scan, fold) for own in self.scans],
-            [own.threshold for own in self.scans],
-        )
-
-    def predict(self, fold: int, coarse: Grid, image: Tensor) -> None:
-        """Take down what an image predicts of the slices that were left out."""
-        for own in self.scans:
-            found = own.scan.operator(coarse).forward(image).cpu().numpy()
-            _slices(own.scan, own.predicted)[fold::FOLDS] = _slices(own.scan, found)[fold::FOLDS]
-
-    def described(self) -> tuple[CrossValidation, ...]:
-        return tuple(_described(own.scan, own.detail, own.predicted) for own in self.scans)
-
-
-def _without(scan: Observation, fold: int) -> Observation:
-    """A scan with every third slice weighing nothing."""
-    weights = scan.weight_of_slices.copy()
-    weights[fold::FOLDS] = 0
-    return replace(scan, slice_weights=weights)
-
-
 def average_in_plane(scan: Observation, grid: Grid) -> tuple[Observation, Stack]:
-    """A scan with voxels averaged in the plane until they are about as large as those of a grid.
+    """Average the voxels of a scan in the plane until they are about as large as those of a grid.
 
     Parameters
     ----------
@@ -197,7 +154,7 @@ def average_in_plane(scan: Observation, grid: Grid) -> tuple[Observation, Stack]
     Returns
     -------
     tuple of Observation and ndarray
-        The means, and the variances within each of them. Slices of weight 0 have them too.
+        The means, and the variances ``(X, Y, Z)`` within each of them, also of slices of weight 0.
     """
     steps = np.maximum(1, np.round(grid.voxel_size.min() / scan.grid.voxel_size)).astype(int)
     steps[scan.slice_axis] = 1
@@ -217,8 +174,60 @@ def average_in_plane(scan: Observation, grid: Grid) -> tuple[Observation, Stack]
     return replace(means, profile=_profile(means, grid)), variance
 
 
+@dataclass(frozen=True, eq=False)
+class _CoarseScan:
+    """A scan with coarse voxels in its planes.
+
+    Attributes
+    ----------
+    scan
+        The means.
+    detail
+        ``(X, Y, Z)``, the variances within them.
+    threshold
+        Intensity above which a voxel belongs to the head.
+    is_alone
+        Whether its contrast has no other scan.
+    """
+
+    scan: Observation
+    detail: Stack
+    threshold: float
+    is_alone: bool
+
+    @classmethod
+    def of(cls, prepared: PreparedScan, coarse: Grid, *, is_alone: bool) -> _CoarseScan:
+        scan, detail = average_in_plane(prepared.observation, coarse)
+        return cls(scan, detail, prepared.state.noise.halfway, is_alone)
+
+    def without(self, fold: int) -> Observation:
+        """The scan without every third slice, which is interpolated if the scan is alone."""
+        weights = self.scan.weight_of_slices.copy()
+        weights[fold::FOLDS] = 0
+        scan = replace(self.scan, slice_weights=weights)
+        if not self.is_alone:
+            return scan
+        return interpolate_and_weight_rejected_slices(scan, self.threshold)
+
+    def validated(self, coarse: Grid, images: Sequence[Tensor]) -> CrossValidation:
+        """The scan, and its slices predicted by the images ``(X, Y, Z)`` of all folds."""
+        operator = self.scan.operator(coarse)
+        predicted = np.zeros(self.scan.data.shape, np.float32)
+        for fold, image in enumerate(images):
+            prediction = operator.forward(image).cpu().numpy()
+            _slices(self.scan, predicted)[fold::FOLDS] = _slices(self.scan, prediction)[fold::FOLDS]
+        sizes, axis = self.scan.grid.voxel_size.tolist(), self.scan.slice_axis
+        first, second = (size for other, size in enumerate(sizes) if other != axis)
+        return CrossValidation(
+            _slices(self.scan, self.scan.data),
+            _slices(self.scan, predicted),
+            _slices(self.scan, self.detail),
+            (sizes[axis], first, second),
+        )
+
+
 def _sums(values: Stack, steps: NDArray[np.int_]) -> Stack:
-    """Sums over blocks of ``steps`` voxels; the last ones may be cut."""
+    """Sums over blocks of ``steps`` voxels along each axis; the last ones may be smaller."""
     for axis, step in enumerate(steps.tolist()):
         if step > 1:
             values = np.add.reduceat(values, np.arange(0, values.shape[axis], step), axis=axis)
@@ -226,7 +235,7 @@ def _sums(values: Stack, steps: NDArray[np.int_]) -> Stack:
 
 
 def _profile(scan: Observation, grid: Grid) -> SliceProfile:
-    """The profile of a binned scan; one that samples points across its slices keeps doing so."""
+    """Profile of an averaged scan; point samples across its slices remain point samples."""
     if scan.profile.through_plane in POINTS:
         return replace(scan.profile, in_plane="point", axis=scan.slice_axis)
     return profile_for_voxels(
@@ -238,16 +247,6 @@ def _profile(scan: Observation, grid: Grid) -> SliceProfile:
     )
 
 
-def _described(scan: Observation, detail: Stack, predicted: Stack) -> CrossValidation:
-    sizes = scan.grid.voxel_size.tolist()
-    axis = scan.slice_axis
-    first, second = (size for other, size in enumerate(sizes) if other != axis)
-    measured, predicted, detail = (
-        _slices(scan, values) for values in (scan.data, predicted, detail)
-    )
-    return CrossValidation(measured, predicted, detail, (sizes[axis], first, second))
-
-
 def _slices(scan: Observation, values: Stack) -> Stack:
-    """View of values on the grid of a scan with the slices first."""
+    """View of values on the grid of a scan, slices first, ``(K, U, V)``."""
     return np.moveaxis(values, scan.slice_axis, 0)

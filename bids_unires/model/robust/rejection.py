@@ -1,20 +1,22 @@
-"""Which slices to believe, found in turn with what the believed ones say of all others.
+"""Which slices are rejected, and which are repaired.
 
-Stripes are taken off first, since they tell by themselves. Then slices are weighed by how well the
-others predict them, and those of very low weight rejected, until the same ones are. What a rejected
-slice measured may be all there but for its brightness or its place: where undoing that
-brings it in line with the others, it is believed again. Where slices of a contrast's only MR scan
-then lie elsewhere than a template of the head expects, they are put there, and all are judged anew.
+Stripes are removed first, since they are found without any prediction. Then slices get weights by
+how well the others predict them, and slices of very low weight are rejected. Predictions change
+without them, so this is repeated until the same slices are rejected. A rejected slice may be intact
+except for its brightness or its position. If a repair brings it in line with the others, it is
+accepted again. At last, the only MR scan of a contrast is compared with a template of the head; if
+slices are displaced, they are put back, and all slices are judged again.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from ...space.grid import Grid
 from ..intensity.noise import NoiseEstimate
 from ..intensity.preprocessing import PreparedContrast, PreparedScan
-from ..scanner.rejected_slices import REJECTION_WEIGHT, stood_in
+from ..scanner.rejected_slices import REJECTION_WEIGHT
 from .compare import (
     adjacent,
     compare_with_predictions,
@@ -54,182 +56,237 @@ from .verdict import FEATURES, SliceVerdict, Verdicts
 logger = logging.getLogger("bids_unires")
 
 _MOST_TURNS = 8
-_MENDING_TURNS = 3
+_REPAIR_TURNS = 3
 _OUTERMOST = 2
-# Slices of a lower weight may have gone wrong, and by how much mending has to raise it.
+# Repairs are tried of slices of a lower weight than this, and have to raise it by this much.
 _SUSPECT, _BETTER_BY = 0.8, 0.1
 _SAME_PLACE_MM, _SAME_LOG_FACTOR = 0.1, 0.05
 _LEAST_SHIFT_MM = 0.5
-# Neighbours may tell more exactly where a slice lies than a template does, which is off by so much;
-# and where they tell anything, they must not be contradicted by so much more than before.
-_TEMPLATE_OFF_MM, _MOST_CONTRADICTED = 1.0, 1.2
-# By how much a slice is off whose stripes do not come off.
+# A shift by the neighbours is more exact than one by a template, and replaces it if both differ by
+# at most this. A shift by a template must not raise the discrepancy from the neighbours further.
+_TEMPLATE_ERROR_MM, _LARGEST_DISCREPANCY_RATIO = 1.0, 1.2
+# Deviation of a slice whose stripes cannot be removed.
 _STRIPED = 12.0
-# Beside a gap in the only scan of its contrast, a slice is predicted across two slices or more.
+# Factor on deviations beside a gap in the only scan of a contrast: predictions are worse there.
 _BESIDE_A_GAP = 0.5
 
 Prepared = tuple[PreparedContrast, ...]
 
-Reader = Callable[[Verdicts], Prepared]
-"""Prepares the scans as verdicts on their slices have it."""
+Preparation = Callable[[Verdicts], Prepared]
+"""Prepares the scans with the weights and repairs of verdicts."""
 
 Found = TypeVar("Found")
 Nested = tuple[tuple[Found, ...], ...]
-"""One for each scan: (contrast, repeat)."""
+"""One value for each scan: (contrast, repeat)."""
 
 
 def reject_and_repair_slices(
     contrasts: Prepared,
-    trusting: Reader,
+    prepare: Preparation,
     grid: Grid,
     weights: Sequence[float],
     device: torch.device,
 ) -> tuple[Prepared, Verdicts]:
-    """Find how far each slice is believed, and what can be undone of those that went wrong.
+    """Find the weight of every slice, and the repairs of damaged slices.
 
     Parameters
     ----------
     contrasts
-        The scans, every slice believed.
-    trusting
-        Prepares them anew, given verdicts on their slices.
+        The scans, every slice of weight 1.
+    prepare
+        Prepares them again, given verdicts on their slices.
     grid, weights, device
         As for `cross_validate`.
 
     Returns
     -------
     tuple
-        The scans with the weights found, their neighbours standing in for rejected slices;
-        and the verdict on each scan.
+        The scans with repaired slices and the weights found, rejected slices interpolated; and the
+        verdict on each scan.
     """
-    predict = partial(cross_validate, grid=grid, weights=weights, device=device)
-    judge = _Judge(contrasts, trusting, predict)
+    validate = partial(cross_validate, grid=grid, weights=weights, device=device)
+    coarse = coarse_grid(grid)
+    judge = _Judge(contrasts, prepare, validate)
     judge.reject()
-    judge.mend(coarse_grid(grid))
-    if judge.put_back(coarse_grid(grid)):
+    judge.repair(coarse)
+    if judge.put_back_displaced(coarse):
         judge.reject()
-        judge.mend(coarse_grid(grid))
-    return _filled(judge.contrasts), judge.verdicts
+        judge.repair(coarse)
+    return _with_interpolated_slices(judge.contrasts), judge.verdicts
 
 
-def apply_verdicts(trusting: Reader, verdicts: Verdicts) -> Prepared:
-    """The scans with weights of slices that were found before.
+def apply_verdicts(prepare: Preparation, verdicts: Verdicts) -> Prepared:
+    """The scans with weights and repairs of slices that were found before.
 
     Parameters
     ----------
-    trusting
+    prepare
         Prepares the scans, given verdicts on their slices.
     verdicts
-        On each scan.
+        For each contrast, the verdicts on its scans.
     """
-    return _filled(trusting(verdicts))
+    return _with_interpolated_slices(prepare(verdicts))
+
+
+def _with_interpolated_slices(contrasts: Prepared) -> Prepared:
+    return tuple(contrast.with_interpolated_slices() for contrast in contrasts)
 
 
 @dataclass(frozen=True, eq=False)
-class _Exhibit:
-    """A scan before its judge.
+class _Case:
+    """A scan and the verdict on its slices.
 
-    ``is_alone`` says whether no other scan shows its contrast, and ``striped`` which slices have
-    stripes.
+    Attributes
+    ----------
+    place
+        Its indices: contrast and repeat.
+    scan
+        The scan with the weights and repairs of the verdict.
+    is_alone
+        Whether its contrast has no other scan.
+    striped
+        Stripes by index of the slice.
+    initial
+        The verdict before any comparison with predictions.
+    verdict
+        The present verdict.
     """
 
+    place: tuple[int, int]
     scan: PreparedScan
     is_alone: bool
     striped: Mapping[int, StripedSlice]
+    initial: SliceVerdict
+    verdict: SliceVerdict
+
+    @classmethod
+    def of(cls, scan: PreparedScan, place: tuple[int, int], *, is_alone: bool) -> _Case:
+        """A scan before any comparison."""
+        striped = _find_stripes(scan)
+        initial = _initial_verdict(scan, striped)
+        return cls(place, scan, is_alone, striped, initial, initial)
 
     @property
     def noise(self) -> NoiseEstimate:
         return self.scan.state.noise
 
+    def own(self, nested: Nested[Found]) -> Found:
+        """The value that belongs to this scan."""
+        contrast, repeat = self.place
+        return nested[contrast][repeat]
+
 
 class _Judge:
-    """Verdicts, and the scans as they have them, on their way to each other.
+    """The verdicts on all scans, and the scans with their weights and repairs.
 
     Parameters
     ----------
-    contrasts, trusting
+    contrasts, prepare
         As for `reject_and_repair_slices`.
-    predict
-        What `cross_validate` predicts of prepared scans.
+    validate
+        `cross_validate` of prepared scans.
     """
 
     def __init__(
         self,
         contrasts: Prepared,
-        trusting: Reader,
-        predict: Callable[[Prepared], Nested[CrossValidation]],
+        prepare: Preparation,
+        validate: Callable[[Prepared], Nested[CrossValidation]],
     ) -> None:
-        self._trusting = trusting
-        self._predict = predict
-        self._exhibits = tuple(
-            tuple(_Exhibit(scan, len(own.scans) == 1, _striped(scan)) for scan in own.scans)
-            for own in contrasts
+        self.contrasts = contrasts
+        self._prepare = prepare
+        self._validate = validate
+        self._accept(
+            _Case.of(scan, (c, n), is_alone=len(contrast.scans) == 1)
+            for c, contrast in enumerate(contrasts)
+            for n, scan in enumerate(contrast.scans)
         )
-        self._first = _each(_before_comparison, self._exhibits)
-        self._trust(self._first)
-        self._compared = predict(self.contrasts)
+        self._validations = validate(self.contrasts)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """For each contrast, the verdicts on its scans."""
+        return self._nested(case.verdict for case in self._cases)
 
     def reject(self) -> None:
-        """Judge by predictions from what is believed, until that does not change any more."""
+        """Reject slices by their deviations from predictions, until the same ones are rejected."""
         for turn in range(1, _MOST_TURNS + 1):
             before = self.verdicts
-            judged = _each(_off, self._exhibits, self._compared, before)
-            verdicts = _each(_verdict, self._exhibits, before, judged)
-            if turn < _MOST_TURNS:
-                verdicts = _each(_with_worst_first, before, verdicts)
-            self._trust(verdicts)
-            logger.debug("slices rejected in turn %d: %s", turn, _rejected(verdicts))
-            if _rejected(verdicts) == _rejected(before):
+            # In the last turn, no slice is spared: its verdict is final.
+            spare = turn < _MOST_TURNS
+            self._accept(
+                _judged(case, case.own(self._validations), spare=spare) for case in self._cases
+            )
+            logger.debug("slices rejected in turn %d: %s", turn, _rejected(self.verdicts))
+            if _rejected(self.verdicts) == _rejected(before):
                 break
-            self._compared = self._predict(self.contrasts)
+            self._validations = self._validate(self.contrasts)
 
-    def mend(self, coarse: Grid) -> None:
-        """Mend rejected slices, and believe those that fit in with the others after that.
+    def repair(self, coarse: Grid) -> None:
+        """Repair rejected slices, and accept those that agree with the others then.
 
-        ``coarse`` is the grid of the fits.
+        Parameters
+        ----------
+        coarse
+            Grid of the fits, `coarse_grid`.
         """
-        unmended, settled, compared = self._exhibits, self.verdicts, self._compared
-        for _ in range(_MENDING_TURNS):
+        unrepaired, validations = self._cases, self._validations
+        for _ in range(_REPAIR_TURNS):
             before = self.verdicts
-            self._trust(_each(_mended, unmended, settled, compared))
-            if all(map(all, _each(_same_repairs, self.verdicts, before))):
+            self._accept(_repaired(case, case.own(validations)) for case in unrepaired)
+            if all(_same_repairs(case.verdict, case.own(before)) for case in self._cases):
                 break
-            # Slices beside mended ones are predicted better, and tell more of these.
-            predicted = self._predict(self.contrasts)
-            compared = _each(partial(_shown, coarse=coarse), predicted, unmended)
+            # Predictions are better beside repaired slices, and so are the repairs found with them.
+            predicted = self._validate(self.contrasts)
+            validations = self._nested(
+                with_repaired_slices(case.own(predicted), case.scan.observation, coarse)
+                for case in unrepaired
+            )
 
-    def put_back(self, coarse: Grid) -> bool:
-        """Put slices of a contrast's only MR scan where a template expects them, and start anew.
+    def put_back_displaced(self, coarse: Grid) -> bool:
+        """Put slices of the only MR scan of a contrast where a template shows their anatomy.
+
+        Parameters
+        ----------
+        coarse
+            Grid of the fits, `coarse_grid`.
 
         Returns
         -------
         bool
-            Whether any lies elsewhere now.
+            Whether any slice was moved. All other findings are discarded then.
         """
-        shifts = _each(partial(_displaced, coarse=coarse), self._exhibits)
-        if not any(map(any, shifts)):
+        by_template = {case: _displaced(case, coarse) for case in self._cases}
+        if not any(by_template.values()):
             return False
-        likely = _each(_likely, self._exhibits, self._predict(self.contrasts), shifts)
-        if not any(map(any, likely)):
+        validations = self._validate(self.contrasts)
+        shifts = {
+            case: _confirmed_shifts(case, case.own(validations), found)
+            for case, found in by_template.items()
+        }
+        if not any(shifts.values()):
             return False
-        self._trust(_each(_with_shifts, self._first, self.verdicts, likely))
-        self._compared = self._predict(self.contrasts)
+        self._accept(
+            replace(case, verdict=_with_shifts(case, found)) for case, found in shifts.items()
+        )
+        self._validations = self._validate(self.contrasts)
         return True
 
-    def _trust(self, verdicts: Verdicts) -> None:
-        self.verdicts = verdicts
-        self.contrasts = self._trusting(verdicts)
-        scans = tuple(own.scans for own in self.contrasts)
-        self._exhibits = _each(lambda seen, scan: replace(seen, scan=scan), self._exhibits, scans)
+    def _accept(self, cases: Iterable[_Case]) -> None:
+        """Prepare the scans with the verdicts of these cases, of all scans in order."""
+        self._cases = tuple(cases)
+        self.contrasts = self._prepare(self.verdicts)
+        scans = tuple(contrast.scans for contrast in self.contrasts)
+        self._cases = tuple(replace(case, scan=case.own(scans)) for case in self._cases)
+
+    def _nested(self, values: Iterable[Found]) -> Nested[Found]:
+        """Values of all scans in order, as one tuple for each contrast."""
+        left = iter(values)
+        return tuple(tuple(islice(left, len(contrast.scans))) for contrast in self.contrasts)
 
 
-def _shown(parts: CrossValidation, exhibit: _Exhibit, coarse: Grid) -> CrossValidation:
-    """The same predictions beside what a scan shows."""
-    return with_repaired_slices(parts, exhibit.scan.observation, coarse)
-
-
-def _striped(scan: PreparedScan) -> Mapping[int, StripedSlice]:
-    """Stripes on a scan's slices; magnitudes alone have them."""
+def _find_stripes(scan: PreparedScan) -> Mapping[int, StripedSlice]:
+    """Stripes in the slices of a magnitude image, by index; none in CT."""
     observation = scan.observation
     if not observation.zero_is_missing:
         return {}
@@ -237,169 +294,180 @@ def _striped(scan: PreparedScan) -> Mapping[int, StripedSlice]:
     return find_stripes(slices, scan.noise.halfway)
 
 
-def _before_comparison(exhibit: _Exhibit) -> SliceVerdict:
-    """Every slice is believed but for those whose stripes do not come off."""
-    scan, striped = exhibit.scan.observation, exhibit.striped
-    count = scan.data.shape[scan.slice_axis]
-    off = _with_stripes_left(np.zeros((count, len(FEATURES))), striped)
+def _initial_verdict(scan: PreparedScan, striped: Mapping[int, StripedSlice]) -> SliceVerdict:
+    """Every slice is accepted, except for those whose stripes cannot be removed."""
+    observation = scan.observation
+    count = observation.data.shape[observation.slice_axis]
+    off = _with_remaining_stripes(np.zeros((count, len(FEATURES))), striped)
     repairs = {
-        k: SliceRepair(stripes=own.stripes) for k, own in striped.items() if _comes_off(striped, k)
+        k: SliceRepair(stripes=found.stripes)
+        for k, found in striped.items()
+        if _is_free_of_stripes(striped, k)
     }
-    return SliceVerdict(scan.slice_axis, student_weights(off), off, repairs)
+    return SliceVerdict(observation.slice_axis, student_weights(off), off, repairs)
 
 
-def _displaced(exhibit: _Exhibit, coarse: Grid) -> Mapping[int, Shift]:
-    """Slices of a contrast's only MR scan that lie elsewhere than a template of the head has them.
+def _displaced(case: _Case, coarse: Grid) -> Mapping[int, Shift]:
+    """Displaced slices by a template, if the scan is the only one of an MR contrast.
 
-    Repeats tell it better, and for CT it has not been tried.
+    Repeats show displacements better. In CT it has not been tested.
     """
-    scan = exhibit.scan.observation
-    if not exhibit.is_alone or not scan.zero_is_missing:
+    scan = case.scan.observation
+    if not case.is_alone or not scan.zero_is_missing:
         return {}
-    return find_displaced_slices_in_head(average_in_plane(scan, coarse)[0], exhibit.noise.halfway)
+    return find_displaced_slices_in_head(average_in_plane(scan, coarse)[0], case.noise.halfway)
 
 
-def _likely(
-    exhibit: _Exhibit, parts: CrossValidation, shifts: Mapping[int, Shift]
+def _confirmed_shifts(
+    case: _Case, validation: CrossValidation, shifts: Mapping[int, Shift]
 ) -> Mapping[int, Shift]:
-    """Shifts of slices, more exact where their neighbours tell; without those that they deny."""
-    noise = exhibit.noise
-    found = {k: _placed(parts, k, shift, noise.halfway) for k, shift in shifts.items()}
-    repaired = repair_coarse_slices(parts, {k: SliceRepair(shift=own) for k, own in found.items()})
-    there, back = (
-        compare_with_predictions(seen, noise.halfway).contradicted for seen in (parts, repaired)
+    """Shifts by a template that the neighbours do not contradict, refined by the neighbours."""
+    threshold = case.noise.halfway
+    refined = {k: _refined_shift(validation, k, shift, threshold) for k, shift in shifts.items()}
+    repairs = {k: SliceRepair(shift=shift) for k, shift in refined.items()}
+    before, after = (
+        compare_with_predictions(slices, threshold).discrepancy
+        for slices in (validation, repair_coarse_slices(validation, repairs))
     )
-    return {k: own for k, own in found.items() if not back[k] > _MOST_CONTRADICTED * there[k]}
+    return {
+        k: shift
+        for k, shift in refined.items()
+        if not after[k] > _LARGEST_DISCREPANCY_RATIO * before[k]
+    }
 
 
-def _placed(parts: CrossValidation, k: int, shift: Shift, threshold: float) -> Shift:
-    for repair in candidate_repairs(parts, k, threshold):
-        if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_OFF_MM:
+def _refined_shift(validation: CrossValidation, k: int, shift: Shift, threshold: float) -> Shift:
+    """The shift of slice k by its neighbours, if it is near the given one; else that one."""
+    for repair in candidate_repairs(validation, k, threshold):
+        if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_ERROR_MM:
             return repair.shift
     return shift
 
 
-def _with_shifts(
-    first: SliceVerdict, settled: SliceVerdict, shifts: Mapping[int, Shift]
-) -> SliceVerdict:
-    """What was thought first, and shifts of slices beside those undone already."""
-    repairs = dict(first.repairs)
+def _with_shifts(case: _Case, shifts: Mapping[int, Shift]) -> SliceVerdict:
+    """The initial verdict of a scan with shifts of slices, added to those of its verdict."""
+    repairs = dict(case.initial.repairs)
     for k, shift in shifts.items():
-        so_far = SliceRepair(shift=settled.repairs.get(k, SliceRepair()).shift)
-        further = so_far.and_then(SliceRepair(shift=shift))
-        repairs[k] = repairs.get(k, SliceRepair()).and_then(further)
+        so_far = SliceRepair(shift=case.verdict.repairs.get(k, SliceRepair()).shift)
+        further = so_far.followed_by(SliceRepair(shift=shift))
+        repairs[k] = repairs.get(k, SliceRepair()).followed_by(further)
     logger.debug("slices put where a template expects them: %s", dict(shifts))
-    return replace(first, repairs=_worth_doing(repairs))
+    return replace(case.initial, repairs=_worthwhile(repairs))
 
 
-def _worth_doing(repairs: Repairs) -> Repairs:
-    """Without shifts that nearly undo each other: to move a slice blurs it and costs its rim."""
+def _worthwhile(repairs: Repairs) -> Repairs:
+    """Repairs without very small shifts: translating a slice blurs it and costs its rim."""
     kept = {
-        k: replace(own, shift=(0.0, 0.0)) if math.hypot(*own.shift) < _LEAST_SHIFT_MM else own
-        for k, own in repairs.items()
+        k: replace(repair, shift=(0.0, 0.0))
+        if math.hypot(*repair.shift) < _LEAST_SHIFT_MM
+        else repair
+        for k, repair in repairs.items()
     }
-    return {k: own for k, own in kept.items() if own != SliceRepair()}
+    return {k: repair for k, repair in kept.items() if repair != SliceRepair()}
 
 
-def _with_stripes_left(
-    off: NDArray[np.float64], striped: Mapping[int, StripedSlice]
+def _with_remaining_stripes(
+    deviations: NDArray[np.float64], striped: Mapping[int, StripedSlice]
 ) -> NDArray[np.float64]:
-    spoiled = [k for k in striped if not _comes_off(striped, k)]
-    result = off.copy()
+    """Deviations ``(K, 6)``, with a large one for stripes that cannot be removed."""
+    spoiled = [k for k in striped if not _is_free_of_stripes(striped, k)]
+    result = deviations.copy()
     result[spoiled, FEATURES.index("stripes")] = _STRIPED
     return result
 
 
-def _comes_off(striped: Mapping[int, StripedSlice], k: int) -> bool:
-    """Whether all the stripes of a slice come off, if it has any."""
-    return k not in striped or striped[k].settled
+def _is_free_of_stripes(striped: Mapping[int, StripedSlice], k: int) -> bool:
+    """Whether slice k has no stripes, or stripes that can be removed."""
+    return k not in striped or striped[k].removable
 
 
-def _off(exhibit: _Exhibit, parts: CrossValidation, before: SliceVerdict) -> NDArray[np.float64]:
-    believed = _believed(before)
-    off = deviations_from_accepted(compare_with_predictions(parts, exhibit.noise.halfway), believed)
-    if exhibit.is_alone:
-        off[adjacent(~believed)] *= _BESIDE_A_GAP
+def _judged(case: _Case, validation: CrossValidation, *, spare: bool) -> _Case:
+    """A case with weights by deviations from predictions.
+
+    With ``spare``, only the worst of neighbouring damaged slices is rejected.
+    """
+    off = _with_remaining_stripes(_deviations(case, validation), case.striped)
+    weights = student_weights(off)
+    if spare:
+        weights = spare_neighbours_of_worse(weights, _accepted(case.verdict))
+    return replace(case, verdict=replace(case.verdict, weights=weights, deviations=off))
+
+
+def _deviations(case: _Case, validation: CrossValidation) -> NDArray[np.float64]:
+    """Deviations ``(K, 6)`` of slices from the accepted slices around."""
+    accepted = _accepted(case.verdict)
+    compared = compare_with_predictions(validation, case.noise.halfway)
+    off = deviations_from_accepted(compared, accepted)
+    if case.is_alone:
+        off[adjacent(~accepted)] *= _BESIDE_A_GAP
     return off
 
 
-def _verdict(exhibit: _Exhibit, before: SliceVerdict, off: NDArray[np.float64]) -> SliceVerdict:
-    off = _with_stripes_left(off, exhibit.striped)
-    return replace(before, weights=student_weights(off), deviations=off)
-
-
-def _with_worst_first(before: SliceVerdict, verdict: SliceVerdict) -> SliceVerdict:
-    return replace(verdict, weights=spare_neighbours_of_worse(verdict.weights, _believed(before)))
-
-
-def _believed(verdict: SliceVerdict) -> NDArray[np.bool_]:
+def _accepted(verdict: SliceVerdict) -> NDArray[np.bool_]:
     return verdict.weights >= REJECTION_WEIGHT
 
 
-def _mended(exhibit: _Exhibit, settled: SliceVerdict, parts: CrossValidation) -> SliceVerdict:
-    """A verdict, but for slices that are believed once they are mended as simply as possible."""
-    noise, striped = exhibit.noise, exhibit.striped
-    compared = compare_with_predictions(parts, noise.halfway)
-    usable = np.flatnonzero(np.isfinite(compared.unexplained)).tolist()
-    suspects = [k for k in usable if settled.weights[k] < _SUSPECT and _comes_off(striped, k)]
-    # Beyond the outermost slices nothing tells how brightness and place go on.
-    inner = usable[_OUTERMOST:-_OUTERMOST]
-    reference = np.flatnonzero(np.isfinite(compared.unexplained) & _believed(settled))
-    possible = {
-        k: [
-            *(candidate_repairs(parts, k, noise.halfway) if k in inner else [SliceRepair()]),
-            *lost_signal_repairs(parts, k, neighbours(k, reference).tolist()),
-        ]
-        for k in suspects
-    }
+def _repaired(case: _Case, validation: CrossValidation) -> _Case:
+    """A case with the simplest repairs of slices that raise their weights enough."""
+    settled, striped = case.verdict, case.striped
+    compared = compare_with_predictions(validation, case.noise.halfway)
+    candidates = _candidates(case, validation, compared.unexplained)
     weights, off = settled.weights.copy(), settled.deviations.copy()
     found: dict[int, SliceRepair] = {}
-    for turn in range(max(map(len, possible.values()), default=0)):
-        tried = {k: own[turn] for k, own in possible.items() if turn < len(own)}
-        off_then = _off(exhibit, repair_coarse_slices(parts, tried), settled)
+    for turn in range(max(map(len, candidates.values()), default=0)):
+        tried = {k: repairs[turn] for k, repairs in candidates.items() if turn < len(repairs)}
+        off_then = _deviations(case, repair_coarse_slices(validation, tried))
         weights_then = student_weights(off_then)
         for k, repair in tried.items():
             least = max(settled.weights[k] + _BETTER_BY, REJECTION_WEIGHT)
             if weights_then[k] >= least and weights[k] < _SUSPECT and weights_then[k] > weights[k]:
                 weights[k], off[k], found[k] = weights_then[k], off_then[k], repair
-    if exhibit.is_alone:
-        spared = ~worse_than_interpolation(compared, _believed(settled))
-        spared[[k for k in striped if not _comes_off(striped, k)]] = False
-        weights[spared] = np.maximum(weights[spared], REJECTION_WEIGHT)
+    if case.is_alone:
+        kept = ~worse_than_interpolation(compared, _accepted(settled))
+        kept[[k for k in striped if not _is_free_of_stripes(striped, k)]] = False
+        weights[kept] = np.maximum(weights[kept], REJECTION_WEIGHT)
     further = {
-        k: settled.repairs.get(k, SliceRepair()).and_then(own)
-        for k, own in found.items()
-        if own != SliceRepair()
+        k: settled.repairs.get(k, SliceRepair()).followed_by(repair)
+        for k, repair in found.items()
+        if repair != SliceRepair()
     }
-    repairs = _worth_doing({**settled.repairs, **further})
-    return replace(settled, weights=weights, deviations=off, repairs=repairs)
+    repairs = _worthwhile({**settled.repairs, **further})
+    verdict = replace(settled, weights=weights, deviations=off, repairs=repairs)
+    return replace(case, verdict=verdict)
+
+
+def _candidates(
+    case: _Case, validation: CrossValidation, unexplained: NDArray[np.float64]
+) -> dict[int, list[SliceRepair]]:
+    """Repairs to try of every slice of low weight, the simplest first."""
+    threshold, settled = case.noise.halfway, case.verdict
+    usable = np.flatnonzero(np.isfinite(unexplained)).tolist()
+    suspects = [
+        k for k in usable if settled.weights[k] < _SUSPECT and _is_free_of_stripes(case.striped, k)
+    ]
+    # Predictions of the outermost slices do not show their brightness and position.
+    inner = usable[_OUTERMOST:-_OUTERMOST]
+    reference = np.flatnonzero(np.isfinite(unexplained) & _accepted(settled))
+    return {
+        k: [
+            *(candidate_repairs(validation, k, threshold) if k in inner else [SliceRepair()]),
+            *lost_signal_repairs(validation, k, neighbours(k, reference).tolist()),
+        ]
+        for k in suspects
+    }
 
 
 def _same_repairs(verdict: SliceVerdict, before: SliceVerdict) -> bool:
+    """Whether two verdicts have nearly the same repairs."""
     if verdict.repairs.keys() != before.repairs.keys():
         return False
-    pairs = [(own, before.repairs[k]) for k, own in verdict.repairs.items()]
+    pairs = [(repair, before.repairs[k]) for k, repair in verdict.repairs.items()]
     return all(
-        math.dist(own.shift, then.shift) < _SAME_PLACE_MM
-        and abs(math.log(own.factor / then.factor)) < _SAME_LOG_FACTOR
-        for own, then in pairs
-    )
-
-
-def _filled(contrasts: Prepared) -> Prepared:
-    """With neighbours standing in for rejected slices."""
-    return tuple(
-        own.of(stood_in(own.observations, [scan.state.noise.halfway for scan in own.scans]))
-        for own in contrasts
+        math.dist(repair.shift, earlier.shift) < _SAME_PLACE_MM
+        and abs(math.log(repair.factor / earlier.factor)) < _SAME_LOG_FACTOR
+        for repair, earlier in pairs
     )
 
 
 def _rejected(verdicts: Verdicts) -> Nested[tuple[int, ...]]:
-    return _each(lambda verdict: verdict.rejected, verdicts)
-
-
-def _each(find: Callable[..., Found], *nested: Sequence[Sequence[Any]]) -> Nested[Found]:
-    """What a function finds of each scan, given what is known of it; nested like the scans."""
-    return tuple(
-        tuple(find(*parts) for parts in zip(*own, strict=True)) for own in zip(*nested, strict=True)
-    )
+    return tuple(tuple(verdict.rejected for verdict in scans) for scans in verdicts)

@@ -1,8 +1,8 @@
-"""Slices that went wrong in a way that can be undone: too dark, moved in their plane, striped.
+"""Repairs of damaged slices: of their brightness, of their position, and of stripes.
 
-Most of what such a slice measured is still there. Brightness and place are found by comparing it
-with what all other slices predict of it; whether it fits in with them afterwards is for the
-same comparison to tell as for every slice.
+Most of the signal of such slices is intact. Brightness and position are found by comparison with
+the prediction from all other slices. Whether a repaired slice agrees with the others is decided by
+the same comparison as for every slice (`compare`).
 """
 
 from __future__ import annotations
@@ -27,50 +27,51 @@ from .stripes import Stripes, remove_stripes
 
 Slice = NDArray[np.float32]
 
-
-# Quantile of the intensities of a head that stands for its tissue.
+# Quantile of intensities that is the brightness of tissue.
 _TISSUE = 0.75
-
-# Of the brightest, the share above which a voxel is not air, in a slice that may be dark itself.
+# A voxel is brighter than air if it exceeds this share of this quantile of its own slice.
 _BRIGHT, _ABOVE_AIR = 0.995, 0.3
-# Of the brightness of tissue, less is left only where signal was lost.
+# Tissue whose brightness is below this share of that nearby has lost signal.
 _MOST_LEFT = 0.5
-
-# Differences from a prediction no larger than these are as likely its own.
+# Smaller differences may be errors of the prediction.
 _LEAST_LOG_FACTOR, _LEAST_SHIFT_MM = 0.1, 1.5
-# Of a slice that predictions explain worse than this, neither its brightness nor, sooner, its place
-# can be told from its anatomy.
-_MOST_UNEXPLAINED, _MOST_UNEXPLAINED_PLACE = 0.3, 0.1
+# If a prediction leaves a larger share of a slice unexplained, differences in brightness, or in
+# position, cannot be separated from differences in anatomy.
+_MOST_UNEXPLAINED, _MOST_UNEXPLAINED_POSITION = 0.3, 0.1
 _FURTHEST_REFINED_MM = 2.0
 _FEWEST_VOXELS = 50
 
 
 @dataclass(frozen=True)
 class SliceRepair:
-    """What is undone of a slice, the last of these first.
+    """Damage of a slice that is undone, the last of the attributes first.
 
     Attributes
     ----------
     factor
-        What it was multiplied by.
+        Factor on its intensities.
     shift
-        mm by which what it shows was moved along both of its axes.
+        Displacement of its anatomy along both of its axes, in mm.
     stripes
-        What was added to it.
+        Stripes that were added to it.
     """
 
     factor: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
     stripes: tuple[Stripes, ...] = ()
 
-    def and_then(self, further: SliceRepair) -> SliceRepair:
-        """Both together: what more was found to be wrong once the first was done.
+    def followed_by(self, further: SliceRepair) -> SliceRepair:
+        """Both repairs together.
 
-        Stripes come off first, so ``further`` has none of its own beside a shift or a factor here.
+        Parameters
+        ----------
+        further
+            A repair of the slice after this repair. Stripes are removed first: it has none if
+            this repair has a shift or a factor.
 
         Examples
         --------
-        >>> SliceRepair(0.5, (3.0, 0.0)).and_then(SliceRepair(0.8, (0.0, 1.0)))
+        >>> SliceRepair(0.5, (3.0, 0.0)).followed_by(SliceRepair(0.8, (0.0, 1.0)))
         SliceRepair(factor=0.4, shift=(3.0, 1.0), stripes=())
         """
         (u, v), (further_u, further_v) = self.shift, further.shift
@@ -81,7 +82,7 @@ class SliceRepair:
         )
 
     def __str__(self) -> str:
-        """In a few words.
+        """The repair in a few words.
 
         Examples
         --------
@@ -99,11 +100,11 @@ class SliceRepair:
 
 
 Repairs = Mapping[int, SliceRepair]
-"""Of single slices of a scan, by their index from 0 along the slice axis."""
+"""Repairs of slices of a scan, by their index from 0 along the slice axis."""
 
 
 def repair_slices(volume: Volume, axis: int, repairs: Repairs) -> Volume:
-    """A scan with what went wrong undone.
+    """Repair slices of a scan.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def repair_slices(volume: Volume, axis: int, repairs: Repairs) -> Volume:
     axis
         The slice axis (0, 1 or 2).
     repairs
-        Of its slices. What comes in from beyond the edge of a slice becomes missing.
+        Repairs of its slices. Voxels that come from beyond the edge of a slice are missing (NaN).
     """
     if not repairs:
         return volume
@@ -122,86 +123,88 @@ def repair_slices(volume: Volume, axis: int, repairs: Repairs) -> Volume:
     for k, repair in repairs.items():
         image = remove_stripes(slices, k, repair.stripes) if repair.stripes else slices[k]
         if any(repair.shift):
-            image = _moved_magnitudes(image, -np.array(repair.shift) / spacing)
+            image = _translated_magnitudes(image, -np.array(repair.shift) / spacing)
         result[k] = image / np.float32(repair.factor)
     return replace(volume, data=np.ascontiguousarray(np.moveaxis(result, 0, axis)))
 
 
-def candidate_repairs(parts: CrossValidation, k: int, threshold: float) -> list[SliceRepair]:
-    """What may have gone wrong with a slice, the simplest first: nothing, brightness, place, both.
+def candidate_repairs(validation: CrossValidation, k: int, threshold: float) -> list[SliceRepair]:
+    """Possible repairs of a slice, the simplest first: none, brightness, position, both.
 
     Parameters
     ----------
-    parts
-        A scan and its predictions.
+    validation
+        The scan and its predictions.
     k
-        Which slice.
+        Index of the slice.
     threshold
         Intensity above which a voxel belongs to the head.
     """
-    measured, predicted = parts.measured[k], parts.predicted[k]
-    spacing = np.array(parts.spacing[1:])
+    measured, predicted = validation.measured[k], validation.predicted[k]
+    spacing = np.array(validation.spacing[1:])
     head = np.isfinite(measured) & ((measured > threshold) | (predicted > threshold))
-    # As it is, seen beside slices that were mended since.
-    found = [SliceRepair()]
-    at_its_place = regress_on_prediction(measured, predicted, spacing, threshold)
-    if at_its_place is not None and at_its_place.unexplained < _MOST_UNEXPLAINED:
+    # No repair: predictions from slices that were repaired since may agree with it.
+    repairs = [SliceRepair()]
+    in_place = regress_on_prediction(measured, predicted, spacing, threshold)
+    if in_place is not None and in_place.unexplained < _MOST_UNEXPLAINED:
         factors = (
-            at_its_place.factor,
+            in_place.factor,
             relative_brightness(measured[head], predicted[head]),
         )
-        least = _LEAST_LOG_FACTOR + at_its_place.unexplained
-        found += [SliceRepair(factor) for factor in factors if abs(np.log(factor)) > least]
-    roughly = correlation_shift(measured, predicted, spacing)
-    if roughly is None:
-        return found
-    place = least_squares_shift(
-        measured, predicted, roughly, spacing, threshold, _FURTHEST_REFINED_MM
+        least = _LEAST_LOG_FACTOR + in_place.unexplained
+        repairs += [SliceRepair(factor) for factor in factors if abs(np.log(factor)) > least]
+    initial = correlation_shift(measured, predicted, spacing)
+    if initial is None:
+        return repairs
+    position = least_squares_shift(
+        measured, predicted, initial, spacing, threshold, _FURTHEST_REFINED_MM
     )
-    if place is None or place.unexplained >= _MOST_UNEXPLAINED_PLACE:
-        return found
-    if math.hypot(*place.shift) > _LEAST_SHIFT_MM:
-        found.append(SliceRepair(shift=place.shift))
-        if abs(np.log(place.factor)) > _LEAST_LOG_FACTOR:
-            found.append(SliceRepair(place.factor, place.shift))
-    return found
+    if position is None or position.unexplained >= _MOST_UNEXPLAINED_POSITION:
+        return repairs
+    if math.hypot(*position.shift) > _LEAST_SHIFT_MM:
+        repairs.append(SliceRepair(shift=position.shift))
+        if abs(np.log(position.factor)) > _LEAST_LOG_FACTOR:
+            repairs.append(SliceRepair(position.factor, position.shift))
+    return repairs
 
 
-def lost_signal_repairs(parts: CrossValidation, k: int, around: Sequence[int]) -> list[SliceRepair]:
-    """The brightness of a slice most of whose signal was lost, if it was, whatever it shows.
+def lost_signal_repairs(
+    validation: CrossValidation, k: int, around: Sequence[int]
+) -> list[SliceRepair]:
+    """Repair of the brightness of a slice that lost most of its signal; empty if it did not.
 
     Towards the ends of a stack anatomy changes so fast that predictions hardly resemble a slice,
-    and beyond its outermost slices nothing tells how it goes on. Yet their tissue cannot be half
-    as bright as that of slices nearby, wherever in them it lies: in clean slices of simulated heads
-    it is within 15 percent of that.
+    and the outermost slices have neighbours on one side only. Yet their tissue is never half as
+    bright as that of slices nearby: in clean slices of simulated heads the difference is at most
+    15 percent.
 
     Parameters
     ----------
-    parts
-        A scan and its predictions.
+    validation
+        The scan and its predictions.
     k
-        Which slice.
+        Index of the slice.
     around
-        Slices nearby that are believed.
+        Indices of accepted slices nearby.
     """
-    here = _brightness_of_tissue(parts.measured[k])
-    nearby = [_brightness_of_tissue(parts.measured[other]) for other in around]
+    here = _brightness_of_tissue(validation.measured[k])
+    nearby = [_brightness_of_tissue(validation.measured[other]) for other in around]
     if not nearby or not 0 < here < _MOST_LEFT * float(np.median(nearby)):
         return []
     return [SliceRepair(max(here / float(np.median(nearby)), 1 / LARGEST_FACTOR))]
 
 
 def _brightness_of_tissue(image: Slice) -> float:
-    """The same quantile of what is brighter than air, by that slice's own measure of bright."""
-    seen = image[np.isfinite(image)]
-    tissue = seen[seen > _ABOVE_AIR * np.quantile(seen, _BRIGHT)] if seen.size else seen
+    """Quantile of the intensities of a slice that are brighter than air; 0 for too few voxels."""
+    known = image[np.isfinite(image)]
+    tissue = known[known > _ABOVE_AIR * np.quantile(known, _BRIGHT)] if known.size else known
     return float(np.quantile(tissue, _TISSUE)) if tissue.size >= _FEWEST_VOXELS else 0.0
 
 
 def relative_brightness(measured: Slice, predicted: Slice) -> float:
-    """How much brighter tissue is than predicted, wherever in the slice it lies.
+    """Brightness of tissue over that of its prediction, wherever in the slice it lies.
 
-    1 where either is dark throughout.
+    It is 1 if either is dark throughout.
     """
     here, there = (float(np.quantile(values, _TISSUE)) for values in (measured, predicted))
     if here <= 0 or there <= 0:
@@ -209,18 +212,18 @@ def relative_brightness(measured: Slice, predicted: Slice) -> float:
     return float(np.clip(here / there, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 
-def repair_coarse_slices(parts: CrossValidation, repairs: Repairs) -> CrossValidation:
-    """A scan beside its predictions, its slices mended at the resolution of these."""
-    measured, detail = parts.measured.copy(), parts.detail.copy()
+def repair_coarse_slices(validation: CrossValidation, repairs: Repairs) -> CrossValidation:
+    """Cross-validation of a scan with its slices repaired, at the resolution of the predictions."""
+    measured, detail = validation.measured.copy(), validation.detail.copy()
     for k, repair in repairs.items():
-        voxels = -np.array(repair.shift) / parts.spacing[1:]
-        measured[k] = _moved_magnitudes(measured[k], voxels) / np.float32(repair.factor)
-        detail[k] = _moved_magnitudes(detail[k], voxels) / np.float32(repair.factor**2)
-    return replace(parts, measured=measured, detail=np.nan_to_num(detail))
+        voxels = -np.array(repair.shift) / validation.spacing[1:]
+        measured[k] = _translated_magnitudes(measured[k], voxels) / np.float32(repair.factor)
+        detail[k] = _translated_magnitudes(detail[k], voxels) / np.float32(repair.factor**2)
+    return replace(validation, measured=measured, detail=np.nan_to_num(detail))
 
 
-def _moved_magnitudes(image: Slice, voxels: NDArray[np.float64]) -> Slice:
-    """The same, with missing and masked voxels, which move along, and what came in missing."""
+def _translated_magnitudes(image: Slice, voxels: NDArray[np.float64]) -> Slice:
+    """A translated slice ``(U, V)``, with its missing and masked voxels; NaN beyond the edges."""
     missing = ~np.isfinite(image)
     result = np.abs(translate_slice(np.where(missing, np.float32(0), image), voxels))
     masked = (image == 0) & ~missing

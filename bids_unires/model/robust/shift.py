@@ -1,4 +1,4 @@
-"""How far a slice lies from where it is expected in its plane, and moving it."""
+"""Shifts of slices in their plane, relative to a prediction, and the translation of slices."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 Slice = NDArray[np.float32]
 
 LARGEST_SHIFT_MM = 5.0
-"""`correlation_shift` looks no further."""
+"""Largest shift that `correlation_shift` finds."""
 
 LARGEST_FACTOR = 8.0
-"""No slice is taken to be brighter or darker by more than this."""
+"""Largest factor by which a slice may be brighter or darker."""
 
-# Mirrored around a slice before it is moved, so that one side does not come in at the other.
+# Voxels mirrored around a slice before it is translated, so that opposite sides do not mix.
 _RIM = 16
 
-# Whole steps go too far, since differences of neighbours are less steep than slopes.
+# Full Gauss-Newton steps are too long, since finite differences underestimate derivatives.
 _STEP = 0.6
 _MOST_STEPS = 60
 _SETTLED_MM = 0.02
@@ -26,7 +26,17 @@ _FEWEST_VOXELS = 50
 
 
 class Regression(NamedTuple):
-    """Factors on a prediction and on its slopes, per mm, and the share of energy they leave."""
+    """A slice as a linear combination of its prediction and the derivatives of the prediction.
+
+    Attributes
+    ----------
+    factor
+        Factor on the prediction.
+    towards
+        ``(2,)``, factors on its derivatives per mm, in mm.
+    unexplained
+        Share of the energy of the slice that is left.
+    """
 
     factor: float
     towards: NDArray[np.float64]
@@ -34,7 +44,15 @@ class Regression(NamedTuple):
 
 
 class SlicePosition(NamedTuple):
-    """Where a slice lies: its shift in mm, and as for `Regression` there."""
+    """Position of a slice relative to its prediction.
+
+    Attributes
+    ----------
+    shift
+        mm along both axes.
+    factor, unexplained
+        As for `Regression`, at that shift.
+    """
 
     shift: tuple[float, float]
     factor: float
@@ -42,7 +60,7 @@ class SlicePosition(NamedTuple):
 
 
 def translate_slice(image: Slice, voxels: NDArray[np.float64]) -> Slice:
-    """A slice ``(U, V)`` moved by so many voxels along both axes, by its Fourier transform."""
+    """A slice ``(U, V)`` translated by voxels ``(2,)`` along its axes, by its Fourier transform."""
     padded = np.pad(image, _RIM, mode="symmetric")
     u, v = (np.fft.fftfreq(side) for side in padded.shape)
     phase = np.exp(-2j * np.pi * (u[:, None] * voxels[0] + v * voxels[1]))
@@ -53,12 +71,11 @@ def translate_slice(image: Slice, voxels: NDArray[np.float64]) -> Slice:
 def correlation_shift(
     measured: Slice, predicted: Slice, spacing: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """How far about a slice was moved from its prediction, by their cross-correlation.
+    """Shift of a slice relative to its prediction, by their cross-correlation.
 
-    Its brightness does not matter. All around a slice its mean intensity is assumed, whose step at
-    the frame correlates best without a shift: where a prediction tells little of the place, as near
-    the ends of a stack, so does this; and where it tells much, shifts come out up to a third
-    too small.
+    The result does not depend on the brightness of the slice. Slices are padded with their mean
+    intensity. The edge of the frame correlates best without a shift, so that shifts are up to a
+    third too small, and 0 where the prediction is poor, as near the ends of a stack.
 
     Parameters
     ----------
@@ -70,46 +87,40 @@ def correlation_shift(
     Returns
     -------
     tuple of float or None
-        mm along both axes; None where the correlation has no maximum within 5 mm.
+        mm along both axes; None if the correlation has no maximum within 5 mm.
     """
-    rims = [int(np.ceil(LARGEST_SHIFT_MM / step)) + 1 for step in spacing]
+    rims = [(rim, rim) for rim in (np.ceil(LARGEST_SHIFT_MM / spacing).astype(int) + 1).tolist()]
     first, second = (
-        np.fft.fft2(np.pad(np.nan_to_num(image - np.nanmean(image)), [(rim, rim) for rim in rims]))
+        np.fft.fft2(np.pad(np.nan_to_num(image - np.nanmean(image)), rims))
         for image in (measured.astype(np.float64), predicted.astype(np.float64))
     )
     correlation = np.fft.ifft2(first * second.conj()).real
-    offsets = [
-        np.fft.fftfreq(side) * side * step
-        for side, step in zip(correlation.shape, spacing, strict=True)
-    ]
-    near = np.hypot(offsets[0][:, None], offsets[1]) <= LARGEST_SHIFT_MM
-    peak = np.unravel_index(np.argmax(np.where(near, correlation, -np.inf)), correlation.shape)
-    around = [
-        np.take(
-            np.moveaxis(correlation, axis, 0)[:, peak[1 - axis]],
-            peak[axis] + np.arange(-1, 2),
-            mode="wrap",
-        )
-        for axis in range(2)
-    ]
-    if any(values[1] < max(values[0], values[2]) for values in around):
-        return None
     u, v = (
-        float(offset[index]) + step * _vertex(values)
-        for offset, index, step, values in zip(offsets, peak, spacing, around, strict=True)
+        np.fft.fftfreq(side) * side * spacing[axis] for axis, side in enumerate(correlation.shape)
     )
-    return u, v
+    near = np.hypot(u[:, None], v) <= LARGEST_SHIFT_MM
+    row, column = np.unravel_index(
+        np.argmax(np.where(near, correlation, -np.inf)), correlation.shape
+    )
+    along_u = np.take(correlation[:, column], row + np.arange(-1, 2), mode="wrap")
+    along_v = np.take(correlation[row], column + np.arange(-1, 2), mode="wrap")
+    if any(values[1] < max(values[0], values[2]) for values in (along_u, along_v)):
+        return None
+    return (
+        float(u[row]) + spacing[0] * _vertex(along_u),
+        float(v[column]) + spacing[1] * _vertex(along_v),
+    )
 
 
 def least_squares_shift(
     measured: Slice,
     predicted: Slice,
-    roughly: tuple[float, float],
+    initial: tuple[float, float],
     spacing: NDArray[np.float64],
     threshold: float,
     furthest: float,
 ) -> SlicePosition | None:
-    """How far about a slice was moved from its prediction, by least squares near another shift.
+    """Shift of a slice relative to its prediction, by least squares near an initial shift.
 
     Gauss-Newton steps (Lucas & Kanade 1981, "An iterative image registration technique with an
     application to stereo vision", section 4.3, with a factor of brightness).
@@ -117,22 +128,22 @@ def least_squares_shift(
     Parameters
     ----------
     measured, predicted
-        ``(U, V)``; what is measured may be NaN where missing.
-    roughly
-        mm along both axes: where to start.
+        ``(U, V)``; ``measured`` is NaN where missing.
+    initial
+        mm along both axes.
     spacing
         ``(2,)``, mm between voxels.
     threshold
         Intensity above which a prediction shows the head.
     furthest
-        mm from where it started, beyond which it is lost.
+        Largest distance from the initial shift, in mm.
 
     Returns
     -------
     Place or None
-        None where it does not settle.
+        None if the steps do not converge within that distance.
     """
-    shift = start = np.array(roughly)
+    shift = start = np.array(initial)
     for _ in range(_MOST_STEPS):
         found = regress_on_prediction(
             measured, translate_slice(predicted, shift / spacing), spacing, threshold
@@ -150,7 +161,7 @@ def least_squares_shift(
 def regress_on_prediction(
     measured: Slice, predicted: Slice, spacing: NDArray[np.float64], threshold: float
 ) -> Regression | None:
-    """Explain a slice by its prediction and the slopes of that, by least squares.
+    """Regress a slice on its prediction and the derivatives of that, by least squares.
 
     Parameters
     ----------
@@ -160,7 +171,7 @@ def regress_on_prediction(
     Returns
     -------
     Regression or None
-        None where there is too little of the head, or the factor is beyond all reason.
+        None if there is too little of the head, or if the factor is not within 1/8 to 8.
     """
     inside = np.isfinite(measured) & (predicted > threshold)
     if np.count_nonzero(inside) < _FEWEST_VOXELS:
@@ -177,7 +188,7 @@ def regress_on_prediction(
 
 
 def _vertex(values: NDArray[np.float64]) -> float:
-    """Where the parabola through values at -1, 0 and 1 is highest."""
+    """Vertex of the parabola through values at -1, 0 and 1; 0 if it has no maximum."""
     before, here, after = values.tolist()
     bend = before - 2 * here + after
     return 0.5 * (before - after) / bend if bend < 0 else 0.0

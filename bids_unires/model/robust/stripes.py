@@ -1,9 +1,9 @@
-"""Stripes over a slice, which a spike in its k-space leaves behind: found and taken off.
+"""Stripes of a slice, due to a spike in its k-space: found and removed.
 
-A spike is one frequency that is far stronger than those around it in the same slice, and than the
-same frequency in the slices around. Anatomy is neither: on clean scans, simulated and real, no
-frequency exceeds both by a factor of 10, and stripes as strong as 0.3 of the head's mean do so
-by 50 and more.
+A spike is one frequency whose power is far above that of the frequencies around it in the same
+slice, and of the same frequency in the slices around. Anatomy has no such frequency: in clean
+scans, simulated and real, none exceeds both by a factor of 10. Stripes with an amplitude of 0.3 of
+the mean of the head exceed them by 50 and more.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from numpy.typing import ArrayLike, NDArray
 Slice = NDArray[np.float32]
 Slices = NDArray[np.float32]
 
-# By what factor in power a spike exceeds its surroundings; and if it does not come off, and spoils
-# its slice.
+# Factor in power by which a spike exceeds its surroundings, and by which it does so if it counts
+# even though it cannot be removed.
 _LEAST_POWER, _CERTAIN_POWER = 20.0, 50.0
-# Of so few voxels along a side, what surrounds a frequency is half of all there are.
+# With fewer voxels along a side, the surroundings of a frequency are half of the spectrum.
 _FEWEST_ALONG = 48
-# Cycles per voxel below which anatomy is as strong as any spike.
+# Cycles per voxel below which anatomy is as strong as spikes.
 _LOWEST_FREQUENCY = 0.03
-# Voxels of k-space that a spike fills, and within which it is compared with others.
+# Side, in voxels of k-space, of a spike, and of the surroundings that it is compared with.
 _SPIKE, _AROUND = 3, 9
 _NEIGHBOURS = 4
 _MOST_SPIKES = 4
-# Share of a side that is faded out at either end, so that what the border cuts is no frequency.
+# Share of a side that is tapered at each end, since borders would add power at many frequencies.
 _TAPERED = 0.1
 _FEWEST_VOXELS = 50
 _ZOOMS, _ZOOM_POINTS = 4, 9
-# Cycles per voxel that only rounding tells from 0.
+# Cycles per voxel that differ from 0 by rounding only.
 _SAME_FREQUENCY = 1e-9
 
 
@@ -45,8 +45,8 @@ class Stripes:
     Attributes
     ----------
     frequency
-        Cycles per voxel along both axes of the slice; the phase is 0 at voxel (0, 0). Of the two
-        that name the same wave, ``f`` and ``-f``, the one of the `upper_half_plane`.
+        Cycles per voxel along both axes of the slice; the phase is 0 at voxel (0, 0). The
+        frequencies ``f`` and ``-f`` are the same wave; this is the one in the `upper_half_plane`.
     cosine, sine
         Amplitudes, in intensity.
     """
@@ -56,7 +56,7 @@ class Stripes:
     sine: float
 
     def wave(self, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Intensities over a slice ``(U, V)``."""
+        """Intensities of the wave over a slice ``(U, V)``."""
         u, v = np.arange(shape[0]), np.arange(shape[1])
         phase = 2 * np.pi * (self.frequency[0] * u[:, None] + self.frequency[1] * v)
         return np.asarray(self.cosine * np.cos(phase) + self.sine * np.sin(phase))
@@ -64,22 +64,22 @@ class Stripes:
 
 @dataclass(frozen=True)
 class StripedSlice:
-    """What was found on one slice.
+    """Stripes that were found in one slice.
 
     Attributes
     ----------
     stripes
-        All that can be taken off.
-    settled
-        Whether nothing that looks like stripes is left without them.
+        Those that can be removed.
+    removable
+        Whether no stripes are left once they are removed.
     """
 
     stripes: tuple[Stripes, ...]
-    settled: bool
+    removable: bool
 
 
 def find_stripes(slices: Slices, threshold: float) -> dict[int, StripedSlice]:
-    """Stripes on the slices of a scan, by index.
+    """Find stripes in the slices of a scan.
 
     Parameters
     ----------
@@ -87,6 +87,11 @@ def find_stripes(slices: Slices, threshold: float) -> dict[int, StripedSlice]:
         ``(K, U, V)``, magnitudes; NaN where missing.
     threshold
         Intensity above which a voxel belongs to the head.
+
+    Returns
+    -------
+    dict
+        Index of a slice to its stripes.
     """
     found: dict[int, StripedSlice] = {}
     if min(slices.shape[1:]) < _FEWEST_ALONG or len(slices) <= _NEIGHBOURS:
@@ -98,38 +103,43 @@ def find_stripes(slices: Slices, threshold: float) -> dict[int, StripedSlice]:
         peak = _peak(slices[k], near)
         if peak is not None:
             striped = _striped(slices, k, near, threshold)
-            if striped.settled or peak.excess > _CERTAIN_POWER:
+            if striped.removable or peak.excess > _CERTAIN_POWER:
                 found[k] = striped
     return found
 
 
 def remove_stripes(slices: Slices, k: int, stripes: Sequence[Stripes]) -> Slice:
-    """A slice without stripes.
+    """Remove stripes from a slice.
 
-    Where a wave took an intensity below 0, its magnitude was measured. Of the two intensities that
-    this may have come from, the one nearer to that of the slices around is taken.
+    Where a wave lowered an intensity below 0, its magnitude was measured. Of the two possible
+    intensities, the one nearer to that of the slices around is taken.
 
     Parameters
     ----------
     slices
         ``(K, U, V)``, magnitudes.
     k
-        Which slice.
+        Index of the slice.
     stripes
-        What was added to it.
+        Stripes that were added to it.
+
+    Returns
+    -------
+    ndarray
+        ``(U, V)``, magnitudes.
     """
     measured = np.asarray(slices[k], dtype=np.float64)
-    wave = np.sum([own.wave(slices.shape[1:]) for own in stripes], axis=0)
+    wave = np.sum([stripe.wave(slices.shape[1:]) for stripe in stripes], axis=0)
     above, below = measured - wave, -measured - wave
     reference = _reference(slices, k)
     folded = (below >= 0) & (np.abs(below - reference) < np.abs(above - reference))
-    # What was not measured, or masked, stays so.
+    # Voxels that were masked or not measured stay 0.
     image = np.where(measured == 0, 0, np.abs(np.where(folded, below, above)))
     return image.astype(np.float32)
 
 
 def _striped(slices: Slices, k: int, near: Slice, threshold: float) -> StripedSlice:
-    """The stripes of a slice, one frequency after the other."""
+    """Fit the stripes of slice k, one frequency after the other, strongest first."""
     stripes: list[Stripes] = []
     peak = _peak(slices[k], near)
     image = slices[k]
@@ -144,14 +154,14 @@ def _striped(slices: Slices, k: int, near: Slice, threshold: float) -> StripedSl
 
 
 class _Peak(NamedTuple):
-    """Of a spectrum: where, and by what factor in power it exceeds what is around it."""
+    """A spike: its indices in the spectrum, and the factor in power over its surroundings."""
 
     place: tuple[int, int]
     excess: float
 
 
 def _peak(image: Slice, near: Slice) -> _Peak | None:
-    """The strongest frequency if it is a spike, given the power of the slices around."""
+    """The strongest frequency, if it is a spike; ``near`` is the power in the slices around."""
     spectrum = _spectra(image[None])
     power = _pooled(spectrum, _SPIKE)[0]
     sizes = _AROUND**2, _SPIKE**2
@@ -171,27 +181,23 @@ def _peak(image: Slice, near: Slice) -> _Peak | None:
 def _fitted(
     image: Slice, reference: Slice, peak: tuple[int, int], threshold: float
 ) -> Stripes | None:
-    """Waves near a frequency that fit best what the slices around do not explain of the head."""
+    """The wave near a frequency that fits best the difference from the slices around."""
     head = (reference > threshold) & (image > 0)
     if np.count_nonzero(head) < _FEWEST_VOXELS:
         return None
     residual = np.where(head, image - reference, 0).astype(np.float64)
     residual -= head * (residual.sum() / head.sum())
     steps = 1 / np.array(image.shape)
-    sides = zip(peak, image.shape, strict=True)
-    centre = np.array([np.fft.fftfreq(side)[index] for index, side in sides])
+    centre = np.array([np.fft.fftfreq(side)[peak[axis]] for axis, side in enumerate(image.shape)])
     for _ in range(_ZOOMS):
-        grids = [
-            middle + step * np.linspace(-1, 1, _ZOOM_POINTS)
-            for middle, step in zip(centre, steps, strict=True)
-        ]
+        grids = centre[:, None] + steps[:, None] * np.linspace(-1, 1, _ZOOM_POINTS)
         u, v = (
-            np.exp(-2j * np.pi * grid[:, None] * np.arange(side))
-            for grid, side in zip(grids, image.shape, strict=True)
+            np.exp(-2j * np.pi * grids[axis][:, None] * np.arange(side))
+            for axis, side in enumerate(image.shape)
         )
         strength = np.abs(u @ residual @ v.T)
         best = np.unravel_index(np.argmax(strength), strength.shape)
-        centre = np.array([grid[index] for grid, index in zip(grids, best, strict=True)])
+        centre = grids[[0, 1], best]
         steps = steps * 2 / (_ZOOM_POINTS - 1)
     frequency = upper_half_plane(centre)
     waves = [Stripes(frequency, *pair).wave(image.shape)[head] for pair in ((1, 0), (0, 1))]
@@ -201,10 +207,10 @@ def _fitted(
 
 
 def upper_half_plane(frequency: ArrayLike) -> tuple[float, float]:
-    """The name of a wave: of ``f`` and ``-f`` the one that is positive along the first axis.
+    """Of the frequencies ``f`` and ``-f`` of a wave, the one that is positive along the first axis.
 
-    A real image is as strong at both, so that rounding would decide which of them is found.
-    Where that axis cannot tell them apart, at 0 and at half a cycle, the second decides.
+    A real image has the same power at both, so that rounding would otherwise decide which of them
+    is found. At 0 and at half a cycle along the first axis, the second axis decides.
 
     Parameters
     ----------
@@ -216,20 +222,20 @@ def upper_half_plane(frequency: ArrayLike) -> tuple[float, float]:
     >>> upper_half_plane((-0.25, 0.125)), upper_half_plane((-0.5, -0.125))
     ((0.25, -0.125), (0.5, 0.125))
     """
-    # Sampled once a voxel, whole cycles cannot be told from none.
+    # In samples one voxel apart, whole cycles are the same as none.
     u, v = (float(part - np.rint(part)) for part in np.asarray(frequency, dtype=np.float64))
-    names_itself = min(abs(u), 0.5 - abs(u)) < _SAME_FREQUENCY
-    if names_itself:
+    is_its_own_negative = min(abs(u), 0.5 - abs(u)) < _SAME_FREQUENCY
+    if is_its_own_negative:
         return (abs(u), abs(v))
     v_upper = v if u > 0 else -v
     return (abs(u), abs(v) if 0.5 - abs(v) < _SAME_FREQUENCY else v_upper)
 
 
 def _upper_half(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which entries of a spectrum name a wave, ``(U, V)``: one of every pair ``f`` and ``-f``."""
+    """Entries of a spectrum, bool ``(U, V)``: one of every pair ``f`` and ``-f``."""
     (first, count), (second, others) = ((np.arange(side), side) for side in shape)
-    names_itself = (2 * first % count == 0)[:, None]
-    return np.where(names_itself, 2 * second <= others, (2 * first < count)[:, None])
+    is_its_own_negative = (2 * first % count == 0)[:, None]
+    return np.where(is_its_own_negative, 2 * second <= others, (2 * first < count)[:, None])
 
 
 def _reference(slices: Slices, k: int) -> Slice:
@@ -243,7 +249,7 @@ def _around(k: int, count: int) -> list[int]:
 
 
 def _powers(slices: Slices) -> Slices:
-    """Power of each slice's frequencies, ``(K, U, V)``, averaged over as many as a spike fills."""
+    """Power spectrum of each slice, ``(K, U, V)``, averaged over the side of a spike."""
     return _pooled(_spectra(slices), _SPIKE)
 
 
@@ -263,7 +269,7 @@ def _taper(side: int) -> Slice:
 
 
 def _pooled(powers: Slices, side: int) -> Slices:
-    """Means over squares of frequencies, those at one end next to those at the other."""
+    """Means over squares of frequencies, ``(K, U, V)``; spectra are periodic."""
     reach = side // 2
     padded = torch.nn.functional.pad(
         torch.from_numpy(powers)[:, None], (reach,) * 4, mode="circular"

@@ -27,7 +27,18 @@ BackendName = Literal["auto", "reference", "warp", "warp-voxels"]
 
 @dataclass(frozen=True, eq=False)
 class IntermediateGrid:
-    """The scan's axes, finely divided and widened by the slice profile (model, section 3)."""
+    """Grid along the axes of a scan on which the image is sampled before the slice profile.
+
+    Attributes
+    ----------
+    grid
+        The voxels of the scan, each divided along its axes, with a margin on both sides as wide as
+        half the slice profile (Brudfors et al. 2018, section 2.2).
+    ratio
+        Into how many parts a voxel of the scan is divided along each axis.
+    weights
+        Weights of the profile along each axis, ``(L,)`` each with L odd.
+    """
 
     grid: Grid
     ratio: tuple[int, int, int]
@@ -35,7 +46,7 @@ class IntermediateGrid:
 
 
 def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> IntermediateGrid:
-    """Divide a scan's voxels until they are no larger than the wanted image's.
+    """Divide the voxels of a scan until they are no larger than those of the image.
 
     Parameters
     ----------
@@ -44,38 +55,44 @@ def intermediate_grid(target: Grid, source: Grid, profile: SliceProfile) -> Inte
     source
         Grid of the scan.
     profile
-        Slice profile of the scan. Points along an axis leave that axis undivided.
+        Slice profile of the scan. An axis along which it samples points is not divided.
     """
     slice_axis = profile.slice_axis(source)
     every = [profile.every if axis == slice_axis else 1 for axis in range(3)]
-    # Slices are divided as in the stack they come from, so that each is sampled just as there.
+    # A slice of a group is sampled at the same points as in the stack that it belongs to.
     stack = Grid(source.shape, source.affine @ scaling(1 / np.array(every)))
     ratio, weights = [], []
     for axis, steps in enumerate(subdivision(target, stack)):
         shape = profile.through_plane if axis == slice_axis else profile.in_plane
         gap = profile.gap if axis == slice_axis else 0.0
-        # Slices that overlap reach beyond their voxel however thin that is.
+        # Overlapping slices reach beyond their voxels, whatever the size of these.
         blurred = shape not in POINTS and (steps > 1 or gap < 0)
         ratio.append(steps * every[axis] if blurred else 1)
         weights.append(profile_weights(shape, (1 - gap) * steps) if blurred else np.ones(1))
     margin = [(len(w) - 1) // 2 for w in weights]
     affine = source.affine @ scaling(1 / np.array(ratio)) @ translation([-m for m in margin])
-    sides = [(n - 1) * r + len(w) for n, r, w in zip(source.shape, ratio, weights, strict=True)]
+    lengths = np.array([len(w) for w in weights])
+    x, y, z = ((np.array(source.shape) - 1) * ratio + lengths).tolist()
     return IntermediateGrid(
-        Grid((sides[0], sides[1], sides[2]), affine),
+        Grid((x, y, z), affine),
         (ratio[0], ratio[1], ratio[2]),
         (weights[0], weights[1], weights[2]),
     )
 
 
 def mean_interpolation_blur(sampling: Sampling) -> NDArray[np.float64]:
-    """Mean of ``f (1 - f) / 2`` over the samples, f their distance from the voxel below.
+    """Mean of ``f (1 - f) / 2`` over samples; f: distance from the voxel below, in voxels.
+
+    Parameters
+    ----------
+    sampling
+        Where the samples lie in the image.
 
     Returns
     -------
     ndarray
-        ``(3,)``, along each axis of the image in voxels squared: 0 for samples on voxels,
-        1/8 half-way between them, and 1/12 for samples anywhere.
+        ``(3,)``, along each axis of the image in voxels squared: 0 if all samples lie on voxels,
+        1/8 if all lie half-way between them, and 1/12 if they lie anywhere.
     """
     steps = [np.unique(np.linspace(0, n - 1, 23).astype(int)) for n in sampling.intermediate_shape]
     samples = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -175,10 +192,10 @@ class ForwardOperator:
         return self.adjoint(self.forward(image))
 
     def sharpened(self, image: Tensor) -> Tensor:
-        """The image whose trilinear interpolation is, on average, that image unblurred.
+        """The image, corrected for the mean blur of trilinear interpolation, ``(X, Y, Z)``.
 
-        Along axes where the scan samples points of the image (`SliceProfile`), and by as
-        much as its samples lie between voxels; elsewhere the image itself.
+        The correction acts along axes where the scan samples points of the image (`SliceProfile`).
+        It is 0 if all samples lie on voxels, and the image is then returned as it is.
         """
         if not any(self.sharpening):
             return image
@@ -198,10 +215,10 @@ class ForwardOperator:
         precision
             Weight of every voxel, source shape; 0 where it is missing.
         workspace
-            ``(2, X, Y, Z)``, two images' memory that data terms may share; None for
-            memory of its own where it is needed.
+            ``(2, X, Y, Z)``, memory for two images that several data terms may share. If None,
+            the term allocates its own where it needs any.
         """
-        # sum P (E B y - x)^2 = sum P E^2 (B y - x / E)^2: the slice factors E leave the kernels.
+        # sum P (E B y - x)^2 = sum P E^2 (B y - x / E)^2: kernels need not know the factors E.
         scale = self.slice_scale(scan)
         scan, precision = scan / scale, precision * scale**2
         term: DataTerm
@@ -223,13 +240,13 @@ class ForwardOperator:
         return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
 
     def _sharpening(self) -> Coefficients:
-        """Mean blur of interpolation along each axis of the image, of axes sampled at points."""
+        """Mean blur of interpolation along each axis of the image; 0 unless it samples points."""
         shapes = [self.profile.in_plane] * 3
         shapes[self.slice_axis] = self.profile.through_plane
         sampled = np.array([shape == "point" for shape in shapes])
         if not sampled.any():
             return (0.0, 0.0, 0.0)
-        # How much of each image axis lies along those scan axes.
+        # Share of each axis of the image that lies along those axes of the scan.
         directions = self.sampling.matrix[:, :3] / np.linalg.norm(
             self.sampling.matrix[:, :3], axis=0
         )

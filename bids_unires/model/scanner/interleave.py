@@ -1,4 +1,4 @@
-"""Even slices brighter than odd ones: how much, read off the scan itself.
+"""Even slices brighter than odd ones: by how much, estimated from the scan itself.
 
 Interleaved acquisition excites even slices first and odd ones later; cross-talk and
 incomplete recovery then scale the two sets differently (Brudfors et al. 2019, section 2.4).
@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Correcting by what was found and looking again takes out what the threshold, applied to
-# the uneven slices, left over.
+# The threshold cuts uneven slices at different tissue. Estimating again on the corrected slices
+# removes that error.
 _PASSES = 3
 _FEWEST_VOXELS = 50
 _FEWEST_SLICES = 6
 
 
 def interleave_factors(log_scale: float, count: int) -> NDArray[np.float64]:
-    """Factors of slices 0, 1, ..., ``(K,)``: exp(+-log_scale), + for the even ones.
+    """Brightness factors of slices 0, 1, ..., ``(K,)``: exp(log_scale) if even, else its inverse.
 
     Examples
     --------
@@ -31,8 +31,8 @@ def estimate_interleave(data: NDArray[np.float32], slice_axis: int, threshold: f
     """Logarithm s of the factor of even slices (0, 2, ...); odd ones have ``exp(-s)``.
 
     Every slice is compared with the geometric mean of its two neighbours, voxel by voxel
-    within the head. The median over a slice is little disturbed by borders, and in the
-    mean with alternating signs what varies smoothly through the slices cancels.
+    within the head. The median over a slice is hardly changed by borders of tissue. In the mean
+    with alternating signs, anything that varies smoothly from slice to slice cancels.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def estimate_interleave(data: NDArray[np.float32], slice_axis: int, threshold: f
     Returns
     -------
     float
-        0 where there are too few slices with head to tell.
+        0 where fewer than six slices, and both of their neighbours, show enough of the head.
 
     Examples
     --------
@@ -77,6 +77,6 @@ def _alternation(slices: NDArray[np.float32], sign: NDArray[np.float64], thresho
             voxels.append(count)
     if len(excess) < _FEWEST_SLICES:
         return 0.0
-    # Neighbouring slices together, so that as many even as odd ones count.
+    # Means of neighbouring slices: as many even as odd ones count.
     pairs = (np.array(excess[1:]) + np.array(excess[:-1])) / 2
     return float(np.average(pairs, weights=np.minimum(voxels[1:], voxels[:-1])))

@@ -1,8 +1,8 @@
-"""What trilinear interpolation cannot explain of a scan, however good the image is.
+"""The error that trilinear interpolation of the image adds to a predicted scan.
 
-Samples between voxels are blurred by their distance from these. The mean of that is taken out
-(`ForwardOperator.sharpened`), but not how it differs from sample to sample. In scans of little
-noise that is the larger error wherever the intensity bends.
+Trilinear interpolation blurs a sample the more, the further it lies from the voxels of the image.
+The mean blur is corrected (`ForwardOperator.sharpened`), its variation from sample to sample is
+not. In scans with little noise, this error exceeds the noise where the intensity is curved.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ from numpy.typing import NDArray
 from ...space.grid import Grid
 from .observation import Observation
 
-# Of second differences, in units of the noise's variance.
-_NOISE_OF_BENDS = 6.0
+# Variance of second differences of white noise, in units of the variance of the noise.
+_NOISE_OF_CURVATURE = 6.0
 
 
 def with_interpolation_error(scan: Observation, grid: Grid) -> Observation:
-    """A scan with less precision where its planes bend between the voxels of an image.
+    """A scan with less precision where interpolating the image adds an error.
 
     Parameters
     ----------
     scan
-        At its pose.
+        The scan at its pose.
     grid
-        Of the image that is to explain it.
+        Grid of the image that predicts it.
 
     Returns
     -------
     Observation
-        Its variance is larger by the square of what was taken out for the mean blur: the blur
-        lies between none and 1.5 times that. The same scan where its samples lie on voxels.
+        The variance of every voxel grows by the square of the correction for the mean blur: the
+        blur itself lies between 0 and 1.5 times its mean. Where all samples lie on voxels of the
+        image, the scan is returned as it is.
 
     Notes
     -----
-    With ``c = mean(f (1 - f) / 2)`` and f the distance of a sample from the voxel below, the
-    blur along one axis is c times the second difference, to second order.
+    Let f be the distance of a sample from the voxel below, in voxels, and
+    ``c = mean(f (1 - f) / 2)``. To second order, the blur along one axis is c times the second
+    difference of the intensity.
 
     Examples
     --------
@@ -47,7 +49,7 @@ def with_interpolation_error(scan: Observation, grid: Grid) -> Observation:
     >>> with_interpolation_error(scan, Grid((9, 9, 16), np.eye(4))) is scan
     True
     """
-    operator = scan.evenly().operator(grid)
+    operator = scan.ignoring_interleave().operator(grid)
     blur = max(operator.sharpening)
     if blur == 0:
         return scan
@@ -58,19 +60,19 @@ def with_interpolation_error(scan: Observation, grid: Grid) -> Observation:
     steps = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     for axis in range(3):
         if axis != scan.slice_axis:
-            # Second differences over voxels of the image, whatever those of the scan are.
+            # Second differences over voxels of the image, not of the scan.
             per_voxel = np.float32(np.linalg.norm(steps[:3, axis]) ** -4)
-            bends = _bends(data, axis) ** 2 - _NOISE_OF_BENDS * variance
-            squares += per_voxel * np.maximum(bends, 0)
+            curvature = _second_differences(data, axis) ** 2 - _NOISE_OF_CURVATURE * variance
+            squares += per_voxel * np.maximum(curvature, 0)
     precision = tau / (1 + tau * np.float32(blur) ** 2 * squares)
     return replace(scan, tau=precision.astype(np.float32))
 
 
-def _bends(data: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Second differences along an axis; 0 where a neighbour is missing."""
-    bends = np.zeros_like(data)
+def _second_differences(data: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Second differences along an axis, ``(X, Y, Z)``; 0 where a neighbour is missing."""
+    differences = np.zeros_like(data)
     if data.shape[axis] > 2:
         inner = [slice(None)] * 3
         inner[axis] = slice(1, -1)
-        bends[tuple(inner)] = np.nan_to_num(np.diff(data, 2, axis=axis))
-    return bends
+        differences[tuple(inner)] = np.nan_to_num(np.diff(data, 2, axis=axis))
+    return differences

@@ -1,4 +1,4 @@
-"""One scan as the solver sees it."""
+"""One scan as the solver sees it: data, noise precision, profile, pose and weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .profile import SliceProfile
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """A scan with everything the objective takes as given about it.
+    """A scan with all that the objective needs to know of it.
 
     Arrays may be given as tensors or lists; they are kept as arrays of numpy.
 
@@ -88,13 +88,13 @@ class Observation:
             grid, self.grid, pose=self.pose, profile=self.profile, interleave=self.interleave
         )
 
-    def evenly(self) -> Observation:
-        """The scan as if even and odd slices were equally bright; its data stay as they are."""
+    def ignoring_interleave(self) -> Observation:
+        """The scan as if its even and odd slices were equally bright; its data do not change."""
         return self if self.interleave == 0 else replace(self, interleave=0.0)
 
     @property
     def placed_grid(self) -> Grid:
-        """Where its voxels lie in the world of the image."""
+        """Its voxels in the world of the image."""
         return self.grid.moved(self.world_pose)
 
     @property
@@ -118,7 +118,7 @@ class Observation:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Voxels that say nothing, ``(X, Y, Z)``."""
+        """Voxels that were not measured or whose slice has weight 0, bool ``(X, Y, Z)``."""
         unknown = ~np.isfinite(self.data)
         if self.slice_weights is not None:
             unknown |= self.slice_factor == 0

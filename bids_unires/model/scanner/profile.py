@@ -1,8 +1,8 @@
-"""Slice profiles: how wide, and how heavy, a scan voxel reaches along each axis.
+"""Slice profiles: the sensitivity of a scan voxel along each axis, and the slice gap.
 
-The weights are the profile of the excited slice convolved with the linear (hat)
-basis in which the wanted image is interpolated, so that a sum over voxels equals
-the integral over the slice (Brudfors et al. 2018, section 2.2).
+The weights are the profile of the excited slice convolved with the linear (hat) basis in which
+the image is interpolated. A weighted sum over voxels then equals the integral over the slice
+(Brudfors et al. 2018, section 2.2).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ Shape1D = Literal["rect", "triangle", "gauss", "dirac", "point"]
 SHAPES: tuple[Shape1D, ...] = ("rect", "triangle", "gauss", "dirac", "point")
 POINTS: tuple[Shape1D, ...] = ("dirac", "point")
 
-# A scan voxel up to this much larger than the wanted one is taken as a point sample:
-# undoing so slight a blur costs several times the work and amplifies noise.
+# A scan voxel up to this much larger than a voxel of the image is treated as a point sample:
+# deconvolving such a slight blur takes several times as long and amplifies noise.
 NEARLY_EQUAL = 1.25
 
-# Ratios a rounding error above an integer (1.000007 from a DICOM header) must not become the next.
+# A ratio that exceeds an integer by a rounding error (1.000007 from a DICOM header) must not be
+# rounded up.
 RATIO_TOLERANCE = 1e-4
 
 
@@ -42,13 +43,13 @@ class SliceProfile:
     through_plane
         Profile along the slice axis.
     gap
-        Part of the slice spacing that is not excited: 0.2 for 4 mm slices
-        every 5 mm, negative for overlapping slices.
+        Fraction of the slice spacing that is not excited: 0.2 for 4 mm slices every 5 mm,
+        negative for overlapping slices.
     axis
         Slice axis (0, 1 or 2); None for the axis of the largest voxel size.
     every
-        The scan has every such slice of a stack: the spacing of the stack's slices, to which
-        ``gap`` refers, is that of the scan divided by this number.
+        The scan holds every n-th slice of a stack. The slice spacing of the stack, to which
+        ``gap`` refers, is that of the scan divided by this n.
 
     Raises
     ------
@@ -75,7 +76,7 @@ class SliceProfile:
             raise ValueError(f"every must be at least 1, got {self.every}")
 
     def slice_axis(self, source: Grid) -> int:
-        """The slice axis of a scan on ``source``: the one given, else the one of largest voxels."""
+        """The slice axis of a scan on ``source``: the given one, else that of the largest side."""
         return slice_axis(source.affine) if self.axis is None else self.axis
 
 
@@ -87,12 +88,12 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     shape
         Profile; ``dirac`` and ``point`` give a single 1.
     width
-        Full width at half maximum in voxels of the grid the weights apply to.
+        Full width at half maximum, in voxels of the intermediate grid.
 
     Returns
     -------
     ndarray
-        ``(2 * limit + 1,)``; they add up to 1, but for the cut tails of a gauss (below 1e-4).
+        ``(2 * limit + 1,)``. They add up to 1, except for the cut tails of a gauss (below 1e-4).
 
     Examples
     --------
@@ -104,8 +105,8 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     if not width > 0:
         raise ValueError(f"profile width must be above 0, got {width}")
     limit = _half_width(shape, width)
-    # The hat is the second difference of a ramp: convolving with it turns the
-    # double integral of the profile into a second difference as well.
+    # The hat is the second difference of a ramp. Convolving the profile with it gives the second
+    # difference of the profile's double integral.
     at = np.arange(-limit - 1, limit + 2, dtype=np.float64)
     return np.asarray(np.diff(_double_integral(shape, width, at), n=2))
 
@@ -137,7 +138,7 @@ def _double_integral(shape: Shape1D, width: float, at: NDArray[np.float64]) -> N
 
 
 def subdivision(target: Grid, source: Grid) -> tuple[int, int, int]:
-    """Into how many target voxels a source voxel is divided along each of its axes."""
+    """Number of parts of a source voxel along each axis, none larger than a target voxel."""
     steps = voxel_size(np.linalg.inv(target.affine) @ source.affine)
     first, second, third = (max(1, math.ceil(step - RATIO_TOLERANCE)) for step in steps)
     return first, second, third
@@ -151,7 +152,7 @@ def profile_for_voxels(
     axis: int | None = None,
     through_plane: Shape1D = "rect",
 ) -> SliceProfile:
-    """Choose the profile that a scan's geometry suggests.
+    """Choose the slice profile by the sizes of the voxels of scan and image.
 
     Parameters
     ----------
@@ -160,17 +161,17 @@ def profile_for_voxels(
     target_voxel_size
         Voxel size of the wanted image in mm: one number or three.
     gap
-        Part of the slice spacing that is not excited.
+        Fraction of the slice spacing that is not excited.
     axis
         Slice axis; None for the axis of the largest voxel size.
     through_plane
-        Profile across slices thicker than the wanted voxels.
+        Profile along the slice axis where slices are thicker than the wanted voxels.
 
     Returns
     -------
     SliceProfile
-        That profile across slices and a gauss in the plane, or points where scan voxels
-        are hardly larger than those wanted.
+        ``through_plane`` along the slice axis and a gauss in the plane; ``point`` where scan
+        voxels are hardly larger than those of the image.
 
     Examples
     --------

@@ -1,13 +1,12 @@
-"""What stands in for a slice that was left out: its neighbours, believed as far as they tell.
+"""Rejected slices: from which weight on a slice is rejected, and how it is interpolated.
 
-A total variation does not mind at which side of a gap an edge lies, so that it fills one with
-steps. A cubic through the neighbours does better, and how well it does is known: from
-the slices that are there.
+Across a gap, total variation does not determine where an edge lies, so that a fit fills the gap
+with steps. A cubic polynomial through the neighbouring slices does better. How well it does is
+estimated from the slices that were kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,41 +16,46 @@ from .interleave import interleave_factors
 from .observation import Observation
 
 REJECTION_WEIGHT = 0.4
-"""A slice that weighs less is left out altogether: where no other stack shows the same
-place, the images would follow it however little it weighs."""
+"""A slice of lower weight is rejected. Where no other scan shows the same place, the images would
+follow the slice even if its weight were small."""
 
 _POINTS = 4
-# What stands in for a slice never weighs as much as one that was measured.
+# An interpolated slice always weighs less than a measured one.
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-4, 0.2
 
 
 def interpolate_rejected_slices(scan: Observation) -> Observation:
-    """A scan with slices of weight 0 interpolated from the four nearest others; all weigh 1.
+    """Interpolate slices of weight 0 from the four nearest other slices; all weigh 1 then.
 
-    A voxel that is missing in one of those is missing in the slice. A scan without any slice
-    of weight 0, or with no other, is returned as it is.
+    A voxel of an interpolated slice is missing if it is missing in one of those four.
+
+    Parameters
+    ----------
+    scan
+        A scan with weights of its slices. One without any slice of weight 0, or with no other
+        slices, is returned as it is.
     """
     weights = scan.weight_of_slices
     known = np.flatnonzero(weights)
     if len(known) in (0, len(weights)):
         return scan
-    slices = _even_slices(scan)
+    slices = _slices_without_interleave(scan)
     factors = interleave_factors(scan.interleave, len(slices)).astype(np.float32)
     data = np.moveaxis(scan.data, scan.slice_axis, 0).copy()
     for k in np.flatnonzero(weights == 0).tolist():
         data[k] = _interpolated(slices, k, known)[0] * factors[k]
     if scan.zero_is_missing:
-        # Intensities are magnitudes: a cubic may swing below 0, they cannot.
+        # Magnitudes are never negative, but a cubic polynomial may be.
         data = np.where(weights[:, None, None] == 0, np.abs(data), data)
-    whole = np.ascontiguousarray(np.moveaxis(data, 0, scan.slice_axis))
-    return replace(scan, data=whole, slice_weights=None)
+    interpolated = np.ascontiguousarray(np.moveaxis(data, 0, scan.slice_axis))
+    return replace(scan, data=interpolated, slice_weights=None)
 
 
 def interpolate_and_weight_rejected_slices(scan: Observation, threshold: float) -> Observation:
-    """`interpolate_rejected_slices`, the interpolated slices weighing as much as interpolation can be believed.
+    """`interpolate_rejected_slices`, with weights that follow from the error of interpolation.
 
-    Their precision is that of the noise together with the error of interpolation, which is the
-    median over all slices that can be compared with their interpolation from the others.
+    The variance of an interpolated slice is that of the noise plus that of the interpolation. The
+    latter is the median over all slices that can be compared with their own interpolation.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ def interpolate_and_weight_rejected_slices(scan: Observation, threshold: float) 
     if weights.all():
         return scan
     known = np.flatnonzero(weights)
-    slices = _even_slices(scan)
+    slices = _slices_without_interleave(scan)
     ratios = [
         _error_over_noise(slices, k, known[known != k], threshold, float(scan.tau))
         for k in known[1:-1].tolist()
@@ -73,34 +77,20 @@ def interpolate_and_weight_rejected_slices(scan: Observation, threshold: float) 
     if not ratios:
         return scan
     weight = np.clip(1 / (1 + float(np.median(ratios))), _LEAST_WEIGHT, _MOST_WEIGHT)
-    return replace(
-        interpolate_rejected_slices(scan), slice_weights=np.where(weights == 0, weight, weights)
-    )
-
-
-def stood_in(scans: Sequence[Observation], thresholds: Sequence[float]) -> list[Observation]:
-    """Let neighbours stand in for slices of weight 0 where a contrast has a single scan.
-
-    Of repeats the others show the place, and better than an interpolation.
-    """
-    if len(scans) > 1:
-        return list(scans)
-    return [
-        interpolate_and_weight_rejected_slices(*pair)
-        for pair in zip(scans, thresholds, strict=True)
-    ]
+    interpolated = interpolate_rejected_slices(scan)
+    return replace(interpolated, slice_weights=np.where(weights == 0, weight, weights))
 
 
 def without_interpolated_slices(scan: Observation) -> Observation:
-    """A scan in which slices that others stand in for are missing."""
+    """A scan in which interpolated slices are missing: their weights are 0."""
     if scan.slice_weights is None:
         return scan
     weights = np.where(scan.slice_weights < REJECTION_WEIGHT, 0.0, scan.slice_weights)
     return replace(scan, slice_weights=weights)
 
 
-def _even_slices(scan: Observation) -> NDArray[np.float32]:
-    """Slices first, without the factor of even and odd ones; NaN where missing."""
+def _slices_without_interleave(scan: Observation) -> NDArray[np.float32]:
+    """Slices ``(K, U, V)`` over their brightness factors (interleave); NaN where missing."""
     data = np.where(replace(scan, slice_weights=None).missing, np.float32(np.nan), scan.data)
     slices = np.moveaxis(data, scan.slice_axis, 0)
     factors = interleave_factors(scan.interleave, len(slices))
@@ -110,9 +100,9 @@ def _even_slices(scan: Observation) -> NDArray[np.float32]:
 def _interpolated(
     slices: NDArray[np.float32], k: int, known: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Slice k by the polynomial through the nearest known ones, and their coefficients.
+    """Slice k ``(U, V)`` by the polynomial through the nearest known slices; its coefficients.
 
-    Beyond the outermost known slice that one goes on.
+    Beyond the outermost known slice, that slice is repeated.
     """
     below, above = known[known < k][-_POINTS // 2 :], known[known > k][: _POINTS // 2]
     if len(below) == 0 or len(above) == 0:
@@ -133,12 +123,12 @@ def _error_over_noise(
     threshold: float,
     tau: float,
 ) -> float:
-    """Variance of the error of interpolation over that of the noise, in the head; NaN without."""
-    found, coefficients = _interpolated(slices, k, known)
+    """Variance of the interpolation of slice k over that of the noise; NaN without any head."""
+    interpolated, coefficients = _interpolated(slices, k, known)
     with np.errstate(invalid="ignore"):
-        head = np.isfinite(found) & ((slices[k] > threshold) | (found > threshold))
+        head = np.isfinite(interpolated) & ((slices[k] > threshold) | (interpolated > threshold))
     head &= np.isfinite(slices[k])
     if not head.any():
         return float("nan")
-    variance = float(np.mean((slices[k][head].astype(np.float64) - found[head]) ** 2))
+    variance = float(np.mean((slices[k][head].astype(np.float64) - interpolated[head]) ** 2))
     return max(variance * tau - 1 - float(np.sum(coefficients**2)), 0.0)

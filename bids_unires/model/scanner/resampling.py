@@ -1,4 +1,4 @@
-"""Scans interpolated on the wanted grid: the plain alternative to the fit, and its start."""
+"""Scans interpolated on a grid: the result of ``--method linear``, and where a fit starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .observation import Observation
 from .profile import NEARLY_EQUAL, Shape1D, SliceProfile
 from .rejected_slices import interpolate_rejected_slices
 
-# What surrounds the head in CT, in Hounsfield units.
+# Air in CT, in Hounsfield units.
 AIR_HU = -1000.0
 
 
@@ -23,10 +23,9 @@ def linear_images(
 ) -> Tensor:
     """Interpolate scans trilinearly on ``grid`` and average repeats where they have data.
 
-    A scan with smaller voxels than those of the grid is averaged over each of these, so that
-    nothing is folded. Between the centres and the outer faces of its outermost voxels
-    a scan keeps their values. Slices of weight 0 are filled from other repeats, or
-    else from their neighbours.
+    A scan with smaller voxels than those of the grid is averaged over each of these, which avoids
+    aliasing. Between the centres and the outer faces of its outermost voxels a scan keeps their
+    values. Slices of weight 0 are filled from other repeats or, without any, from their neighbours.
 
     Parameters
     ----------
@@ -35,13 +34,13 @@ def linear_images(
     grid
         Grid of the wanted images.
     device
-        Where to work.
+        Device of the images.
 
     Returns
     -------
     Tensor
-        ``(C, X, Y, Z)`` float32. Where no scan of a contrast has data it is air: 0 where
-        that means missing, else -1000 HU, or the darkest value if no scan is as dark.
+        ``(C, X, Y, Z)`` float32. Voxels where no scan of a contrast has data have the intensity
+        of air: 0 in MR; in CT -1000 HU, or the darkest value if no scan is as dark.
 
     Examples
     --------
@@ -51,17 +50,22 @@ def linear_images(
     [2.0, 3.0, 4.0, 4.0, 0.0, 0.0]
     """
     images = torch.zeros((len(contrasts), *grid.shape), device=device)
-    for image, scans in zip(images, contrasts, strict=True):
-        air = _air(scans)
-        total = torch.zeros_like(image)
-        # Of repeats the others show the place of a slice that was left out.
-        for scan in scans if len(scans) > 1 else map(interpolate_rejected_slices, scans):
-            above_air, share = resample_scan(scan, air, grid, device)
-            image += above_air
-            total += share
-        # Less than the share of one scan is the border of the data, where the image falls off.
-        image.div_(total.clamp_(min=1)).add_(air)
+    for c, scans in enumerate(contrasts):
+        _add_average(scans, grid, images[c])
     return images
+
+
+def _add_average(scans: Sequence[Observation], grid: Grid, image: Tensor) -> None:
+    """Fill an image of zeros ``(X, Y, Z)`` with the average of the scans of a contrast."""
+    air = _air(scans)
+    total = torch.zeros_like(image)
+    # A rejected slice of one repeat is filled from the other repeats.
+    for scan in scans if len(scans) > 1 else map(interpolate_rejected_slices, scans):
+        above_air, share = resample_scan(scan, air, grid, image.device)
+        image += above_air
+        total += share
+    # At the border of the data, where the sum of shares is below 1, the image falls off to air.
+    image.div_(total.clamp_(min=1)).add_(air)
 
 
 def _air(scans: Sequence[Observation]) -> float:
@@ -74,27 +78,26 @@ def _air(scans: Sequence[Observation]) -> float:
 def resample_scan(
     scan: Observation, air: float, grid: Grid, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """A scan interpolated trilinearly on ``grid``, or averaged where its voxels are smaller.
+    """Interpolate a scan trilinearly on ``grid``, or average it where its voxels are smaller.
 
     Parameters
     ----------
     scan
-        What to interpolate, at its pose.
+        The scan at its pose.
     air
-        Intensity that is subtracted.
+        Intensity of air, which is subtracted.
     grid
-        Where to.
+        Grid of the result.
     device
-        Where to work.
+        Device of the result.
 
     Returns
     -------
     tuple of Tensor
-        Sums of what was measured, above air, and how much of each voxel that is: at most 1;
-        ``(X, Y, Z)`` both.
+        Weighted sums of the measured intensities above air, and the sums of the weights, at most
+        1: the share of each voxel that was measured. Both are ``(X, Y, Z)`` float32.
     """
-    pose = np.eye(4) if scan.pose is None else scan.pose
-    placed = Grid(scan.grid.shape, pose @ scan.affine)
+    placed = Grid(scan.grid.shape, scan.world_pose @ scan.affine)
     missing = scan.missing
     data = np.where(missing, 0.0, scan.data - air).astype(np.float32)
     resample = ForwardOperator(padded(placed, 1), grid, profile=_profile(grid, placed))
@@ -107,7 +110,7 @@ def resample_scan(
 
 
 def _profile(grid: Grid, scan: Grid) -> SliceProfile:
-    """Averages over a voxel of ``grid`` where the scan's are smaller, else points."""
+    """A rect as wide as a voxel of ``grid`` where the scan's voxels are smaller, else points."""
     voxels = np.linalg.norm((np.linalg.inv(scan.affine) @ grid.affine)[:3, :3], axis=0)
     shape: Shape1D = "rect" if voxels.max() > NEARLY_EQUAL else "dirac"
     return SliceProfile(shape, shape)

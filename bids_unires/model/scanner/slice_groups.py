@@ -1,16 +1,15 @@
-"""Slices that were acquired together: which they are, and a stack taken apart into them.
+"""The order in which slices were acquired, and groups of slices that share a pose.
 
-A 2-D scan is taken slice by slice, or package by package of interleaved slices, and the head
-may move in between. A regular group of slices (every k-th, or a run of neighbours) is a scan
-in its own right, with a first slice and a spacing of its own, slices as thick as those of
-the stack, and its own pose. So a stack whose groups moved is nothing new to the model: it is
-several scans of one contrast.
+A 2-D scan is acquired slice by slice, or in packages of interleaved slices, and the head may
+move in between. A regular group of slices (every k-th slice, or neighbouring slices) is treated
+as a scan of its own: with its own first slice, slice spacing and pose, and with slices as thick as
+those of the whole stack. To the model, a stack whose groups moved is several scans of one contrast.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
@@ -25,7 +24,7 @@ from .interleave import interleave_factors
 from .observation import Observation
 
 SliceGroup: TypeAlias = tuple[int, ...]
-"""Indices of slices that share a pose, rising."""
+"""Indices of slices that share a pose, in rising order."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,12 @@ class SliceOrder:
     Parameters
     ----------
     packages
-        Passes through the stack, in order of time; each a sequence of slices or, where
-        several are excited at once, of such sets, in order of time too.
+        Passes through the stack, in order of time. Each is a sequence of excitations, in order of
+        time, and an excitation is the indices of the slices that were excited together.
     source
-        How that is known, for the record.
+        Where the order comes from, for the log and the sidecar.
     certain
-        Whether it is known; if not, the data may say otherwise.
+        Whether the order is known. If not, the fit may find another one.
     """
 
     packages: tuple[tuple[SliceGroup, ...], ...]
@@ -53,9 +52,17 @@ class SliceOrder:
         return sum(len(excited) for package in self.packages for excited in package)
 
     def groups(self, parts: int) -> tuple[SliceGroup, ...]:
-        """Divide every package into so many parts, in order of time.
+        """Divide every package into parts, in order of time.
 
-        A partition of the slices; of a package with fewer excitations each is a part.
+        Parameters
+        ----------
+        parts
+            Number of parts of a package; its number of excitations if that is lower.
+
+        Returns
+        -------
+        tuple of tuple of int
+            Groups that together hold every slice once.
         """
         return tuple(
             tuple(sorted(index for excited in package[low:high] for index in excited))
@@ -65,7 +72,16 @@ class SliceOrder:
 
 
 def interleaved_order(count: int, step: int, source: str, *, certain: bool = True) -> SliceOrder:
-    """Every ``step``-th of ``count`` slices from the first one on, then from the second one.
+    """The order 0, step, 2 step, ..., then 1, 1 + step, ..., and so on.
+
+    Parameters
+    ----------
+    count
+        Number of slices.
+    step
+        Number of packages: 1 for one slice after the other, 2 for even slices, then odd ones.
+    source, certain
+        As for `SliceOrder`.
 
     Examples
     --------
@@ -80,22 +96,22 @@ def interleaved_order(count: int, step: int, source: str, *, certain: bool = Tru
 
 
 def usual_order(count: int) -> SliceOrder:
-    """What is likely where nobody says: even slices first, then odd ones."""
+    """The most common order, where the sidecar gives none: even slices, then odd ones."""
     return interleaved_order(count, 2, "assumed: even slices, then odd ones", certain=False)
 
 
 def order_of_times(times: Sequence[float], source: str) -> SliceOrder:
-    """Packages of slices from the time at which each slice was acquired.
+    """The order of slices from the time at which each of them was acquired.
 
-    Slices of one time were excited together. A package ends where the slices turn back: where
-    the first slice of an excitation does not go on in the direction of those before.
+    Slices of one time were excited together. A package ends where the direction reverses: where
+    the first slice of an excitation does not continue in the direction of those before.
 
     Parameters
     ----------
     times
-        Of every slice in s, as in BIDS's ``SliceTiming``.
+        Time of every slice in s, as in BIDS's ``SliceTiming``.
     source
-        For the record.
+        As for `SliceOrder`.
 
     Examples
     --------
@@ -103,11 +119,11 @@ def order_of_times(times: Sequence[float], source: str) -> SliceOrder:
     ((0, 2, 4), (1, 3))
     """
     moments: dict[float, list[int]] = {}
-    for index in sorted(range(len(times)), key=lambda one: (times[one], one)):
+    for index in sorted(range(len(times)), key=lambda index: (times[index], index)):
         moments.setdefault(round(times[index], 6), []).append(index)
     packages: list[list[SliceGroup]] = []
     direction = 0
-    for excited in (tuple(found) for found in moments.values()):
+    for excited in (tuple(together) for together in moments.values()):
         step = excited[0] - packages[-1][-1][0] if packages else 0
         if not packages or (direction and step * direction < 0):
             packages.append([excited])
@@ -126,13 +142,12 @@ def select_slices(scan: Observation, group: SliceGroup) -> Observation:
     scan
         The stack.
     group
-        Its slices; those between them that do not belong to the group are missing.
+        Its slices to take. Slices between them that are not in the group are missing (NaN).
 
     Returns
     -------
     Observation
-        With the stack's pose. What made even and odd slices of the stack differ in
-        brightness has been divided out.
+        A scan with the pose of the stack, without the brightness factors of even and odd slices.
     """
     axis = scan.profile.slice_axis(scan.grid)
     step = _spacing(group)
@@ -156,7 +171,7 @@ def select_slices(scan: Observation, group: SliceGroup) -> Observation:
 
 
 def correct_interleave(scan: Observation) -> Observation:
-    """A scan without what makes its even and odd slices differ in brightness."""
+    """A scan divided by the brightness factors of its even and odd slices."""
     if not scan.interleave:
         return scan
     factors = slice_factors(scan)
@@ -169,11 +184,32 @@ def correct_interleave(scan: Observation) -> Observation:
 
 
 def slice_factors(scan: Observation) -> NDArray[np.float32]:
-    """Factors of even and odd slices, broadcastable over the scan."""
+    """Brightness factors of even and odd slices, broadcastable over the scan."""
     axis = scan.profile.slice_axis(scan.grid)
     sides = [1, 1, 1]
     sides[axis] = count = scan.data.shape[axis]
     return interleave_factors(scan.interleave, count).reshape(sides).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class MovedGroup:
+    """Slices that share a pose.
+
+    Attributes
+    ----------
+    slices
+        Their indices in the stack.
+    motion
+        ``(4, 4)`` rigid matrix, scan world mm -> scan world mm: the pose of the group is
+        ``stack_pose @ motion``.
+    """
+
+    slices: SliceGroup
+    motion: Affine
+
+    def of(self, stack: Observation) -> Observation:
+        """The group as a scan of its own, at its pose."""
+        return replace(select_slices(stack, self.slices), pose=stack.world_pose @ self.motion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,27 +219,32 @@ class SliceMotion:
     Attributes
     ----------
     groups
-        Slices that share a pose, in order of time; together all of the stack.
-    motions
-        ``(4, 4)`` rigid matrices, one for each group, scan world mm -> scan world mm: the
-        pose of a group is ``stack_pose @ motion``.
+        Groups of slices in order of time. Together they hold every slice of the stack once.
     source
         Where the order of the slices comes from.
     """
 
-    groups: tuple[SliceGroup, ...]
-    motions: tuple[Affine, ...]
+    groups: tuple[MovedGroup, ...]
     source: str
 
-    def poses(self, stack_pose: Affine) -> tuple[Affine, ...]:
-        """Pose of every group, ``(4, 4)``, where the stack as a whole has ``stack_pose``."""
-        return tuple(stack_pose @ motion for motion in self.motions)
+
+def split_by_motion(scan: Observation, motion: SliceMotion | None) -> list[Observation]:
+    """A stack as one scan for each group of slices, at the pose of the group.
+
+    Parameters
+    ----------
+    scan
+        The stack, at its pose.
+    motion
+        How its slices moved. If None, the stack is returned as the only scan.
+    """
+    return [scan] if motion is None else [group.of(scan) for group in motion.groups]
 
 
 def predict_scan(
     scan: Observation, motion: SliceMotion | None, grid: Grid, image: Tensor
 ) -> NDArray[np.float32]:
-    """What an image predicts of a scan whose slices may have moved.
+    """Predict a scan, whose slices may have moved, from an image.
 
     Parameters
     ----------
@@ -212,50 +253,40 @@ def predict_scan(
     motion
         How its slices moved; None if they did not.
     grid, image
-        The image ``(X, Y, Z)`` float32 and where it lies.
+        The image ``(X, Y, Z)`` float32 and its grid.
 
     Returns
     -------
     ndarray
-        ``(X, Y, Z)`` of the scan.
+        Intensities ``(X, Y, Z)`` on the grid of the scan.
     """
     if motion is None:
-        operator = scan.operator(grid)
-        return np.asarray(operator.forward(image).cpu().numpy())
-    parts = split_by_motion(replace(scan, interleave=0.0), motion)
-    values = merge_slices(
-        [predict_scan(part, None, grid, image) for part in parts],
-        motion.groups,
-        scan.grid,
-        scan.profile.slice_axis(scan.grid),
+        return np.asarray(scan.operator(grid).forward(image).cpu().numpy())
+    even = scan.ignoring_interleave()
+    predictions = (
+        (group.slices, predict_scan(group.of(even), None, grid, image)) for group in motion.groups
     )
+    values = merge_slices(predictions, scan.grid, scan.profile.slice_axis(scan.grid))
     return np.asarray(values * slice_factors(scan), dtype=np.float32)
 
 
-def split(
-    scan: Observation, groups: Sequence[SliceGroup], poses: Sequence[Affine] | None = None
-) -> list[Observation]:
-    """A stack as one scan for each of its groups, at the stack's pose or poses of their own."""
-    parts = [select_slices(scan, group) for group in groups]
-    if poses is None:
-        return parts
-    return [replace(part, pose=pose) for part, pose in zip(parts, poses, strict=True)]
-
-
-def split_by_motion(scan: Observation, motion: SliceMotion | None) -> list[Observation]:
-    """A stack as the scans that its groups of slices are; itself where they did not move."""
-    if motion is None:
-        return [scan]
-    return split(scan, motion.groups, motion.poses(scan.world_pose))
-
-
 def merge_slices(
-    parts: Sequence[NDArray[np.float32]], groups: Sequence[SliceGroup], stack: Grid, axis: int
+    groups: Iterable[tuple[SliceGroup, NDArray[np.float32]]], stack: Grid, axis: int
 ) -> NDArray[np.float32]:
-    """Values of every group's voxels, ``(X, Y, Z)`` each, as values of the stack's."""
+    """Values of the voxels of a stack from those of its groups.
+
+    Parameters
+    ----------
+    groups
+        Indices of each group, and the values ``(X, Y, Z)`` of its scan (`select_slices`).
+    stack
+        Grid of the stack.
+    axis
+        Its slice axis (0, 1 or 2).
+    """
     values = np.zeros(stack.shape, dtype=np.float32)
     target = np.moveaxis(values, axis, 0)
-    for part, group in zip(parts, groups, strict=True):
+    for group, part in groups:
         step = _spacing(group)
         places = [(index - group[0]) // step for index in group]
         target[list(group)] = np.moveaxis(part, axis, 0)[places]
@@ -268,6 +299,6 @@ def _spacing(group: SliceGroup) -> int:
 
 
 def _cuts(count: int, parts: int) -> list[int]:
-    """Where to cut ``count`` things into parts that differ by one at most; both ends included."""
+    """Limits of parts of ``count`` excitations that differ by one at most, both ends included."""
     parts = max(1, min(parts, count))
     return [round(part * count / parts) for part in range(parts + 1)]

@@ -1,15 +1,15 @@
-"""Poses of the groups of slices of one stack: Gauss-Newton on data term and prior together.
+"""Refined poses of the groups of slices of one stack: Gauss-Newton on data term and prior.
 
-Few slices say little about some motions, those at the top of the head next to nothing. So the
-poses of a stack are found together, under a prior with two parts, both in mm: how far a head
-moves from where it lay on average during a scan, and how far from one group to the next in
-time. What the slices say outweighs it by orders of magnitude wherever they show an edge.
+A few slices hardly determine some motions, and those at the top of the head determine almost none.
+The poses of a stack are therefore estimated together, under a prior with two terms, both in mm: how
+far a head moves from its mean pose during a scan, and how far from one group to the next in time.
+Wherever slices show an edge, the data outweigh the prior by orders of magnitude.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from ..scanner.observation import Observation
 from ..scanner.slice_groups import SliceGroup, select_slices
 from ..solve.pose import motion_about, pose_derivatives
 
-# Root mean square motion (mm) of points in the head: about its mean pose, as heads that move at
-# all do within minutes (the worst tenth of clinical scans), and between groups in succession.
+# Root mean square motion (mm) of points in the head: from the mean pose, as in heads that move at
+# all within minutes (the worst tenth of clinical scans), and between successive groups.
 STACK_SD_MM = 3.0
 STEP_SD_MM = 2.0
-# A ball about as large as the head, over which that mean is taken.
+# Radius of a ball about as large as the head, over which that mean is taken.
 _BALL_RADIUS_MM = 80.0
 _MOST_STEPS = 4
 _MOST_HALVINGS = 4
@@ -35,15 +35,31 @@ _SMALLEST_STEP_MM = 0.005
 
 
 @dataclass(frozen=True, eq=False)
+class PosedGroup:
+    """Slices that share a pose.
+
+    Attributes
+    ----------
+    slices
+        Their indices in the stack.
+    pose
+        ``(4, 4)``, scan world mm -> world mm of the image.
+    """
+
+    slices: SliceGroup
+    pose: Affine
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """What data say about the pose of some slices, to first order.
+    """Derivatives of the data term of some slices by their pose.
 
     Attributes
     ----------
     gradient
-        Of the data term by a motion ``(u, w)`` in mm and rad, ``(6,)``.
+        By a motion ``(u, w)`` in mm and rad, ``(6,)``.
     hessian
-        Of the data term, ``(6, 6)``.
+        ``(6, 6)``.
     """
 
     gradient: NDArray[np.float64]
@@ -62,64 +78,70 @@ def refine_group_poses(
     stack_pose
         ``(4, 4)``, pose of the stack as a whole, scan world mm -> world mm of the image.
     grid, image
-        The image ``(X, Y, Z)`` float32 and where it lies.
+        The image ``(X, Y, Z)`` float32 and its grid.
 
     Returns
     -------
     list of ndarray
-        ``(4, 4)``, one pose for each group; never a less likely set than the one given.
+        ``(4, 4)``, one pose for each group. They are at least as probable as those given.
     """
     centre = centre_of(grid)
-    poses = [part.world_pose for part in parts]
-    here = _derivatives(parts, poses, grid, image, centre)
-    cost = _cost(here, poses, stack_pose, centre)
+    here = _derivatives(parts, grid, image, centre)
+    cost = _cost(here, parts, stack_pose, centre)
     for _ in range(_MOST_STEPS):
-        evidence = [Evidence(one.gradient, one.hessian) for one in here]
-        step = most_likely_steps(evidence, _motions(poses, stack_pose, centre))
+        evidence = [Evidence(group.gradient, group.hessian) for group in here]
+        step = most_likely_steps(evidence, _motions(_poses(parts), stack_pose, centre))
         for _ in range(_MOST_HALVINGS):
             moved = [
-                motion_about(centre, own) @ pose for own, pose in zip(step, poses, strict=True)
+                replace(part, pose=motion_about(centre, step[g]) @ part.world_pose)
+                for g, part in enumerate(parts)
             ]
-            there = _derivatives(parts, moved, grid, image, centre)
+            there = _derivatives(moved, grid, image, centre)
             cost_there = _cost(there, moved, stack_pose, centre)
             if cost_there < cost:
                 break
             step = step / 2
         else:
             break
-        poses, here, cost = moved, there, cost_there
+        parts, here, cost = moved, there, cost_there
         if rms_displacement(step).max() < _SMALLEST_STEP_MM:
             break
-    return poses
+    return _poses(parts)
 
 
 def slice_evidence(
-    scan: Observation,
-    groups: Sequence[SliceGroup],
-    poses: Sequence[Affine],
-    grid: Grid,
-    image: Tensor,
+    scan: Observation, groups: Sequence[PosedGroup], grid: Grid, image: Tensor
 ) -> list[Evidence]:
-    """What every single slice of a stack says about its pose, at the pose of its group.
+    """Evidence of every single slice of a stack about its pose, at the pose of its group.
 
     The evidence of any set of slices is the sum over them.
+
+    Parameters
+    ----------
+    scan
+        The stack.
+    groups
+        Its groups, which together hold every slice once.
+    grid, image
+        The image ``(X, Y, Z)`` float32 and its grid.
 
     Returns
     -------
     list of Evidence
         In the order of the slices in the stack.
     """
-    pose_of = {index: pose for group, pose in zip(groups, poses, strict=True) for index in group}
+    pose_of = {index: group.pose for group in groups for index in group.slices}
     centre = centre_of(grid)
-    found = []
+    evidence = []
     for index in sorted(pose_of):
-        one = pose_derivatives(select_slices(scan, (index,)), pose_of[index], grid, image, centre)
-        found.append(Evidence(one.gradient, one.hessian))
-    return found
+        slice_ = replace(select_slices(scan, (index,)), pose=pose_of[index])
+        derivatives = pose_derivatives(slice_, grid, image, centre)
+        evidence.append(Evidence(derivatives.gradient, derivatives.hessian))
+    return evidence
 
 
 def sum_evidence(slices: Sequence[Evidence], groups: Sequence[SliceGroup]) -> list[Evidence]:
-    """Evidence of groups from that of their slices."""
+    """Evidence of groups of slices from that of every slice."""
     return [
         Evidence(
             np.sum([slices[index].gradient for index in group], axis=0),
@@ -132,33 +154,39 @@ def sum_evidence(slices: Sequence[Evidence], groups: Sequence[SliceGroup]) -> li
 def most_likely_steps(
     evidence: Sequence[Evidence], motions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Gauss-Newton's step for all groups of a stack at once.
+    """Gauss-Newton step of all groups of a stack together.
 
     Parameters
     ----------
     evidence
         Of every group, in order of time.
     motions
-        ``(G, 6)``, where the groups lie relative to the stack, as ``(u, w)`` in mm and rad.
+        ``(G, 6)``, motions of the groups relative to the stack, ``(u, w)`` in mm and rad.
 
     Returns
     -------
     ndarray
-        ``(G, 6)``, what to add to ``motions``.
+        ``(G, 6)``, to be added to ``motions``.
     """
     prior = prior_precision(len(evidence))
     hessian = prior.copy()
-    for index, own in enumerate(evidence):
+    for index, group in enumerate(evidence):
         place = slice(6 * index, 6 * index + 6)
-        hessian[place, place] += own.hessian
-    gradient = np.concatenate([own.gradient for own in evidence]) + prior @ motions.ravel()
+        hessian[place, place] += group.hessian
+    gradient = np.concatenate([group.gradient for group in evidence]) + prior @ motions.ravel()
     return np.asarray(-np.linalg.solve(hessian, gradient).reshape(-1, 6))
 
 
 def predicted_gain(evidence: Sequence[Evidence], motions: NDArray[np.float64]) -> float:
-    """By how much a Gauss-Newton step will lower the negative logarithm of the probability."""
+    """Expected decrease of the negative log-probability by a Gauss-Newton step.
+
+    Parameters
+    ----------
+    evidence, motions
+        As for `most_likely_steps`.
+    """
     prior = prior_precision(len(evidence))
-    gradient = np.concatenate([own.gradient for own in evidence]) + prior @ motions.ravel()
+    gradient = np.concatenate([group.gradient for group in evidence]) + prior @ motions.ravel()
     return -float(gradient @ most_likely_steps(evidence, motions).ravel()) / 2
 
 
@@ -181,44 +209,57 @@ def rms_displacement(motions: NDArray[np.float64]) -> NDArray[np.float64]:
 def motion_parameters(
     poses: Sequence[Affine], stack_pose: Affine, grid: Grid
 ) -> NDArray[np.float64]:
-    """Motions ``(G, 6)`` that take the stack's pose to that of each group, about the centre."""
+    """Motions from the pose of a stack to those of its groups, about the centre of a grid.
+
+    Parameters
+    ----------
+    poses
+        ``(4, 4)``, pose of each group.
+    stack_pose
+        ``(4, 4)``, pose of the stack.
+    grid
+        Grid of the image.
+
+    Returns
+    -------
+    ndarray
+        ``(G, 6)``, translation in mm and rotation vector in rad.
+    """
     return _motions(poses, stack_pose, centre_of(grid))
 
 
 _METRIC = np.array([1.0] * 3 + [0.4 * _BALL_RADIUS_MM**2] * 3)
 
 
+def _poses(parts: Sequence[Observation]) -> list[Affine]:
+    return [part.world_pose for part in parts]
+
+
 def _motions(
     poses: Sequence[Affine], stack_pose: Affine, centre: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     back = np.linalg.inv(stack_pose)
-    found = []
+    motions = []
     for pose in poses:
         motion = pose @ back
         turn = rigid_parameters(motion)[3:] / np.sqrt(2)
-        found.append([*(apply_affine(motion, centre) - centre), -turn[2], turn[1], -turn[0]])
-    return np.array(found)
+        motions.append([*(apply_affine(motion, centre) - centre), -turn[2], turn[1], -turn[0]])
+    return np.array(motions)
 
 
 def _derivatives(
-    parts: Sequence[Observation],
-    poses: Sequence[Affine],
-    grid: Grid,
-    image: Tensor,
-    centre: NDArray[np.float64],
+    parts: Sequence[Observation], grid: Grid, image: Tensor, centre: NDArray[np.float64]
 ) -> list[MotionDerivatives]:
-    return [
-        pose_derivatives(part, pose, grid, image, centre)
-        for part, pose in zip(parts, poses, strict=True)
-    ]
+    return [pose_derivatives(part, grid, image, centre) for part in parts]
 
 
 def _cost(
     derivatives: Sequence[MotionDerivatives],
-    poses: Sequence[Affine],
+    parts: Sequence[Observation],
     stack_pose: Affine,
     centre: NDArray[np.float64],
 ) -> float:
-    motions = _motions(poses, stack_pose, centre).ravel()
-    penalty = motions @ prior_precision(len(poses)) @ motions / 2
-    return float(sum(one.cost for one in derivatives) + penalty)
+    """Negative log-probability of the poses of the parts."""
+    motions = _motions(_poses(parts), stack_pose, centre).ravel()
+    penalty = motions @ prior_precision(len(parts)) @ motions / 2
+    return float(sum(part.cost for part in derivatives) + penalty)

@@ -1,17 +1,19 @@
 """Solving for images, poses and weights where the head moved between the slices of a scan.
 
-A stack is first placed as a whole, then taken apart from coarse to fine: packages of slices
-that were acquired one after the other, halves of these, quarters. Each time poses of the
-groups, weights and images take turns as in `solve.repeats`. A stack is divided (further) only
-where its slices say that parts of it lie elsewhere; one that held still is fitted as if
-nobody had asked.
+A stack is first placed as a whole. Then it is split from coarse to fine: into packages of slices
+that were acquired one after the other, halves of packages, and quarters. After each division poses
+of the groups, weights and images take turns, as in `solve.repeats`. A stack is split (further) only
+if its slices show that parts of it lie elsewhere. One that held still is fitted as if slice motion
+had not been asked for.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,54 +22,54 @@ from torch import Tensor
 from ...config import Modality
 from ...space.affines import Affine
 from ...space.grid import Grid
-from ..detail.term import LearnedDetail
-from ..intensity.scan_state import ScanState, SlicePlan, observations_of
+from ..intensity.scan_state import ScanState, SlicePlan
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile
 from ..scanner.slice_groups import (
-    SliceGroup,
+    MovedGroup,
     SliceMotion,
     SliceOrder,
     correct_interleave,
     merge_slices,
+    select_slices,
     slice_factors,
-    split,
     usual_order,
 )
-from ..solve.pose import displacement, mean_pose, remove_common_motion
+from ..solve.pose import PoseUpdate, mean_pose, remove_common_motion
 from ..solve.problem import Problem, Stop
 from ..solve.repeat_weights import reweight_repeats
 from ..solve.repeats import Fitted, solve_with_repeats
 from ..solve.solver import Listener, Solution, continue_solving
+from ..state import ContrastState
 from . import division, single_scan
-from .pose import motion_parameters, refine_group_poses, slice_evidence
+from .pose import PosedGroup, motion_parameters, refine_group_poses, slice_evidence
 from .single_scan import limit_precision, predict_from_other_contrasts, split_is_more_probable
 
 logger = logging.getLogger("bids_unires")
 
 LARGEST_MOTION_MM = 8.0
-"""Slices of a scan may move as far beyond its box and still be predicted in full."""
+"""Slices may move this far beyond the box of their scan and still be predicted in full."""
 
 THICK = 2.0
-"""Slices this many times as far apart as voxels in their plane were acquired one by one."""
+"""Slices whose spacing is at least this many in-plane voxel sizes were acquired one by one."""
 
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED_POSES_MM = 0.1
 _SETTLED_SCALES = 0.05
-# Into how many parts in time each package of slices is divided, level by level.
+# Number of parts in time that each package of slices is divided into, level by level.
 _PARTS = (1, 2, 4)
 
 
 def usual_plan(profile: SliceProfile, grid: Grid, modality: Modality) -> SlicePlan:
-    """Thick slices of MR in the order that is usual; every other scan is kept whole.
+    """The usual order for thick slices of MR; None, no slice motion, for every other scan.
 
     Parameters
     ----------
     profile
         Slice profile of the scan.
     grid
-        Its voxels.
+        Its grid.
     modality
         MR or CT.
     """
@@ -85,14 +87,14 @@ def solve_with_slice_motion(
     start: Tensor | None = None,
     on_progress: Listener | None = None,
 ) -> Fitted:
-    """Solve for the images and for the poses of scans and of groups of their slices.
+    """Solve for the images, and for the poses of scans and of groups of their slices.
 
     Parameters
     ----------
     problem
-        Its scans say what is known of their slices. Where it does not refine poses, only those
-        scans are taken apart of which it is known how their slices moved. Details have a say once
-        slices have found their places, where scans stay whole.
+        Its scans hold the order of their slices, or how they moved. If the problem does not refine
+        poses, only scans are split of which it is known how their slices moved. Learned detail is
+        used in the last turn, of scans that are not split.
     stop, start, on_progress
         As for `solve_with_repeats`.
     """
@@ -103,59 +105,96 @@ def solve_with_slice_motion(
         fit.find_motion()
     else:
         solution = Solution(problem.start(start), (), False)
-        fit = _Fit(problem, stop, Fitted(problem.contrasts, solution), on_progress)
-        fit.weigh()
+        fit = _Fit(problem, stop, Fitted(problem, solution), on_progress)
+        fit.settle_weights()
     return fit.finished()
 
 
 @dataclass(frozen=True, eq=False)
 class _Stack:
-    """A scan, taken apart into groups of slices or not.
+    """A scan, split into groups of slices or not.
 
-    Nothing makes even and odd slices of ``scan`` differ. Its pose is the mean of the groups'.
-    ``given`` is the scan as it came in, and the scale of its residuals as it was found.
+    Attributes
+    ----------
+    given
+        The scan before it was placed, and the scale of its residuals as found so far.
+    scan
+        The scan with equally bright even and odd slices, at the mean pose of the groups.
+    order
+        The order of its slices; None if it is not to be split (further).
+    groups
+        Its groups in order of time; empty if it is not split.
+    source
+        Where the order comes from.
     """
 
     given: ScanState
     scan: Observation
     order: SliceOrder | None
-    groups: tuple[SliceGroup, ...] = ()
-    poses: tuple[Affine, ...] = ()
+    groups: tuple[PosedGroup, ...] = ()
     source: str = ""
+
+    @classmethod
+    def of(cls, scan: ScanState) -> _Stack:
+        even, plan = correct_interleave(scan.observation), scan.slices
+        if not isinstance(plan, SliceMotion):
+            return cls(scan, even, plan)
+        groups = (PosedGroup(group.slices, even.world_pose @ group.motion) for group in plan.groups)
+        return cls(scan, even, None, tuple(groups), plan.source)
+
+    @property
+    def part_count(self) -> int:
+        return len(self.groups) or 1
 
     @property
     def parts(self) -> list[Observation]:
-        return split(self.scan, self.groups, self.poses) if self.groups else [self.scan]
+        """The groups as scans at their poses; the scan itself if it is not split."""
+        if not self.groups:
+            return [self.scan]
+        return [
+            replace(select_slices(self.scan, group.slices), pose=group.pose)
+            for group in self.groups
+        ]
+
+    @property
+    def part_poses(self) -> list[Affine]:
+        return [group.pose for group in self.groups] or [self.scan.world_pose]
 
     @property
     def part_states(self) -> list[ScanState]:
-        return [self.given.of(part) for part in self.parts]
+        return [self.given.with_observation(part) for part in self.parts]
 
     @property
     def motion(self) -> SliceMotion | None:
         if not self.groups:
             return None
         back = np.linalg.inv(self.scan.world_pose)
-        return SliceMotion(self.groups, tuple(back @ pose for pose in self.poses), self.source)
+        groups = tuple(MovedGroup(group.slices, back @ group.pose) for group in self.groups)
+        return SliceMotion(groups, self.source)
 
-    def moved(self, poses: Sequence[Affine]) -> _Stack:
+    def at_poses(self, poses: Sequence[Affine]) -> _Stack:
+        """With its parts at these poses, ``(4, 4)`` each."""
         if not self.groups:
             return replace(self, scan=replace(self.scan, pose=poses[0]))
-        scan = replace(self.scan, pose=mean_pose(poses))
-        return replace(self, scan=scan, poses=tuple(poses))
+        groups = (replace(group, pose=poses[g]) for g, group in enumerate(self.groups))
+        return replace(self, scan=replace(self.scan, pose=mean_pose(poses)), groups=tuple(groups))
 
-    def weighed(self, parts: Sequence[ScanState]) -> _Stack:
-        """With the precisions that its parts have, and the largest scale of their residuals."""
-        scans = observations_of(parts)
-        taus = [np.full(part.data.shape, part.tau, dtype=np.float32) for part in scans]
-        axis = self.scan.profile.slice_axis(self.scan.grid)
-        tau = merge_slices(taus, self.groups, self.scan.grid, axis) if self.groups else taus[0]
+    def reweighted(self, parts: Sequence[ScanState]) -> _Stack:
+        """With the precisions of its parts, and the largest scale of their residuals."""
+        taus = [
+            np.full(part.observation.data.shape, part.observation.tau, dtype=np.float32)
+            for part in parts
+        ]
+        tau = taus[0]
+        if self.groups:
+            groups = ((group.slices, taus[g]) for g, group in enumerate(self.groups))
+            tau = merge_slices(groups, self.scan.grid, self.scan.slice_axis)
         scale = max(part.residual_scale for part in parts)
         given = replace(self.given, residual_scale=scale)
         return replace(self, given=given, scan=replace(self.scan, tau=tau))
 
     def found(self) -> ScanState:
-        """The scan as it came in, with the pose, the precision and the motion found."""
+        """The scan before it was placed, with the pose, precision and motion found."""
         tau = self.scan.tau
         given = self.given.observation
         if given.interleave:
@@ -163,51 +202,119 @@ class _Stack:
         observation = replace(given, pose=self.scan.pose, tau=tau)
         return replace(self.given, observation=observation, motion=self.motion)
 
-    def refined(self, grid: Grid, image: Tensor, sd: float) -> list[Affine]:
+    def refined_poses(self, grid: Grid, image: Tensor, sd: float) -> list[Affine]:
         """Poses of its parts at which an image with an error of its own predicts them best."""
         parts = [limit_precision(part, sd) for part in self.parts]
         return refine_group_poses(parts, self.scan.world_pose, grid, image)
 
     def divided(self, parts: int, grid: Grid, image: Tensor, sd: float) -> _Stack:
-        """Taken apart (further) where that is worth it, its slices where they were."""
+        """Split (further) if that is worthwhile, with every slice at its present pose."""
         if self.order is None:
             return self
-        groups = self.groups or (tuple(range(self.order.count)),)
-        poses = self.poses or (self.scan.world_pose,)
-        group_of = {index: place for place, group in enumerate(groups) for index in group}
-        places = [group_of[index] for index in range(self.order.count)]
-        found = division.divide_stack(
+        whole = PosedGroup(tuple(range(self.order.count)), self.scan.world_pose)
+        groups = self.groups or (whole,)
+        pose_of = {index: group.pose for group in groups for index in group.slices}
+        number_of = {index: g for g, group in enumerate(groups) for index in group.slices}
+        numbers = [number_of[index] for index in range(self.order.count)]
+        motions = motion_parameters([group.pose for group in groups], self.scan.world_pose, grid)
+        finer = division.divide_stack(
             self.order,
             parts,
-            slice_evidence(limit_precision(self.scan, sd), groups, poses, grid, image),
-            motion_parameters(poses, self.scan.world_pose, grid)[places],
+            slice_evidence(limit_precision(self.scan, sd), groups, grid, image),
+            motions[numbers],
             single_scan.WORTHWHILE_MM if sd > 0 else division.WORTHWHILE_MM,
         )
-        if found is None:
+        if finer is None:
             return self
-        order, finer = found
+        order, slices = finer
         return replace(
             self,
             order=replace(order, certain=True),
-            groups=finer,
-            poses=tuple(poses[group_of[group[0]]] for group in finer),
+            groups=tuple(PosedGroup(group, pose_of[group[0]]) for group in slices),
             source=order.source,
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _StackedContrast:
+    """A contrast as it was given, and its scans as stacks."""
+
+    given: ContrastState
+    stacks: tuple[_Stack, ...]
+
+    @property
+    def has_repeats(self) -> bool:
+        return len(self.stacks) > 1
+
+    @property
+    def is_split(self) -> bool:
+        return any(stack.groups for stack in self.stacks)
+
+    @property
+    def parts(self) -> list[Observation]:
+        return [part for stack in self.stacks for part in stack.parts]
+
+    @property
+    def part_states(self) -> tuple[ScanState, ...]:
+        return tuple(part for stack in self.stacks for part in stack.part_states)
+
+    def split(self) -> ContrastState:
+        """The contrast with every group of slices as a scan of its own, without detail."""
+        return replace(self.given, scans=self.part_states, detail=None)
+
+    def found(self) -> ContrastState:
+        """The contrast with all that was found; with its detail if no scan is split."""
+        found = replace(self.given, scans=tuple(stack.found() for stack in self.stacks))
+        detail = None if self.is_split else self.given.with_poses_of(found).detail
+        return replace(found, detail=detail)
+
+    def divided(self, parts: int, grid: Grid, image: Tensor, sd: float) -> _StackedContrast:
+        """With its stacks split (further) where that is worthwhile; itself if none is."""
+        stacks = tuple(stack.divided(parts, grid, image, sd) for stack in self.stacks)
+        return self if stacks == self.stacks else replace(self, stacks=stacks)
+
+    def updates(self, grid: Grid, image: Tensor, sd: float) -> list[PoseUpdate]:
+        """Refined poses of all parts, without the motion that they share."""
+        return remove_common_motion(
+            [
+                PoseUpdate(stack.part_poses[p], pose)
+                for stack in self.stacks
+                for p, pose in enumerate(stack.refined_poses(grid, image, sd))
+            ]
+        )
+
+    def at_poses(self, poses: Sequence[Affine]) -> _StackedContrast:
+        """With its parts, stack by stack, at these poses."""
+        left = iter(poses)
+        return replace(
+            self,
+            stacks=tuple(stack.at_poses(_next(left, stack.part_count)) for stack in self.stacks),
+        )
+
+    def reweighted(self, grid: Grid, image: Tensor) -> _StackedContrast:
+        """With the precisions of repeats that follow from the residuals of all parts."""
+        if not self.has_repeats:
+            return self
+        left = iter(reweight_repeats(self.part_states, grid, image))
+        return replace(
+            self,
+            stacks=tuple(stack.reweighted(_next(left, stack.part_count)) for stack in self.stacks),
+        )
+
+
 class _Fit:
-    """Images, and stacks that are taken apart, on their way to each other.
+    """Images and the poses of groups of slices, which take turns.
 
     Parameters
     ----------
     problem
-        As it was given.
+        The problem as it was given.
     stop
-        Of the last turn.
+        When the last turn stops.
     begun
-        Contrasts and images to begin with.
+        Contrasts and images to start from.
     on_progress
-        Called after every iteration.
+        Called after every iteration of the solver.
     """
 
     def __init__(
@@ -217,145 +324,121 @@ class _Fit:
         self._stop = stop
         self._grid = problem.grid
         self._on_progress = on_progress
-        self._stacks = [[_stack(scan) for scan in own.scans] for own in begun.contrasts]
+        self._contrasts = [
+            _StackedContrast(given, tuple(_Stack.of(scan) for scan in begun.contrasts[c].scans))
+            for c, given in enumerate(problem.contrasts)
+        ]
         self._solution = begun.solution
 
     def find_motion(self) -> None:
-        """Take stacks apart, from coarse to fine, for as long as that is worth it."""
+        """Split stacks, from coarse to fine, where that is worthwhile, and place their groups."""
         for parts in _PARTS:
-            before = self._stacks
-            self._stacks = [
-                self._divided(index, parts) for index in range(len(self._solution.images))
-            ]
-            if _same(before, self._stacks):
-                # Runs of slices may have moved where packages as a whole have not.
+            before = self._contrasts
+            self._contrasts = [self._divided(c, parts) for c in range(len(before))]
+            if self._contrasts == before:
+                # Parts of packages may have moved even if no package as a whole has.
                 continue
             for _ in range(_MOST_ROUNDS):
-                moved = self._move()
-                self._reweigh()
+                moved = self._refine_poses()
+                self._reweight()
                 logger.info("groups of slices moved by up to %.3f mm", moved)
-                self._sharpen()
+                self._update_images()
                 if moved < _SETTLED_POSES_MM:
                     break
-        self._put_together()
+        self._undo_improbable_splits()
 
-    def weigh(self) -> None:
-        """Let images and weights settle, the poses given."""
-        if all(len(own) == 1 for own in self._stacks):
+    def settle_weights(self) -> None:
+        """Update images and weights in turn, with the poses as given."""
+        if not any(contrast.has_repeats for contrast in self._contrasts):
             return
         for _ in range(_MOST_ROUNDS):
-            self._sharpen()
+            self._update_images()
             before = self._residual_scales()
-            self._reweigh()
+            self._reweight()
             if np.abs(np.log(self._residual_scales() / before)).max() < _SETTLED_SCALES:
                 break
 
     def finished(self) -> Fitted:
-        """Let the solver have the last word, beside the details of scans that stay whole."""
-        contrasts = []
-        for contrast, stacks in zip(self._problem.contrasts, self._stacks, strict=True):
-            found = replace(contrast, scans=tuple(stack.found() for stack in stacks))
-            whole = all(stack.motion is None for stack in stacks)
-            detail = contrast.placed_as(found).detail if whole else None
-            contrasts.append(replace(found, detail=detail))
-        details = [contrast.detail for contrast in contrasts]
-        solution = continue_solving(
-            self._apart(details), self._stop, self._solution, self._on_progress
+        """Solve until convergence with all poses and weights fixed."""
+        found = self._problem.with_contrasts(contrast.found() for contrast in self._contrasts)
+        split = self._split().changed(
+            lambda parts, whole: replace(parts, detail=whole.detail), found.contrasts
         )
-        return Fitted(tuple(contrasts), solution)
+        solution = continue_solving(split, self._stop, self._solution, self._on_progress)
+        return Fitted(found, solution)
 
-    def _apart(self, details: Sequence[LearnedDetail | None] = ()) -> Problem:
-        """The problem with every group of slices as a scan of its own."""
-        contrasts = tuple(
-            replace(contrast, scans=tuple(part for stack in stacks for part in stack.part_states))
-            for contrast, stacks in zip(self._problem.contrasts, self._stacks, strict=True)
-        )
-        problem = self._problem.of(contrasts)
-        return problem.without_detail() if not details else problem.detailed(details)
+    def _split(self) -> Problem:
+        """The problem with every group of slices as a scan of its own, without detail."""
+        return self._problem.with_contrasts(contrast.split() for contrast in self._contrasts)
 
-    def _sharpen(self) -> None:
-        """Let the solver go on for a few iterations, everything else given."""
+    def _update_images(self) -> None:
+        """A few iterations of the solver, with poses and weights fixed."""
         brief = self._stop.after(_ITERATIONS_PER_ROUND)
-        self._solution = continue_solving(self._apart(), brief, self._solution, self._on_progress)
+        self._solution = continue_solving(self._split(), brief, self._solution, self._on_progress)
 
     def _residual_scales(self) -> NDArray[np.float64]:
-        return np.array([stack.given.residual_scale for own in self._stacks for stack in own])
+        return np.array([stack.given.residual_scale for c in self._contrasts for stack in c.stacks])
 
-    def _divided(self, index: int, parts: int) -> list[_Stack]:
-        own = self._stacks[index]
-        if not self._moves(index):
-            return own
-        image, sd = self._reference(index)
-        return [stack.divided(parts, self._grid, image, sd) for stack in own]
+    def _divided(self, c: int, parts: int) -> _StackedContrast:
+        contrast = self._contrasts[c]
+        if not self._has_reference(c):
+            return contrast
+        image, sd = self._reference(c)
+        return contrast.divided(parts, self._grid, image, sd)
 
-    def _moves(self, index: int) -> bool:
-        """Whether anything says where the scans of a contrast, or parts of them, lie."""
-        own = self._stacks[index]
-        if len(own) > 1:
+    def _has_reference(self, c: int) -> bool:
+        """Whether other scans show where those of a contrast, or parts of them, lie."""
+        contrast = self._contrasts[c]
+        if contrast.has_repeats:
             return True
-        return own[0].order is not None and len(self._stacks) > 1
+        return contrast.stacks[0].order is not None and len(self._contrasts) > 1
 
-    def _reference(self, index: int) -> tuple[Tensor, float]:
-        """Image to move the scans of a contrast to, and its own error in intensity."""
-        images, own = self._solution.images, self._stacks[index]
-        if len(own) > 1:
-            return images[index], 0.0
-        others = [image for other, image in enumerate(images) if other != index]
-        return predict_from_other_contrasts(own[0].parts, others, self._grid)
+    def _reference(self, c: int) -> tuple[Tensor, float]:
+        """Image ``(X, Y, Z)`` that places the scans of a contrast, and the sd of its error."""
+        images, contrast = self._solution.images, self._contrasts[c]
+        if contrast.has_repeats:
+            return images[c], 0.0
+        others = [image for other, image in enumerate(images) if other != c]
+        return predict_from_other_contrasts(contrast.stacks[0].parts, others, self._grid)
 
-    def _move(self) -> float:
+    def _refine_poses(self) -> float:
         """Refine the poses of all parts; return how far (mm) any of them moved."""
         furthest = 0.0
-        for index, own in enumerate(self._stacks):
-            if not self._moves(index) or not (len(own) > 1 or own[0].groups):
+        for c, contrast in enumerate(self._contrasts):
+            if not self._has_reference(c) or not (contrast.has_repeats or contrast.is_split):
                 continue
-            image, sd = self._reference(index)
-            before = [part.world_pose for stack in own for part in stack.parts]
-            refined = [pose for stack in own for pose in stack.refined(self._grid, image, sd)]
-            after = remove_common_motion(before, refined)
-            for old, new in zip(before, after, strict=True):
-                furthest = max(furthest, displacement(old, new, self._grid))
-            poses = iter(after)
-            self._stacks[index] = [stack.moved([next(poses) for _ in stack.parts]) for stack in own]
+            image, sd = self._reference(c)
+            updates = contrast.updates(self._grid, image, sd)
+            furthest = max(furthest, *(update.displacement(self._grid) for update in updates))
+            self._contrasts[c] = contrast.at_poses([update.after for update in updates])
         return furthest
 
-    def _put_together(self) -> None:
-        """Leave single scans whole where that is the better explanation after all."""
+    def _undo_improbable_splits(self) -> None:
+        """Leave single scans whole if that is the more probable explanation."""
         images = self._solution.images
-        for index, own in enumerate(self._stacks):
-            motion = own[0].motion
-            if len(own) > 1 or motion is None:
+        for c, contrast in enumerate(self._contrasts):
+            stack = contrast.stacks[0]
+            if contrast.has_repeats or not stack.groups:
                 continue
-            moved = replace(own[0].given, observation=own[0].scan, motion=motion)
-            if not split_is_more_probable(self._problem, index, moved, images):
-                logger.info("contrast %d: slices of its only scan stay together", index + 1)
-                whole = replace(own[0], groups=(), poses=())
-                image, sd = self._reference(index)
-                self._stacks[index] = [whole.moved(whole.refined(self._grid, image, sd))]
+            moved = replace(stack.given, observation=stack.scan, motion=stack.motion)
+            if not split_is_more_probable(self._problem, c, moved, images):
+                logger.info("contrast %d: slices of its only scan stay together", c + 1)
+                whole = replace(stack, groups=())
+                image, sd = self._reference(c)
+                placed = whole.at_poses(whole.refined_poses(self._grid, image, sd))
+                self._contrasts[c] = replace(contrast, stacks=(placed,))
 
-    def _reweigh(self) -> None:
-        """Give all parts of repeats the precisions that their residuals call for."""
-        for index, image in enumerate(self._solution.images):
-            stacks = self._stacks[index]
-            if len(stacks) == 1:
-                continue
-            counts = [len(stack.parts) for stack in stacks]
-            parts = [part for stack in stacks for part in stack.part_states]
-            weighed = iter(reweight_repeats(parts, self._grid, image))
-            self._stacks[index] = [
-                stack.weighed([next(weighed) for _ in range(count)])
-                for stack, count in zip(stacks, counts, strict=True)
-            ]
+    def _reweight(self) -> None:
+        """Give all parts of repeats the precisions that follow from their residuals."""
+        self._contrasts = [
+            contrast.reweighted(self._grid, self._solution.images[c])
+            for c, contrast in enumerate(self._contrasts)
+        ]
 
 
-def _stack(scan: ScanState) -> _Stack:
-    even = correct_interleave(scan.observation)
-    plan = scan.slices
-    if isinstance(plan, SliceMotion):
-        return _Stack(scan, even, None, plan.groups, plan.poses(even.world_pose), plan.source)
-    return _Stack(scan, even, plan)
+Part = TypeVar("Part")
 
 
-def _same(before: list[list[_Stack]], after: list[list[_Stack]]) -> bool:
-    pairs = zip(before, after, strict=True)
-    return all(old is new for own, new_own in pairs for old, new in zip(own, new_own, strict=True))
+def _next(parts: Iterator[Part], count: int) -> list[Part]:
+    """The next parts, as many as a stack has."""
+    return list(islice(parts, count))

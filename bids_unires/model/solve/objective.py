@@ -1,4 +1,4 @@
-"""The objective: how badly images explain the scans, plus how unlikely they are.
+"""The objective: the negative log-likelihood of the scans plus the prior of the images.
 
 ``L(y) = sum_cn tau_cn / 2 |x_cn - A_cn y_c|^2 + sum_v sqrt(sum_c lambda_c^2 |D y_c|^2_v)``,
 the sum of squares over voxels that are not missing (Brudfors et al. 2018, equation 8).
@@ -29,7 +29,7 @@ class ObjectiveValue:
 
     @property
     def total(self) -> float:
-        """What the solver minimises."""
+        """The sum of both, which the solver minimises."""
         return self.likelihood + self.prior
 
 
@@ -43,11 +43,11 @@ class Objective:
     grid
         Grid of the wanted images.
     lam
-        Regularisation of each contrast in mm / intensity.
+        Regularisation of each contrast in mm / intensity, ``(C,)``.
     device
-        Where to work.
+        Device of the images.
     guide
-        ``(X, Y, Z)``, edges of images that are given; see `JointTotalVariation`.
+        ``(X, Y, Z)``, edges of images that do not change; see `JointTotalVariation`.
 
     Raises
     ------
@@ -94,30 +94,39 @@ class Objective:
         return ObjectiveValue(likelihood, self.prior.value(images))
 
     def add_data_gradient(self, contrast: int, image: Tensor, gradient: Tensor) -> float:
-        """Add the likelihood's gradient for one contrast; return its value there."""
+        """Add the gradient of the likelihood of one contrast at its image; return its value."""
         return sum(term.add_gradient(image, gradient) for term in self._terms[contrast])
 
     def add_row_sums(self, contrast: int, sums: Tensor) -> None:
-        """Add about the sums of the rows of ``sum_n tau_n A_n'A_n``; none is negative."""
+        """Add approximate row sums of ``sum_n tau_n A_n'A_n``, none of them negative."""
         for term in self._terms[contrast]:
             term.add_row_sums(sums)
 
     def add_normal(self, contrast: int, image: Tensor, product: Tensor) -> float:
-        """Add ``sum_n tau_n A_n'A_n image``; return its product with ``image``."""
+        """Add ``sum_n tau_n A_n'A_n image``; return its scalar product with ``image``."""
         return 2 * sum(term.add_normal(image, product) for term in self._terms[contrast])
 
 
 def data_term(scan: Observation, grid: Grid, device: torch.device, workspace: Tensor) -> DataTerm:
-    """A scan's part of the objective, its missing voxels with precision 0.
+    """The term of the objective that belongs to a scan; its missing voxels have precision 0.
 
-    ``workspace`` is memory for two images, used only while the term works.
+    Parameters
+    ----------
+    scan
+        The scan at its pose.
+    grid
+        Grid of the image.
+    device
+        Device of the image.
+    workspace
+        ``(2, X, Y, Z)``, memory for two images, overwritten by every call of the term.
     """
     operator = scan.operator(grid)
     return operator.data_term(*weighted_data(scan, device), workspace)
 
 
 def weighted_data(scan: Observation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Intensities of a scan and the precision of each voxel, both 0 where it is missing."""
+    """Intensities and precisions of the voxels of a scan, ``(X, Y, Z)``; 0 where missing."""
     data = torch.as_tensor(np.array(scan.data, dtype=np.float32), device=device)
     missing = torch.as_tensor(scan.missing, device=device)
     precision = scan.tau if scan.slice_weights is None else scan.tau * scan.slice_factor

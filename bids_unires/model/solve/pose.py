@@ -1,15 +1,15 @@
-"""Refining where the scans lie: Gauss-Newton on the data term.
+"""Refined poses of repeats: Gauss-Newton on the data term.
 
-The images predict every scan, and the scan is moved to where that prediction fits best
-(Brudfors et al. 2019, section 2.3). The motion is parametrised by a translation and a
-rotation about the centre of the images, so that the two hardly depend on each other.
+Every scan is moved to where its image predicts it best (Brudfors et al. 2019, section 2.3). The
+motion is a translation and a rotation about the centre of the images, which are then nearly
+independent of each other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,36 @@ from ...space.rigid import rigid_matrix, rigid_parameters
 from ..scanner.observation import Observation
 from .objective import weighted_data
 
-# Enough to place a scan to a few micrometres, whatever its resolution.
+# So many voxels place a scan to a few micrometres, whatever its resolution.
 _VOXELS = 200_000
 _MOST_STEPS = 4
 _MOST_HALVINGS = 4
-# A step that moves nothing in the head by more than this (mm) is the last one.
+# A step that moves no point of the head by more than this (mm) is the last one.
 _SMALLEST_STEP_MM = 0.005
-# Rotations act at about this distance (mm) from the centre.
+# Distance (mm) from the centre to the surface of the head.
 _HEAD_RADIUS_MM = 80.0
 _MEAN_STEPS = 20
 
 
-def refine_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> list[Affine]:
+@dataclass(frozen=True, eq=False)
+class PoseUpdate:
+    """A pose before and after it was refined.
+
+    Attributes
+    ----------
+    before, after
+        ``(4, 4)`` rigid matrices, scan world mm -> world mm of the images.
+    """
+
+    before: Affine
+    after: Affine
+
+    def displacement(self, grid: Grid) -> float:
+        """Mean distance (mm) by which the update moves points of a head that fills a grid."""
+        return displacement(self.before, self.after, grid)
+
+
+def refine_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> list[PoseUpdate]:
     """Move the repeats of a contrast to where their common image predicts them best.
 
     Parameters
@@ -47,19 +65,19 @@ def refine_poses(scans: Sequence[Observation], grid: Grid, image: Tensor) -> lis
 
     Returns
     -------
-    list of ndarray
-        ``(4, 4)`` matrices, scan world mm -> world mm of the image: those given, each
-        moved rigidly, and together not at all. A scan without repeats stays where it is,
-        since its image was made from it alone.
+    list of PoseUpdate
+        One for each scan; their mean motion is the identity. A scan without repeats keeps its
+        pose: its image was made from it alone and predicts it wherever it lies.
     """
-    before = [scan.world_pose for scan in scans]
     if len(scans) == 1:
-        return before
-    return remove_common_motion(before, [_refined_pose(scan, grid, image) for scan in scans])
+        return [PoseUpdate(scan.world_pose, scan.world_pose) for scan in scans]
+    return remove_common_motion(
+        [PoseUpdate(scan.world_pose, _refined_pose(scan, grid, image)) for scan in scans]
+    )
 
 
 def displacement(before: Affine, after: Affine, grid: Grid) -> float:
-    """Mean distance (mm) by which a change of pose moves points of an ellipsoid that fills a grid.
+    """Mean distance (mm) by which a change of pose moves points of an ellipsoid in a grid.
 
     Parameters
     ----------
@@ -73,51 +91,49 @@ def displacement(before: Affine, after: Affine, grid: Grid) -> float:
     return float(np.linalg.norm(apply_affine(motion, points) - points, axis=1).mean())
 
 
-def remove_common_motion(before: Sequence[Affine], after: Sequence[Affine]) -> list[Affine]:
-    """Take out of refined poses the motion that all scans have in common.
+def remove_common_motion(updates: Sequence[PoseUpdate]) -> list[PoseUpdate]:
+    """Remove from refined poses the motion that all of them share.
 
-    Only poses relative to each other follow from the data: a motion of all scans at once
-    would merely let the images drift away from their grid.
+    The data determine only the poses of scans relative to each other. A motion of all scans would
+    let the images drift away from their grid.
 
     Parameters
     ----------
-    before, after
-        ``(4, 4)`` rigid matrices of all scans, scan world mm -> world mm of the images.
+    updates
+        Of all scans of a contrast.
 
     Returns
     -------
-    list of ndarray
-        ``after``, moved together so that the motions from ``before`` have the identity for
-        their mean.
+    list of PoseUpdate
+        The poses ``after``, moved together so that the mean motion from ``before`` is the identity.
     """
-    motions = [new @ np.linalg.inv(old) for old, new in zip(before, after, strict=True)]
+    motions = [update.after @ np.linalg.inv(update.before) for update in updates]
     correction = np.linalg.inv(mean_pose(motions))
-    return [correction @ pose for pose in after]
+    return [replace(update, after=correction @ update.after) for update in updates]
 
 
 def _refined_pose(scan: Observation, grid: Grid, image: Tensor) -> Affine:
-    """The pose from which an image predicts a scan best, near where it lies."""
+    """The pose near that of a scan from which an image predicts it best, ``(4, 4)``."""
     centre = apply_affine(grid.affine, (np.array(grid.shape) - 1) / 2)
-    pose = scan.world_pose
-    here = pose_derivatives(scan, pose, grid, image, centre)
+    here = pose_derivatives(scan, grid, image, centre)
     for _ in range(_MOST_STEPS):
         step = -np.linalg.pinv(here.hessian, rcond=1e-9, hermitian=True) @ here.gradient
         for _ in range(_MOST_HALVINGS):
-            moved = motion_about(centre, step) @ pose
-            there = pose_derivatives(scan, moved, grid, image, centre)
+            moved = replace(scan, pose=motion_about(centre, step) @ scan.world_pose)
+            there = pose_derivatives(moved, grid, image, centre)
             if there.cost < here.cost:
                 break
             step = step / 2
         else:
             break
-        pose, here = moved, there
-        if _reach(step) < _SMALLEST_STEP_MM:
+        scan, here = moved, there
+        if _largest_displacement(step) < _SMALLEST_STEP_MM:
             break
-    return pose
+    return scan.world_pose
 
 
 def mean_pose(poses: Sequence[Affine]) -> Affine:
-    """Karcher mean of rigid motions: where their logarithms seen from it add up to 0."""
+    """Karcher mean of rigid motions ``(4, 4)``: relative to it, their logarithms add up to 0."""
     mean = np.asarray(poses[0], dtype=np.float64)
     for _ in range(_MEAN_STEPS):
         into_mean = np.linalg.inv(mean)
@@ -129,25 +145,23 @@ def mean_pose(poses: Sequence[Affine]) -> Affine:
 
 
 def pose_derivatives(
-    scan: Observation, pose: Affine, grid: Grid, image: Tensor, centre: NDArray[np.float64]
+    scan: Observation, grid: Grid, image: Tensor, centre: NDArray[np.float64]
 ) -> MotionDerivatives:
-    """How well an image predicts a scan at a pose, and how that changes with the pose.
+    """The data term of a scan, and its derivatives by the pose of the scan.
 
     Parameters
     ----------
     scan
-        The scan; the pose it has itself does not count.
-    pose
-        ``(4, 4)``, scan world mm -> world mm of the image.
+        The scan at its pose.
     grid, image
-        The image ``(X, Y, Z)`` float32 and where it lies.
+        The image ``(X, Y, Z)`` float32 and its grid.
     centre
-        World mm that rotations leave where it is, ``(3,)``.
+        Centre of rotation in world mm, ``(3,)``.
     """
-    operator = replace(scan, pose=pose).operator(grid)
+    operator = scan.operator(grid)
     data, precision = weighted_data(scan, image.device)
     scale = operator.slice_scale(data)
-    to_world = translation(-centre) @ pose @ operator.intermediate.grid.affine
+    to_world = translation(-centre) @ scan.world_pose @ operator.intermediate.grid.affine
     return motion_derivatives(
         operator.sampling,
         to_world[:3],
@@ -160,20 +174,20 @@ def pose_derivatives(
 
 
 def motion_about(centre: NDArray[np.float64], step: NDArray[np.float64]) -> Affine:
-    """Rigid motion by ``(u, w)``, a rotation vector w (rad) about ``centre``, then u (mm)."""
+    """Rigid motion of a step ``(u, w)``: rotation vector w (rad) about ``centre``, then u (mm)."""
     turn = np.zeros(6)
-    # The Lie algebra's own order, sign and scale of the rotation.
+    # Order, sign and scale of the rotation in the Lie algebra (`space.rigid`).
     turn[3:] = math.sqrt(2) * np.array([-step[5], step[4], -step[3]])
     return translation(centre + step[:3]) @ rigid_matrix(turn) @ translation(-centre)
 
 
-def _reach(step: NDArray[np.float64]) -> float:
-    """How far (mm) a step moves the surface of the head, about."""
+def _largest_displacement(step: NDArray[np.float64]) -> float:
+    """Largest distance (mm), approximately, by which a step moves the surface of the head."""
     return float(np.linalg.norm(step[:3]) + _HEAD_RADIUS_MM * np.linalg.norm(step[3:]))
 
 
 def _ellipsoid(shape: Sequence[int]) -> NDArray[np.float64]:
-    """Points (voxels) on the largest ellipsoid in a box, a few hundred of them, ``(N, 3)``."""
+    """Points (voxels) on the largest ellipsoid in a box, ``(360, 3)``."""
     polar, azimuth = np.meshgrid(np.linspace(0.1, np.pi - 0.1, 15), np.arange(24) * np.pi / 12)
     directions = np.stack(
         [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=-1

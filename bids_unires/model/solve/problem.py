@@ -1,18 +1,20 @@
-"""What is solved for, and when a solver may stop."""
+"""What is solved for, and when the solver stops."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..detail.term import LearnedDetail
 from ..scanner.resampling import linear_images
 from ..state import ContrastState
 from .objective import Objective
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Stop:
     Parameters
     ----------
     tolerance
-        Three iterations in a row that each lower the objective by less than this fraction of it
-        are the last.
+        The solver stops after three iterations in a row that each lower the objective by less than
+        this fraction of it.
     max_iter
         Upper bound on iterations.
 
@@ -43,24 +45,24 @@ class Stop:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
 
     def after(self, iterations: int) -> Stop:
-        """The same tolerance, and another bound on iterations."""
+        """The same tolerance with another upper bound on iterations."""
         return replace(self, max_iter=iterations)
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Contrasts of one head whose images are to be found together.
+    """Contrasts of one head whose images are solved for together.
 
     Parameters
     ----------
     contrasts
-        What is known of each.
+        All that is known of each contrast.
     grid
         Grid of the images.
     device
-        Where to work.
+        Device of the images.
     guide
-        ``(X, Y, Z)`` on the device: edges of images that are given; None without any. See
+        ``(X, Y, Z)`` on the device: edges of images that do not change; None without any. See
         `JointTotalVariation`.
     refines_poses
         Whether poses of scans and of their slices are refined.
@@ -79,11 +81,16 @@ class Problem:
 
     @property
     def knows_slices(self) -> bool:
-        """Whether anything is known of the slices of any scan, so that they may be placed."""
-        return any(scan.slices is not None for own in self.contrasts for scan in own.scans)
+        """Whether the order or the motion of the slices of any scan is known."""
+        return any(scan.slices is not None for c in self.contrasts for scan in c.scans)
+
+    @property
+    def has_slice_motion(self) -> bool:
+        """Whether the slices of any scan moved."""
+        return any(contrast.has_slice_motion for contrast in self.contrasts)
 
     def objective(self) -> Objective:
-        """The function of the images that is to be least."""
+        """The function of the images that is minimised."""
         terms = [contrast.terms(self.grid) for contrast in self.contrasts]
         return Objective(terms, self.grid, self.weights, self.device, self.guide)
 
@@ -94,24 +101,33 @@ class Problem:
         scans = [contrast.observations for contrast in self.contrasts]
         return linear_images(scans, self.grid, self.device)
 
-    def of(self, contrasts: tuple[ContrastState, ...]) -> Problem:
-        """The same problem of other contrasts."""
-        return replace(self, contrasts=contrasts)
+    def changed(
+        self, change: Callable[[ContrastState, Value], ContrastState], values: Iterable[Value]
+    ) -> Problem:
+        """The same problem with every contrast changed.
 
-    def apart(self) -> Problem:
-        """With every group of slices that moved as a scan of its own."""
-        return self.of(tuple(contrast.apart() for contrast in self.contrasts))
+        Parameters
+        ----------
+        change
+            Takes a contrast and its value, and returns the changed contrast.
+        values
+            One for each contrast, such as its image, or the same contrast after another fit.
+        """
+        pairs = zip(self.contrasts, values, strict=True)
+        return self.with_contrasts(change(contrast, value) for contrast, value in pairs)
+
+    def with_contrasts(self, contrasts: Iterable[ContrastState]) -> Problem:
+        """The same problem of other contrasts."""
+        return replace(self, contrasts=tuple(contrasts))
+
+    def with_weights(self, weights: Iterable[float]) -> Problem:
+        """The same problem with these weights of the prior in mm / intensity, ``(C,)``."""
+        return self.changed(lambda contrast, weight: replace(contrast, weight=weight), weights)
+
+    def split_by_motion(self) -> Problem:
+        """The same problem with every group of slices that moved as a scan of its own."""
+        return self.with_contrasts(contrast.split_by_motion() for contrast in self.contrasts)
 
     def without_detail(self) -> Problem:
-        """Without what was learned of what lies within slices."""
-        return self.detailed([None] * len(self.contrasts))
-
-    def detailed(self, details: Sequence[LearnedDetail | None]) -> Problem:
-        """With this of what lies within the slices of each contrast."""
-        pairs = zip(self.contrasts, details, strict=True)
-        return self.of(tuple(replace(contrast, detail=detail) for contrast, detail in pairs))
-
-    def weighed(self, weights: tuple[float, ...]) -> Problem:
-        """With these weights of the prior in mm / intensity, ``(C,)``."""
-        pairs = zip(self.contrasts, weights, strict=True)
-        return self.of(tuple(replace(contrast, weight=weight) for contrast, weight in pairs))
+        """The same problem without learned detail within slices."""
+        return self.with_contrasts(replace(contrast, detail=None) for contrast in self.contrasts)

@@ -1,9 +1,9 @@
-"""Solving for the images in turn with everything else that the scans leave open.
+"""Solving in turn for the images, and for the poses and weights of repeats.
 
-Repeats of one contrast say where they lie relative to each other, and how far they can be
-believed. Both follow from the images, and the images from both, so they take turns: a few
-iterations of the solver, then poses, then weights, until neither changes any more. The last
-word has the solver, with everything else fixed.
+The repeats of a contrast show where they lie relative to each other, and how far they agree. Poses
+and weights follow from the images, and the images from poses and weights. So they take turns: a
+few iterations of the solver, then poses, then weights, until neither changes any more. In the last
+turn the solver runs until it converges, with poses and weights fixed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from torch import Tensor
 
 from ..state import ContrastState
-from .pose import displacement, refine_poses
+from .pose import refine_poses
 from .problem import Problem, Stop
 from .repeat_weights import reweight_repeats
 from .solver import Listener, Solution, continue_solving
 
 logger = logging.getLogger("bids_unires")
 
-# The images are sharpened a little, beginning with the weights that noise alone would give,
-# then the residuals are weighed again, until the scales hardly change. Beginning with large
-# scales instead would smooth away the detail whose absence then keeps the scales large.
+# The first images are made with weights from the noise alone and few iterations. Then weights and
+# images take turns until the scales hardly change. Starting from large scales instead would smooth
+# detail away, and the missing detail would keep the scales large.
 _MOST_ROUNDS = 8
 _ITERATIONS_PER_ROUND = 6
 _SETTLED_SCALES = 0.05
@@ -33,18 +33,23 @@ _SETTLED_POSES_MM = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Images, and what was found together with them.
+    """Images, and the contrasts with all that was found together with them.
 
     Attributes
     ----------
-    contrasts
-        Each contrast with the poses, precisions and weight its image was made with.
+    problem
+        Its contrasts have the poses, precisions and weights that the images were made with.
     solution
         Images and history of all rounds.
     """
 
-    contrasts: tuple[ContrastState, ...]
+    problem: Problem
     solution: Solution
+
+    @property
+    def contrasts(self) -> tuple[ContrastState, ...]:
+        """The contrasts with what was found of them, in the order of the images."""
+        return self.problem.contrasts
 
 
 def solve_with_repeats(
@@ -60,58 +65,50 @@ def solve_with_repeats(
     problem, start, on_progress
         As for `solve_problem`.
     stop
-        Of the last turn.
+        When the last turn stops.
 
     Notes
     -----
-    A contrast with a single scan keeps its pose: its image explains the scan wherever it
-    lies, so the data term holds nothing about it.
+    A contrast with a single scan keeps its pose: its image predicts the scan wherever it lies, so
+    the data term does not depend on the pose.
     """
     solution = Solution(problem.start(start), (), False)
-    rounds = _MOST_ROUNDS if any(own.has_repeats for own in problem.contrasts) else 0
-    for _ in range(rounds):
-        solution = continue_solving(
-            problem, stop.after(_ITERATIONS_PER_ROUND), solution, on_progress
-        )
-        images = solution.images
+    has_repeats = any(contrast.has_repeats for contrast in problem.contrasts)
+    for _ in range(_MOST_ROUNDS if has_repeats else 0):
+        brief = stop.after(_ITERATIONS_PER_ROUND)
+        solution = continue_solving(problem, brief, solution, on_progress)
         moved = 0.0
         if problem.refines_poses:
-            problem, moved = _moved(problem, images)
-        before, problem = problem, _reweighed(problem, images)
-        _say_how_repeats_agree(problem, moved)
+            problem, moved = _with_refined_poses(problem, solution.images)
+        before, problem = problem, _reweighted(problem, solution.images)
+        _log_agreement(problem, moved)
         if _largest_change(before, problem) < _SETTLED_SCALES and moved < _SETTLED_POSES_MM:
             break
-    return Fitted(problem.contrasts, continue_solving(problem, stop, solution, on_progress))
+    return Fitted(problem, continue_solving(problem, stop, solution, on_progress))
 
 
-def _moved(problem: Problem, images: Tensor) -> tuple[Problem, float]:
-    """The scans at refined poses, and how far (mm) any of them moved."""
+def _with_refined_poses(problem: Problem, images: Tensor) -> tuple[Problem, float]:
+    """The problem with refined poses, and how far (mm) any scan moved."""
     refined, furthest = [], 0.0
-    for contrast, image in zip(problem.contrasts, images, strict=True):
-        scans = []
-        poses = refine_poses(contrast.observations, problem.grid, image)
-        for scan, pose in zip(contrast.scans, poses, strict=True):
-            was = scan.observation.world_pose
-            furthest = max(furthest, displacement(was, pose, problem.grid))
-            scans.append(scan.at(pose))
-        refined.append(replace(contrast, scans=tuple(scans)))
-    return problem.of(tuple(refined)), furthest
+    for c, contrast in enumerate(problem.contrasts):
+        updates = refine_poses(contrast.observations, problem.grid, images[c])
+        furthest = max(furthest, *(update.displacement(problem.grid) for update in updates))
+        refined.append(contrast.at_poses([update.after for update in updates]))
+    return problem.with_contrasts(refined), furthest
 
 
-def _reweighed(problem: Problem, images: Tensor) -> Problem:
-    """The scans of repeated contrasts with the precisions that their residuals call for."""
-    pairs = zip(problem.contrasts, images, strict=True)
-    return problem.of(
-        tuple(
-            replace(contrast, scans=reweight_repeats(contrast.scans, problem.grid, image))
-            if contrast.has_repeats
-            else contrast
-            for contrast, image in pairs
-        )
-    )
+def _reweighted(problem: Problem, images: Tensor) -> Problem:
+    """The problem with the precisions of repeats that follow from their residuals."""
+
+    def reweight(contrast: ContrastState, image: Tensor) -> ContrastState:
+        if not contrast.has_repeats:
+            return contrast
+        return replace(contrast, scans=reweight_repeats(contrast.scans, problem.grid, image))
+
+    return problem.changed(reweight, images)
 
 
-def _say_how_repeats_agree(problem: Problem, moved: float) -> None:
+def _log_agreement(problem: Problem, moved: float) -> None:
     for number, contrast in enumerate(problem.contrasts, start=1):
         if contrast.has_repeats:
             logger.info(
@@ -125,9 +122,9 @@ def _say_how_repeats_agree(problem: Problem, moved: float) -> None:
 
 
 def _largest_change(before: Problem, after: Problem) -> float:
-    """The largest relative change of the scale of any scan's residuals."""
+    """The largest relative change of the scale of the residuals of any scan."""
     old, new = (
-        np.array([scan.residual_scale for contrast in p.contrasts for scan in contrast.scans])
-        for p in (before, after)
+        np.array([scan.residual_scale for c in problem.contrasts for scan in c.scans])
+        for problem in (before, after)
     )
     return float((np.abs(old - new) / old).max())

@@ -2,14 +2,15 @@
 
 Every iteration bounds the prior from above by a quadratic at the current images
 (majorise-minimise) and minimises bound plus data term exactly over two directions per
-contrast: the preconditioned gradient and the last step. That is conjugate
-gradients that never restarts when the bound moves (Chouzenoux, Idier & Moussaoui 2011,
-"A majorize-minimize strategy for subspace optimization applied to image restoration").
-One iteration costs one product with A'A per contrast.
+contrast: the preconditioned gradient and the last step. This is the method of conjugate gradients
+without a restart when the bound changes (Chouzenoux, Idier & Moussaoui 2011, "A majorize-minimize
+strategy for subspace optimization applied to image restoration"). One iteration (`Descent.step`)
+costs one product with A'A per contrast.
 
-The preconditioner adds up diagonal ones at several resolutions (Bramble, Pasciak & Xu 1990,
-"Parallel multilevel preconditioners"), since the bound couples flat regions so tightly that
-corrections from neighbour to neighbour would take hundreds of iterations to cross them.
+The preconditioner is a sum of diagonal preconditioners at several resolutions (Bramble, Pasciak &
+Xu 1990, "Parallel multilevel preconditioners"). The bound couples neighbouring voxels of flat
+regions so strongly that a diagonal preconditioner alone would take hundreds of iterations to carry
+a correction across such a region.
 """
 
 from __future__ import annotations
@@ -34,34 +35,34 @@ from ..scanner.resampling import linear_images
 from .objective import Objective
 from .problem import Problem, Stop
 
-# Smoothing of the prior (no unit): flat regions start loosely coupled and end tightly.
+# Smoothing of the prior (no unit) decreases: flat regions are coupled weakly first, then strongly.
 _FIRST_SMOOTHING = 0.05
 _SMOOTHING_DECAY = 0.9
 _SMOOTHING_DROP = 0.25
-# In units of the tolerance: a tighter fit is also less smoothed.
+# Least smoothing, in units of the tolerance: with a lower tolerance there is less smoothing.
 _LEAST_SMOOTHING = 10.0
-# The preconditioner takes these shares of the row sums of A'A for its diagonal. At the image's
-# own resolution the row sum is too cautious, since slices couple many voxels; blocks of
-# voxels move together, which costs the data term more than its row sums tell.
+# Factors on the row sums of A'A that give the diagonal of the preconditioner. At the resolution of
+# the image the row sums are too large, since slices couple many voxels. For blocks of voxels, which
+# change together, they are too small.
 _FINE_SHARE = 0.5
 _BLOCK_SHARE = 8.0
-# Smooth blocks of side 2^l have this over 4^l of the prior's diagonal.
+# The prior's diagonal for smooth blocks of side 2^l is that of voxels times this over 4^l.
 _BLOCK_STIFFNESS = 2.0
 _LEVELS = 3
-# The objective has to stall this often in a row: a single short step proves nothing.
+# The solver stops after so many iterations in a row with little gain: a single one may be chance.
 _STALLED_ITERATIONS = 3
 
 
 class Progress(NamedTuple):
-    """The solver's state after an iteration.
+    """The state of the solver after an iteration.
 
     Attributes
     ----------
     seconds
-        Time since the call.
+        Time since the solver was called.
     products
-        Products with A'A in the iterations so far, counted per contrast. Setting up takes two
-        more for each contrast.
+        Products with A'A of all contrasts in the iterations so far. Setting up takes two more for
+        each contrast, which are not counted.
     objective
         Value of the objective.
     """
@@ -71,18 +72,26 @@ class Progress(NamedTuple):
     objective: float
 
     def after(self, earlier: Progress) -> Progress:
-        """The same state of a solver that went on from where another one had come to."""
+        """The same state, counting time and products from the start of an earlier solver."""
         return self._replace(
             seconds=self.seconds + earlier.seconds, products=self.products + earlier.products
         )
 
 
 Listener: TypeAlias = Callable[[Progress], None]
-"""Is told of every iteration."""
+"""Called after every iteration."""
 
 
 def listen_from(earlier: Progress, on_progress: Listener | None) -> Listener | None:
-    """Tell the same listener of a solver that goes on from where another one had come to."""
+    """A listener that counts time and products from the start of an earlier solver.
+
+    Parameters
+    ----------
+    earlier
+        State in which the earlier solver ended.
+    on_progress
+        The listener to call; None for no listener.
+    """
     if on_progress is None:
         return None
     return lambda progress: on_progress(progress.after(earlier))
@@ -90,16 +99,16 @@ def listen_from(earlier: Progress, on_progress: Listener | None) -> Listener | N
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What the solver found.
+    """Images that the solver found.
 
     Attributes
     ----------
     images
-        ``(C, X, Y, Z)`` float32 on the device of the call.
+        ``(C, X, Y, Z)`` float32 on the device of the solver.
     history
-        State before the first iteration and after every one.
+        State before the first iteration and after every iteration.
     converged
-        Whether the tolerance was met, rather than the bound on iterations.
+        Whether the solver stopped by the tolerance, not by the bound on iterations.
     """
 
     images: Tensor
@@ -117,7 +126,7 @@ def solve(
     device: str = "auto",
     start: Numbers | None = None,
 ) -> Solution:
-    """Find the images that minimise the objective, everything else given.
+    """Find the images that minimise the objective, with poses and weights fixed.
 
     Parameters
     ----------
@@ -155,14 +164,14 @@ def solve_problem(
     start: Tensor | None = None,
     on_progress: Listener | None = None,
 ) -> Solution:
-    """Find the images that minimise the objective of a problem, everything else given.
+    """Find the images that minimise the objective of a problem, with poses and weights fixed.
 
     Parameters
     ----------
     problem
-        What is solved for.
+        The contrasts, their scans and their prior.
     stop
-        When to stop.
+        When the solver stops.
     start
         Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
     on_progress
@@ -181,14 +190,14 @@ def solve_problem(
 def continue_solving(
     problem: Problem, stop: Stop, before: Solution, on_progress: Listener | None = None
 ) -> Solution:
-    """Solve on from images, counting time and products from where their history ended.
+    """Go on solving from images; time and products are added to those of their history.
 
     Parameters
     ----------
     problem, stop, on_progress
         As for `solve_problem`.
     before
-        Images to go on from, and how they came about.
+        Images to go on from, and their history.
     """
     earlier = before.history[-1] if before.history else Progress(0.0, 0, 0.0)
     listener = listen_from(earlier, on_progress)
@@ -204,10 +213,10 @@ def _minimised(
     on_progress: Listener | None,
     began: float,
 ) -> Solution:
-    """Images that minimise an objective; ``began`` by `time.perf_counter`."""
+    """Minimise an objective from ``start``, ``began`` being the time of the call in s."""
     if tuple(start.shape) != objective.shape:
         raise ValueError(f"start must have shape {objective.shape}, got {tuple(start.shape)}")
-    state = Descent(objective, _own_copy(start, objective.device))
+    state = Descent(objective, _float_copy(start, objective.device))
     history: list[Progress] = []
     smoothing, stalled = _FIRST_SMOOTHING, 0
     for iteration in range(stop.max_iter + 1):
@@ -218,7 +227,7 @@ def _minimised(
             on_progress(history[-1])
         gain = history[-2].objective - value if iteration > 0 else np.inf
         least = _LEAST_SMOOTHING * stop.tolerance
-        # A rise shows that the bound was smoothed too much to be of use here.
+        # If the objective rises, the smoothing of the bound is too strong.
         decay = _SMOOTHING_DECAY if gain >= 0 else _SMOOTHING_DROP
         stalled = stalled + 1 if gain < stop.tolerance * abs(value) else 0
         if gain < 0 and smoothing > least:
@@ -231,17 +240,17 @@ def _minimised(
 
 
 class Descent:
-    """Images on their way down, with the gradient and the last step of every contrast.
+    """Images during the descent, with the gradient and the last step of every contrast.
 
-    With weights that stay (:meth:`weigh`) it is the method of preconditioned conjugate
-    gradients.
+    With constant weights of the prior (:meth:`fix_prior`) this is the method of preconditioned
+    conjugate gradients.
 
     Parameters
     ----------
     objective
-        What to minimise.
+        The function to minimise.
     images
-        ``(C, X, Y, Z)`` float32, contiguous, on the objective's device; moved in place.
+        ``(C, X, Y, Z)`` float32, contiguous, on the device of the objective; changed in place.
     """
 
     def __init__(self, objective: Objective, images: Tensor) -> None:
@@ -265,21 +274,23 @@ class Descent:
             self._likelihood += objective.add_data_gradient(c, images[c], self._gradient[c])
 
     def bound(self, smoothing: float) -> float:
-        """Bound the prior at the current images; return the objective there."""
+        """Set the quadratic bound of the prior at the images; return the objective there."""
         value = self._objective.prior.majorise(self.images, smoothing, self._weights)
         self._block_weights = pyramid.halvings(self._weights, _LEVELS)
         return self._likelihood + value
 
-    def weigh(self, weights: Tensor) -> None:
-        """Take ``sum_v w_v / 2 sum_c lambda_c^2 |D y_c|^2_v`` for the prior, ``(X, Y, Z)``."""
+    def fix_prior(self, weights: Tensor) -> None:
+        """Replace the prior by ``sum_v w_v / 2 sum_c lambda_c^2 |D y_c|^2_v``, w ``(X, Y, Z)``."""
         self._weights.copy_(weights)
         self._block_weights = pyramid.halvings(self._weights, _LEVELS)
 
     def restart(self, images: Tensor, slope: Tensor) -> None:
-        """Go on from other images, with ``slope'y`` added to the terms of the data without scans.
+        """Go on from other images, with the data term ``sum_n tau_n |A_n y|^2 / 2 + slope'y``.
 
-        Both ``(C, X, Y, Z)``. What the scans hold no longer counts: the data term is
-        ``y'A'Ay / 2 + slope'y``.
+        Parameters
+        ----------
+        images, slope
+            ``(C, X, Y, Z)`` both. The data of the scans have no influence any more.
         """
         self.images.copy_(images)
         self._gradient.copy_(slope)
@@ -289,7 +300,7 @@ class Descent:
             self._objective.add_normal(c, self.images[c], self._gradient[c])
 
     def step(self) -> None:
-        """Minimise the bound over two directions of every contrast."""
+        """One iteration: minimise bound plus data term over two directions of every contrast."""
         for c in range(self._objective.contrast_count):
             self._step_contrast(c)
 
@@ -309,8 +320,8 @@ class Descent:
         )
 
     def _descend(self, c: int, factor: tuple[float, float, float]) -> tuple[float, float]:
-        """Fill the direction; return the slopes along it and along the last step."""
-        # The product with A'A comes after the slope has served, in the same memory.
+        """Compute the new direction; return the slopes along it and along the last step."""
+        # The slope is needed only before the product with A'A, so that both share memory.
         slope, direction = self._normal, self._direction
         along_last = descent.preconditioned_direction(
             self.images[c],
@@ -324,24 +335,26 @@ class Descent:
         )
         residuals = pyramid.halvings(slope, _LEVELS)
         stiffness = 2 * _BLOCK_STIFFNESS * sum(factor)
-        levels = zip(residuals, self._block_scales[c], self._block_weights, strict=True)
-        steps = [
-            residual.div_(torch.add(scale, weights, alpha=stiffness / 4**level)).neg_()
-            for level, (residual, scale, weights) in enumerate(levels, start=1)
-        ]
-        for coarse, fine in zip(steps[:0:-1], steps[-2::-1], strict=True):
-            pyramid.add_doubled(coarse, fine, fine)
-        return pyramid.add_doubled(steps[0], direction, slope), along_last
+        # From the coarsest level to the finest, each adds the step of the level above to its own.
+        coarse: Tensor | None = None
+        for level in reversed(range(_LEVELS)):
+            scale, weights = self._block_scales[c][level], self._block_weights[level]
+            step = residuals[level]
+            step.div_(torch.add(scale, weights, alpha=stiffness / 4 ** (level + 1))).neg_()
+            if coarse is not None:
+                pyramid.add_doubled(coarse, step, step)
+            coarse = step
+        return pyramid.add_doubled(residuals[0], direction, slope), along_last
 
 
-def _own_copy(images: Tensor, device: torch.device) -> Tensor:
+def _float_copy(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, torch.float32, copy=True).contiguous()
 
 
 def _minimise_quadratic(
     hessian: NDArray[np.float64], gradient: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Minimise ``g't + t'Ht / 2``; directions that add nothing get no step."""
+    """Minimise ``g't + t'Ht / 2`` over t ``(2,)``; a direction without curvature gets no step."""
     if hessian[0, 0] <= 0:
         return 0.0, 0.0
     steps = -np.linalg.pinv(hessian, rcond=1e-10, hermitian=True) @ gradient

@@ -1,11 +1,12 @@
-"""How strong the prior has to be, from the scans themselves.
+"""The weight of the prior, searched by Stein's unbiased risk estimate.
 
-Stein's unbiased estimate of the risk says how far predicted scans ``A y`` are from what the
-scanner would have measured without noise, though nobody knows that: from the residuals, and
-from how much of a known, small disturbance of the scans comes through to the prediction. Too
-weak a prior lets the disturbance through, too strong a one leaves residuals.
+The estimate tells how far predicted scans ``A y`` are from scans without noise, although these are
+unknown. It follows from the residuals, and from how much a small known disturbance of the scans
+changes the predictions. If the prior is too weak, predictions follow the disturbance; if it is too
+strong, residuals are large.
 
-A small block in the middle of the head is enough to tell, so the search costs less than a fit.
+The risk is estimated in a small block in the middle of the head, so that the search takes less time
+than a fit.
 
 References
 ----------
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,21 +32,22 @@ from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
 from ..scanner.coverage import crop_empty_border, mask_outside
 from ..scanner.observation import Observation
+from ..state import ContrastState
 from .objective import weighted_data
 from .problem import Problem, Stop
 from .solver import solve_problem
 
 logger = logging.getLogger("bids_unires")
-# Furthest that the risk may lead away from that, in factors of two.
+# Largest change of the weights, in factors of two.
 _MOST_OCTAVES = 5
-# The least risk counts for so much, and the weight by the noise for the rest: the risk is that
-# of the scans, which say nothing of what lies between their slices. Where that is known from
-# elsewhere, the prior has nothing to add to it.
-_TRUST, _TRUST_IF_KNOWN = 0.5, 1.0
-# The block, in voxels and as a share of the first scan's box, and iterations of each fit to it.
+# Logarithms of the weights move this share of the way from those by the noise to those of least
+# risk. The risk is that of predicted scans, which do not show what lies between their
+# slices. With learned detail that is known, and the least risk counts in full.
+_SHARE_OF_RISK, _SHARE_WITH_DETAIL = 0.5, 1.0
+# Side of the block in voxels and as a share of the box of the first scan, and iterations of a fit.
 _LARGEST_SIDE, _LARGEST_SHARE = 64, 0.6
 _ITERATIONS = 25
-# Never met, so that the two fits that are compared stop after the same iteration.
+# Too low to be met: both fits that are compared stop after the same iteration.
 _TOLERANCE = 1e-12
 # Share of the way from air to head above which a voxel counts as tissue.
 _TISSUE = 0.25
@@ -54,19 +56,56 @@ _SEED = 1981
 
 @dataclass(frozen=True, eq=False)
 class DisturbedScan:
-    """A scan, the same one with a disturbance of the noise's size, and where it shows tissue."""
+    """A scan in a block, with and without a disturbance.
 
-    scan: Observation
+    Attributes
+    ----------
+    state
+        The scan.
+    disturbed
+        The same scan with a disturbance as large as the noise.
+    tissue
+        Bool ``(X, Y, Z)``: voxels of the scan that show tissue.
+    """
+
+    state: ScanState
     disturbed: Observation
     tissue: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
+class DisturbedContrast:
+    """A contrast, and its scans in a block with and without a disturbance."""
+
+    contrast: ContrastState
+    scans: tuple[DisturbedScan, ...]
+
+    @property
+    def measured(self) -> ContrastState:
+        """The contrast with the scans in the block."""
+        return replace(self.contrast, scans=tuple(scan.state for scan in self.scans))
+
+    @property
+    def disturbed(self) -> ContrastState:
+        """The contrast with the disturbed scans in the block."""
+        scans = tuple(scan.state.with_observation(scan.disturbed) for scan in self.scans)
+        return replace(self.contrast, scans=scans)
+
+
+@dataclass(frozen=True, eq=False)
 class Block:
-    """A part of the images, and what the scans say of it, contrast by contrast."""
+    """A block of the images.
+
+    Attributes
+    ----------
+    problem
+        The problem on the grid of the block.
+    contrasts
+        Its contrasts, with and without a disturbance.
+    """
 
     problem: Problem
-    contrasts: tuple[tuple[DisturbedScan, ...], ...]
+    contrasts: tuple[DisturbedContrast, ...]
 
 
 def minimise_risk(problem: Problem) -> Problem:
@@ -75,17 +114,15 @@ def minimise_risk(problem: Problem) -> Problem:
     Parameters
     ----------
     problem
-        Contrasts whose weights are searched begin with those they have. Where detail was learned
-        it will tell what lies within slices, and the least risk counts in full. The noise of the
-        scans is taken for white; the estimate stands and falls with it.
+        Where the weight of a contrast is searched, the search starts from its weight. The estimate
+        assumes that the noise of the scans is white.
 
     Returns
     -------
     Problem
         Its weights are within a factor of 32 of those given.
     """
-    searched = [contrast.is_searched for contrast in problem.contrasts]
-    if not any(searched):
+    if not any(contrast.is_searched for contrast in problem.contrasts):
         return problem
     block = middle_block(problem)
     risks: dict[int, NDArray[np.float64]] = {}
@@ -93,29 +130,31 @@ def minimise_risk(problem: Problem) -> Problem:
     def risk(octave: int) -> NDArray[np.float64]:
         if octave not in risks:
             factor = 2.0**octave
-            weights = [
-                factor * own.weight if own.is_searched else own.weight for own in problem.contrasts
-            ]
+            weights = (
+                factor * contrast.weight if contrast.is_searched else contrast.weight
+                for contrast in problem.contrasts
+            )
             risks[octave] = estimate_risks(block, tuple(weights))
         return risks[octave]
 
-    def least(c: int) -> float:
-        return _lowest(lambda octave: float(risk(octave)[c]))
+    def octave_of_least_risk(c: int) -> float:
+        return _minimum(lambda octave: float(risk(octave)[c]))
 
-    found = []
+    weights = []
     for c, contrast in enumerate(problem.contrasts):
-        octave = least(c) if contrast.is_searched else 0.0
-        trust = _TRUST if contrast.detail is None else _TRUST_IF_KNOWN
-        found.append(contrast.weight * 2.0 ** (trust * octave))
+        octave = octave_of_least_risk(c) if contrast.is_searched else 0.0
+        share = _SHARE_OF_RISK if contrast.detail is None else _SHARE_WITH_DETAIL
+        weights.append(contrast.weight * 2.0 ** (share * octave))
         tried = [f"{risks[o][c]:.3f} at {2.0**o:g}" for o in sorted(risks)]
         shown = ", ".join(tried) if contrast.is_searched else "not searched"
         logger.debug("contrast %d: risk %s", c + 1, shown)
-    return problem.weighed(tuple(found))
+    return problem.with_weights(weights)
 
 
-def _lowest(risk: Callable[[int], float]) -> float:
-    """Where a risk is least: downhill in whole octaves, then by the parabola through three."""
-    # Weaker first: what lies between slices, of which the risk knows nothing, asks for more.
+def _minimum(risk: Callable[[int], float]) -> float:
+    """Octave of the least risk: downhill by whole octaves, then by a parabola through three."""
+    # Where both directions lower the risk, the weaker prior is taken: the risk does not show what
+    # lies between slices, and strong priors lose it.
     at, step = 0, -1 if risk(-1) < risk(0) else 1
     while abs(at) < _MOST_OCTAVES and risk(at + step) < risk(at):
         at += step
@@ -126,29 +165,36 @@ def _lowest(risk: Callable[[int], float]) -> float:
 
 
 def middle_block(problem: Problem) -> Block:
-    """A block in the middle of the head, and what the scans say of it."""
+    """A block in the middle of the head, and the scans in it.
+
+    Parameters
+    ----------
+    problem
+        The problem on the whole grid.
+    """
     corner, sides = _middle(problem.contrasts[0].scans[0], problem.grid)
-    part = Grid(sides, problem.grid.affine @ translation(corner))
+    grid = Grid(sides, problem.grid.affine @ translation(corner))
     guide = problem.guide
     if guide is not None:
-        x, y, z = (slice(low, low + side) for low, side in zip(corner, sides, strict=True))
+        x, y, z = (slice(corner[axis], corner[axis] + sides[axis]) for axis in range(3))
         guide = guide[x, y, z].contiguous()
     rng = np.random.default_rng(_SEED)
+    block = replace(problem.without_detail(), grid=grid, guide=guide)
     disturbed = tuple(
-        tuple(_disturbed(scan, part, rng) for scan in contrast.scans)
-        for contrast in problem.contrasts
+        DisturbedContrast(contrast, tuple(_disturbed(scan, grid, rng) for scan in contrast.scans))
+        for contrast in block.contrasts
     )
-    return Block(replace(problem.without_detail(), grid=part, guide=guide), disturbed)
+    return Block(block, disturbed)
 
 
 def _middle(state: ScanState, grid: Grid) -> tuple[tuple[int, ...], tuple[int, int, int]]:
-    """First voxel and sides of the block around the middle of the head."""
+    """First voxel, and sides in voxels, of the block around the middle of the head."""
     scan = state.observation
     head = np.nan_to_num(scan.data) > state.noise.halfway
     middle = [float(np.median(index)) if index.size else 0.0 for index in np.nonzero(head)]
     into_grid = np.linalg.inv(grid.affine) @ scan.world_pose @ scan.affine
     centre = (into_grid @ [*middle, 1.0])[:3]
-    # Of the scan's box, not of the grid, whose margins are wider for some fits than for others.
+    # The size follows from the box of the scan, since margins of the grid differ between fits.
     half = np.abs(into_grid[:3, :3]) @ np.array(scan.data.shape) / 2
     extent = np.minimum(2 * half, grid.shape)
     x, y, z = (min(_LARGEST_SIDE, math.ceil(_LARGEST_SHARE * side)) for side in extent)
@@ -158,8 +204,8 @@ def _middle(state: ScanState, grid: Grid) -> tuple[tuple[int, ...], tuple[int, i
     return tuple(corner.astype(int).tolist()), (x, y, z)
 
 
-def _disturbed(state: ScanState, part: Grid, rng: np.random.Generator) -> DisturbedScan:
-    scan, noise = mask_outside(state.observation, part), state.noise
+def _disturbed(state: ScanState, grid: Grid, rng: np.random.Generator) -> DisturbedScan:
+    scan, noise = mask_outside(state.observation, grid), state.noise
     signs = rng.choice(np.array([-1, 1], dtype=np.float32), scan.data.shape)
     data = np.where(
         scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * signs
@@ -170,42 +216,46 @@ def _disturbed(state: ScanState, part: Grid, rng: np.random.Generator) -> Distur
     )
     span = noise.foreground_mean - noise.background_mean
     tissue = ~scan.missing & (np.nan_to_num(scan.data) > noise.background_mean + _TISSUE * span)
-    return DisturbedScan(scan, disturbed, tissue)
+    return DisturbedScan(state.with_observation(scan), disturbed, tissue)
 
 
 def estimate_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float64]:
-    """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise's variance.
+    """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise variance.
 
     Parameters
     ----------
     block
-        What is fitted.
+        The block, and the scans in it.
     weights
         Weight of the prior of each contrast in mm / intensity.
     """
-    problem, stop = block.problem.weighed(weights), Stop(_TOLERANCE, _ITERATIONS)
 
-    def fitted(shown: Callable[[DisturbedScan], Observation]) -> Tensor:
-        pairs = zip(problem.contrasts, block.contrasts, strict=True)
-        contrasts = tuple(contrast.of([shown(one) for one in own]) for contrast, own in pairs)
-        return solve_problem(problem.of(contrasts), stop).images
+    def fit(contrasts: Iterable[ContrastState]) -> Tensor:
+        problem = block.problem.with_contrasts(contrasts).with_weights(weights)
+        return solve_problem(problem, Stop(_TOLERANCE, _ITERATIONS)).images
 
-    images, moved = fitted(lambda one: one.scan), fitted(lambda one: one.disturbed)
-    parts = zip(block.contrasts, images, moved, strict=True)
-    return np.array([_risk(problem.grid, *part) for part in parts])
+    images = fit(contrast.measured for contrast in block.contrasts)
+    disturbed = fit(contrast.disturbed for contrast in block.contrasts)
+    return np.array(
+        [
+            _risk(block.problem.grid, contrast.scans, images[c], disturbed[c])
+            for c, contrast in enumerate(block.contrasts)
+        ]
+    )
 
 
-def _risk(grid: Grid, scans: Sequence[DisturbedScan], image: Tensor, moved: Tensor) -> float:
+def _risk(grid: Grid, scans: Sequence[DisturbedScan], image: Tensor, disturbed: Tensor) -> float:
+    """Risk of one contrast, from its images of the scans and of the disturbed scans."""
     total, count = 0.0, 0
-    for one in scans:
-        scan = one.scan
+    for pair in scans:
+        scan = pair.state.observation
         operator = scan.operator(grid)
         measured, precision = weighted_data(scan, image.device)
-        disturbance = weighted_data(one.disturbed, image.device)[0] - measured
+        disturbance = weighted_data(pair.disturbed, image.device)[0] - measured
         predicted = operator.forward(image)
-        response = operator.forward(moved) - predicted
+        response = operator.forward(disturbed) - predicted
         terms = precision * ((measured - predicted) ** 2 + 2 * disturbance * response)
-        tissue = torch.as_tensor(one.tissue, device=image.device)
+        tissue = torch.as_tensor(pair.tissue, device=image.device)
         total += float(terms[tissue].double().sum())
         count += int(tissue.sum())
     return total / max(count, 1) - 1

@@ -243,7 +243,7 @@ def _say_which_slices(scan: AcquiredScan, fit: FittedScan) -> None:
     verdict = fit.verdict
     if verdict is None:
         return
-    mended = [f"{k} ({repair})" for k, repair in sorted(verdict.mended.items())]
+    mended = [f"{k} ({repair})" for k, repair in sorted(verdict.repaired.items())]
     left_out = [
         f"{k} ({reason})" for k, reason in zip(verdict.rejected, verdict.reasons, strict=True)
     ]
