@@ -197,3 +197,17 @@ def test_the_workers_of_a_scheduler(study: Path) -> None:
     assert "1 of 1 done" in done.stderr
     # In the reader's folder, wherever the worker was started.
     assert len(list((study / "OUT-dask" / "sub-01" / "anat").glob("*_desc-sr_*.nii.gz"))) == 2
+
+
+def test_the_words_of_the_glossary_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/glossary.md").read_text("utf-8")
+    package = ROOT / "bids_unires"
+    source = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row[-1])]
+    assert len(named) > 30
+    for name in named:
+        if name.endswith(("/", ".py")):
+            assert list(package.rglob(name.rstrip("/"))), name
+        else:
+            assert re.search(rf"^\s*(class|def) {name}\b|^\s*{name}: ", source, re.M), name
