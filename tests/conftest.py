@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_unires.config import LearningEffort
+
 # It needs a package that only `make fuzz` installs.
 collect_ignore = ["faults/guided.py"]
 
@@ -36,20 +38,23 @@ def write_scan(path: Path, shape: tuple[int, ...] = (5, 6, 7), seed: int = 0) ->
 
 
 @pytest.fixture(scope="module", autouse=True)
-def brief_learning(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Learn for a moment only what lies within slices, but in modules that ask how well.
+def no_learning_by_accident(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where a module learns in full, which takes a minute, without saying so.
 
-    These say ``pytestmark = pytest.mark.learns``. What takes a minute of learning in a head
-    of a participant takes no less in small ones.
+    Others give ``learning_effort="brief"``, or ``--learning-effort brief``.
     """
     if request.node.get_closest_marker("learns"):
         yield
         return
     from bids_unires.model.detail.parameters import LearningParameters
 
-    brief = LearningParameters.of("brief")
+    def brief_only(effort: LearningEffort) -> LearningParameters:
+        assert effort == "brief", "learns in full: say so, or learn briefly"
+        return of(effort)
+
+    of = LearningParameters.of
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(LearningParameters, "of", lambda _: brief)
+        patched.setattr(LearningParameters, "of", brief_only)
         yield
 
 

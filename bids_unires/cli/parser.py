@@ -188,6 +188,35 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         const="linear",
         help="interpolate the scans linearly, without any model",
     )
+    _add_corrections(group)
+    group.add_argument(
+        "--uncertainty",
+        nargs="?",
+        const=DEFAULT_SAMPLES,
+        type=int,
+        metavar="N",
+        help="map the standard deviation of every image too, from N samples "
+        f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
+    )
+    group.add_argument(
+        "--max-iter",
+        type=int,
+        metavar="N",
+        help="most iterations of the solver, once poses and weights of repeats have settled "
+        f"(default: {_MODEL.max_iter})",
+    )
+    group.add_argument(
+        "--tolerance",
+        "--tol",
+        type=float,
+        metavar="NUMBER",
+        help="stop when an iteration lowers the objective by less than this fraction of it "
+        f"(default: {_MODEL.tolerance:g})",
+    )
+
+
+def _add_corrections(group: argparse._ArgumentGroup) -> None:
+    """What is taken into account of how scans were acquired."""
     group.add_argument(
         "--coregister",
         action=argparse.BooleanOptionalAction,
@@ -222,15 +251,6 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="correct scans whose odd and even slices differ in brightness",
     )
     group.add_argument(
-        "--uncertainty",
-        nargs="?",
-        const=DEFAULT_SAMPLES,
-        type=int,
-        metavar="N",
-        help="map the standard deviation of every image too, from N samples "
-        f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
-    )
-    group.add_argument(
         "--slice-motion",
         action="store_true",
         help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
@@ -241,21 +261,6 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="weigh every slice by how well all other slices predict it, and mend those that went "
         "wrong (signal lost, head moved, spikes) or leave them out",
-    )
-    group.add_argument(
-        "--max-iter",
-        type=int,
-        metavar="N",
-        help="most iterations of the solver, once poses and weights of repeats have settled "
-        f"(default: {_MODEL.max_iter})",
-    )
-    group.add_argument(
-        "--tolerance",
-        "--tol",
-        type=float,
-        metavar="NUMBER",
-        help="stop when an iteration lowers the objective by less than this fraction of it "
-        f"(default: {_MODEL.tolerance:g})",
     )
 
 
