@@ -1,8 +1,8 @@
-"""Contrasts and problems of scans that tests make up."""
+"""Contrasts, problems and motions that tests make up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ from bids_unires.config import Modality
 from bids_unires.model import NoiseEstimate, Observation
 from bids_unires.model.intensity.preprocessing import PreparedContrast, PreparedScan
 from bids_unires.model.intensity.scan_state import ScanState
+from bids_unires.model.scanner.slice_groups import MovedGroup, SliceGroup, SliceMotion
 from bids_unires.model.solve.problem import Problem
 from bids_unires.model.state import ContrastState
+from bids_unires.space.affines import Affine
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 
@@ -48,3 +50,11 @@ def prepared_of(
             for scan in scans
         ),
     )
+
+
+def motion_of(
+    groups: Iterable[SliceGroup], motions: Iterable[Affine], source: str = "test"
+) -> SliceMotion:
+    """How groups of slices moved."""
+    pairs = zip(groups, motions, strict=True)
+    return SliceMotion(tuple(MovedGroup(group, motion) for group, motion in pairs), source)

@@ -82,10 +82,12 @@ class Study:
         volumes = [scan(name, slices, c) for c, (name, slices) in enumerate(protocol.items())]
         self.noise: list[list[NoiseEstimate]] = [[estimate_noise(v.data)] for v in volumes]
         self.scans = [
-            [Observation(v.data, v.affine, own[0].tau, profile_for_voxels(v.grid, 1.0))]
-            for v, own in zip(volumes, self.noise, strict=True)
+            [Observation(v.data, v.affine, noise[0].tau, profile_for_voxels(v.grid, 1.0))]
+            for v, noise in zip(volumes, self.noise, strict=True)
         ]
-        margin = footprint_margin(FIELD_OF_VIEW, [scan for own in self.scans for scan in own])
+        margin = footprint_margin(
+            FIELD_OF_VIEW, [scan for repeats in self.scans for scan in repeats]
+        )
         self.grid = padded(FIELD_OF_VIEW, margin)
         self.inner = tuple(slice(margin, -margin) for _ in SHAPE)
         self.truths = [truth(name) for name in protocol]
@@ -126,7 +128,7 @@ def test_thick_slices_gain_from_a_sharp_contrast_that_loses_nothing(sharp: Study
 
 
 def test_a_prior_shared_by_all_would_leave_noise_in_the_sharp_contrast(sharp: Study) -> None:
-    published = [4 / np.sqrt(3) / own[0].contrast for own in sharp.noise]
+    published = [4 / np.sqrt(3) / noise[0].contrast for noise in sharp.noise]
     images = solve(sharp.scans, sharp.grid, published, device="cpu").images
     assert sharp.psnr(0, images[0]) < sharp.psnr(0, sharp.fit([0])[0][0]) - 0.3
 

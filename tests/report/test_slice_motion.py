@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from bids_unires.model.scanner.slice_groups import SliceMotion
 from bids_unires.report import ParticipantReport, write_participant_report
 from bids_unires.report.figures import draw_slice_motions
 from bids_unires.report.slice_motion import group_motions
 from bids_unires.space.affines import translation
+from tests.model.states import motion_of
 
 ReportMaker = Callable[..., ParticipantReport]
 GROUPS = ((0, 2, 4, 6, 8, 10), (1, 3, 5, 7, 9))
@@ -26,7 +26,7 @@ def report(make_report: ReportMaker) -> ParticipantReport:
     plain = make_report()
     contrast, *others = plain.contrasts
     first, second = contrast.scans
-    motion = SliceMotion(GROUPS, (np.eye(4), translation([0.0, 1.5, -2.0])), "SliceTiming")
+    motion = motion_of(GROUPS, [np.eye(4), translation([0.0, 1.5, -2.0])], "SliceTiming")
     moved = replace(contrast, scans=(first, replace(second, slice_motion=motion)))
     return replace(plain, contrasts=(moved, *others))
 

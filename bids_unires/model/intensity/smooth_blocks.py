@@ -153,7 +153,7 @@ def _blocks_between(
 
 
 def _tiles(stack: NDArray[np.float32], side: int, step: int) -> NDArray[np.float32]:
-    """View of the blocks of all planes, ``(S, rows, columns, side, side)``, centred in each plane."""
+    """View of the blocks of all planes, ``(S, rows, columns, side, side)``, centred."""
     offsets = [(length - side) % step // 2 for length in stack.shape[1:]]
     windows = np.lib.stride_tricks.sliding_window_view(stack, (side, side), axis=(1, 2))
     return np.asarray(windows[:, offsets[0] :: step, offsets[1] :: step])

@@ -78,7 +78,7 @@ def test_the_true_image_leaves_noise_and_a_wrong_one_does_not() -> None:
     # The last slices reach beyond the grid.
     scan.data[..., [0, -1]] = np.nan
     even = ScanState.as_acquired(scan, estimate)
-    whole = residual_statement(even.of(replace(scan, interleave=0.1)), grid, image)
+    whole = residual_statement(even.with_observation(replace(scan, interleave=0.1)), grid, image)
     assert whole.deviations == ()
     assert whole.voxels == 40 * 40 * 8
     assert residual_statement(even, grid, image).sd > 2

@@ -95,7 +95,7 @@ def sds(images: torch.Tensor, unit: float = 1.0, seed: int = 0) -> torch.Tensor:
         [Observation(unit * s.data, s.affine, s.tau / unit**2)]
         for s in (thick_scan(2), thick_scan(0, seed=1))
     ]
-    problem = problem_of(*(contrast_of(own, LAM / unit) for own in scans), grid=GRID)
+    problem = problem_of(*(contrast_of(repeats, LAM / unit) for repeats in scans), grid=GRID)
     return standard_deviations(problem, unit * images, samples=4, seed=seed)
 
 

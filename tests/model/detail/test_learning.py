@@ -21,7 +21,7 @@ from bids_unires.model.detail.learning import (
     resolves_slices_of,
     thin_voxel_count,
 )
-from bids_unires.model.detail.network import PlaneNetwork
+from bids_unires.model.detail.network import PlaneNetwork, Prediction
 from bids_unires.model.detail.parameters import Effort, LearningParameters
 from bids_unires.model.detail.planes import slice_planes
 from bids_unires.model.detail.term import LearnedDetail, detail_from_earlier_fit, move_detail
@@ -60,10 +60,12 @@ def sliced(axis: int = 2, thickness: int = RATIO, affine: Affine | None = None) 
     thick = np.moveaxis(blocks[:, skipped : skipped + thickness].mean(axis=1), 0, axis)
     noise = np.random.default_rng(2).normal(scale=NOISE_SD, size=thick.shape)
     steps = np.where(np.arange(3) == axis, RATIO, 1)
-    own = (np.eye(4) if affine is None else affine) @ translation((steps - 1) / 2) @ scaling(steps)
+    thick_affine = (
+        (np.eye(4) if affine is None else affine) @ translation((steps - 1) / 2) @ scaling(steps)
+    )
     return Observation(
         (thick + noise).astype(np.float32),
-        own,
+        thick_affine,
         1 / NOISE_SD**2,
         SliceProfile("point", "rect", gap=1 - thickness / RATIO, axis=axis),
     )
@@ -126,8 +128,8 @@ def test_more_planes_tell_more(axial: LearnedDetail) -> None:
     assert axial.statement == from_two.statement
 
 
-class Says:
-    """In the place of a network: one value for everything, as sure as a variance says."""
+class Constant:
+    """In place of a network: the same value and variance for every voxel."""
 
     ways = (None, None)
 
@@ -136,28 +138,28 @@ class Says:
 
     def predict(
         self, patches: torch.Tensor, views: torch.Tensor, way: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        found = torch.full((len(patches), RATIO), self._value)
-        found[~patches.isfinite().all(dim=2).all(dim=1)] = torch.nan
-        return found, torch.full_like(found, self._variance)
+    ) -> Prediction:
+        values = torch.full((len(patches), RATIO), self._value)
+        values[~patches.isfinite().all(dim=2).all(dim=1)] = torch.nan
+        return Prediction(values, torch.full_like(values, self._variance))
 
 
-def told(
-    scan: Observation, beside: Says | None, around: Says, noise: NoiseEstimate = NOISE
+def predicted(
+    scan: Observation, guided: Constant | None, unguided: Constant, noise: NoiseEstimate = NOISE
 ) -> Observation:
-    """What networks say of all of a scan, one beside another contrast along one axis."""
+    """Predictions of networks for a whole scan; the guided one predicts along one axis."""
     planes = slice_planes(scan, noise, 1.0, CPU)
     assert planes is not None
-    finding = ThinSlices(planes, None, FAIR)
-    if beside is not None:
-        shown = torch.zeros((SIDE, SIDE, SIDE))
-        finding.look_beside(cast("PlaneNetwork", beside), (1,), shown, planes.head)
-    finding.look_around(cast("PlaneNetwork", around), planes.head)
-    return finding.scan(scan, 1.0)
+    thin = ThinSlices(planes, None, FAIR)
+    if guided is not None:
+        guide = torch.zeros((SIDE, SIDE, SIDE))
+        thin.add_guided(cast("PlaneNetwork", guided), (1,), guide, planes.head)
+    thin.add_unguided(cast("PlaneNetwork", unguided), planes.head)
+    return thin.scan(scan, 1.0)
 
 
-def test_however_many_planes_are_looked_at_they_count_as_two() -> None:
-    scan = told(sliced(), Says(1.0, 0.25), Says(4.0, 0.25))
+def test_however_many_planes_there_are_they_weigh_as_two() -> None:
+    scan = predicted(sliced(), Constant(1.0, 0.25), Constant(4.0, 0.25))
     middle = (SIDE // 2,) * 3
     unit = NOISE.contrast
     assert scan.data[middle] == pytest.approx((1.0 + 2 * 4.0) / 3 * unit)
@@ -168,8 +170,8 @@ def test_units_do_not_matter() -> None:
     noise = NoiseEstimate(1e-3 * NOISE_SD, 0.0, 1e-3 * NOISE.contrast, "rice-mixture")
     whole, small = sliced(), sliced()
     small = replace(small, data=np.float32(1e-3) * small.data)
-    found = told(whole, None, Says(1.0, 0.25))
-    other = told(small, None, Says(1.0, 0.25), noise)
+    found = predicted(whole, None, Constant(1.0, 0.25))
+    other = predicted(small, None, Constant(1.0, 0.25), noise)
     np.testing.assert_allclose(other.tau, 1e6 * np.asarray(found.tau), rtol=1e-4)
     np.testing.assert_allclose(other.data, 1e-3 * found.data, rtol=1e-4)
 
@@ -178,7 +180,7 @@ def test_what_few_planes_tell_is_as_precise_as_one_of_them_is() -> None:
     whole = sliced()
     data = whole.data.copy()
     data[:30] = np.nan
-    scan = told(replace(whole, data=data), None, Says(1.0, 0.25))
+    scan = predicted(replace(whole, data=data), None, Constant(1.0, 0.25))
     tau = np.asarray(scan.tau)[:, SIDE // 2, SIDE // 2]
     # Planes along the rim are all that is left at it.
     np.testing.assert_allclose(tau[30:60], 4 / NOISE.contrast**2, rtol=1e-4)
@@ -216,7 +218,7 @@ def test_it_does_not_matter_where_in_the_stack_the_head_is() -> None:
     scan = sliced()
     aside = np.pad(scan.data, [(0, 0), (0, 0), (0, scan.data.shape[2] + 3)])
     both = (scan, replace(scan, data=aside))
-    here, there = (learned(own, parameters=BRIEF).statement for own in both)
+    here, there = (learned(one, parameters=BRIEF).statement for one in both)
     assert here is not None
     assert there is not None
     assert here.explained == pytest.approx(there.explained, abs=0.1)
@@ -357,20 +359,20 @@ def test_another_contrast_shows_what_lies_within_slices(
     assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
 
 
-def test_where_another_contrast_says_little_planes_alone_are_asked_too() -> None:
+def test_where_a_guide_explains_little_an_unguided_network_contributes() -> None:
     speckles = np.random.default_rng(4).normal(100, 20, head().shape).astype(np.float32)
     others = [state(Observation(speckles, np.eye(4), 1.0))]
     shown = learn(sliced(), 1.0, others)
-    both = learn(sliced(), 1.0, others, replace(FAIR, clear=1.0))
+    both = learn(sliced(), 1.0, others, replace(FAIR, guide_suffices=1.0))
     assert shown is not None
     assert both is not None
     assert error(both) < 0.97 * error(shown)
 
 
-def test_planes_alone_are_not_asked_where_they_explain_less() -> None:
+def test_an_unguided_network_that_explains_less_does_not_contribute() -> None:
     found = []
-    for clear in (0.0, 1.0):
-        found.append(learn(sliced(), 1.0, [guide(None)], replace(FAIR, clear=clear)))
+    for share in (0.0, 1.0):
+        found.append(learn(sliced(), 1.0, [guide(None)], replace(FAIR, guide_suffices=share)))
     first, second = found
     assert first is not None
     assert second is not None
@@ -390,7 +392,7 @@ def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: Learne
     half.observation.data[SIDE // 2 :] = 0
     shown = learn(sliced(), 1.0, [half])
     assert shown is not None
-    off = [(own.scan.data - head())[INNER] ** 2 for own in (shown, axial)]
+    off = [(detail.scan.data - head())[INNER] ** 2 for detail in (shown, axial)]
     left, right = (slice(0, SIDE // 2 - 14), slice(SIDE // 2 - 10, None))
     assert off[0][left].mean() < 0.7 * off[1][left].mean()
     assert off[0][right].mean() == pytest.approx(off[1][right].mean(), rel=0.2)
@@ -398,7 +400,7 @@ def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: Learne
     assert shown.scan.tau[INNER][right].mean() > 0
 
 
-def test_of_several_the_sharpest_is_looked_at() -> None:
+def test_of_several_guides_the_sharpest_is_used() -> None:
     sharp = guide(None)
     found = [
         learn(sliced(), 1.0, others, parameters=BRIEF)
@@ -417,13 +419,13 @@ def test_what_is_learned_along_an_axis_is_shown_as_well_across_slices() -> None:
     assert all(can_guide(Observation(head(), np.eye(4)), axial, axis) for axis in (0, 1))
 
 
-def test_a_sharp_scan_sees_into_slices_and_they_do_not_see_into_it() -> None:
+def test_a_sharp_scan_resolves_slices_and_they_do_not_resolve_it() -> None:
     sharp = Observation(head(), np.eye(4))
     assert resolves_slices_of(sharp, sliced())
     assert not resolves_slices_of(sliced(), sharp)
 
 
-def test_an_earlier_fit_is_believed_within_the_noise(axial: LearnedDetail) -> None:
+def test_an_earlier_fit_has_the_precision_of_the_noise(axial: LearnedDetail) -> None:
     quieter = replace(NOISE, noise_sd=NOISE_SD / 7)
     again = detail_from_earlier_fit(
         head(), Grid((SIDE,) * 3, np.eye(4)), [NOISE, quieter], axial.statement
@@ -440,7 +442,7 @@ def test_detail_moves_with_the_scan() -> None:
     np.testing.assert_allclose(along.scan.world_pose, pose)
 
 
-def test_another_contrast_only_beside_slices_learned_from_is_not_asked() -> None:
+def test_a_guide_without_held_out_slices_is_not_used() -> None:
     scan = sliced()
     # Of these slices of the scan none is kept to tell how far off a network is.
     slab = np.full((SIDE,) * 3, np.nan, np.float32)

@@ -20,17 +20,17 @@ def pairs(count: int, seed: int, shade: float = 0.0) -> Pairs:
 
     With a shade, which may be negative, another contrast shows these halves in it.
     """
-    chance = torch.Generator().manual_seed(seed)
-    edge = torch.rand((count, 1), generator=chance)
-    step = torch.randn((count, 1), generator=chance)
-    level = 10 * torch.randn((count, 1), generator=chance)
+    random = torch.Generator().manual_seed(seed)
+    edge = torch.rand((count, 1), generator=random)
+    step = torch.randn((count, 1), generator=random)
+    level = 10 * torch.randn((count, 1), generator=random)
     places = torch.arange(SIDE) - SIDE // 2
     # Shares of each voxel that lie beyond the edge.
     patches = level + step * ((places + 1 - edge).clamp(0, 1))
     halves = level + step * torch.cat(
         [(2 * (0.5 - edge)).clamp(0, 1), (2 * (1 - edge)).clamp(0, 1)], dim=1
     )
-    noise = NOISE_SD * torch.randn(patches.shape, generator=chance)
+    noise = NOISE_SD * torch.randn(patches.shape, generator=random)
     views = shade * halves[:, :, None] if shade else halves[:, :0, None]
     return Pairs((patches + noise)[:, :, None], views, halves)
 
@@ -57,9 +57,9 @@ def test_the_mean_of_both_ways_is_what_it_says(network: PlaneNetwork) -> None:
     ways = [network.predict(patches, views, way) for way in (0, 1)]
     torch.testing.assert_close((ways[0][0] + ways[1][0]) / 2, both, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(ways[0][0], ways[1][0], rtol=1e-3)
-    # Turned round, a patch is in the one way what it was in the other, and so is the answer.
-    turned = network.predict(patches.flip(1), views, 0)[0].flip(1)
-    torch.testing.assert_close(turned, ways[1][0], rtol=1e-3, atol=1e-4)
+    # A flipped patch is to the one way what the patch is to the other, and so is the prediction.
+    flipped = network.predict(patches.flip(1), views, 0)[0].flip(1)
+    torch.testing.assert_close(flipped, ways[1][0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ways[1][1], variance)
 
 
@@ -95,7 +95,7 @@ def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float
     assert float(its_variance.mean() / variance.mean()) == pytest.approx(factor**2, rel=0.1)
 
 
-def test_the_same_chance_gives_the_same_network() -> None:
+def test_the_same_seed_gives_the_same_network() -> None:
     few = pairs(3_000, 1)
     first, second = (
         train(few, few, NOISE_SD, BRIEF, torch.Generator().manual_seed(6)) for _ in range(2)
@@ -113,8 +113,8 @@ def test_it_learns_in_what_shade_another_contrast_shows_them(
 
 
 def test_few_pairs_are_learned_from_again_and_again() -> None:
-    chance = torch.Generator().manual_seed(2)
-    few = train(pairs(2_000, 1), pairs(2_000, 8), NOISE_SD, BRIEF, chance)
+    random = torch.Generator().manual_seed(2)
+    few = train(pairs(2_000, 1), pairs(2_000, 8), NOISE_SD, BRIEF, random)
     assert few.explained > 0
 
 
@@ -126,9 +126,9 @@ def test_pairs_held_out_say_how_far_off_it_is() -> None:
     assert network.error_sd**2 == pytest.approx(off, rel=0.3)
 
 
-def test_it_says_the_same_of_patches_turned_round(network: PlaneNetwork) -> None:
+def test_it_says_the_same_of_patches_flipped(network: PlaneNetwork) -> None:
     patches, views, _ = pairs(2_000, 7)
     found, variance = network.predict(patches, views)
-    turned, its_variance = network.predict(patches.flip(1), views.flip(1))
-    torch.testing.assert_close(turned.flip(1), found, rtol=1e-4, atol=1e-4)
+    flipped, its_variance = network.predict(patches.flip(1), views.flip(1))
+    torch.testing.assert_close(flipped.flip(1), found, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(its_variance, variance)

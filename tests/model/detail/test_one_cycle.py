@@ -24,9 +24,9 @@ SIZE = 16
 
 def regression(device: str, rows: int = 100) -> tuple[list[Tensor], list[Tensor]]:
     """Parameters to begin with, and data."""
-    chance = torch.Generator().manual_seed(3)
-    seen, asked = (torch.randn(rows, side, generator=chance) for side in (5, 2))
-    start = [torch.randn(shape, generator=chance) for shape in ((5, 2), (2,))]
+    random = torch.Generator().manual_seed(3)
+    seen, asked = (torch.randn(rows, side, generator=random) for side in (5, 2))
+    start = [torch.randn(shape, generator=random) for shape in ((5, 2), (2,))]
     return [part.to(device) for part in start], [part.to(device) for part in (seen, asked)]
 
 
@@ -54,8 +54,8 @@ def by_torch(start: list[Tensor], data: list[Tensor], steps: int) -> list[Tensor
 def test_it_ends_where_torch_s_optimiser_does(steps: int, rows: int, device: str) -> None:
     start, data = regression(device, rows)
     found = descend_in_one_cycle(loss, start, data, batch_size=SIZE, steps=steps, fastest=FASTEST)
-    for own, expected in zip(found, by_torch(start, data, steps), strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+    for parameter, expected in zip(found, by_torch(start, data, steps), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_it_begins_with_stays_as_it_is() -> None:

@@ -17,8 +17,8 @@ ALONG = 6
 
 
 def planes() -> Tensor:
-    chance = torch.Generator().manual_seed(0)
-    return torch.randn((SLICES, ROWS, COLUMNS), generator=chance)
+    random = torch.Generator().manual_seed(0)
+    return torch.randn((SLICES, ROWS, COLUMNS), generator=random)
 
 
 def all_patches(data: Tensor, degrees: float) -> Tensor:
@@ -33,8 +33,8 @@ def all_patches(data: Tensor, degrees: float) -> Tensor:
 def test_along_the_axes_they_are_the_voxels_themselves(degrees: float, axis: int) -> None:
     data = planes()
     k, first, second = torch.ones(data.shape).nonzero().T
-    beside = (first, second) if axis == 1 else (second, first)
-    expected = patches_at(data.movedim(axis, 1), k, *beside, beside=False)
+    places = (first, second) if axis == 1 else (second, first)
+    expected = patches_at(data.movedim(axis, 1), k, *places, guided=False)
     expected = expected.flip(2) if degrees == 180 else expected
     found = all_patches(data, degrees).flatten(0, 2)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -97,8 +97,8 @@ def test_nothing_is_cut_out_where_nothing_is_asked_for() -> None:
 
 
 def test_far_from_what_is_asked_for_nothing_matters() -> None:
-    chance = torch.Generator().manual_seed(0)
-    data = torch.randn((SLICES, 60, 70), generator=chance)
+    random = torch.Generator().manual_seed(0)
+    data = torch.randn((SLICES, 60, 70), generator=random)
     where = torch.zeros(data.shape, dtype=torch.bool)
     where[2, 25:30, 30:34] = where[5, 27, 31] = True
     other = data.clone()

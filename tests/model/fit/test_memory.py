@@ -15,19 +15,19 @@ SCAN = Observation(np.ones((10, 10, 10), np.float32), np.eye(4))
 
 
 def test_the_memory_needed_grows_with_the_grid_and_the_contrasts() -> None:
-    check_memory(MemoryNeed(GRID, [[SCAN]]), None)
-    check_memory(MemoryNeed(GRID, [[SCAN]]), 2**33)
-    for contrasts, limit, said in (
-        ([[SCAN]], 2**31, "1 contrast needs"),
-        ([[SCAN]] * 6, 2**33, "6 contrasts needs"),
+    check_memory(MemoryNeed(GRID, 1, [SCAN]), None)
+    check_memory(MemoryNeed(GRID, 1, [SCAN]), 2**33)
+    for count, limit, said in (
+        (1, 2**31, "1 contrast needs"),
+        (6, 2**33, "6 contrasts needs"),
     ):
         with pytest.raises(BadDataError, match=f"400 x 400 x 400 voxels for {said}"):
-            check_memory(MemoryNeed(GRID, contrasts), limit)
+            check_memory(MemoryNeed(GRID, count, [SCAN] * count), limit)
 
 
 def test_standard_deviations_may_need_more() -> None:
-    plain = MemoryNeed(GRID, [[SCAN]])
-    sampled = MemoryNeed(GRID, [[SCAN]], samples_uncertainty=True)
+    plain = MemoryNeed(GRID, 1, [SCAN])
+    sampled = MemoryNeed(GRID, 1, [SCAN], samples_uncertainty=True)
     assert sampled.on_device > plain.on_device
     check_memory(plain, plain.on_device + 2**30)
     with pytest.raises(BadDataError, match="400 x 400 x 400"):

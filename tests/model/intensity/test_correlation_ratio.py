@@ -14,7 +14,7 @@ from bids_unires.model.intensity.correlation_ratio import (
 )
 
 
-def imitated(values: NDArray[np.float32], *others: NDArray[np.float32]) -> NDArray[np.float64]:
+def predicted(values: NDArray[np.float32], *others: NDArray[np.float32]) -> NDArray[np.float64]:
     levels = grey_levels(others, [robust_maximum(other) for other in others])
     return interpolate_means(conditional_means(values, levels), levels)
 
@@ -30,23 +30,23 @@ def others() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def test_a_function_of_the_others_is_found(
     others: tuple[NDArray[np.float32], ...], count: int
 ) -> None:
-    seen = others[:count]
-    truth = np.sum([50 * np.cos(own / 25) for own in seen], axis=0).astype(np.float32)
-    assert np.abs(imitated(truth, *seen) - truth).mean() < 0.1 * truth.std()
+    shown = others[:count]
+    truth = np.sum([50 * np.cos(other / 25) for other in shown], axis=0).astype(np.float32)
+    assert np.abs(predicted(truth, *shown) - truth).mean() < 0.1 * truth.std()
 
 
 def test_what_they_do_not_tell_has_its_mean_everywhere(
     others: tuple[NDArray[np.float32], ...],
 ) -> None:
     first, second = others
-    assert imitated(second, first) == pytest.approx(float(second.mean()), rel=0.1)
+    assert predicted(second, first) == pytest.approx(float(second.mean()), rel=0.1)
 
 
 def test_units_of_the_others_do_not_matter(others: tuple[NDArray[np.float32], ...]) -> None:
     first, second = others
     values = (first - second**2 / 100).astype(np.float32)
     np.testing.assert_allclose(
-        imitated(values, 7 * first, second), imitated(values, first, second), atol=1e-3
+        predicted(values, 7 * first, second), predicted(values, first, second), atol=1e-3
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.model import NoiseEstimate
+from bids_unires.model import NoiseEstimate, SliceProfile
 from bids_unires.model.intensity.relative_fields import relative_fields
+from bids_unires.model.intensity.repaired_scan import RepairedScan
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.rigid import rigid_matrix
 from bids_unires.space.volume import Volume
@@ -71,7 +72,7 @@ def test_a_field_is_found_within_the_head_and_no_gain_beyond_it() -> None:
 def test_it_is_the_head_that_is_compared_wherever_it_lies() -> None:
     pose = rigid_matrix([20.0, -10.0, 5.0, 0.2, -0.1, 0.3])
     volumes = [scan(), scan(1, pose=pose, gain=1.2)]
-    first, second = relative_fields(volumes, [np.eye(4), pose], [NOISE, NOISE])
+    first, second = fields_of(volumes, [np.eye(4), pose])
     ratio = np.median(second[inside(volumes[1])]) / np.median(first[inside(volumes[0])])
     assert ratio == pytest.approx(1.2, rel=0.03)
 
@@ -82,7 +83,7 @@ def test_one_scan_has_nothing_to_be_compared_with() -> None:
 
 def test_scans_of_different_places_are_not_compared() -> None:
     volumes, apart = [scan(), scan(gain=2.0)], translation([0, 0, 500])
-    for field in relative_fields(volumes, [np.eye(4), apart], [NOISE, NOISE]):
+    for field in fields_of(volumes, [np.eye(4), apart]):
         assert (field == 1).all()
 
 
@@ -93,5 +94,11 @@ def test_missing_voxels_do_not_count() -> None:
     np.testing.assert_allclose(second / first, 1.3, rtol=0.03)
 
 
-def fields_of(volumes: list[Volume]) -> list[np.ndarray]:
-    return relative_fields(volumes, [np.eye(4)] * len(volumes), [NOISE] * len(volumes))
+def fields_of(volumes: list[Volume], poses: list[Affine] | None = None) -> list[np.ndarray]:
+    poses = poses or [np.eye(4)] * len(volumes)
+    return relative_fields(
+        [
+            RepairedScan(volume, volume, NOISE, SliceProfile(), pose)
+            for volume, pose in zip(volumes, poses, strict=True)
+        ]
+    )

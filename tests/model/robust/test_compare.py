@@ -94,9 +94,9 @@ def test_slices_are_judged_alike_whatever_the_unit_of_intensity() -> None:
         np.broadcast_to([0, 0, 0, np.log(1000), np.log(1000), 0], (24, 6)),
         atol=1e-3,
     )
-    believed = np.ones(24, dtype=bool)
+    accepted = np.ones(24, dtype=bool)
     np.testing.assert_allclose(
-        deviations(compare_with_predictions(other, 50_000.0), believed), off_by(parts), atol=1e-2
+        deviations(compare_with_predictions(other, 50_000.0), accepted), off_by(parts), atol=1e-2
     )
 
 
@@ -128,18 +128,18 @@ def test_slices_are_not_compared_with_bad_ones_nor_with_those_beside_these() -> 
     features[[10, 13], 3] += 1.2
     features[[9, 11, 12, 14], 3] += [0.3, -0.3, 0.3, -0.3]
     compared = Comparison(features, *np.zeros((2, 30)))
-    believed = np.ones(30, dtype=bool)
-    hidden = student_weights(deviations(compared, believed))
+    accepted = np.ones(30, dtype=bool)
+    hidden = student_weights(deviations(compared, accepted))
     assert (hidden[[10, 13]] > REJECTION_WEIGHT).any()
-    found = student_weights(deviations_from_accepted(compared, believed))
+    found = student_weights(deviations_from_accepted(compared, accepted))
     assert np.flatnonzero(found < REJECTION_WEIGHT).tolist() == [10, 13]
 
 
 def test_a_slice_is_worth_more_than_what_stands_in_for_it_unless_it_is_far_off() -> None:
     unexplained = np.full(20, 0.1)
-    contradicted = np.full(20, 0.1)
-    contradicted[[5, 9]] = [0.15, 0.5]
-    compared = Comparison(np.zeros((20, 6)), unexplained, contradicted)
+    discrepancy = np.full(20, 0.1)
+    discrepancy[[5, 9]] = [0.15, 0.5]
+    compared = Comparison(np.zeros((20, 6)), unexplained, discrepancy)
     assert np.flatnonzero(worse_than_interpolation(compared, np.ones(20, dtype=bool))).tolist() == [
         9
     ]

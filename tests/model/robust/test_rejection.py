@@ -1,4 +1,4 @@
-"""Damaged slices are found and mended by what the others say of them; good ones are believed."""
+"""Damaged slices are repaired or rejected by comparison with the others; good ones are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from bids_unires.config import ModelSettings
 from bids_unires.model import Reconstruction, SliceVerdict, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
-from bids_unires.model.robust.cross_validation import CrossValidation
+from bids_unires.model.robust import rejection
+from bids_unires.model.robust.cross_validation import CrossValidation, coarse_grid
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.robust.shift import translate_slice
 from bids_unires.model.robust.stripes import Stripes
@@ -18,6 +19,7 @@ from bids_unires.model.scanner.observation import Observation
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.volume import Volume
 from tests.corrupted import DAMAGES, SCALE, SHIFT_MM, Examination, examine
+from tests.model.states import prepared_of
 
 NOISE = 0.015
 # A given strength of the prior spares the search for it.
@@ -47,8 +49,8 @@ class Fitted:
         return [verdict.rejected for verdict in self.verdicts]
 
     @property
-    def mended(self) -> list[tuple[int, ...]]:
-        return [tuple(sorted(verdict.mended)) for verdict in self.verdicts]
+    def repaired(self) -> list[tuple[int, ...]]:
+        return [tuple(sorted(verdict.repaired)) for verdict in self.verdicts]
 
     @property
     def damaged(self) -> list[tuple[int, ...]]:
@@ -95,7 +97,7 @@ def strange_stacks(three_stacks: Fitted) -> Fitted:
     return weigh(replace(three_stacks.case, scans=(tuple(scans),)), FIT)
 
 
-def test_clean_slices_are_believed_as_they_are(three_stacks: Fitted, one_stack: Fitted) -> None:
+def test_clean_slices_are_accepted_as_they_are(three_stacks: Fitted, one_stack: Fitted) -> None:
     one = weigh(one_stack.case, FIT)
     three = fit(three_stacks.case, FIT, robust=True)
     for verdict in (*one.verdicts, *three.verdicts):
@@ -106,8 +108,8 @@ def test_clean_slices_are_believed_as_they_are(three_stacks: Fitted, one_stack: 
     assert three_stacks.quality - three.quality < 0.05
 
 
-def test_repeats_tell_all_damaged_slices_and_mend_them(damaged_stacks: Fitted) -> None:
-    assert damaged_stacks.mended == damaged_stacks.damaged
+def test_repeats_tell_all_damaged_slices_and_repair_them(damaged_stacks: Fitted) -> None:
+    assert damaged_stacks.repaired == damaged_stacks.damaged
     assert damaged_stacks.rejected == [(), (), ()]
     for verdict, damage in zip(damaged_stacks.verdicts, damaged_stacks.case.damage[0], strict=True):
         for k, kind in damage.items():
@@ -126,20 +128,20 @@ def test_damage_costs_little_where_repeats_show_the_place(
 
 def test_damage_costs_little_where_a_stack_is_alone(one_stack: Fitted) -> None:
     found = fit(one_stack.case.damaged(DAMAGES, seed=0), FIT, robust=True)
-    assert found.mended == found.damaged
+    assert found.repaired == found.damaged
     assert one_stack.quality - found.quality < 0.5
 
 
 def test_one_stack_tells_its_dark_slices(dark_stack: Fitted) -> None:
-    assert dark_stack.mended == dark_stack.damaged
+    assert dark_stack.repaired == dark_stack.damaged
 
 
-def test_the_outermost_dark_slice_is_mended_too(one_stack: Fitted) -> None:
+def test_the_outermost_dark_slice_is_repaired_too(one_stack: Fitted) -> None:
     case = one_stack.case.damaged(["scaled"], seed=5)
     # The second one that shows a tenth of the head.
     assert min(case.damage[0][0]) == 4
     robust = fit(case, FIT, robust=True)
-    assert robust.mended == robust.damaged
+    assert robust.repaired == robust.damaged
     assert robust.quality > one_stack.quality - 0.5
 
 
@@ -148,13 +150,13 @@ def test_slices_that_moved_near_the_ends_are_put_back(one_stack: Fitted) -> None
     # The fifth slice that shows a tenth of the head: its neighbours do not tell where it lies.
     assert min(case.damage[0][0]) == 7
     robust = fit(case, FIT, robust=True)
-    assert robust.mended == robust.damaged
+    assert robust.repaired == robust.damaged
     for repair in robust.verdicts[0].repairs.values():
         assert np.linalg.norm(repair.shift) == pytest.approx(SHIFT_MM, abs=0.8)
     assert robust.quality > one_stack.quality - 0.5
 
 
-def test_what_cannot_be_mended_is_left_out_and_nothing_read_off_it(
+def test_what_cannot_be_repaired_is_left_out_and_nothing_read_off_it(
     strange_stacks: Fitted,
 ) -> None:
     assert strange_stacks.rejected == [(20,), (), ()]
@@ -190,15 +192,19 @@ def test_neither_unit_nor_order_of_axes_matters(dark_stack: Fitted) -> None:
 NOISE_OF_A_HEAD = NoiseEstimate(2.0, 3.0, 80.0, "rice-mixture")
 
 
+def case_of(scan: Observation, *, is_alone: bool = True) -> rejection._Case:
+    (prepared,) = prepared_of([scan], NOISE_OF_A_HEAD).scans
+    return rejection._Case.of(prepared, (0, 0), is_alone=is_alone)
+
+
 @pytest.mark.parametrize(("alone", "mr"), [(True, True), (False, True), (True, False)])
 def test_a_template_is_asked_of_single_mr_scans_alone(
     monkeypatch: pytest.MonkeyPatch, alone: bool, mr: bool
 ) -> None:
     scan = examine("one stack", NOISE, 0, 3.0).scans[0][0]
     seen = Observation(scan.data, scan.affine, 1.0, zero_is_missing=mr)
-    monkeypatch.setattr(slice_trust, "displaced_in_head", lambda *_: {7: (3.0, 0.0)})
-    coarse = slice_trust.coarse_grid(scan.grid)
-    found = slice_trust._displaced(seen, NOISE_OF_A_HEAD, alone, coarse)
+    monkeypatch.setattr(rejection, "find_displaced_slices_in_head", lambda *_: {7: (3.0, 0.0)})
+    found = rejection._displaced(case_of(seen, is_alone=alone), coarse_grid(scan.grid))
     assert found == ({7: (3.0, 0.0)} if alone and mr else {})
 
 
@@ -215,10 +221,11 @@ def test_neighbours_that_tell_deny_what_a_template_says() -> None:
     measured[5] = translate_slice(predicted[5], np.array([1.5, 0.0]))
     parts = CrossValidation(measured, predicted, np.zeros_like(measured), spacing)
     shifts = {5: (2.6, 0.4), 8: (2.6, 0.4)}
-    likely = slice_trust._likely(parts, NOISE_OF_A_HEAD, shifts)
-    # The one did move, and they tell more exactly how far; the other did not.
-    assert set(likely) == {5}
-    assert likely[5] == pytest.approx((3.0, 0.0), abs=0.2)
+    scan = Observation(np.ascontiguousarray(measured), np.diag([4.0, 2.0, 2.0, 1.0]))
+    confirmed = rejection._confirmed_shifts(case_of(scan), parts, shifts)
+    # The one slice did move, and the neighbours show more exactly how far; the other did not.
+    assert set(confirmed) == {5}
+    assert confirmed[5] == pytest.approx((3.0, 0.0), abs=0.2)
 
 
 def test_shifts_come_on_top_of_what_was_undone_already() -> None:
@@ -229,7 +236,9 @@ def test_shifts_come_on_top_of_what_was_undone_already() -> None:
         np.zeros((9, 6)),
         {1: SliceRepair(0.5, (1.0, 0.0)), 2: SliceRepair(shift=(2.9, 0.3)), 3: SliceRepair(0.3)},
     )
-    first = replace(settled, repairs={4: SliceRepair(stripes=stripes)})
+    initial = replace(settled, repairs={4: SliceRepair(stripes=stripes)})
     shifts = {1: (2.0, 1.0), 2: (-2.8, -0.3), 4: (0.0, 3.0)}
-    repairs = slice_trust._with_shifts(first, settled, shifts).repairs
+    scan = Observation(np.ones((5, 5, 9), np.float32), np.diag([1.0, 1.0, 4.0, 1.0]))
+    case = replace(case_of(scan), initial=initial, verdict=settled)
+    repairs = rejection._with_shifts(case, shifts).repairs
     assert repairs == {1: SliceRepair(shift=(3.0, 1.0)), 4: SliceRepair(1.0, (0.0, 3.0), stripes)}

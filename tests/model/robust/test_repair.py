@@ -1,4 +1,4 @@
-"""What went wrong with a slice is found and undone."""
+"""Damage of slices is found and repaired."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_of_a_dark_slice_brightness_is_the_simplest_explanation() -> None:
 
 def test_of_a_moved_slice_its_place_is_found() -> None:
     (shifted,) = [
-        own
-        for own in candidate_repairs(parts(damaged(1.0, (3.0, -2.0))), 0, 50.0)
-        if any(own.shift)
+        repair
+        for repair in candidate_repairs(parts(damaged(1.0, (3.0, -2.0))), 0, 50.0)
+        if any(repair.shift)
     ]
     assert shifted.factor == 1
     np.testing.assert_allclose(shifted.shift, (3.0, -2.0), atol=0.2)
@@ -61,7 +61,7 @@ def test_of_a_dark_slice_that_moved_both_are_found() -> None:
 
 def test_what_nothing_explains_is_not_moved() -> None:
     noise = np.random.default_rng(0).uniform(0, 200, size=head().shape).astype(np.float32)
-    assert not any(any(own.shift) for own in candidate_repairs(parts(noise), 0, 50.0))
+    assert not any(any(repair.shift) for repair in candidate_repairs(parts(noise), 0, 50.0))
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
@@ -83,7 +83,7 @@ def test_signal_is_not_lost_where_nothing_tells_how_bright_it_should_be() -> Non
     assert lost_signal_repairs(parts(damaged(0.3, (0.0, 0.0))), 0, []) == []
 
 
-def test_a_coarse_slice_is_mended_like_the_scan() -> None:
+def test_a_coarse_slice_is_repaired_like_the_scan() -> None:
     repair = SliceRepair(0.4, (3.0, -2.0))
     image = repair_coarse_slices(parts(damaged(0.4, (3.0, -2.0))), {0: repair}).measured[0]
     inside = np.isfinite(image)
@@ -91,7 +91,7 @@ def test_a_coarse_slice_is_mended_like_the_scan() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_scan_is_what_it_was_once_it_is_mended(axis: int) -> None:
+def test_a_scan_is_what_it_was_once_it_is_repaired(axis: int) -> None:
     slices = np.stack([head() for _ in range(5)])
     spacing = np.insert([2.0, 1.0], axis, 4.0)
     slices[2] = 0.4 * translate_slice(head(), np.array([3.0, -2.0]) / [2.0, 1.0])
@@ -116,7 +116,7 @@ def test_masked_and_missing_voxels_move_along() -> None:
     np.testing.assert_array_equal(found[10:40, 5:30] == 0, image[10:40, 8:33] == 0)
 
 
-def test_nothing_to_mend_is_the_same_scan() -> None:
+def test_nothing_to_repair_is_the_same_scan() -> None:
     scan = Volume(np.stack([head()] * 3), np.eye(4))
     assert repair_slices(scan, 0, {}) is scan
 

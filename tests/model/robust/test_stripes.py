@@ -26,7 +26,7 @@ def slices() -> np.ndarray:
 
 def striped(k: int, *stripes: Stripes) -> np.ndarray:
     result = slices().copy()
-    wave = np.sum([own.wave(result.shape[1:]) for own in stripes], axis=0)
+    wave = np.sum([stripe.wave(result.shape[1:]) for stripe in stripes], axis=0)
     result[k] = np.abs(result[k] + wave)
     return result
 
@@ -39,7 +39,7 @@ def test_clean_slices_have_no_stripes() -> None:
 def test_stripes_are_found_as_they_are(frequency: tuple[float, float]) -> None:
     found = find_stripes(striped(20, Stripes(frequency, 90.0, -60.0)), THRESHOLD)
     assert list(found) == [20]
-    assert found[20].settled
+    assert found[20].removable
     (stripes,) = found[20].stripes
     expected = Stripes(frequency, 90.0, -60.0).wave((100, 80))
     assert np.abs(stripes.wave((100, 80)) - expected).max() < 15
@@ -55,8 +55,8 @@ def test_several_spikes_are_told_apart() -> None:
 def test_a_slice_is_what_it_was_once_its_stripes_are_off_it() -> None:
     damaged = striped(20, Stripes((0.31, -0.12), 120.0, 60.0))
     (stripes,) = find_stripes(damaged, THRESHOLD)[20].stripes
-    mended = remove_stripes(damaged, 20, [stripes])
-    error, damage = (np.sqrt(np.mean((a - slices()[20]) ** 2)) for a in (mended, damaged[20]))
+    repaired = remove_stripes(damaged, 20, [stripes])
+    error, damage = (np.sqrt(np.mean((a - slices()[20]) ** 2)) for a in (repaired, damaged[20]))
     assert error < 0.2 * damage
 
 
@@ -80,18 +80,18 @@ def test_masked_voxels_stay_masked() -> None:
     inside = masked[20] > 0
     wave = Stripes((0.31, -0.12), 60.0, 0.0).wave(masked.shape[1:])
     masked[20][inside] += wave[inside]
-    mended = remove_stripes(masked, 20, [Stripes((0.31, -0.12), 60.0, 0.0)])
-    np.testing.assert_array_equal(mended == 0, ~inside)
+    repaired = remove_stripes(masked, 20, [Stripes((0.31, -0.12), 60.0, 0.0)])
+    np.testing.assert_array_equal(repaired == 0, ~inside)
 
 
-def test_a_spike_that_does_not_come_off_is_told() -> None:
+def test_a_spike_that_cannot_be_removed_is_reported() -> None:
     """Its phase turns through the slice, as that of a complex image does."""
     damaged = slices().copy()
     u, v = np.indices(damaged.shape[1:])
     phase = 2 * np.pi * (0.31 * u - 0.12 * v) + 6 * np.sin(u / 14) + 5 * np.cos(v / 11)
     damaged[20] = np.abs(damaged[20] + 400 * np.cos(phase))
     found = find_stripes(damaged, THRESHOLD)
-    assert 20 not in found or not found[20].settled
+    assert 20 not in found or not found[20].removable
 
 
 @pytest.mark.filterwarnings("error")

@@ -43,7 +43,7 @@ def drifting(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     at = np.linspace(-1, 1, len(stack))
     shifts = np.stack([2.0 * at**2, 1.5 * np.sin(2 * at)], axis=1)
     return np.stack(
-        [translate_slice(own, mm / SPACING) for own, mm in zip(stack, shifts, strict=True)]
+        [translate_slice(image, mm / SPACING) for image, mm in zip(stack, shifts, strict=True)]
     )
 
 

@@ -1,3 +1,5 @@
+"""Rejected slices are interpolated, with weights that follow from the error of that."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -5,17 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_unires.model import Observation
+from bids_unires.model import NoiseEstimate, Observation
 from bids_unires.model.scanner.profile import SliceProfile
 from bids_unires.model.scanner.rejected_slices import (
     REJECTION_WEIGHT,
     interpolate_and_weight_rejected_slices,
     interpolate_rejected_slices,
-    stood_in,
     without_interpolated_slices,
 )
+from tests.model.states import prepared_of
 
 THRESHOLD = 50.0
+NOISE = NoiseEstimate(1.0, 0.0, 2 * THRESHOLD, "rice-mixture")
 
 
 def cubic_scan(noise_sd: float = 1.0, axis: int = 2) -> Observation:
@@ -35,14 +38,14 @@ def without(scan: Observation, *slices: int) -> Observation:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_cubic_is_filled_exactly(axis: int) -> None:
+def test_a_cubic_is_interpolated_exactly(axis: int) -> None:
     scan = cubic_scan(noise_sd=1e-3, axis=axis)
     found = interpolate_rejected_slices(without(scan, 4, 5, 12))
     assert found.slice_weights is None
     np.testing.assert_allclose(found.data, scan.data, atol=0.05)
 
 
-def test_beyond_the_last_slice_its_neighbour_goes_on() -> None:
+def test_beyond_the_last_slice_it_is_repeated() -> None:
     scan = cubic_scan()
     found = interpolate_rejected_slices(without(scan, 0, 19)).data
     np.testing.assert_array_equal(found[..., 0], scan.data[..., 1])
@@ -57,7 +60,7 @@ def test_what_is_missing_in_a_neighbour_is_missing_in_the_slice() -> None:
     assert not found.missing[4, 4, 7]
 
 
-def test_uneven_slices_are_filled_with_their_own_brightness() -> None:
+def test_uneven_slices_keep_their_brightness() -> None:
     even = cubic_scan(noise_sd=1e-3)
     factor = np.exp(0.2 * (1 - 2 * (np.arange(20) % 2))).astype(np.float32)
     uneven = replace(even, data=even.data * factor, interleave=0.2)
@@ -66,7 +69,7 @@ def test_uneven_slices_are_filled_with_their_own_brightness() -> None:
     )
 
 
-def test_nothing_is_filled_where_nothing_is_left_out_or_all_is() -> None:
+def test_nothing_is_interpolated_if_no_slice_is_rejected_or_all_are() -> None:
     scan = cubic_scan()
     assert interpolate_rejected_slices(scan) is scan
     nothing = without(scan, *range(20))
@@ -95,15 +98,15 @@ def test_weights_do_not_depend_on_the_unit_of_intensity() -> None:
     )
 
 
-def test_repeats_stand_in_for_each_other() -> None:
+def test_only_a_scan_without_repeats_is_interpolated() -> None:
     scan = without(cubic_scan(), 7)
-    (alone,) = stood_in([scan], [THRESHOLD])
+    (alone,) = prepared_of([scan], NOISE).with_interpolated_slices().observations
     assert alone.weight_of_slices[7] > 0
-    for repeat in stood_in([scan, scan], [THRESHOLD] * 2):
+    for repeat in prepared_of([scan, scan], NOISE).with_interpolated_slices().observations:
         assert repeat is scan
 
 
-def test_what_stands_in_was_not_measured() -> None:
+def test_interpolated_slices_were_not_measured() -> None:
     scan = interpolate_and_weight_rejected_slices(without(cubic_scan(), 7), THRESHOLD)
     assert not scan.missing.any()
     np.testing.assert_array_equal(

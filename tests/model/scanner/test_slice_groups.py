@@ -1,4 +1,4 @@
-"""Stacks taken apart into groups of slices, and put together again."""
+"""Stacks are split into groups of slices, and their values merged again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
 from bids_unires.model.scanner.slice_groups import (
-    SliceMotion,
     interleaved_order,
     merge_slices,
     order_of_times,
     predict_scan,
     select_slices,
-    split,
 )
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
+from tests.model.states import motion_of
 
 TARGET = Grid((30, 28, 26), translation([-15, -14, -13]))
 POSE = rigid_matrix([0.4, -0.3, 0.2, 0.03, -0.02, 0.04])
@@ -59,10 +58,11 @@ def test_groups_are_predicted_as_in_the_stack(
     axis: int, groups: tuple[tuple[int, ...], ...], spacing: float, gap: float
 ) -> None:
     whole = stack(axis, spacing, gap)
-    parts = split(whole, groups)
-    predictions = [operator(part).forward(image()).numpy() for part in parts]
+    predictions = [
+        (group, operator(select_slices(whole, group)).forward(image()).numpy()) for group in groups
+    ]
     expected = operator(whole).forward(image()).numpy()
-    found = merge_slices(predictions, groups, whole.grid, axis)
+    found = merge_slices(predictions, whole.grid, axis)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_data_terms_of_groups_add_up_to_that_of_the_stack(
 
     whole = stack(2, interleave=interleave)
     values, gradients = [], []
-    for scans in ([whole], split(whole, groups)):
+    for scans in ([whole], [select_slices(whole, group) for group in groups]):
         objective = Objective([scans], TARGET, [0.1], torch.device("cpu"))
         gradient = torch.zeros(TARGET.shape)
         values.append(objective.add_data_gradient(0, image(), gradient))
@@ -113,20 +113,20 @@ def test_one_slice_is_a_group() -> None:
 
 
 def test_precisions_of_voxels_follow_their_slices() -> None:
-    whole = stack(2)
-    tau = np.random.default_rng(2).uniform(size=whole.data.shape).astype(np.float32)
-    groups = GROUPS[0]
-    parts = split(replace(whole, tau=tau), groups)
-    np.testing.assert_array_equal(merge_slices([p.tau for p in parts], groups, whole.grid, 2), tau)
+    grid = stack(2).grid
+    tau = np.random.default_rng(2).uniform(size=grid.shape).astype(np.float32)
+    whole = replace(stack(2), tau=tau)
+    taus = [(group, select_slices(whole, group).tau) for group in GROUPS[0]]
+    np.testing.assert_array_equal(merge_slices(taus, grid, 2), tau)
 
 
 @pytest.mark.parametrize("interleave", [0.0, -0.2])
 def test_a_motion_that_is_none_predicts_the_same(interleave: float) -> None:
     scan = stack(2, interleave=interleave)
-    still = SliceMotion(GROUPS[0], (np.eye(4), np.eye(4)), "test")
+    still = motion_of(GROUPS[0], [np.eye(4), np.eye(4)])
     plain = predict_scan(scan, None, TARGET, image())
     np.testing.assert_allclose(predict_scan(scan, still, TARGET, image()), plain, rtol=1e-5)
-    nod = SliceMotion(GROUPS[0], (np.eye(4), translation([0, 2, 0])), "test")
+    nod = motion_of(GROUPS[0], [np.eye(4), translation([0, 2, 0])])
     moved = predict_scan(scan, nod, TARGET, image())
     np.testing.assert_allclose(moved[:, :, ::2], plain[:, :, ::2], rtol=1e-5)
     assert np.abs(moved[:, :, 1::2] - plain[:, :, 1::2]).max() > 0.05

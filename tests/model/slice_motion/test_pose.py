@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
-from bids_unires.model.scanner.slice_groups import interleaved_order, split
+from bids_unires.model.scanner.slice_groups import interleaved_order, select_slices
 from bids_unires.model.slice_motion.pose import (
     STACK_SD_MM,
     Evidence,
+    PosedGroup,
     most_likely_steps,
     motion_parameters,
     predicted_gain,
@@ -56,16 +57,21 @@ def moved_stack(axis: int) -> Observation:
         np.ones(tuple(sides), np.float32), affine, 1.0, SliceProfile("dirac", "rect", axis=axis)
     )
     data = np.moveaxis(np.zeros(tuple(sides), np.float32), axis, 0)
-    for part, group, pose in zip(split(empty, GROUPS), GROUPS, true_poses(), strict=True):
+    for group, pose in zip(GROUPS, true_poses(), strict=True):
+        part = select_slices(empty, group)
         operator = ForwardOperator(GRID, part.grid, pose=pose, profile=part.profile)
         data[list(group)] = np.moveaxis(operator.forward(head()).numpy(), axis, 0)
     noise = np.random.default_rng(axis).normal(size=tuple(sides))
     return replace(empty, data=(np.moveaxis(data, 0, axis) + noise).astype(np.float32))
 
 
+def parts_of(scan: Observation) -> list[Observation]:
+    return [select_slices(scan, group) for group in GROUPS]
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_poses_of_interleaved_slices_are_found(axis: int) -> None:
-    parts = split(moved_stack(axis), GROUPS)
+    parts = parts_of(moved_stack(axis))
     found = refine_group_poses(parts, np.eye(4), GRID, head())
     for pose, truth in zip(found, true_poses(), strict=True):
         assert displacement(truth, np.eye(4), GRID) > 1
@@ -74,10 +80,10 @@ def test_poses_of_interleaved_slices_are_found(axis: int) -> None:
 
 def test_slices_without_the_head_follow_the_others_and_the_stack() -> None:
     scan = moved_stack(2)
-    blank = [replace(part, data=np.full_like(part.data, np.nan)) for part in split(scan, GROUPS)]
+    blank = [replace(part, data=np.full_like(part.data, np.nan)) for part in parts_of(scan)]
     still = refine_group_poses(blank, np.eye(4), GRID, head())
     np.testing.assert_allclose(still, [np.eye(4)] * 2, atol=1e-9)
-    first, second = refine_group_poses([split(scan, GROUPS)[0], blank[1]], np.eye(4), GRID, head())
+    first, second = refine_group_poses([parts_of(scan)[0], blank[1]], np.eye(4), GRID, head())
     near, far = (
         rms_displacement(motion_parameters([pose], np.eye(4), GRID))[0] for pose in (second, first)
     )
@@ -87,7 +93,7 @@ def test_slices_without_the_head_follow_the_others_and_the_stack() -> None:
 
 def test_evidence_of_slices_adds_up_to_that_of_their_groups() -> None:
     scan = moved_stack(1)
-    slices = slice_evidence(scan, [tuple(range(12))], [np.eye(4)], GRID, head())
+    slices = slice_evidence(scan, [PosedGroup(tuple(range(12)), np.eye(4))], GRID, head())
     (together,) = sum_evidence(slices, [tuple(range(12))])
     apart = sum_evidence(slices, GROUPS)
     np.testing.assert_allclose(sum(one.gradient for one in apart), together.gradient, rtol=1e-9)
@@ -119,7 +125,7 @@ def test_motions_are_those_of_the_poses() -> None:
     np.testing.assert_allclose(motion_parameters(poses, stack, GRID), STEPS, atol=1e-9)
 
 
-def test_reach_is_the_root_mean_square_over_a_ball() -> None:
+def test_displacement_is_the_root_mean_square_over_a_ball() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(200_000, 3))
     points *= (80 * rng.uniform(size=(200_000, 1)) ** (1 / 3)) / np.linalg.norm(

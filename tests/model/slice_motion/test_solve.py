@@ -19,14 +19,14 @@ from bids_unires.errors import UsageError
 from bids_unires.model import Observation, Reconstruction, SliceProfile, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.scanner.profile import profile_for_voxels
-from bids_unires.model.scanner.slice_groups import SliceGroup, SliceMotion, interleaved_order
+from bids_unires.model.scanner.slice_groups import SliceGroup, interleaved_order
 from bids_unires.model.slice_motion.solve import solve_with_slice_motion
 from bids_unires.model.solve.pose import mean_pose, refine_poses
 from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
-from tests.model.states import contrast_of, problem_of
+from tests.model.states import contrast_of, motion_of, problem_of
 
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30)
 MOVING = replace(SETTINGS, slice_motion=True)
@@ -79,11 +79,7 @@ class Stacks:
         motion = result.fit.slice_motions[contrast][repeat] if result.fit.slice_motions else None
         if motion is None:
             return [pose] * len(self.groups[number])
-        found = {
-            index: own
-            for group, own in zip(motion.groups, motion.poses(pose), strict=True)
-            for index in group
-        }
+        found = {index: pose @ moved.motion for moved in motion.groups for index in moved.slices}
         return [mean_pose([found[index] for index in group]) for group in self.groups[number]]
 
 
@@ -96,7 +92,7 @@ def refined(image: Observation, truth: Volume) -> Affine:
     """Pose at which an image agrees best with the truth, near where it lies."""
     still = replace(image, data=np.full_like(image.data, np.nan))
     first, second = refine_poses([image, still], truth.grid, torch.as_tensor(truth.data))
-    return np.asarray(image.world_pose @ np.linalg.inv(second) @ first)
+    return np.asarray(image.world_pose @ np.linalg.inv(second.after) @ first.after)
 
 
 def middle(truth: Grid) -> Grid:
@@ -207,7 +203,7 @@ def test_a_known_motion_is_taken_as_it_is() -> None:
     stacks = moved_stacks([0, 0, 0], 2, LARGEST, seed=7)
     plans = [
         [
-            SliceMotion(groups, tuple(np.linalg.inv(pose) @ own for own in known), "truth")
+            motion_of(groups, [np.linalg.inv(pose) @ true for true in known])
             for groups, pose, known in zip(stacks.groups, start(), stacks.known, strict=True)
         ]
     ]
@@ -216,7 +212,9 @@ def test_a_known_motion_is_taken_as_it_is() -> None:
     whole = super_resolve([stacks.scans], fixed, "cpu", poses=[start()])
     for motion, plan in zip(given.fit.slice_motions[0], plans[0], strict=True):
         assert motion is not None
-        np.testing.assert_allclose(motion.motions, plan.motions, atol=1e-9)
+        for found, given_group in zip(motion.groups, plan.groups, strict=True):
+            assert found.slices == given_group.slices
+            np.testing.assert_allclose(found.motion, given_group.motion, atol=1e-9)
     assert stacks.quality(given, 0, range(3)) > stacks.quality(whole, 0, range(3)) + 2
 
 
@@ -248,7 +246,7 @@ def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
 
 def test_scans_that_stay_whole_keep_their_detail() -> None:
     stacks = moved_stacks([0, 1, 2], 2, LARGEST, seed=7)
-    plan = SliceMotion(stacks.groups[0], tuple(stacks.known[0]), "truth")
+    plan = motion_of(stacks.groups[0], stacks.known[0])
     scans = [[scan] for scan in stacks.scans]
     poses = [[pose] for pose in start()]
     still = replace(SETTINGS, unified_rigid=False)

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, Observation, SliceProfile
-from bids_unires.model.solve.pose import displacement, refine_poses, remove_common_motion
+from bids_unires.model.solve.pose import (
+    PoseUpdate,
+    displacement,
+    refine_poses,
+    remove_common_motion,
+)
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
@@ -66,7 +71,7 @@ def relative(poses: list[Affine] | tuple[Affine, ...]) -> list[Affine]:
 def test_poses_relative_to_each_other_are_found_again(seed: int) -> None:
     scans = misplaced(stacks(), seed)
     before = [scan.world_pose for scan in scans]
-    found = refine_poses(scans, GRID, head())
+    found = [update.after for update in refine_poses(scans, GRID, head())]
     for pose, start, truth in zip(relative(found), relative(before), relative(TRUE), strict=True):
         assert displacement(truth, start, GRID) > 0.5
         assert displacement(truth, pose, GRID) < 0.02
@@ -74,9 +79,9 @@ def test_poses_relative_to_each_other_are_found_again(seed: int) -> None:
 
 def test_all_scans_together_stay_where_they_are() -> None:
     scans = misplaced(stacks(), 2)
-    before = [scan.world_pose for scan in scans]
-    found = refine_poses(scans, GRID, head())
-    motions = [new @ np.linalg.inv(old) for old, new in zip(before, found, strict=True)]
+    motions = [
+        update.after @ np.linalg.inv(update.before) for update in refine_poses(scans, GRID, head())
+    ]
     # Of small motions the mean of the translations is that of the motion as a whole.
     mean = np.mean([motion[:3, 3] for motion in motions], axis=0)
     assert np.abs(mean).max() < 0.01
@@ -85,15 +90,20 @@ def test_all_scans_together_stay_where_they_are() -> None:
 
 def test_a_scan_alone_is_not_moved() -> None:
     (scan, *_) = misplaced(stacks(), 3)
-    (pose,) = refine_poses([scan], GRID, head())
-    np.testing.assert_array_equal(pose, scan.world_pose)
+    (update,) = refine_poses([scan], GRID, head())
+    np.testing.assert_array_equal(update.after, scan.world_pose)
+    assert update.displacement(GRID) == pytest.approx(0, abs=1e-12)
 
 
 def test_moving_all_scans_changes_nothing_relative() -> None:
     motion = rigid_matrix([3, 1, -2, 0.1, 0.2, 0.0])
-    identities = [np.eye(4)] * 3
-    corrected = remove_common_motion(identities, [motion @ pose for pose in TRUE])
-    plain = remove_common_motion(identities, list(TRUE))
+    corrected, plain = (
+        [
+            update.after
+            for update in remove_common_motion([PoseUpdate(np.eye(4), pose) for pose in poses])
+        ]
+        for poses in ([motion @ pose for pose in TRUE], TRUE)
+    )
     for a, b in zip(relative(corrected), relative(plain), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 

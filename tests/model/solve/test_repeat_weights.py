@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_unires.model.solve.repeat_weights import DEGREES_OF_FREEDOM, weigh
+from bids_unires.model import NoiseEstimate, Observation
+from bids_unires.model.intensity.scan_state import ScanState
+from bids_unires.model.solve.repeat_weights import (
+    DEGREES_OF_FREEDOM,
+    RepeatResidual,
+    common_scale,
+)
 
 SHAPE = (24, 20, 16)
 NOISE_SD = 2.0
@@ -18,23 +24,30 @@ def normal(sd: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(scale=sd, size=SHAPE).astype(np.float32)
 
 
-def weigh_one(
+def repeat_of(residual: np.ndarray, inside: np.ndarray, noise_sd: float) -> RepeatResidual:
+    scan = Observation(np.ones(SHAPE, np.float32), np.eye(4))
+    noise = NoiseEstimate(noise_sd, 0.0, 100.0, "rice-mixture")
+    return RepeatResidual(ScanState.as_acquired(scan, noise), residual, inside)
+
+
+def reweighted(
     residual: np.ndarray, inside: np.ndarray, noise_sd: float
 ) -> tuple[float, np.ndarray]:
-    found = weigh([residual], [inside], [noise_sd])
-    return found.scales[0], found.precisions[0]
+    repeat = repeat_of(residual, inside, noise_sd)
+    found = repeat.reweighted(common_scale([repeat]))
+    return found.residual_scale, np.asarray(found.observation.tau)
 
 
 def test_residuals_like_noise_leave_least_squares() -> None:
-    scale, precision = weigh_one(np.clip(normal(NOISE_SD), -7, 7), INSIDE, NOISE_SD)
+    scale, precision = reweighted(np.clip(normal(NOISE_SD), -7, 7), INSIDE, NOISE_SD)
     assert scale == NOISE_SD
     assert np.unique(precision).tolist() == [np.float32(NOISE_SD**-2)]
 
 
-def test_outliers_among_noise_are_not_believed() -> None:
+def test_outliers_among_noise_have_low_precision() -> None:
     residual = normal(NOISE_SD)
     residual[0, 0, 0] = 100 * NOISE_SD
-    scale, precision = weigh_one(residual, INSIDE, NOISE_SD)
+    scale, precision = reweighted(residual, INSIDE, NOISE_SD)
     assert scale == NOISE_SD
     assert precision[0, 0, 0] < 1e-3 * np.median(precision)
 
@@ -47,22 +60,27 @@ def test_scale_follows_the_residuals(factor: float, seed: int) -> None:
         * NOISE_SD
         * np.random.default_rng(seed).standard_t(DEGREES_OF_FREEDOM, SHAPE).astype(np.float32)
     )
-    scale, precision = weigh_one(residual, INSIDE, NOISE_SD)
+    scale, precision = reweighted(residual, INSIDE, NOISE_SD)
     assert scale == pytest.approx(factor * NOISE_SD, rel=0.1)
-    # The further off a voxel is, the less it is believed.
+    # The larger a residual, the lower its precision.
     order = np.argsort(np.abs(residual), axis=None)
     assert (np.diff(precision.ravel()[order]) <= 0).all()
 
 
 def test_units_do_not_matter() -> None:
-    one, thousand = (weigh_one(k * normal(20.0), INSIDE, k * NOISE_SD) for k in (1, 1000))
+    one, thousand = (reweighted(k * normal(20.0), INSIDE, k * NOISE_SD) for k in (1, 1000))
     assert thousand[0] == pytest.approx(1000 * one[0], rel=1e-4)
     np.testing.assert_allclose(thousand[1] * 1e6, one[1], rtol=1e-3)
 
 
 def test_repeats_share_a_scale_but_keep_their_noise() -> None:
     residuals = [normal(1.0, 1), normal(20.0, 2), normal(20.0, 3)]
-    scales = weigh(residuals, [INSIDE] * 3, [1.0, 2.0, 50.0]).scales
+    repeats = [
+        repeat_of(residual, INSIDE, noise_sd)
+        for residual, noise_sd in zip(residuals, (1.0, 2.0, 50.0), strict=True)
+    ]
+    common = common_scale(repeats)
+    scales = [repeat.reweighted(common).residual_scale for repeat in repeats]
     assert scales[0] == scales[1]
     assert 5 < scales[0] < 20
     assert scales[2] == 50
@@ -71,8 +89,8 @@ def test_repeats_share_a_scale_but_keep_their_noise() -> None:
 def test_air_does_not_hide_disagreement() -> None:
     residual, inside = normal(20.0), INSIDE.copy()
     residual[:18], inside[:18] = 0, False
-    assert weigh_one(residual, inside, NOISE_SD)[0] > 7 * NOISE_SD
+    assert reweighted(residual, inside, NOISE_SD)[0] > 7 * NOISE_SD
 
 
 def test_a_scan_without_head_keeps_its_noise() -> None:
-    assert weigh_one(normal(NOISE_SD), np.zeros(SHAPE, dtype=bool), NOISE_SD)[0] == NOISE_SD
+    assert reweighted(normal(NOISE_SD), np.zeros(SHAPE, dtype=bool), NOISE_SD)[0] == NOISE_SD

@@ -179,11 +179,11 @@ def test_any_start_ends_at_the_same_images(small: Problem, dtype: torch.dtype) -
     start = torch.full((2, *small[1].shape), 50.0, dtype=dtype)
     before = start.clone()
     options = {"tolerance": 1e-6, "max_iter": 1000, "device": "cpu"}
-    given, own = solve(*small, start=start, **options), solve(*small, **options)
+    given, usual = solve(*small, start=start, **options), solve(*small, **options)
     assert torch.equal(start, before)
     assert given.images.dtype == torch.float32
-    assert given.history[-1].objective == pytest.approx(own.history[-1].objective, rel=1e-3)
-    assert float((given.images - own.images).abs().max()) < 3.0
+    assert given.history[-1].objective == pytest.approx(usual.history[-1].objective, rel=1e-3)
+    assert float((given.images - usual.images).abs().max()) < 3.0
 
 
 def test_how_the_start_lies_in_memory_does_not_matter(small: Problem) -> None:

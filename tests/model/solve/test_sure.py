@@ -93,16 +93,17 @@ def test_the_risk_is_what_the_truth_tells() -> None:
     truth, noise_sd = head(), 6.0
     scan = measured(truth, noise_sd)
     block = middle_block(problem_of(searched(scan, known(noise_sd)), grid=GRID))
-    one, grid = block.contrasts[0][0], block.problem.grid
-    operator = ForwardOperator(grid, one.scan.grid, profile=scan.profile)
-    whole = ForwardOperator(GRID, one.scan.grid, profile=scan.profile).forward(truth)
+    (pair,), grid = block.contrasts[0].scans, block.problem.grid
+    part = pair.state.observation
+    operator = ForwardOperator(grid, part.grid, profile=scan.profile)
+    whole = ForwardOperator(GRID, part.grid, profile=scan.profile).forward(truth)
     risks, truths = [], []
     for strength in (0.01, 0.04, 0.16):
         (risk,) = estimate_risks(block, (strength,))
         image = solve(
-            [[one.scan]], grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
+            [[part]], grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
         ).images[0]
-        wrong = (operator.forward(image) - whole)[torch.as_tensor(one.tissue)] / noise_sd
+        wrong = (operator.forward(image) - whole)[torch.as_tensor(pair.tissue)] / noise_sd
         risks.append(float(risk))
         truths.append(float(wrong.square().mean()))
     # The response is taken over a finite disturbance, which counts a little too much.
