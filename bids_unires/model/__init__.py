@@ -1,4 +1,19 @@
-"""The model: forward operator, prior, objective, solver and the fit that joins them."""
+"""The model: from the scans of one head to one image for each contrast.
+
+- `scanner`: what a scan measures of an image: slice profile and gap (`profile`), forward operator.
+- `intensity`: noise, contrast and relative brightness of the scans.
+- `prior`: joint total variation and its weight.
+- `detail`: detail within thick slices; `detail.learning` creates `LearnedDetail`.
+- `state`: one contrast, and all that is known of it during a fit.
+- `solve`: the objective and its solver; `solve.solver.Descent.step` is one iteration.
+- `robust`: damaged slices; `robust.rejection` rejects or repairs them.
+- `slice_motion`: poses of groups of slices of a stack.
+- `guided`: sharp contrasts are solved for first, and guide the others.
+- `assess`: residuals of the scans and standard deviations of the images.
+- `fit`: `super_resolve` and `interpolate`, which put all of this together.
+
+The model reads no sidecars: `dataset.acquisition` reads the slice gap for `SliceProfile.gap`.
+"""
 
 from ..config import ModelSettings
 from ..space.grid import Grid

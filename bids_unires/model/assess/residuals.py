@@ -80,8 +80,8 @@ def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualSt
     observation, noise = scan.observation, scan.noise
     prediction = predict_scan(observation, scan.motion, grid, image)
     threshold = noise.halfway
-    seen = (observation.data > threshold) | (prediction > threshold)
-    head = seen & ~observation.missing
+    head = (observation.data > threshold) | (prediction > threshold)
+    head &= ~observation.missing
     # The intensity correction changes the noise by a few percent, which is neglected here.
     standardised = (np.nan_to_num(observation.data) - prediction) / np.float32(noise.noise_sd)
     return describe_residuals(standardised, head)

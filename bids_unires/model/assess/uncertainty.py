@@ -219,7 +219,7 @@ def smooth(field: Tensor, sd: float) -> Tensor:
         total = torch.zeros_like(field)
         places = torch.arange(side, device=field.device)
         for offset, weight in enumerate(weights, start=-_REACH):
-            beside = field.index_select(axis, (places + offset).clamp_(0, side - 1))
-            total.add_(beside, alpha=weight / sum(weights))
+            shifted = field.index_select(axis, (places + offset).clamp_(0, side - 1))
+            total.add_(shifted, alpha=weight / sum(weights))
         field = total
     return field

@@ -211,10 +211,10 @@ class FitPlan:
         first = self.contrasts[0].scans[0].pose
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
         covered = [field_of_view(contrast.observations, lattice) for contrast in contrasts]
-        seen = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
+        known = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
         images = _cropped(solution.images, self.margin)
         return Reconstruction(
-            images=_in_units_of_scans(images, prepared, seen),
+            images=_in_units_of_scans(images, prepared, known),
             grid=lattice.moved(anchor),
             coverage=np.asarray(np.stack(covered).all(axis=0)),
             poses=_of_scans(contrasts, lambda scan: anchor @ scan.observation.world_pose),
@@ -228,7 +228,7 @@ class FitPlan:
                 lam=fitted.problem.weights,
                 objective=solution.history,
                 converged=solution.converged,
-                uncertainty=self._uncertainty(fitted, seen),
+                uncertainty=self._uncertainty(fitted, known),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
                 ),
@@ -237,7 +237,7 @@ class FitPlan:
             ),
         )
 
-    def _uncertainty(self, fitted: Fitted, seen: NDArray[np.bool_]) -> Uncertainty | None:
+    def _uncertainty(self, fitted: Fitted, known: NDArray[np.bool_]) -> Uncertainty | None:
         """Calibrated standard deviations; the contrast of the head where nothing was measured."""
         samples, images = self.settings.uncertainty, fitted.solution.images
         if samples is None:
@@ -248,7 +248,7 @@ class FitPlan:
         scales = calibrate_scales(problem, stop, images, samples=samples)
         for c, contrast in enumerate(fitted.contrasts):
             sds[c] *= np.float32(scales[c])
-            sds[c][~seen[c]] = max(scan.noise.contrast for scan in contrast.scans)
+            sds[c][~known[c]] = max(scan.noise.contrast for scan in contrast.scans)
         return Uncertainty(sds, scales, samples)
 
 
@@ -282,18 +282,18 @@ def _anchor(given: Affine, first: Observation) -> Affine:
 def _in_units_of_scans(
     images: NDArray[np.float32],
     prepared: Sequence[PreparedContrast],
-    seen: NDArray[np.bool_],
+    known: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Images in the units and the range of the scans; air where nothing was measured.
 
-    ``images`` ``(C, X, Y, Z)`` is changed in place; ``seen`` has the same shape.
+    ``images`` ``(C, X, Y, Z)`` is changed in place; ``known`` has the same shape.
     """
     for c, contrast in enumerate(prepared):
         image = images[c]
         image += np.float32(contrast.air)
         low, high = _intensity_range([scan.volume for scan in contrast.scans])
         np.clip(image, low, high, out=image)
-        image[~seen[c]] = max(AIR_HU, low) if contrast.modality == "CT" else 0
+        image[~known[c]] = max(AIR_HU, low) if contrast.modality == "CT" else 0
     return images
 
 

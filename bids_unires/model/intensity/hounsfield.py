@@ -50,7 +50,7 @@ class HeadDensities:
 
 
 def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
-    """Tell air, soft tissue and padding apart.
+    """Separate air, soft tissue and padding.
 
     Parameters
     ----------

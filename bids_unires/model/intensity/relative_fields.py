@@ -97,7 +97,7 @@ def _on(grid: Grid, scan: RepairedScan) -> Tensor:
     known = torch.as_tensor(np.isfinite(volume.data))
     if bool(known.all()):
         return mean
-    # Beside rejected slices, the mean of what is left.
+    # Next to rejected slices, the mean of what is left.
     share = average.forward(known.float()) / average.forward(torch.ones_like(data)).clamp(1e-6)
     return torch.where(share > _LEAST_KNOWN, mean / share, 0.0)
 

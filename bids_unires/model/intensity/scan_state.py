@@ -17,7 +17,7 @@ SlicePlan: TypeAlias = SliceOrder | SliceMotion | None
 
 @dataclass(frozen=True, eq=False)
 class ScanState:
-    """One scan, and what is known of it beside its data.
+    """One scan, and what is known of it besides its data.
 
     Parameters
     ----------

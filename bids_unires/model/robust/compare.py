@@ -232,9 +232,9 @@ def adjacent(slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def spare_neighbours_of_worse(
     weights: NDArray[np.float64], accepted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Weights that do not reject a slice beside one of lower weight.
+    """Weights that do not reject a slice next to one of lower weight.
 
-    The worse slice may have spoiled the predictions of those beside it.
+    The worse slice may have spoiled the predictions of its neighbours.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ _LEAST_SHIFT_MM = 0.5
 _TEMPLATE_ERROR_MM, _LARGEST_DISCREPANCY_RATIO = 1.0, 1.2
 # Deviation of a slice whose stripes cannot be removed.
 _STRIPED = 12.0
-# Factor on deviations beside a gap in the only scan of a contrast: predictions are worse there.
+# Factor on deviations next to a gap in the only scan of a contrast: predictions are worse there.
 _BESIDE_A_GAP = 0.5
 
 Prepared = tuple[PreparedContrast, ...]
@@ -170,8 +170,8 @@ class _Case:
     def noise(self) -> NoiseEstimate:
         return self.scan.state.noise
 
-    def own(self, nested: Nested[Found]) -> Found:
-        """The value that belongs to this scan."""
+    def select(self, nested: Nested[Found]) -> Found:
+        """Of values of all scans, the one of this scan."""
         contrast, repeat = self.place
         return nested[contrast][repeat]
 
@@ -215,7 +215,7 @@ class _Judge:
             # In the last turn, no slice is spared: its verdict is final.
             spare = turn < _MOST_TURNS
             self._accept(
-                _judged(case, case.own(self._validations), spare=spare) for case in self._cases
+                _judged(case, case.select(self._validations), spare=spare) for case in self._cases
             )
             logger.debug("slices rejected in turn %d: %s", turn, _rejected(self.verdicts))
             if _rejected(self.verdicts) == _rejected(before):
@@ -233,13 +233,13 @@ class _Judge:
         unrepaired, validations = self._cases, self._validations
         for _ in range(_REPAIR_TURNS):
             before = self.verdicts
-            self._accept(_repaired(case, case.own(validations)) for case in unrepaired)
-            if all(_same_repairs(case.verdict, case.own(before)) for case in self._cases):
+            self._accept(_repaired(case, case.select(validations)) for case in unrepaired)
+            if all(_same_repairs(case.verdict, case.select(before)) for case in self._cases):
                 break
-            # Predictions are better beside repaired slices, and so are the repairs found with them.
+            # Next to repaired slices, predictions are better, and so are repairs found with them.
             predicted = self._validate(self.contrasts)
             validations = self._nested(
-                with_repaired_slices(case.own(predicted), case.scan.observation, coarse)
+                with_repaired_slices(case.select(predicted), case.scan.observation, coarse)
                 for case in unrepaired
             )
 
@@ -261,7 +261,7 @@ class _Judge:
             return False
         validations = self._validate(self.contrasts)
         shifts = {
-            case: _confirmed_shifts(case, case.own(validations), found)
+            case: _confirmed_shifts(case, case.select(validations), found)
             for case, found in by_template.items()
         }
         if not any(shifts.values()):
@@ -277,7 +277,7 @@ class _Judge:
         self._cases = tuple(cases)
         self.contrasts = self._prepare(self.verdicts)
         scans = tuple(contrast.scans for contrast in self.contrasts)
-        self._cases = tuple(replace(case, scan=case.own(scans)) for case in self._cases)
+        self._cases = tuple(replace(case, scan=case.select(scans)) for case in self._cases)
 
     def _nested(self, values: Iterable[Found]) -> Nested[Found]:
         """Values of all scans in order, as one tuple for each contrast."""

@@ -240,8 +240,8 @@ def _upper_half(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _reference(slices: Slices, k: int) -> Slice:
     """Mean of the nearest slices on either side."""
-    beside = [j for j in (k - 1, k + 1) if 0 <= j < len(slices)]
-    return np.asarray(slices[beside].mean(axis=0))
+    adjacent = [j for j in (k - 1, k + 1) if 0 <= j < len(slices)]
+    return np.asarray(slices[adjacent].mean(axis=0))
 
 
 def _around(k: int, count: int) -> list[int]:

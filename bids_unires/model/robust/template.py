@@ -54,7 +54,7 @@ _DEGREES_OF_FREEDOM = 2.0
 _TURNS = 30
 _AROUND = 3
 # Clean slices of three heads in three planes deviate by at most 1.5 mm, except for the outermost
-# two at each end. The outermost is never called displaced, since it has a neighbour on one side only.
+# two at each end. The outermost is never called displaced: it has a neighbour on one side only.
 # At the next one, the residual at the smooth position is up to 1.02 times that at the found one if
 # the slice is clean, and 1.08 to 1.22 times if it is displaced.
 _LEAST_MM, _LEAST_SDS = 1.75, 4.0

@@ -101,9 +101,9 @@ def resample_scan(
     missing = scan.missing
     data = np.where(missing, 0.0, scan.data - air).astype(np.float32)
     resample = ForwardOperator(padded(placed, 1), grid, profile=_profile(grid, placed))
-    seen = torch.as_tensor(inside(grid, placed), device=device)
+    covered = torch.as_tensor(inside(grid, placed), device=device)
     above_air, share = (
-        resample.forward(torch.as_tensor(np.pad(values, 1, mode="edge"), device=device)) * seen
+        resample.forward(torch.as_tensor(np.pad(values, 1, mode="edge"), device=device)) * covered
         for values in (data, (~missing).astype(np.float32))
     )
     return above_air, share

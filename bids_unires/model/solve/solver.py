@@ -49,7 +49,7 @@ _BLOCK_SHARE = 8.0
 # The prior's diagonal for smooth blocks of side 2^l is that of voxels times this over 4^l.
 _BLOCK_STIFFNESS = 2.0
 _LEVELS = 3
-# The solver stops after so many iterations in a row with little gain: a single one may be chance.
+# The solver stops after so many iterations in a row with little gain: a single one proves nothing.
 _STALLED_ITERATIONS = 3
 
 

@@ -16,8 +16,7 @@ from scipy import ndimage
 from bids_unires.config import ModelSettings
 from bids_unires.errors import BadDataError
 from bids_unires.model import Reconstruction, SliceProfile, super_resolve
-from bids_unires.model.fit import plan as reconstruction
-from bids_unires.model.fit import super_resolution as fit
+from bids_unires.model.fit import plan, super_resolution
 from bids_unires.model.guided import solve_guided
 from bids_unires.model.prior.weight import prior_weight
 from bids_unires.model.robust.rejection import reject_and_repair_slices
@@ -323,7 +322,7 @@ def _room_without_detail(volume: Volume) -> int:
 def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(super_resolution, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**20, 2**33))
     result = super_resolve([[scan(slice_grid(2))]], BRIEF)
     assert result.device == "cpu"
@@ -341,10 +340,10 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     def learn_on_the_cpu(contrasts: Any, voxel_size: float, _: torch.device) -> Any:
         return with_learned_detail(contrasts, voxel_size, torch.device("cpu"))
 
-    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(super_resolution, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(reconstruction, "with_learned_detail", learn_on_the_cpu)
-    monkeypatch.setattr(reconstruction, "solve_guided", solve_or_run_out)
+    monkeypatch.setattr(plan, "with_learned_detail", learn_on_the_cpu)
+    monkeypatch.setattr(plan, "solve_guided", solve_or_run_out)
     volume = scan(slice_grid(2))
     result = super_resolve([[volume]], BRIEF)
     assert result.device == "cpu"
@@ -360,9 +359,9 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory_over_slices(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return reject_and_repair_slices(*arguments)
 
-    monkeypatch.setattr(fit, "usable_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(super_resolution, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(reconstruction, "weigh_slices", weigh_or_run_out)
+    monkeypatch.setattr(plan, "reject_and_repair_slices", weigh_or_run_out)
     result = super_resolve([[scan(slice_grid(2))]], replace(FIXED, robust=True))
     assert result.device == "cpu"
     assert "ran out of memory" in caplog.text
