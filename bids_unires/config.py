@@ -47,7 +47,7 @@ class ModelSettings:
         Upper bound on the solver's iterations, counted once poses and weights of repeats have
         settled, and for each of the groups of contrasts that are solved for one after the other.
     coregister
-        Align all scans rigidly to the first one before the fit.
+        Align all scans rigidly to each other before the fit; without it headers are believed.
     method
         ``super-resolution`` inverts slice profiles under the prior, ``denoise`` keeps the
         prior but takes the scans as point samples, and ``linear`` interpolates the scans

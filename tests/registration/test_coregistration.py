@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bids_unires.errors import BadDataError
-from bids_unires.registration import align_rigid, coregister, rigid
+from bids_unires.registration import align_rigid, coregister, fullest_scan, rigid
 from bids_unires.space.affines import apply_affine, translation
 from bids_unires.space.volume import Volume
 from tests.paths import SHARED
@@ -92,6 +92,14 @@ def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) ->
     np.testing.assert_array_equal(first.pose, np.eye(4))
     # However well the slab is placed, whole heads fit each other.
     assert_same_pose(np.linalg.inv(whole.pose) @ other.pose, pose)
+
+
+def test_the_fullest_scan_is_the_first_that_is_no_small_part(reference: Volume) -> None:
+    slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
+    most = Volume(reference.data[:, :, 8:], reference.affine @ translation([0, 0, 8]))
+    assert fullest_scan([most, reference], threads=1) == 0
+    assert fullest_scan([slab, most, reference], threads=1) == 2
+    assert fullest_scan([slab], threads=1) == 0
 
 
 @pytest.mark.parametrize(("turn", "is_far"), [((3.0, 0.0, 5.0), False), ((0.0, 0.0, 120.0), True)])

@@ -136,3 +136,25 @@ def test_what_is_no_head_is_refused(template: Template) -> None:
     blank = Volume(np.full((20, 20, 20), 3, dtype=np.float32), np.eye(4), Path("flat.nii.gz"))
     with pytest.raises(BadDataError, match=r"flat\.nii\.gz"):
         align_to_template(blank, template, kind="rigid", threads=1)
+
+
+def test_what_was_not_measured_is_outside_the_field_of_view(template: Template) -> None:
+    """A slab in the middle of a dark image, oblique to its voxels."""
+    expected = similarity((8.0, 5.0, -8.0), (6.0, 15.0, -15.0), 1.05)
+    whole = scan_of(template, expected, AXIAL)
+    voxels = np.moveaxis(np.indices(AXIAL.shape), 0, -1)
+    height = apply_affine(similarity((15.0, 5.0, 0.0), (0.0, 0, 0), 1.0) @ AXIAL.affine, voxels)
+    measured = np.abs(height[..., 2] - 10) < 20
+    slab = Volume(np.where(measured, whole.data, np.float32(0)), whole.affine)
+    found = align_to_template(slab, template, kind="similarity", threads=2, measured=measured)
+    brain = apply_affine(template.brain.affine, np.argwhere(template.brain.data > 0)[::100])
+    back = apply_affine(found.matrix @ np.linalg.inv(expected), brain)
+    assert np.linalg.norm(back - brain, axis=1).mean() < 1.0
+
+
+def test_heads_too_small_for_the_template_are_told_what_to_do(template: Template) -> None:
+    newborn = scan_of(template, similarity((4.0, -3, 5), (5.0, 5, 8), 1 / 0.62), AXIAL)
+    with pytest.raises(BadDataError, match=r"newborn\.nii\.gz does not fit.*--template none"):
+        align_to_template(
+            replace(newborn, path=Path("newborn.nii.gz")), template, kind="rigid", threads=2
+        )

@@ -59,7 +59,7 @@ def coregistered(volumes: Sequence[Volume], series: Series | None = None) -> lis
     # The registration library is imported only where it is needed: the model runs without it.
     from ...registration import coregister
 
-    logger.info("aligning %d scans to the first", len(volumes) - 1)
+    logger.info("aligning %d scans to each other", len(volumes))
     found = coregister(volumes, threads=thread_count(), series=series)
     return [alignment.pose for alignment in found]
 
