@@ -24,7 +24,7 @@ MIDDLE_SIDE = 96
 def main() -> None:
     """Evaluate every method on every case."""
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
-    parser.add_argument("output_dir", type=Path, nargs="?", default=Path("evaluation"))
+    parser.add_argument("output_dir", type=Path, nargs="?", default=Path("evaluation_out"))
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument(
         "--strengths",
