@@ -18,6 +18,8 @@ MEAN_TOLERANCE = 1e-20
 MAX_SHEAR_STEPS = 10_000
 # Below this sum of squared shears an affine is left as it is, as by the reference implementation.
 SHEAR_TOLERANCE = 1e-8
+# Decimals of a squared distance between directions beyond which there is only rounding.
+_SAME_DISTANCE = 9
 
 
 def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
@@ -122,14 +124,19 @@ def _anchored_affine(scan: Grid) -> Affine:
 
 
 def _axial_order(affine: Affine) -> NDArray[np.float64]:
-    """Signed permutation ``(3, 3)`` closest to the directions of an affine's axes."""
+    """Signed permutation ``(3, 3)`` closest to the directions of an affine's axes.
+
+    Of several that are as close, as of axes turned by 45 degrees, the first one.
+    """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     orders = [
         np.eye(3)[:, list(axes)] * np.array(signs)
         for axes in permutations(range(3))
         for signs in product((1.0, -1.0), repeat=3)
     ]
-    return min(orders, key=lambda order: float(((directions @ order.T - np.eye(3)) ** 2).sum()))
+    distances = [((directions @ order.T - np.eye(3)) ** 2).sum() for order in orders]
+    # Rounding decides nothing.
+    return orders[int(np.argmin(np.round(distances, _SAME_DISTANCE)))]
 
 
 def _group_mean(affines: Sequence[Affine]) -> Affine:

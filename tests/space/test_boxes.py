@@ -293,3 +293,17 @@ def test_axial_order_keeps_every_voxel_where_it_is(
         for g in (grid, ordered)
     )
     np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2)])
+def test_rounding_does_not_choose_between_axes_that_are_as_close(plane: tuple[int, int]) -> None:
+    """Turned by 45 degrees, a scan is as close to one order of its axes as to another."""
+    found = set()
+    for angle in np.pi / 4 * (1 + np.array([0.0, 1e-15, -1e-15, 3e-16])):
+        turn = np.eye(4)
+        turn[np.ix_(plane, plane)] = [
+            [np.cos(angle), -np.sin(angle)],
+            [np.sin(angle), np.cos(angle)],
+        ]
+        found.add(in_axial_order(Grid((4, 5, 6), turn)).shape)
+    assert len(found) == 1

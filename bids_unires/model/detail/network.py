@@ -321,7 +321,18 @@ def _whitening(features: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
     # On a GPU, loading the library would take longer than decomposing so small a matrix on the CPU.
     variance, directions = torch.linalg.eigh(((above * share).T @ above).double().cpu())
     scale = (variance.clamp_min(0) + variance.mean()).sqrt()
+    directions = directions * _signs(directions)
     return (directions / scale).float().to(features.device), mean
+
+
+def _signs(directions: Tensor) -> Tensor:
+    """Sign of each column ``(F,)`` by which all libraries agree on a set of eigenvectors.
+
+    Both signs of an eigenvector are right. Components of patches are even or odd, so that their
+    largest entries may come in pairs: what decides is a fixed vector without any symmetry.
+    """
+    places = torch.arange(1, len(directions) + 1, dtype=directions.dtype)
+    return torch.where(places.sqrt().cos() @ directions < 0, -1.0, 1.0)
 
 
 def _layers(
