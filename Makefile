@@ -1,6 +1,8 @@
 # make demo    install into .venv and run on a small dataset made on the spot
-# make test    install into .venv and run the tests
+# make test    install into .venv and run the fast tests, which cover every module (5 minutes)
+# make test-slow        all other tests: processes that are killed, real scans, learning in full
 # make check   format, lint, types and who imports whom
+# make baseline renew the figures that the slow tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (about an hour)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
@@ -17,6 +19,8 @@ DATALAD := $(VENV)/datalad
 PYTEST_ARGS ?=
 # Files of tests run beside each other; what one prepares for its tests is prepared once.
 PYTEST_WORKERS ?= auto
+BESIDE := --numprocesses $(PYTEST_WORKERS) --maxprocesses 8 --dist loadfile
+PYTEST := $(BIN)/python -m pytest
 BENCH_ARGS ?=
 EVALUATE_ARGS ?=
 FUZZ_SECONDS ?= 20
@@ -24,7 +28,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench evaluate fuzz container-test datalad-test cluster-test format clean
+.PHONY: help install demo test test-slow baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -42,7 +46,15 @@ demo: $(STAMP)
 	$(BIN)/bids_unires demo demo_out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(BESIDE) $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	$(PYTEST) -m "slow and not timing" $(BESIDE) $(PYTEST_ARGS)
+	$(PYTEST) -m timing $(PYTEST_ARGS)
+
+baseline: $(STAMP)
+	$(BIN)/python -m benchmarks.baseline
+	$(BIN)/python -m evaluation.baseline
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

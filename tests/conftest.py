@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bids_unires.config import LearningEffort
+from tests.paths import SHARED
 
 # It needs a package that only `make fuzz` installs.
 collect_ignore = ["faults/guided.py"]
@@ -25,6 +26,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DatasetMaker = Callable[..., Path]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here: scans that a user's clone has not, a GPU.
+
+    Where the scans are, one that is missing fails its test.
+    """
+    if item.get_closest_marker("realdata") and not (SHARED / "data").is_dir():
+        pytest.skip("the example scans are not beside the checkout")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
 
 
 def write_scan(path: Path, shape: tuple[int, ...] = (5, 6, 7), seed: int = 0) -> Path:

@@ -238,7 +238,7 @@ def test_spacing_is_the_image_s_and_a_contradiction_told(
     assert ("SpacingBetweenSlices" in caplog.text) is warns
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the example scans are not beside the checkout")
+@pytest.mark.realdata
 def test_real_sidecar() -> None:
     scan = SHARED / "data/positions/sub-01/anat/sub-01_acq-sag_run-1_T1w.nii.gz"
     metadata = json.loads(scan.with_name("sub-01_acq-sag_run-1_T1w.json").read_text())

@@ -232,7 +232,7 @@ def test_stray_files_do_not(
         other.unlink()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the example scans are not beside the checkout")
+@pytest.mark.realdata
 @pytest.mark.parametrize("name", ["positions", "contrasts"])
 def test_real_datasets_pass(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     validate_dataset(config(SHARED / "data" / name, tmp_path / "out"), ["01"])

@@ -13,10 +13,6 @@ from bids_unires.run.devices import THREAD_VARIABLES
 from tests.faults.heads import QUICK, Place, Told, snapshot
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes longer than a minute")
-
-
 @pytest.fixture
 def place(
     tmp_path: Path,

@@ -20,7 +20,7 @@ Factor = tuple[float, float, float]
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 shapes = st.tuples(*[st.integers(1, 20)] * 3)
 factors = st.tuples(*[st.floats(0.01, 4.0)] * 3)

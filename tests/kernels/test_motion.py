@@ -130,7 +130,7 @@ def test_the_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_array_equal(other.hessian, results[0].hessian)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_the_gpu_finds_the_same_derivatives() -> None:
     scan, precision = case(0)
     cpu = compiled(PROFILES[1], 0, scan, precision)

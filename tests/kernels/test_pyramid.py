@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 shapes = st.tuples(*[st.integers(1, 19)] * 3)
 thorough = settings(max_examples=100, deadline=None)

@@ -60,7 +60,7 @@ def test_it_undoes_the_mean_blur_of_interpolation_half_way() -> None:
     assert corrected < 0.1 * plain
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_the_gpu_does_the_same() -> None:
     image, coefficients = noise((9, 8, 21), 0), (0.1, 0.05, 0.08)
     on_gpu = sharpened(image.cuda(), coefficients).cpu()

@@ -21,18 +21,17 @@ from bids_unires.space.rigid import rigid_matrix
 OperatorMaker = Callable[..., ForwardOperator]
 OperatorStrategy = st.SearchStrategy[OperatorMaker]
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 COMPILED = [
     pytest.param("warp", "cpu", id="slabs"),
     pytest.param("warp-voxels", "cpu", id="voxels"),
-    pytest.param("warp", "cuda:0", id="cuda", marks=needs_gpu),
+    pytest.param("warp", "cuda:0", id="cuda", marks=pytest.mark.gpu),
 ]
 EVERY_BACKEND = [pytest.param("reference", "cpu", id="reference"), *COMPILED]
 
 GUARDED = [
     pytest.param(WarpBackend, "cpu", id="slabs"),
     pytest.param(VoxelBackend, "cpu", id="voxels"),
-    pytest.param(WarpBackend, "cuda:0", id="cuda", marks=needs_gpu),
+    pytest.param(WarpBackend, "cuda:0", id="cuda", marks=pytest.mark.gpu),
 ]
 
 thorough = settings(

@@ -116,7 +116,7 @@ def test_poses_far_from_headers_are_named(
     assert ("--no-coregister" in caplog.text) == is_far
 
 
-@pytest.mark.skipif(not POSITIONS.exists(), reason="scans of four positions are not here")
+@pytest.mark.realdata
 def test_four_positions_of_one_head_agree() -> None:
     """Aligning two scans directly or by way of a third one gives one pose, to a voxel."""
     import nibabel as nib

@@ -14,9 +14,7 @@ from bids_unires.model.detail.one_cycle import descend_in_one_cycle
 
 DEVICES = [
     "cpu",
-    pytest.param(
-        "cuda:0", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-    ),
+    pytest.param("cuda:0", marks=pytest.mark.gpu),
 ]
 FASTEST = 0.02
 SIZE = 16

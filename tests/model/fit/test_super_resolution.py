@@ -389,7 +389,7 @@ def test_a_constant_scan_is_refused() -> None:
         super_resolve([[(np.full((20, 20, 20), 7.0), np.eye(4))]], device="cpu")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_the_gpu_finds_the_same_images() -> None:
     volume = scan(slice_grid(2))
     cpu, gpu = (super_resolve([[volume]], FIXED, device) for device in ("cpu", "cuda"))

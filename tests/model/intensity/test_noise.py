@@ -363,7 +363,6 @@ def test_images_without_contrast_are_refused(data: np.ndarray, modality: str) ->
         estimate_noise(data.astype(np.float32), modality)
 
 
-@pytest.mark.skipif(not REFERENCE_CASE.exists(), reason="needs tests/data/jtv2mm")
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_reference_found_the_same_contrast(channel: int) -> None:
     """These scans are signed: half of the air is missing to a mixture of positive values.

@@ -22,12 +22,11 @@ CASES = json.loads((DATA / "reference.json").read_text())["operators"]
 ARRAYS = np.load(DATA / "operators.npz")
 REFERENCE_SHAPES = ("rect", "triangle", "gauss")
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 BACKENDS = [
     pytest.param("reference", torch.float64, "cpu", id="reference"),
     pytest.param("warp", torch.float32, "cpu", id="slabs"),
     pytest.param("warp-voxels", torch.float32, "cpu", id="voxels"),
-    pytest.param("warp", torch.float32, "cuda", id="cuda", marks=needs_gpu),
+    pytest.param("warp", torch.float32, "cuda", id="cuda", marks=pytest.mark.gpu),
 ]
 each_case = pytest.mark.parametrize("number", range(len(CASES)))
 

@@ -49,7 +49,7 @@ def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(a[head], b[head])[0, 1])
 
 
-@pytest.mark.skipif(not POSITIONS.is_dir(), reason=f"no {POSITIONS}")
+@pytest.mark.realdata
 def test_four_positions_of_one_head_agree(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([str(POSITIONS), str(out), "participant", "--voxel-size", "2.5", *BRIEF]) == 0
@@ -72,7 +72,7 @@ def test_four_positions_of_one_head_agree(tmp_path: Path) -> None:
     assert gaps == pytest.approx([1 / 6] * 4, abs=0.01)
 
 
-@pytest.mark.skipif(not CONTRASTS.is_dir(), reason=f"no {CONTRASTS}")
+@pytest.mark.realdata
 def test_two_contrasts_of_one_head_share_a_grid(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([str(CONTRASTS), str(out), "participant", "--voxel-size", "2", *BRIEF]) == 0
@@ -88,7 +88,7 @@ def test_two_contrasts_of_one_head_share_a_grid(tmp_path: Path) -> None:
         assert correlation(brought_to(image, scan, transform), image.get_fdata()) > 0.9
 
 
-@pytest.mark.skipif(not POSITIONS.is_dir(), reason=f"no {POSITIONS}")
+@pytest.mark.realdata
 def test_refined_poses_explain_every_run_better() -> None:
     volumes = [[load_volume(path) for path in sorted(POSITIONS.rglob("*_T1w.nii.gz"))]]
     settings = ModelSettings(voxel_size=(2.5, 2.5, 2.5), reg_scale=4, max_iter=20)
@@ -103,7 +103,7 @@ def test_refined_poses_explain_every_run_better() -> None:
     assert refined.fit.scales[0][0] < fixed.fit.scales[0][0]
 
 
-@pytest.mark.skipif(not PITCHED_CT.is_file(), reason=f"no {PITCHED_CT}")
+@pytest.mark.realdata
 def test_an_oblique_ct_is_not_flipped(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     folder = raw / "sub-01" / "ct"
