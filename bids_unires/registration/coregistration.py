@@ -94,7 +94,8 @@ def coregister(
         index, neighbour = _next(alone, hub, placed, pyramids)
         placed[index] = _placed_by(neighbour, index, placed, pyramids, threads)
         alone.remove(index)
-    for own in stations.values():
+    # Those of the fullest scan first, so that others find the neighbour that they lie on.
+    for own in sorted(stations.values(), key=lambda own: hub not in own):
         _place_stations(own, placed, pyramids, hub, threads)
     if hub == 0:
         return tuple(placed[index] for index in range(len(volumes)))
@@ -175,9 +176,10 @@ def _place_stations(
     there = [index for index in stations if index in placed]
     rest = sorted(set(stations) - set(there), key=lambda index: -pyramids[index].tissue)
     if not there:
-        first = rest.pop(0)
-        placed[first] = _placed_by(hub, first, placed, pyramids, threads)
+        first, neighbour = _next(rest, hub, placed, pyramids)
+        placed[first] = _placed_by(neighbour, first, placed, pyramids, threads)
         there = [first]
+        rest.remove(first)
     while rest:
         gaps = {
             (one, other): np.linalg.norm(pyramids[one].centre - pyramids[other].centre)

@@ -85,6 +85,15 @@ def test_stations_follow_each_other_onto_a_scan_that_lies_elsewhere(reference: V
         assert_same_pose(alignment.pose, away, 3 * OF_A_PART)
 
 
+def test_stations_of_two_contrasts_find_each_other() -> None:
+    """Parts that touch: each has one of the other contrast to lie on, and no other."""
+    upper, lower = stations(2, 2, 0.0)
+    inverted = [replace(one, data=160 - one.data) for one in (lower, upper)]
+    found = coregister([upper, lower, *inverted], threads=2, series=["a", "a", "b", "b"])
+    for alignment in found:
+        assert_same_pose(alignment.pose, np.eye(4), OF_A_PART)
+
+
 def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) -> None:
     slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
     pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
