@@ -194,7 +194,7 @@ def resolves_slices_of(other: Observation, scan: Observation) -> bool:
     >>> data = np.ones((2, 2, 2), dtype=np.float32)
     >>> axial = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]))
     >>> coronal = Observation(data, np.diag([1.0, 4.0, 1.0, 1.0]))
-    >>> resolves_slices_of(coronal, axial), sees_into(axial, axial)
+    >>> resolves_slices_of(coronal, axial), resolves_slices_of(axial, axial)
     (True, False)
     """
     return _is_fine(other, scan, scan.slice_axis)
@@ -217,7 +217,7 @@ def can_guide(other: Observation, scan: Observation, axis: int) -> bool:
     >>> data = np.ones((2, 2, 2), dtype=np.float32)
     >>> axial = Observation(data, np.diag([1.0, 1.0, 4.0, 1.0]))
     >>> coronal = Observation(data, np.diag([1.0, 4.0, 1.0, 1.0]))
-    >>> can_guide(coronal, axial, 0), shows_like(coronal, axial, 1)
+    >>> can_guide(coronal, axial, 0), can_guide(coronal, axial, 1)
     (True, False)
     """
     return resolves_slices_of(other, scan) and _is_fine(other, scan, axis)
