@@ -129,7 +129,7 @@ def _axial_order(affine: Affine) -> NDArray[np.float64]:
     Of several that are as close, as of axes turned by 45 degrees, the first one.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    orders = [
+    orders: list[NDArray[np.float64]] = [
         np.eye(3)[:, list(axes)] * np.array(signs)
         for axes in permutations(range(3))
         for signs in product((1.0, -1.0), repeat=3)
