@@ -3,9 +3,11 @@
 - `scanner`: what a scan measures of an image: slice profile and gap (`profile`), forward operator.
 - `intensity`: noise, contrast and relative brightness of the scans.
 - `prior`: joint total variation and its weight.
-- `detail`: detail within thick slices; `detail.learning` creates `LearnedDetail`.
+- `detail`: detail within thick slices; `detail.learning` creates `LearnedDetail` from scans, and
+  `detail.term` from the images of an earlier fit.
 - `state`: one contrast, and all that is known of it during a fit.
-- `solve`: the objective and its solver; `solve.solver.Descent.step` is one iteration.
+- `solve`: the objective and its solver; in `solve.solver`, `Descent.bound` and then `Descent.step`
+  are one iteration.
 - `robust`: damaged slices; `robust.rejection` rejects or repairs them.
 - `slice_motion`: poses of groups of slices of a stack.
 - `guided`: sharp contrasts are solved for first, and guide the others.

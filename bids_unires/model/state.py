@@ -145,7 +145,7 @@ def with_learned_detail(
                 "contrast %d: within its planes%s, %.0f %% of the detail that slices as thick as "
                 "its own take away could be found again",
                 number,
-                " and with another contrast" if detail.statement.shown else "",
+                " and with another contrast" if detail.statement.used_other_contrast else "",
                 100 * detail.statement.explained,
             )
         learned.append(replace(contrast, detail=detail))

@@ -1,1 +1,1 @@
-"""The story of one run, top to bottom."""
+"""What happens to a participant (`participant.workflow`), and to a cohort (`group.workflow`)."""

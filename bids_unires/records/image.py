@@ -201,7 +201,7 @@ class DetailRecord(Record):
     @classmethod
     def of_statement(cls, statement: DetailStatement) -> Self:
         """Take down how good learned detail is."""
-        return cls(statement.error_sd, statement.explained, statement.shown)
+        return cls(statement.error_sd, statement.explained, statement.used_other_contrast)
 
     @property
     def statement(self) -> DetailStatement | None:

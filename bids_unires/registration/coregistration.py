@@ -1,4 +1,4 @@
-"""Alignment of all scans of one head to each other, each by the scan that tells most of it.
+"""Alignment of all scans of one head to each other, each to the scan that shows most of the head.
 
 Most are aligned to one scan that shows much of the head. Stations of one scan (the parts of a
 head, or of a spine, that were acquired one after the other) lie beside their neighbours.
@@ -58,8 +58,8 @@ def coregister(
         Number of threads to use.
     series
         For each scan, the series that it is a station of: scans of one series lie beside each
-        other as their headers say, but for small motions. None for a scan of its own, and
-        where all are.
+        other as their headers say, but for small motions. An entry is None if the scan
+        belongs to no series; the argument is None if no scan does.
 
     Returns
     -------

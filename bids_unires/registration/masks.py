@@ -61,11 +61,8 @@ def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
     return _enlarged(_largest(_opened(head, sizes)), factors, image.shape)
 
 
-def shown(image: NDArray[np.float32], modality: Modality) -> Mask:
-    """Voxels ``(X, Y, Z)`` that are not as an image is where nothing was measured.
-
-    That is 0 in MR, and as dark as air in CT, so that air in CT is not among them.
-    """
+def nonempty_voxels(image: NDArray[np.float32], modality: Modality) -> Mask:
+    """Voxels ``(X, Y, Z)`` that are not empty: not 0 in MR, brighter than air in CT."""
     if modality == "CT":
         return np.asarray(image > max(AIR_HOUNSFIELD, float(image.min())))
     return np.asarray(image != 0)

@@ -24,7 +24,7 @@ class Candidate:
     """A pose on trial; ``pose`` maps the reference's world to the moving scan's (RAS).
 
     The score is the information times the part of the head that both scans see:
-    information alone favours poses that hide outside the image what does not fit.
+    mutual information alone prefers poses that push what does not match out of the image.
     """
 
     pose: Affine

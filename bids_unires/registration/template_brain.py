@@ -1,4 +1,4 @@
-"""Where the brain lies in an image, as the template has it."""
+"""The brain mask of an image, taken from the template."""
 
 from __future__ import annotations
 

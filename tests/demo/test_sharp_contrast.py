@@ -107,7 +107,7 @@ def test_thick_slices_are_better_beside_it_than_alone(
     joint = examination.quality(contrast, together, contrast)
     detail = together.fit.details[contrast]
     assert detail is not None
-    assert detail.shown
+    assert detail.used_other_contrast
     print(f"{joint:.2f} dB, alone {examination.quality(contrast, alone, 0):.2f} dB")
     assert joint > examination.quality(contrast, alone, 0) + 1.5
 

@@ -28,13 +28,13 @@ class DetailStatement:
         Root mean square error within the planes of the scan, in intensity.
     explained
         Share of the variance of the detail that is explained, at most 1.
-    shown
+    used_other_contrast
         Whether another contrast, which resolves the slices, was used as a guide.
     """
 
     error_sd: float
     explained: float
-    shown: bool
+    used_other_contrast: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ _FEWEST_VOXELS = 50
 
 @dataclass(frozen=True)
 class SliceRepair:
-    """Damage of a slice that is undone, the last of the attributes first.
+    """How a slice was damaged. Stripes are undone first, then the shift, then the factor.
 
     Attributes
     ----------

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scanner.slice_groups import SliceGroup, SliceOrder, interleaved_order
-from .pose import Evidence, most_likely_steps, predicted_gain, rms_displacement, sum_evidence
+from .pose import (
+    PoseDerivatives,
+    most_likely_steps,
+    predicted_gain,
+    rms_displacement,
+    sum_derivatives,
+)
 
 # Root mean square motion (mm) of a group that justifies a pose of its own: less is not visible in
 # slices of some mm.
@@ -30,7 +36,7 @@ _FEWEST_SLICES = 3
 def divide_stack(
     order: SliceOrder,
     parts: int,
-    slices: Sequence[Evidence],
+    slices: Sequence[PoseDerivatives],
     motions: NDArray[np.float64],
     worthwhile: float = WORTHWHILE_MM,
 ) -> tuple[SliceOrder, tuple[SliceGroup, ...]] | None:
@@ -43,7 +49,7 @@ def divide_stack(
     parts
         Number of parts in time that each package of slices may be divided into.
     slices
-        Evidence of every slice at its present pose.
+        PoseDerivatives of every slice at its present pose.
     motions
         ``(K, 6)``, motion of every slice relative to the stack; see `motion_parameters`.
     worthwhile
@@ -66,7 +72,7 @@ def divide_stack(
 
 
 def _likely_order(
-    usual: SliceOrder, slices: Sequence[Evidence], motions: NDArray[np.float64]
+    usual: SliceOrder, slices: Sequence[PoseDerivatives], motions: NDArray[np.float64]
 ) -> SliceOrder:
     """The order with the number of packages that explains the slices clearly better, if any."""
     gains = {}
@@ -82,7 +88,7 @@ def _likely_order(
 
 
 def _group_evidence(
-    groups: Sequence[SliceGroup], slices: Sequence[Evidence], motions: NDArray[np.float64]
-) -> tuple[list[Evidence], NDArray[np.float64]]:
-    """Evidence and motions of groups, from those of every slice."""
-    return sum_evidence(slices, groups), motions[[group[0] for group in groups]]
+    groups: Sequence[SliceGroup], slices: Sequence[PoseDerivatives], motions: NDArray[np.float64]
+) -> tuple[list[PoseDerivatives], NDArray[np.float64]]:
+    """PoseDerivatives and motions of groups, from those of every slice."""
+    return sum_derivatives(slices, groups), motions[[group[0] for group in groups]]

@@ -51,7 +51,7 @@ class PosedGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class PoseDerivatives:
     """Derivatives of the data term of some slices by their pose.
 
     Attributes
@@ -89,7 +89,7 @@ def refine_group_poses(
     here = _derivatives(parts, grid, image, centre)
     cost = _cost(here, parts, stack_pose, centre)
     for _ in range(_MOST_STEPS):
-        evidence = [Evidence(group.gradient, group.hessian) for group in here]
+        evidence = [PoseDerivatives(group.gradient, group.hessian) for group in here]
         step = most_likely_steps(evidence, _motions(_poses(parts), stack_pose, centre))
         for _ in range(_MOST_HALVINGS):
             moved = [
@@ -109,10 +109,10 @@ def refine_group_poses(
     return _poses(parts)
 
 
-def slice_evidence(
+def slice_derivatives(
     scan: Observation, groups: Sequence[PosedGroup], grid: Grid, image: Tensor
-) -> list[Evidence]:
-    """Evidence of every single slice of a stack about its pose, at the pose of its group.
+) -> list[PoseDerivatives]:
+    """PoseDerivatives of every single slice of a stack about its pose, at the pose of its group.
 
     The evidence of any set of slices is the sum over them.
 
@@ -127,7 +127,7 @@ def slice_evidence(
 
     Returns
     -------
-    list of Evidence
+    list of PoseDerivatives
         In the order of the slices in the stack.
     """
     pose_of = {index: group.pose for group in groups for index in group.slices}
@@ -136,14 +136,16 @@ def slice_evidence(
     for index in sorted(pose_of):
         slice_ = replace(select_slices(scan, (index,)), pose=pose_of[index])
         derivatives = pose_derivatives(slice_, grid, image, centre)
-        evidence.append(Evidence(derivatives.gradient, derivatives.hessian))
+        evidence.append(PoseDerivatives(derivatives.gradient, derivatives.hessian))
     return evidence
 
 
-def sum_evidence(slices: Sequence[Evidence], groups: Sequence[SliceGroup]) -> list[Evidence]:
-    """Evidence of groups of slices from that of every slice."""
+def sum_derivatives(
+    slices: Sequence[PoseDerivatives], groups: Sequence[SliceGroup]
+) -> list[PoseDerivatives]:
+    """Derivatives of groups of slices from that of every slice."""
     return [
-        Evidence(
+        PoseDerivatives(
             np.sum([slices[index].gradient for index in group], axis=0),
             np.sum([slices[index].hessian for index in group], axis=0),
         )
@@ -152,7 +154,7 @@ def sum_evidence(slices: Sequence[Evidence], groups: Sequence[SliceGroup]) -> li
 
 
 def most_likely_steps(
-    evidence: Sequence[Evidence], motions: NDArray[np.float64]
+    evidence: Sequence[PoseDerivatives], motions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Gauss-Newton step of all groups of a stack together.
 
@@ -177,7 +179,7 @@ def most_likely_steps(
     return np.asarray(-np.linalg.solve(hessian, gradient).reshape(-1, 6))
 
 
-def predicted_gain(evidence: Sequence[Evidence], motions: NDArray[np.float64]) -> float:
+def predicted_gain(evidence: Sequence[PoseDerivatives], motions: NDArray[np.float64]) -> float:
     """Expected decrease of the negative log-probability by a Gauss-Newton step.
 
     Parameters

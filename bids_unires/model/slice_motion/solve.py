@@ -42,7 +42,7 @@ from ..solve.repeats import Fitted, solve_with_repeats
 from ..solve.solver import Listener, Solution, continue_solving
 from ..state import ContrastState
 from . import division, single_scan
-from .pose import PosedGroup, motion_parameters, refine_group_poses, slice_evidence
+from .pose import PosedGroup, motion_parameters, refine_group_poses, slice_derivatives
 from .single_scan import limit_precision, predict_from_other_contrasts, split_is_more_probable
 
 logger = logging.getLogger("bids_unires")
@@ -220,7 +220,7 @@ class _Stack:
         finer = division.divide_stack(
             self.order,
             parts,
-            slice_evidence(limit_precision(self.scan, sd), groups, grid, image),
+            slice_derivatives(limit_precision(self.scan, sd), groups, grid, image),
             motions[numbers],
             single_scan.WORTHWHILE_MM if sd > 0 else division.WORTHWHILE_MM,
         )

@@ -2,7 +2,7 @@
 
 - `problem`: what is solved for (`Problem`), and when the solver stops (`Stop`).
 - `objective`: the value of the objective, and the products with A'A that the solver needs.
-- `solver`: the solver; `Descent.step` is one iteration of it.
+- `solver`: the solver; `Descent.bound` and then `Descent.step` are one iteration of it.
 - `sure`: the weight of the prior, searched by Stein's unbiased risk estimate.
 - `pose`: refined poses of repeats.
 - `repeat_weights`: precisions of repeats that disagree by more than noise.

@@ -69,8 +69,8 @@ def solve_with_repeats(
 
     Notes
     -----
-    A contrast with a single scan keeps its pose: its image predicts the scan wherever it lies, so
-    the data term does not depend on the pose.
+    A contrast with a single scan keeps its pose: the image moves with the pose, so that the data
+    cannot determine it.
     """
     solution = Solution(problem.start(start), (), False)
     has_repeats = any(contrast.has_repeats for contrast in problem.contrasts)

@@ -300,7 +300,10 @@ class Descent:
             self._objective.add_normal(c, self.images[c], self._gradient[c])
 
     def step(self) -> None:
-        """One iteration: minimise bound plus data term over two directions of every contrast."""
+        """Second half of an iteration, after `bound`.
+
+        Bound plus data term become least over two directions of every contrast.
+        """
         for c in range(self._objective.contrast_count):
             self._step_contrast(c)
 

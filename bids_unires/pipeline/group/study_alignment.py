@@ -41,7 +41,6 @@ from ...registration import (
     load_template,
     without_scale,
 )
-from ...registration.masks import shown
 from ...space.affines import Affine
 from ...space.boxes import mask_extent
 from ...space.volume import Volume
@@ -252,7 +251,7 @@ def measured_in(image: ResultImage, volume: Volume) -> Mask | None:
     """Voxels of an image that its scans measured, ``(X, Y, Z)``; None where that is the head."""
     if head_share(image) >= _WHOLE_HEAD:
         return None
-    shows = shown(volume.data, "CT" if image.entities["suffix"] == CT_SUFFIX else "MR")
+    shows = nonempty_voxels(volume.data, "CT" if image.entities["suffix"] == CT_SUFFIX else "MR")
     margin = [(_HOLE_VOXELS, _HOLE_VOXELS)] * 3
     closed = ndimage.binary_closing(np.pad(shows, margin, mode="edge"), iterations=_HOLE_VOXELS)
     inner = slice(_HOLE_VOXELS, -_HOLE_VOXELS)

@@ -38,7 +38,7 @@ def share_of_head(image: NDArray[np.float32], modality: Modality, head: NDArray[
         From 0 to 1. A share of 1 says no more than that no other contrast shows what this one
         does not.
     """
-    from ...registration.masks import shown
+    from ...registration.masks import nonempty_voxels
 
     count = int(head.sum())
-    return float(np.count_nonzero(shown(image, modality)[head]) / count) if count else 1.0
+    return float(np.count_nonzero(nonempty_voxels(image, modality)[head]) / count) if count else 1.0

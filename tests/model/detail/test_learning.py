@@ -451,5 +451,5 @@ def test_a_guide_without_held_out_slices_is_not_used() -> None:
     detail = learn(scan, 1.0, [state(other)], BRIEF)
     assert detail is not None
     assert detail.statement is not None
-    assert not detail.statement.shown
+    assert not detail.statement.used_other_contrast
     assert np.isfinite(detail.scan.tau).all()

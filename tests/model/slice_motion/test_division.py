@@ -7,13 +7,13 @@ import pytest
 
 from bids_unires.model.scanner.slice_groups import interleaved_order, usual_order
 from bids_unires.model.slice_motion.division import divide_stack
-from bids_unires.model.slice_motion.pose import Evidence
+from bids_unires.model.slice_motion.pose import PoseDerivatives
 
 COUNT = 24
 
 
-def slices_at(where: np.ndarray, noise: float = 0.0) -> list[Evidence]:
-    """Evidence of slices that each know where they were: ``(N,)`` mm along x."""
+def slices_at(where: np.ndarray, noise: float = 0.0) -> list[PoseDerivatives]:
+    """PoseDerivatives of slices that each know where they were: ``(N,)`` mm along x."""
     rng = np.random.default_rng(0)
     precision = np.diag([100.0] * 3 + [1e5] * 3)
     found = []
@@ -21,7 +21,7 @@ def slices_at(where: np.ndarray, noise: float = 0.0) -> list[Evidence]:
         truth = np.zeros(6)
         truth[0] = shift
         truth[:3] += rng.normal(scale=noise, size=3)
-        found.append(Evidence(-precision @ truth, precision))
+        found.append(PoseDerivatives(-precision @ truth, precision))
     return found
 
 

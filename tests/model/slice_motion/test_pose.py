@@ -12,7 +12,7 @@ from bids_unires.model import ForwardOperator, Observation, SliceProfile
 from bids_unires.model.scanner.slice_groups import interleaved_order, select_slices
 from bids_unires.model.slice_motion.pose import (
     STACK_SD_MM,
-    Evidence,
+    PoseDerivatives,
     PosedGroup,
     most_likely_steps,
     motion_parameters,
@@ -20,8 +20,8 @@ from bids_unires.model.slice_motion.pose import (
     prior_precision,
     refine_group_poses,
     rms_displacement,
-    slice_evidence,
-    sum_evidence,
+    slice_derivatives,
+    sum_derivatives,
 )
 from bids_unires.model.solve.pose import displacement, motion_about
 from bids_unires.space.affines import Affine, scaling, translation
@@ -29,7 +29,7 @@ from bids_unires.space.grid import Grid, centre_of
 
 GRID = Grid((52, 56, 48), translation([-26, -28, -24]))
 GROUPS = interleaved_order(12, 2, "test").groups(1)
-NOTHING = Evidence(np.zeros(6), np.zeros((6, 6)))
+NOTHING = PoseDerivatives(np.zeros(6), np.zeros((6, 6)))
 STEPS = (
     np.array([1.2, -0.8, 0.9, 0.02, -0.015, 0.01]),
     np.array([-1.0, 1.1, -0.6, -0.01, 0.02, -0.02]),
@@ -93,9 +93,9 @@ def test_slices_without_the_head_follow_the_others_and_the_stack() -> None:
 
 def test_evidence_of_slices_adds_up_to_that_of_their_groups() -> None:
     scan = moved_stack(1)
-    slices = slice_evidence(scan, [PosedGroup(tuple(range(12)), np.eye(4))], GRID, head())
-    (together,) = sum_evidence(slices, [tuple(range(12))])
-    apart = sum_evidence(slices, GROUPS)
+    slices = slice_derivatives(scan, [PosedGroup(tuple(range(12)), np.eye(4))], GRID, head())
+    (together,) = sum_derivatives(slices, [tuple(range(12))])
+    apart = sum_derivatives(slices, GROUPS)
     np.testing.assert_allclose(sum(one.gradient for one in apart), together.gradient, rtol=1e-9)
     gain = predicted_gain(apart, np.zeros((2, 6)))
     assert gain > 3 * predicted_gain([together], np.zeros((1, 6))) > 0
