@@ -41,6 +41,7 @@ from ...registration import (
     load_template,
     without_scale,
 )
+from ...registration.masks import nonempty_voxels
 from ...space.affines import Affine
 from ...space.boxes import mask_extent
 from ...space.volume import Volume
