@@ -163,7 +163,7 @@ def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool
     for motion, number in zip(moving.fit.slice_motions[0], numbers, strict=True):
         assert motion is not None
         count = stacks.scans[number].data.shape[2]
-        assert sorted(i for group in motion.groups for i in group) == list(range(count))
+        assert sorted(i for group in motion.groups for i in group.slices) == list(range(count))
     for before, after in zip(alike.fit.residuals[0], moving.fit.residuals[0], strict=True):
         assert after.robust_sd < before.robust_sd
 
