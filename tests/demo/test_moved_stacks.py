@@ -16,7 +16,7 @@ from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.space.affines import Affine, apply_affine
 from bids_unires.space.volume import Volume
 
-SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0)
+SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0, learning_effort="brief")
 MOTIONS: dict[Plane, Motion] = {
     "sagittal": Motion(),
     "coronal": Motion((4.8, -3.1, 4.0), (4.5, -5.0, 3.2)),

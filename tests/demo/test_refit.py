@@ -31,7 +31,7 @@ from bids_unires.space.volume import Volume
 Image = NDArray[np.float32]
 Images = NDArray[np.float32]
 
-SETTINGS = ModelSettings(voxel_size=(1.0, 1.0, 1.0), unified_rigid=False)
+SETTINGS = ModelSettings(voxel_size=(1.0, 1.0, 1.0), unified_rigid=False, learning_effort="brief")
 MOTIONS = (
     Motion((0.4, 0.3, 0.2), (4, -3, 5)),
     Motion((2.3, -1.4, 3.1), (3, -2, 4)),

@@ -12,7 +12,18 @@ import nibabel as nib
 
 from bids_unires.cli.main import main
 
-COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "40"]
+COARSE = [
+    "--voxel-size",
+    "5",
+    "--reg-scale",
+    "20",
+    "--device",
+    "cpu",
+    "--max-iter",
+    "40",
+    "--learning-effort",
+    "brief",
+]
 GROUP = ["--voxel-size", "5", "--device", "cpu", "--template", "none"]
 IN_PLACE = ["--voxel-size", "5", "--device", "cpu", "--align", "none", "--fov", "head"]
 RESLICED = [*IN_PLACE, "--group-mode", "reslice"]

@@ -36,7 +36,12 @@ HEAD = (
 
 CUP = 180.0  # holder: a shell of this behind the head
 REGIONS = {"brain": BRAIN, "ventricles": CSF, "bone": BONE, "air": AIR}
-SETTINGS = ModelSettings(voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM), coregister=False, max_iter=40)
+SETTINGS = ModelSettings(
+    voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM),
+    coregister=False,
+    max_iter=40,
+    learning_effort="brief",
+)
 PITCHED = SHARED / "data" / "ct" / "ct_pitch_8bit.nii.gz"
 
 

@@ -46,7 +46,9 @@ NOISE_SD = 2.0
 # The prior counts differences per mm, of which coarse voxels show fewer, and so does a head
 # without texture.
 REG_SCALE = 30.0
-SETTINGS = ModelSettings(voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM), reg_scale=REG_SCALE)
+SETTINGS = ModelSettings(
+    voxel_size=(VOXEL_MM, VOXEL_MM, VOXEL_MM), reg_scale=REG_SCALE, learning_effort="brief"
+)
 FIXED = replace(SETTINGS, coregister=False)
 BRIEF = replace(FIXED, max_iter=5)
 

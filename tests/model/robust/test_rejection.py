@@ -23,7 +23,7 @@ from tests.model.states import prepared_of
 
 NOISE = 0.015
 # A given strength of the prior spares the search for it.
-FIT = ModelSettings(voxel_size=(2.0,) * 3, reg_scale=4.0)
+FIT = ModelSettings(voxel_size=(2.0,) * 3, reg_scale=4.0, learning_effort="brief")
 COARSE_FIT = replace(FIT, voxel_size=(3.0,) * 3)
 
 

@@ -28,7 +28,7 @@ from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 from tests.model.states import contrast_of, motion_of, problem_of
 
-SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30)
+SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30, learning_effort="brief")
 MOVING = replace(SETTINGS, slice_motion=True)
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "transverse")
 BASES = (

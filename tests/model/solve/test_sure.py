@@ -177,7 +177,7 @@ def test_a_fit_says_which_strength_it_chose_and_can_repeat_it() -> None:
     truth = head()
     scan = measured(truth, 6.0)
     volume = Volume(np.abs(scan.data), scan.affine)
-    settings = ModelSettings(max_iter=5)
+    settings = ModelSettings(max_iter=5, learning_effort="brief")
     result = super_resolve([[volume]], settings, "cpu", grid=GRID)
     again = super_resolve([[volume]], settings, "cpu", grid=GRID, lam=result.fit.lam)
     assert again.fit.lam == result.fit.lam

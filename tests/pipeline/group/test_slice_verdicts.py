@@ -13,7 +13,18 @@ from bids_unires.cli.main import main
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 
-COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "20"]
+COARSE = [
+    "--voxel-size",
+    "5",
+    "--reg-scale",
+    "20",
+    "--device",
+    "cpu",
+    "--max-iter",
+    "20",
+    "--learning-effort",
+    "brief",
+]
 GROUP = ["--voxel-size", "5", "--device", "cpu", "--template", "none", "--group-mode", "refit"]
 
 

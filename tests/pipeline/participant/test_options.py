@@ -23,7 +23,16 @@ ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 Runner = Callable[..., Path]
 
-BRIEF = ["--device", "cpu", "--max-iter", "15", "--skip-bids-validation", "-q"]
+BRIEF = [
+    "--learning-effort",
+    "brief",
+    "--device",
+    "cpu",
+    "--max-iter",
+    "15",
+    "--skip-bids-validation",
+    "-q",
+]
 COARSE = ["--voxel-size", "5", "--reg-scale", "20"]
 SUFFIX = "sub-01_T1w"
 

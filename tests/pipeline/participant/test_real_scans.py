@@ -27,7 +27,17 @@ DATA = SHARED / "data"
 PITCHED_CT = DATA / "ct" / "ct_pitch_8bit.nii.gz"
 POSITIONS = DATA / "positions"
 CONTRASTS = DATA / "contrasts"
-BRIEF = ["--device", "cpu", "--skip-bids-validation", "--reg-scale", "4", "--max-iter", "10"]
+BRIEF = [
+    "--device",
+    "cpu",
+    "--skip-bids-validation",
+    "--reg-scale",
+    "4",
+    "--max-iter",
+    "10",
+    "--learning-effort",
+    "brief",
+]
 
 
 def brought_to(image: nib.Nifti1Image, scan: Path, transform: Path) -> NDArray[np.float64]:
@@ -91,7 +101,9 @@ def test_two_contrasts_of_one_head_share_a_grid(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_refined_poses_explain_every_run_better() -> None:
     volumes = [[load_volume(path) for path in sorted(POSITIONS.rglob("*_T1w.nii.gz"))]]
-    settings = ModelSettings(voxel_size=(2.5, 2.5, 2.5), reg_scale=4, max_iter=20)
+    settings = ModelSettings(
+        voxel_size=(2.5, 2.5, 2.5), reg_scale=4, max_iter=20, learning_effort="brief"
+    )
     poses = starting_poses(volumes, settings)
     refined, fixed = (
         super_resolve(volumes, replace(settings, unified_rigid=move), "cpu", poses=poses)

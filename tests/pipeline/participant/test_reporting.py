@@ -48,7 +48,14 @@ def run_and_report(
     def run(
         method: Method = "super-resolution",
     ) -> tuple[ParticipantOutcome, list[ParticipantReport]]:
-        model = ModelSettings((5.0, 5.0, 5.0), 20.0, max_iter=25, method=method, coregister=False)
+        model = ModelSettings(
+            (5.0, 5.0, 5.0),
+            20.0,
+            max_iter=25,
+            method=method,
+            coregister=False,
+            learning_effort="brief",
+        )
         config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=model)
         (plan,) = plan_participants(config)
         return run_participant(plan, config, Allotment("cpu", 2, 2**34)), told

@@ -12,7 +12,17 @@ import pytest
 from bids_unires.cli.main import main
 from bids_unires.dataset.derivatives import find_results
 
-BRIEF = ["--reg-scale", "20", "--max-iter", "4", "--device", "cpu", "--skip-bids-validation"]
+BRIEF = [
+    "--learning-effort",
+    "brief",
+    "--reg-scale",
+    "20",
+    "--max-iter",
+    "4",
+    "--device",
+    "cpu",
+    "--skip-bids-validation",
+]
 COARSE = ["--voxel-size", "5"]
 # After `BRIEF`: a prior of any strength is for a fit.
 LINEAR = ["--linear", "--reg-scale", "auto"]

@@ -28,7 +28,18 @@ from tests.model.states import motion_of
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 
-COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "20"]
+COARSE = [
+    "--voxel-size",
+    "5",
+    "--reg-scale",
+    "20",
+    "--device",
+    "cpu",
+    "--max-iter",
+    "20",
+    "--learning-effort",
+    "brief",
+]
 GROUP = ["--voxel-size", "5", "--device", "cpu", "--template", "none", "--group-mode", "refit"]
 SHIFT = (5.0, -4.0, 6.0)
 TIMES = [0.0, 0.3, 0.1, 0.4, 0.2, 0.5]

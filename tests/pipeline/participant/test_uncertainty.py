@@ -22,7 +22,15 @@ from bids_unires.run.configuration import write_options
 
 MAP = "sub-01_space-individual_res-5mm_desc-srStd_T1w.nii.gz"
 COARSE = ["--voxel-size", "5", "--reg-scale", "20"]
-BRIEF = ["--max-iter", "10", "--device", "cpu", "--skip-bids-validation"]
+BRIEF = [
+    "--learning-effort",
+    "brief",
+    "--max-iter",
+    "10",
+    "--device",
+    "cpu",
+    "--skip-bids-validation",
+]
 
 
 @pytest.fixture(scope="module")

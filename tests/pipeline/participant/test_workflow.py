@@ -38,7 +38,18 @@ from bids_unires.work.allotment import Allotment
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 
-COARSE = ["--voxel-size", "5", "--reg-scale", "20", "--device", "cpu", "--max-iter", "40"]
+COARSE = [
+    "--voxel-size",
+    "5",
+    "--reg-scale",
+    "20",
+    "--device",
+    "cpu",
+    "--max-iter",
+    "40",
+    "--learning-effort",
+    "brief",
+]
 OFFSET = (4.0, -3.0, 5.0)
 SIDECARS: dict[str, Any] = {
     "T1w": {
@@ -358,7 +369,9 @@ def test_missing_voxels_are_filled_and_reported(
     data[0, 0, 0] = np.inf
     scan = nib.Nifti1Image(data, image.affine)
     raw = make_head_dataset(tmp_path / "raw", {"sub-01_T1w": scan})
-    settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=20)
+    settings = ModelSettings(
+        voxel_size=(5, 5, 5), reg_scale=20, max_iter=20, learning_effort="brief"
+    )
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
     outcome = run_participant(plan, config, Allotment("cpu", 2, 2**34))
@@ -386,7 +399,9 @@ def test_repeats_of_unlike_brightness_are_told(
     raw = make_head_dataset(
         tmp_path / "raw", {"sub-01_run-1_T1w": first, "sub-01_run-2_T1w": second}
     )
-    settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=5)
+    settings = ModelSettings(
+        voxel_size=(5, 5, 5), reg_scale=20, max_iter=5, learning_effort="brief"
+    )
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
     messages = [
