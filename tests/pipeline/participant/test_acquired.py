@@ -43,5 +43,5 @@ def test_labels_beside_the_scan_that_has_their_voxels_are_told(
     config = RunConfig(raw, raw.parent / "out", "participant")
     (plan,) = plan_participants(config)
     with caplog.at_level(logging.WARNING, "bids_unires"):
-        acquire(plan, config)
+        acquire(plan, config.model, 2**32, reset_origin=False)
     assert ("from sub-01_T1w.nii.gz, which has as many voxels" in caplog.text) is told

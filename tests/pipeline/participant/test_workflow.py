@@ -437,7 +437,7 @@ def test_a_fit_that_did_not_converge_is_reported(
     half_good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(half_good), str(tmp_path / "out"), "participant", "--skip-bids-validation"]
-    options = ["--participant-label", "good", "--voxel-size", "5", "--max-iter", "1"]
+    options = [*COARSE, "--participant-label", "good", "--max-iter", "1"]
     assert main([*arguments, *options, "--device", "cpu"]) == 0
     assert "raise --max-iter" in capfd.readouterr().err
     assert not logging.getLogger("bids_unires").handlers
