@@ -134,6 +134,7 @@ def python(code: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_the_first_commands(study: Path) -> None:
     lines = [line for line in commands("README.md") if line.startswith(".venv/bin/bids_unires")]
     dry, participant, group = (line.replace(".venv/bin/", "") for line in lines)
@@ -157,6 +158,7 @@ def test_the_first_commands(study: Path) -> None:
     python(f"{example}\nassert stack.shape[0] == 2", study)
 
 
+@pytest.mark.slow
 def test_the_example_in_python(study: Path, tmp_path: Path) -> None:
     scans = study / "BIDS" / "sub-01" / "anat"
     for name, suffix in (("t1_sag", "T1w"), ("t1_ax", "T1w"), ("flair", "FLAIR")):
@@ -185,6 +187,7 @@ def test_the_list_of_participants_may_come_from_windows(tmp_path: Path) -> None:
     assert done.stdout.replace("\r", "CR") == wanted
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_scheduler(study: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(

@@ -28,7 +28,10 @@ shift 3
 exec env -i PATH=/usr/bin:/bin PYTHONPATH={root} {python} -m "$@" --no-learned-detail
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed"),
+    pytest.mark.slow,
+]
 
 
 def make_task(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from bids_unires.demo.run import score_participant
 from bids_unires.demo.study import MOTIONS, PARTICIPANTS, PROTOCOLS
 from bids_unires.run import app
 
-pytestmark = pytest.mark.learns
+pytestmark = [pytest.mark.learns, pytest.mark.slow]
 
 
 def test_every_contrast_gains_on_cubic_interpolation(tmp_path: Path) -> None:

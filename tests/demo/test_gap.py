@@ -17,7 +17,7 @@ from bids_unires.model import super_resolve
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.space.volume import Volume
 
-pytestmark = pytest.mark.learns
+pytestmark = [pytest.mark.learns, pytest.mark.slow]
 
 SETTINGS = ModelSettings(voxel_size=(1.25, 1.25, 1.25))
 PLANES: tuple[Plane, ...] = ("transverse", "sagittal", "coronal")

@@ -24,6 +24,8 @@ from bids_unires.space.affines import Affine, apply_affine
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 
+pytestmark = pytest.mark.slow
+
 VOXEL_MM = 2
 SIZES = (float(VOXEL_MM),) * 3
 

@@ -16,6 +16,8 @@ from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.space.affines import Affine, apply_affine
 from bids_unires.space.volume import Volume
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), reg_scale=4.0, learning_effort="brief")
 MOTIONS: dict[Plane, Motion] = {
     "sagittal": Motion(),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.spatial.transform import Rotation
@@ -27,6 +28,8 @@ from bids_unires.pipeline.group.study_images import RECALLING_ORDER, WARM_TOLERA
 from bids_unires.space.affines import Affine
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
+
+pytestmark = pytest.mark.slow
 
 Image = NDArray[np.float32]
 Images = NDArray[np.float32]

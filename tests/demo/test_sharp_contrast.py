@@ -17,7 +17,7 @@ from bids_unires.model import Reconstruction, super_resolve
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 
-pytestmark = pytest.mark.learns
+pytestmark = [pytest.mark.learns, pytest.mark.slow]
 
 SETTINGS = ModelSettings(voxel_size=(1.25, 1.25, 1.25))
 # As far apart as scans of one session may be.

@@ -18,6 +18,8 @@ import pytest
 
 from tests.faults.heads import LINEAR, QUICK, Place, scan
 
+pytestmark = pytest.mark.slow
+
 LABELS = tuple(f"{number:02}" for number in range(1, 11))
 ROUNDS = range(int(os.environ.get("CONCURRENCY_ROUNDS", "2")))
 # Takes a process from its imports to the results of one participant without a process of its

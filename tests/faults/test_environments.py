@@ -72,6 +72,7 @@ def assert_told_in_lines(done: Run, *patterns: str) -> None:
         assert re.search(pattern, done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_needed_of_the_environment(place: Place) -> None:
     """No home, no path, a locale of ASCII."""
     done = run(place, environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
@@ -80,6 +81,7 @@ def test_nothing_is_needed_of_the_environment(place: Place) -> None:
     assert images(place) == ["sub-01", "sub-02"]
 
 
+@pytest.mark.slow
 def test_paths_may_be_of_any_alphabet(place: Place, tmp_path: Path) -> None:
     other = Place(tmp_path / "Gehirn mit Leerzeichen «ü» 脳'\"$x;")
     shutil.copytree(place.raw, other.raw)
@@ -94,12 +96,14 @@ def _closed_streams() -> None:
         os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_no_terminal_and_no_streams(place: Place) -> None:
     done = run(place, before=_closed_streams, stdin=None)
     assert done.returncode == 0
     assert images(place) == ["sub-01", "sub-02"]
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
 def test_an_unknown_user_without_a_home_reads_but_may_not_write(place: Place) -> None:
@@ -127,6 +131,7 @@ def _files_of_at_most(size: int) -> Preparation:
     return limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nprocs", ["1", "2"])
 def test_files_that_may_not_grow_fail_their_participants(place: Place, nprocs: str) -> None:
     done = run(place, "--nprocs", nprocs, before=_files_of_at_most(16_000))
@@ -138,6 +143,7 @@ def test_files_that_may_not_grow_fail_their_participants(place: Place, nprocs: s
     assert not list(place.out.rglob("*.part"))
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_disk_that_is_full(place: Place) -> None:
     place.out.mkdir()
@@ -201,6 +207,7 @@ def _memory_of_at_most(size: int) -> Preparation:
     return limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mebibytes", [300, 700, 1200, 2000])
 def test_memory_that_does_not_suffice_is_told(place: Place, mebibytes: int) -> None:
     done = run(place, before=_memory_of_at_most(mebibytes * 2**20))
@@ -220,6 +227,7 @@ def _threads_and_processes_of_at_most(count: int) -> Preparation:
     return limit
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
 def test_threads_that_do_not_suffice_are_told_and_one_does(place: Place) -> None:

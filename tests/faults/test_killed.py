@@ -21,6 +21,8 @@ import pytest
 
 from tests.faults.heads import QUICK, Place, scan
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("01", "02", "03")
 # For as long as a run takes, and no two runs take the same.
 VOLATILE_KEYS = ("RuntimeSeconds", "PeakMemoryBytes")

@@ -13,7 +13,7 @@ from bids_unires.config import ModelSettings, SpaceSettings
 from bids_unires.dataset.writing import write_json
 from bids_unires.model.detail.term import DetailStatement
 from bids_unires.model.robust.repair import SliceRepair
-from bids_unires.model.scanner.slice_groups import SliceMotion
+from bids_unires.model.scanner.slice_groups import MovedGroup, SliceMotion
 from bids_unires.records.image import (
     DetailRecord,
     ImageRecord,
@@ -30,7 +30,9 @@ from bids_unires.records.slice_verdicts import SliceVerdictRecord
 from bids_unires.space.affines import translation
 from bids_unires.space.grid import Grid
 
-MOTION = SliceMotion(((0, 2), (1, 3)), (np.eye(4), translation([1, 2, 3])), "SliceTiming")
+MOTION = SliceMotion(
+    (MovedGroup((0, 2), np.eye(4)), MovedGroup((1, 3), translation([1, 2, 3]))), "SliceTiming"
+)
 STACK = Grid((10, 10, 4), np.diag([1.0, 1.0, 4.0, 1.0]))
 SCAN = ScanRecord(
     source="bids:raw:sub-01/anat/sub-01_T1w.nii.gz",

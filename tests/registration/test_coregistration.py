@@ -32,6 +32,7 @@ def reference() -> Volume:
     return scan(centred(*AXIAL), AXIAL[1], np.eye(4), seed=1)
 
 
+@pytest.mark.slow
 def test_coregister_keeps_the_first_scan_and_ignores_threads(reference: Volume) -> None:
     pose = motion((3.0, 5.0, 2.0), (1.0, -9.0, 4.0))
     moving = moving_scan(pose)
@@ -76,6 +77,7 @@ def test_parts_that_reach_each_other_alone_are_chained() -> None:
         assert_same_pose(alignment.pose, np.eye(4), OF_A_PART)
 
 
+@pytest.mark.slow
 def test_stations_follow_each_other_onto_a_scan_that_lies_elsewhere(reference: Volume) -> None:
     away = motion((20.0, 10.0, -100.0), (30.0, -10.0, 40.0))
     parts = [replace(part, affine=np.linalg.inv(away) @ part.affine) for part in stations(2, 3, 0)]
@@ -85,6 +87,7 @@ def test_stations_follow_each_other_onto_a_scan_that_lies_elsewhere(reference: V
         assert_same_pose(alignment.pose, away, 3 * OF_A_PART)
 
 
+@pytest.mark.slow
 def test_stations_of_two_contrasts_find_each_other() -> None:
     """Parts that touch: each has one of the other contrast to lie on, and no other."""
     upper, lower = stations(2, 2, 0.0)
@@ -94,6 +97,7 @@ def test_stations_of_two_contrasts_find_each_other() -> None:
         assert_same_pose(alignment.pose, np.eye(4), OF_A_PART)
 
 
+@pytest.mark.slow
 def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) -> None:
     slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
     pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
@@ -111,6 +115,7 @@ def test_the_fullest_scan_is_the_first_that_is_no_small_part(reference: Volume) 
     assert fullest_scan([slab], threads=1) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("turn", "is_far"), [((3.0, 0.0, 5.0), False), ((0.0, 0.0, 120.0), True)])
 def test_poses_far_from_headers_are_named(
     reference: Volume,
@@ -125,6 +130,7 @@ def test_poses_far_from_headers_are_named(
     assert ("--no-coregister" in caplog.text) == is_far
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_four_positions_of_one_head_agree() -> None:
     """Aligning two scans directly or by way of a third one gives one pose, to a voxel."""

@@ -29,6 +29,7 @@ def reference() -> Volume:
     return scan(centred(*AXIAL), AXIAL[1], np.eye(4), seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pose",
     [
@@ -64,6 +65,7 @@ def test_part_of_the_head_is_enough(reference: Volume) -> None:
     assert_same_pose(align_rigid(reference, part, threads=2).pose, pose)
 
 
+@pytest.mark.slow
 def test_storage_order_changes_nothing(reference: Volume) -> None:
     moving = moving_scan(motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0)))
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])

@@ -132,6 +132,7 @@ def test_a_mask_that_cannot_be_read_costs_its_outline_only(
     assert f"cannot show sub-2 as it should: {mask} is not a NIfTI" in caplog.text
 
 
+@pytest.mark.slow
 def test_one_image_at_a_time_is_in_memory(
     make_cohort: CohortMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

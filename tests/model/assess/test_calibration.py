@@ -16,7 +16,7 @@ from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 from tests.model.states import contrast_of, problem_of
 
-pytestmark = pytest.mark.learns
+pytestmark = [pytest.mark.learns, pytest.mark.slow]
 
 SIDE = 56
 STEP = 4

@@ -116,12 +116,14 @@ def axial() -> LearnedDetail:
     return learned(sliced())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_it_is_closer_to_the_truth_than_a_cubic_whatever_the_slice_axis(axis: int) -> None:
     scan = sliced(axis)
     assert error(learned(scan)) < 0.8 * error_of_cubic(scan)
 
 
+@pytest.mark.slow
 def test_more_planes_tell_more(axial: LearnedDetail) -> None:
     from_two = learned(sliced(), parameters=replace(FAIR, directions=(0.0, 90.0)))
     assert error(axial) < 0.99 * error(from_two)
@@ -205,6 +207,7 @@ def test_it_says_how_far_off_it_is(axial: LearnedDetail) -> None:
     assert 0.3 < axial.statement.explained < 1
 
 
+@pytest.mark.slow
 def test_what_it_knows_by_heart_is_not_how_good_it_is() -> None:
     scan = sliced()
     # Nothing in one slice says anything of another one.
@@ -237,6 +240,7 @@ def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
     assert np.isfinite(detail.tau).all()
 
 
+@pytest.mark.slow
 def test_a_doubted_slice_is_doubted_within() -> None:
     weights = np.ones(SIDE // RATIO)
     weights[8] = 0.25
@@ -249,6 +253,7 @@ def test_a_doubted_slice_is_doubted_within() -> None:
     np.testing.assert_allclose(doubted[..., here], trusted[..., here] / 4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_even_slices_may_be_brighter(axial: LearnedDetail) -> None:
     scan = sliced()
     factors = np.exp(0.1 * (-1.0) ** np.arange(SIDE // RATIO)).astype(np.float32)
@@ -256,6 +261,7 @@ def test_even_slices_may_be_brighter(axial: LearnedDetail) -> None:
     assert error(learned(uneven)) < 1.05 * error(axial)
 
 
+@pytest.mark.slow
 def test_a_gap_is_worth_knowing() -> None:
     scan = sliced(thickness=2)
     ignorant = replace(scan, profile=replace(scan.profile, gap=0.0))
@@ -346,6 +352,7 @@ def guide(axis: int | None, pose: Affine | None = None) -> ScanState:
     return state(replace(darker(scan), pose=pose))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_another_contrast_shows_what_lies_within_slices(
     axial: LearnedDetail, axis: int | None
@@ -359,6 +366,7 @@ def test_another_contrast_shows_what_lies_within_slices(
     assert np.mean(shown.scan.tau) > 1.3 * np.mean(axial.scan.tau)
 
 
+@pytest.mark.slow
 def test_where_a_guide_explains_little_an_unguided_network_contributes() -> None:
     speckles = np.random.default_rng(4).normal(100, 20, head().shape).astype(np.float32)
     others = [state(Observation(speckles, np.eye(4), 1.0))]
@@ -369,6 +377,7 @@ def test_where_a_guide_explains_little_an_unguided_network_contributes() -> None
     assert error(both) < 0.97 * error(shown)
 
 
+@pytest.mark.slow
 def test_an_unguided_network_that_explains_less_does_not_contribute() -> None:
     found = []
     for share in (0.0, 1.0):
@@ -380,6 +389,7 @@ def test_an_unguided_network_that_explains_less_does_not_contribute() -> None:
     assert first.statement == second.statement
 
 
+@pytest.mark.slow
 def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) -> None:
     turned = translation([SIDE - 1, SIDE - 1, 0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     unlike = learn(sliced(), 1.0, [guide(None, turned)])
@@ -387,6 +397,7 @@ def test_another_contrast_of_somebody_else_does_no_harm(axial: LearnedDetail) ->
     assert error(unlike) < 1.1 * error(axial)
 
 
+@pytest.mark.slow
 def test_where_another_contrast_was_not_measured_planes_alone_tell(axial: LearnedDetail) -> None:
     half = guide(None)
     half.observation.data[SIDE // 2 :] = 0

@@ -144,6 +144,7 @@ def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     assert result.coverage[in_head(result.grid)].all()
 
 
+@pytest.mark.slow
 def test_three_stacks_are_aligned_and_joined() -> None:
     true_poses = [
         np.eye(4),

@@ -97,6 +97,7 @@ def strange_stacks(three_stacks: Fitted) -> Fitted:
     return weigh(replace(three_stacks.case, scans=(tuple(scans),)), FIT)
 
 
+@pytest.mark.slow
 def test_clean_slices_are_accepted_as_they_are(three_stacks: Fitted, one_stack: Fitted) -> None:
     one = weigh(one_stack.case, FIT)
     three = fit(three_stacks.case, FIT, robust=True)
@@ -108,6 +109,7 @@ def test_clean_slices_are_accepted_as_they_are(three_stacks: Fitted, one_stack: 
     assert three_stacks.quality - three.quality < 0.05
 
 
+@pytest.mark.slow
 def test_repeats_tell_all_damaged_slices_and_repair_them(damaged_stacks: Fitted) -> None:
     assert damaged_stacks.repaired == damaged_stacks.damaged
     assert damaged_stacks.rejected == [(), (), ()]
@@ -126,16 +128,19 @@ def test_damage_costs_little_where_repeats_show_the_place(
     assert three_stacks.quality - damaged_stacks.quality < 0.2
 
 
+@pytest.mark.slow
 def test_damage_costs_little_where_a_stack_is_alone(one_stack: Fitted) -> None:
     found = fit(one_stack.case.damaged(DAMAGES, seed=0), FIT, robust=True)
     assert found.repaired == found.damaged
     assert one_stack.quality - found.quality < 0.5
 
 
+@pytest.mark.slow
 def test_one_stack_tells_its_dark_slices(dark_stack: Fitted) -> None:
     assert dark_stack.repaired == dark_stack.damaged
 
 
+@pytest.mark.slow
 def test_the_outermost_dark_slice_is_repaired_too(one_stack: Fitted) -> None:
     case = one_stack.case.damaged(["scaled"], seed=5)
     # The second one that shows a tenth of the head.
@@ -145,6 +150,7 @@ def test_the_outermost_dark_slice_is_repaired_too(one_stack: Fitted) -> None:
     assert robust.quality > one_stack.quality - 0.5
 
 
+@pytest.mark.slow
 def test_slices_that_moved_near_the_ends_are_put_back(one_stack: Fitted) -> None:
     case = one_stack.case.damaged(["shifted"], seed=2)
     # The fifth slice that shows a tenth of the head: its neighbours do not tell where it lies.
@@ -156,6 +162,7 @@ def test_slices_that_moved_near_the_ends_are_put_back(one_stack: Fitted) -> None
     assert robust.quality > one_stack.quality - 0.5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repaired_is_left_out_and_nothing_read_off_it(
     strange_stacks: Fitted,
 ) -> None:
@@ -166,6 +173,7 @@ def test_what_cannot_be_repaired_is_left_out_and_nothing_read_off_it(
     assert strange_stacks.result.fit.noise[0][0] == estimate_noise(without)
 
 
+@pytest.mark.slow
 def test_neither_unit_nor_order_of_axes_matters(dark_stack: Fitted) -> None:
     (scan,) = dark_stack.case.scans[0]
     (before,) = weigh(dark_stack.case, COARSE_FIT).verdicts

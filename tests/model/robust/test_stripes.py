@@ -31,6 +31,7 @@ def striped(k: int, *stripes: Stripes) -> np.ndarray:
     return result
 
 
+@pytest.mark.slow
 def test_clean_slices_have_no_stripes() -> None:
     assert find_stripes(slices(), THRESHOLD) == {}
 

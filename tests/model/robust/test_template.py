@@ -188,6 +188,7 @@ def real_stack(axis: int) -> Observation:
     return Observation(blocks.mean(axis=(1, 3, 5), dtype=np.float32), affine, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("axis", range(3))
 def test_ends_of_a_real_head_are_told(axis: int) -> None:

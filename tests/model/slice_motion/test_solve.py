@@ -149,6 +149,7 @@ def start() -> list[Affine]:
     return [base.scanner_to_head for base in BASES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("packages", "runs"), [(2, False), (4, False), (2, True)])
 def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool) -> None:
     stacks = moved_stacks([0, 0, 0], packages, LARGEST, seed=7, runs=runs)
@@ -168,6 +169,7 @@ def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool
         assert after.robust_sd < before.robust_sd
 
 
+@pytest.mark.slow
 def test_heads_that_held_still_are_fitted_as_before() -> None:
     stacks = moved_stacks([0, 0, 0], 2, 0.0, seed=8)
     plain, moving = (
@@ -178,6 +180,7 @@ def test_heads_that_held_still_are_fitted_as_before() -> None:
     assert stacks.quality(moving, 0, range(3)) > stacks.quality(plain, 0, range(3)) - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [0.0, LARGEST])
 def test_single_scans_of_contrasts_are_placed_by_the_others(largest: float) -> None:
     stacks = moved_stacks([0, 1, 2], 2, largest, seed=9)
@@ -199,6 +202,7 @@ def test_single_scans_of_contrasts_are_placed_by_the_others(largest: float) -> N
         assert results[1].fit.slice_motions == ((None,),) * 3
 
 
+@pytest.mark.slow
 def test_a_known_motion_is_taken_as_it_is() -> None:
     stacks = moved_stacks([0, 0, 0], 2, LARGEST, seed=7)
     plans = [
@@ -244,6 +248,7 @@ def test_settings_that_contradict_each_other(wrong: dict[str, object]) -> None:
         ModelSettings(slice_motion=True, **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_scans_that_stay_whole_keep_their_detail() -> None:
     stacks = moved_stacks([0, 1, 2], 2, LARGEST, seed=7)
     plan = motion_of(stacks.groups[0], stacks.known[0])
@@ -261,6 +266,7 @@ def test_scans_that_stay_whole_keep_their_detail() -> None:
     assert np.abs(with_detail.images[1] - without.images[1]).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg_scale", [4.0, "auto"])
 def test_a_single_scan_that_nothing_places_has_its_detail(reg_scale: float | str) -> None:
     stack = moved_stacks([0, 1, 2], 2, 0.0, seed=8)

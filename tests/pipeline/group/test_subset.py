@@ -15,6 +15,8 @@ import pytest
 from bids_unires.cli.main import main
 from tests.pipeline.study import GROUP, IN_PLACE, RESLICED, TIGHT, Study, load, sidecar
 
+pytestmark = pytest.mark.slow
+
 EVERYBODY = ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
 
 

@@ -23,6 +23,8 @@ from bids_unires.space.affines import apply_affine, translation
 from bids_unires.space.grid import corners
 from tests.pipeline.study import GROUP, IN_PLACE, OFFSETS, RESLICED, Study, load, sidecar
 
+pytestmark = pytest.mark.slow
+
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 

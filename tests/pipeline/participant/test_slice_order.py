@@ -157,6 +157,7 @@ def scans_in(folder: Path, pattern: str) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text())["UniRes"]["Scans"])
 
 
+@pytest.mark.slow
 def test_motion_between_slices_is_found_told_and_used_again(
     tmp_path: Path,
     make_head_scan: ScanMaker,

@@ -120,6 +120,7 @@ def finished(
     return FinishedRun(raw, root / "out")
 
 
+@pytest.mark.slow
 def test_outputs_have_the_agreed_names_and_nothing_else_is_left(finished: FinishedRun) -> None:
     found = {
         path.relative_to(finished.out).as_posix()
@@ -333,6 +334,7 @@ def half_good(
     return raw
 
 
+@pytest.mark.slow
 def test_bad_participants_do_not_stop_the_good_one(
     half_good: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
