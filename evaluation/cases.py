@@ -14,7 +14,14 @@ from scipy import ndimage
 
 from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.demo.phantom import build_anatomy, load_icbm152
-from bids_unires.demo.scanner import (Motion, Plane, Protocol, add_rician_noise, scan_grid, thick_slices)
+from bids_unires.demo.scanner import (
+    Motion,
+    Plane,
+    Protocol,
+    add_rician_noise,
+    scan_grid,
+    thick_slices,
+)
 from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.space.affines import Affine, translation
 from bids_unires.space.volume import Volume

@@ -14,7 +14,6 @@ from bids_unires.demo.score import resample
 from bids_unires.model import super_resolve
 from bids_unires.model.scanner.profile import SliceProfile, profile_for_voxels
 from bids_unires.space.volume import Volume
-
 from evaluation.cases import Examination
 
 Image = NDArray[np.float32]

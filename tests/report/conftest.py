@@ -129,7 +129,11 @@ def make_report(tmp_path: Path) -> ReportMaker:
             path = folder / f"sub-01_desc-sr_{contrast}.nii.gz"
             image = ellipsoids(GRID)
             lam = 0.02 if fitted else None
-            detail = DetailStatement(3.21, 0.834, used_other_contrast=True) if fitted and repeats == 1 else None
+            detail = (
+                DetailStatement(3.21, 0.834, used_other_contrast=True)
+                if fitted and repeats == 1
+                else None
+            )
             contrasts.append(
                 ReportedContrast(contrast, image, path, tuple(scans), lam, detail=detail)
             )
