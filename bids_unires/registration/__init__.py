@@ -1,4 +1,15 @@
-"""Rigid coregistration of scans of one head, alignment to a template, and masks."""
+"""Rigid coregistration of scans of one head, alignment to a template, and masks.
+
+- `coregistration`: aligns all scans of one head to each other.
+- `rigid`: aligns two scans, from many starting poses.
+- `matching`: refines one pose by mutual information.
+- `pyramid`: smooth images of a scan at several resolutions, and points in its head.
+- `template`, `templateflow`: templates, packaged or from TemplateFlow's cache or server.
+- `template_alignment`: aligns a scan to a template, with or without scaling.
+- `template_brain`: brain mask of an image, taken from the template.
+- `bending`: deforms a template smoothly to match a scan.
+- `masks`: mask of the head in an image.
+"""
 
 from .bending import bent_template
 from .coregistration import coregister, fullest_scan

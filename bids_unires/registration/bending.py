@@ -1,4 +1,4 @@
-"""A template bent to a scan: roughly what each of its slices has to show, and where."""
+"""A template deformed to match a scan: roughly the anatomy that each slice should show."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from .pyramid import COARSE, Pyramid, build_pyramid, to_image
 from .template import Template
 from .template_alignment import align_to_template
 
-# What is finer than this tells no more of how heads differ smoothly, and costs eight times as much
-# for every halving: slices that moved are found as well (95 and 97 of 100).
+# A finer level does not describe smooth differences between heads any better, and every halving
+# of the voxel size costs eight times as much. Slices that moved are found equally well (95 and 97
+# of 100).
 _LEVEL = COARSE
-# In voxels of the finest level.
+# Step length at which the affine refinement ends, in voxels of the finest level.
 _SMALLEST_AFFINE_STEP = 0.025
-# Between the knots of the splines: too far for a single slice of clinical thickness to be followed
-# to where it moved, near enough for the shape of a skull. Twice as many steps follow it; half as
-# many leave skulls different.
+# Distance between the knots of the splines. It is too large for the template to follow a single
+# slice of clinical thickness that moved, and small enough to fit the shape of a skull.
 _KNOTS_MM = 50.0
 _SPLINE_ORDER = 3
+# With twice as many iterations the template follows slices that moved; with half as many the
+# skulls still differ.
 _MOST_STEPS, _MOST_EVALUATIONS = 15, 60
 
 
 def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArray[np.float32]:
-    """Bend a template until it looks as much like a scan as smooth bending lets it.
+    """Deform a template smoothly until it resembles a scan as closely as possible.
 
     Parameters
     ----------
     volume
-        Scan of a head or a part of it, of any contrast, resolution and orientation.
+        Scan of a head or of part of a head, of any contrast, resolution and orientation.
     template
-        What to bend.
+        Template to deform.
     threads
         Number of threads to use.
 
     Returns
     -------
     ndarray
-        ``(X, Y, Z)``: what the template shows in the voxels of the scan, in its own intensities; 0
-        beyond it.
+        ``(X, Y, Z)``, the shape of the scan: the deformed template in the voxels of the scan, in
+        intensities of the template; 0 outside the template.
 
     Raises
     ------
@@ -54,9 +56,9 @@ def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArra
 
     Notes
     -----
-    From the similarity of `align_to_template` on, an affine transformation and then cubic
-    B-splines (Rueckert et al. 1999, "Nonrigid registration using free-form deformations")
-    maximise the mutual information.
+    `align_to_template` gives a similarity transformation to start from. First an affine
+    transformation and then cubic B-splines (Rueckert et al. 1999, "Nonrigid registration using
+    free-form deformations") maximise the mutual information.
     """
     similarity = align_to_template(volume, template, kind="similarity", threads=threads).matrix
     scan, head = build_pyramid(volume, threads), build_pyramid(template.image, threads)
@@ -74,7 +76,7 @@ def bent_template(volume: Volume, template: Template, *, threads: int) -> NDArra
 
 
 def _bending(scan: Pyramid, head: Pyramid, pose: Affine, threads: int) -> sitk.Transform:
-    """The motion of points of the scan that comes before an affine one."""
+    """Deformation of points of the scan, applied before the affine transformation ``pose``."""
     fixed, moving = scan.images[_LEVEL], head.images[_LEVEL]
     extent = np.array(fixed.GetSize()) * fixed.GetSpacing()
     mesh = np.maximum(np.round(extent / _KNOTS_MM), 2).astype(int).tolist()

@@ -1,7 +1,8 @@
-"""Alignment of all scans of one head to each other, each to the scan that shows most of the head.
+"""Alignment of all scans of one head to each other.
 
-Most are aligned to one scan that shows much of the head. Stations of one scan (the parts of a
-head, or of a spine, that were acquired one after the other) lie beside their neighbours.
+Most scans are aligned to one scan that shows much of the head. The stations of a series (parts
+of a head or of a spine that were acquired one after the other) are placed next to each other, as
+their headers say.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from .rigid import (
 
 logger = logging.getLogger("bids_unires")
 
-# Stations of one scan follow each other at once, while the patient lies still.
+# Largest motion of a station against its header. Stations of one series are acquired directly
+# after each other, while the patient lies still.
 _STATION_DEGREES, _STATION_MM = 15.0, 15.0
-# Of the tissue that the scan with most of it shows: with less, the first scan is too small a part
-# of the head to align all others to.
+# Fraction of the tissue volume of the scan that shows most tissue. If the first scan shows less
+# than this, it is too small a part of the head to align all others to.
 _SMALL_PART = 0.5
-# Slabs that lie side by side were planned as one.
+# Largest gap in mm between slabs that count as side by side: they were planned together, so their
+# headers should agree.
 _SIDE_BY_SIDE_MM = 20.0
 
 
@@ -57,15 +60,15 @@ def coregister(
     threads
         Number of threads to use.
     series
-        For each scan, the series that it is a station of: scans of one series lie beside each
-        other as their headers say, but for small motions. An entry is None if the scan
-        belongs to no series; the argument is None if no scan does.
+        For each scan, the series to which it belongs as a station. Scans of one series lie next
+        to each other as their headers say, apart from small motions. An entry is None if the
+        scan belongs to no series. The argument is None if no scan belongs to a series.
 
     Returns
     -------
     tuple of RigidAlignment
-        One for each scan, in order; the first is the identity. Metrics are those of the pairs
-        of scans that were compared.
+        One for each scan, in the same order; the first pose is the identity. Each metric is that
+        of the two scans that were compared.
 
     Raises
     ------
@@ -74,9 +77,10 @@ def coregister(
 
     Notes
     -----
-    Where the first scan shows little of the head (a slab, a localiser), all are aligned to the
-    one that shows most of it. Scans that do not reach that one, as their headers have them, but
-    another one are aligned to the other. Poses are then given relative to the first.
+    If the first scan shows little of the head (a slab, a localiser), all scans are aligned to the
+    scan that shows most of the head, the hub. A scan that does not overlap with the hub according
+    to the headers is aligned to another scan with which it overlaps. Finally all poses are
+    expressed relative to the first scan.
     """
     finest = finest_level(volumes)
     pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
@@ -94,7 +98,7 @@ def coregister(
         index, neighbour = _next(alone, hub, placed, pyramids)
         placed[index] = _placed_by(neighbour, index, placed, pyramids, threads)
         alone.remove(index)
-    # Those of the fullest scan first, so that others find the neighbour that they lie on.
+    # The series of the hub comes first, so that its stations are there as neighbours for others.
     for own in sorted(stations.values(), key=lambda own: hub not in own):
         _place_stations(own, placed, pyramids, hub, threads)
     if hub == 0:
@@ -107,7 +111,7 @@ def coregister(
 
 
 def fullest_scan(volumes: Sequence[Volume], *, threads: int) -> int:
-    """Index of the scan to align by: the first, unless it shows too small a part of the head.
+    """Index of the scan to align to: the first, unless it shows too small a part of the head.
 
     Parameters
     ----------
@@ -137,7 +141,7 @@ def _next(
     placed: Mapping[int, RigidAlignment],
     pyramids: Sequence[Pyramid],
 ) -> tuple[int, int]:
-    """Which scan to align, and to which: one that reaches a scan that is there, if any does."""
+    """The next scan to align, and the placed scan to align it to; a pair that overlaps if any."""
     for index in alone:
         shared = {
             other: shared_head(pyramids[other], pyramids[index], np.eye(4)) for other in placed
@@ -157,7 +161,7 @@ def _placed_by(
     pyramids: Sequence[Pyramid],
     threads: int,
 ) -> RigidAlignment:
-    """Align a scan to one that is there."""
+    """Align a scan to a neighbour that is already placed."""
     found = align_pyramids(pyramids[neighbour], pyramids[index], threads)
     _say_if_far(pyramids[neighbour], pyramids[index], found.pose)
     if placed[neighbour].start == "reference":
@@ -172,7 +176,7 @@ def _place_stations(
     hub: int,
     threads: int,
 ) -> None:
-    """Place the stations of one series, each beside the neighbours that are there already."""
+    """Place the stations of one series, each next to its nearest station already placed."""
     there = [index for index in stations if index in placed]
     rest = sorted(set(stations) - set(there), key=lambda index: -pyramids[index].tissue)
     if not there:
@@ -199,10 +203,10 @@ def _beside(
     pyramids: Sequence[Pyramid],
     threads: int,
 ) -> RigidAlignment:
-    """Place a station near where its neighbour and its header have it.
+    """Place a station near the pose that its neighbour and its header give.
 
-    It is compared with the scan that shows most of it; where none shows enough, or a motion
-    makes it fit little better, it stays.
+    It is compared with the placed scan that overlaps with it most. It keeps the expected pose if
+    no scan overlaps enough, or if a motion hardly improves the match.
     """
     into_station = np.linalg.inv(expected)
     shared = {
@@ -229,7 +233,7 @@ def _beside(
 
 
 def _say_if_far(reference: Pyramid, moving: Pyramid, pose: Affine) -> None:
-    """Warn of a pose that is far from headers by which scans overlap, or lie side by side."""
+    """Warn if a pose is far from the headers, and the headers let the scans overlap or touch."""
     margin = _SIDE_BY_SIDE_MM * relative_size(reference)
     if not (reference.seen(moving.head, margin).any() or moving.seen(reference.head, margin).any()):
         return

@@ -1,4 +1,4 @@
-"""Where the head lies in an image."""
+"""Mask of the head in an image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .pyramid import FINEST_MM, Mask, finest_level
 HISTOGRAM_BINS = 256
 WORKING_MM = 2.0
 AIR_HOUNSFIELD = -1000.0
-# Where tissue begins, from the mean of what is dark (0) to that of what is bright (1):
-# muscle far from the coil and fluid are darker than most of the head.
+# Threshold for tissue, as a fraction of the way from the mean of the dark voxels (0) to the mean
+# of the bright voxels (1). Muscle far from the coil and fluid are darker than most of the head.
 TISSUE_SHARE = 0.3
 SPECK_MM3 = 2_000.0
 OPENING_MM = 6.0
@@ -23,7 +23,7 @@ CLOSING_MM = 10.0
 
 
 def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
-    """Voxels of the head, its cavities and bones included.
+    """Voxels of the head, including its cavities and bones.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
 
     Notes
     -----
-    Otsu's threshold (*A threshold selection method from gray-level histograms*, 1979) finds
-    what is dark and what is bright, in the square root of the intensities so that
-    bright fat does not outweigh the contrast between tissue and background. The shape is
-    worked out on voxels of about 2 mm, and on finer ones for the heads of small animals.
+    Otsu's threshold (*A threshold selection method from gray-level histograms*, 1979) separates
+    dark from bright voxels. It is applied to the square root of the intensities, so that bright
+    fat does not outweigh the contrast between tissue and background. The mask is computed on
+    voxels of about 2 mm, and on finer ones for the heads of small animals.
     """
     finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
     low, high = np.quantile(finite[::2, ::2, ::2], [0.001, 0.995])
@@ -54,7 +54,7 @@ def head_mask(image: NDArray[np.float32], affine: Affine) -> Mask:
     unit = finest_level([Volume(finite, affine)]) / FINEST_MM
     coarse, factors = _block_means(np.clip(finite, low, high), affine, unit * WORKING_MM)
     shown = np.sqrt(np.clip((coarse - low) / (high - low), 0, 1))
-    # In millimetres of a human head.
+    # In mm of a head scaled to human size, as are the radii below.
     sizes = voxel_size(affine) * factors / unit
     bright = _without_specks(shown > _tissue_threshold(shown), sizes)
     head = _largest(_filled(_closed(bright, sizes)))
@@ -71,7 +71,7 @@ def nonempty_voxels(image: NDArray[np.float32], modality: Modality) -> Mask:
 def _block_means(
     image: NDArray[np.float32], affine: Affine, size: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Means of blocks of about a size in mm, and the voxels in a block along each axis ``(3,)``."""
+    """Means of blocks of about ``size`` mm, and voxels per block along each axis, ``(3,)``."""
     factors = np.maximum(1, np.round(size / voxel_size(affine))).astype(np.intp)
     missing = -np.array(image.shape) % factors
     whole = np.pad(image, [(0, int(n)) for n in missing], mode="edge")
@@ -82,7 +82,7 @@ def _block_means(
 
 
 def _enlarged(mask: Mask, factors: NDArray[np.intp], shape: tuple[int, ...]) -> Mask:
-    """A mask of blocks on the voxels they are made of, its border interpolated."""
+    """Resample a mask of blocks to the original voxels, with an interpolated border."""
     centre = (1 / factors - 1) / 2
     share = ndimage.affine_transform(
         mask.astype(np.float32), 1 / factors, centre, output_shape=shape, order=1, mode="nearest"
@@ -91,7 +91,7 @@ def _enlarged(mask: Mask, factors: NDArray[np.intp], shape: tuple[int, ...]) -> 
 
 
 def _tissue_threshold(values: NDArray[np.float32]) -> float:
-    """Where tissue begins among values from 0 to 1."""
+    """Threshold between background and tissue, for values from 0 to 1."""
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
@@ -105,7 +105,10 @@ def _tissue_threshold(values: NDArray[np.float32]) -> float:
 
 
 def _without_specks(mask: Mask, sizes: NDArray[np.float64]) -> Mask:
-    """Without noise. All that is larger stays: bone parts the scalp from the brain."""
+    """Remove small regions, which are noise.
+
+    All larger regions stay, not only the largest: bone separates the scalp from the brain.
+    """
     labels, _ = ndimage.label(mask)
     large = np.bincount(labels.ravel()) * sizes.prod() > SPECK_MM3
     large[0] = False
@@ -113,7 +116,7 @@ def _without_specks(mask: Mask, sizes: NDArray[np.float64]) -> Mask:
 
 
 def _opened(mask: Mask, sizes: NDArray[np.float64]) -> Mask:
-    """Without what is thinner than twice the radius; the image's edge counts as inside."""
+    """Remove parts thinner than twice the radius; outside the image counts as inside the mask."""
     core = ndimage.distance_transform_edt(mask, sampling=sizes) > OPENING_MM
     if not core.any():
         return mask
@@ -131,7 +134,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _closed(mask: Mask, sizes: NDArray[np.float64]) -> Mask:
-    """With gaps narrower than twice the radius filled."""
+    """Fill gaps narrower than twice the radius."""
     if not mask.any():
         return mask
     margin = [(width, width) for width in np.ceil(CLOSING_MM / sizes).astype(int) + 1]
@@ -143,7 +146,7 @@ def _closed(mask: Mask, sizes: NDArray[np.float64]) -> Mask:
 
 
 def _filled(mask: Mask) -> Mask:
-    """With holes filled: also those open only where the image ends, plane by plane."""
+    """Fill holes, also plane by plane: that fills holes that are open only at the image border."""
     planes = [
         np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(mask, axis, 0)], axis)
         for axis in range(3)

@@ -1,4 +1,4 @@
-"""Climbing from one pose to the best one nearby, by mutual information."""
+"""Gradient ascent from one pose to the best pose nearby, by mutual information."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ SMALLEST_OVERLAP = 0.3
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pose on trial; ``pose`` maps the reference's world to the moving scan's (RAS).
+    """A candidate pose and how well two scans match in it.
 
-    The score is the information times the part of the head that both scans see:
-    mutual information alone prefers poses that push what does not match out of the image.
+    Parameters
+    ----------
+    pose
+        ``(4, 4)``, world mm of the reference to world mm of the moving scan (RAS).
+    start
+        Name of the starting pose.
+    information
+        Mattes mutual information at the pose, in nat.
+    score
+        ``information`` times the fraction of the head that both scans see. Mutual information
+        alone prefers poses that push parts that do not match out of the image.
     """
 
     pose: Affine
@@ -41,7 +50,7 @@ class Matcher:
     reference, moving
         The scans.
     level
-        Which of their images to compare.
+        Level of the pyramids to compare, one of `pyramid.LEVELS`.
     threads
         Number of threads to use.
     """
@@ -68,23 +77,23 @@ class Matcher:
             return -math.inf
 
     def refine(self, candidate: Candidate, smallest_step: float) -> Candidate:
-        """Climb from a candidate to the closest maximum over rigid motions.
+        """Refine a candidate: ascend to the closest maximum over rigid motions.
 
         Parameters
         ----------
         candidate
             Where to start.
         smallest_step
-            Length of step at which the climb ends, in voxels of the finest level.
+            Step length at which the ascent ends, in voxels of the finest level.
         """
         return self._climb(candidate, smallest_step, sitk.Euler3DTransform())
 
     def refine_scaled(self, candidate: Candidate, smallest_step: float) -> Candidate:
-        """Climb as `refine` does, over rigid motions with one scale for all axes."""
+        """As `refine`, over rigid motions with one scale for all axes."""
         return self._climb(candidate, smallest_step, sitk.Similarity3DTransform())
 
     def refine_affine(self, candidate: Candidate, smallest_step: float) -> Candidate:
-        """Climb as `refine` does, over all affine motions."""
+        """As `refine`, over all affine transformations."""
         return self._climb(candidate, smallest_step, sitk.AffineTransform(3))
 
     def _climb(
@@ -122,8 +131,8 @@ class Matcher:
             method.SetMetricSamplingStrategy(method.REGULAR)
             method.SetMetricSamplingPercentage(share, SEED)
         method.SetInterpolator(sitk.sitkLinear)
-        # What is searched for is a motion before the pose: near the identity, where no three
-        # angles are singular, however far the pose turns.
+        # The optimiser searches for a motion that is applied before the pose. That motion stays
+        # near the identity, where Euler angles are not singular, however far the pose rotates.
         _set_centre(motion, RAS_TO_LPS[:3, :3] @ self._reference.centre)
         method.SetMovingInitialTransform(transform_of(pose))
         method.SetInitialTransform(motion)
@@ -137,14 +146,14 @@ class Matcher:
 
 
 def shared_head(reference: Pyramid, moving: Pyramid, pose: Affine) -> float:
-    """Fraction of the head that both scans see, of the scan that shows less of it."""
+    """Fraction of the head seen by both scans, relative to the scan that shows less of the head."""
     forth = moving.sees(apply_affine(pose, reference.head))
     back = reference.sees(apply_affine(np.linalg.inv(pose), moving.head))
     return max(forth, back)
 
 
 def transform_of(pose: Affine) -> sitk.AffineTransform:
-    """SimpleITK's form of a pose (RAS)."""
+    """A pose ``(4, 4)`` (RAS, mm) as a transform of SimpleITK (LPS)."""
     lps = RAS_TO_LPS @ pose @ RAS_TO_LPS
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
@@ -153,13 +162,13 @@ def transform_of(pose: Affine) -> sitk.AffineTransform:
 
 
 def _set_centre(motion: sitk.Transform, centre: NDArray[np.float64]) -> None:
-    """Let a motion turn about a point: the first three of its fixed parameters."""
+    """Set the centre of rotation ``(3,)`` in mm (LPS): the first three fixed parameters."""
     fixed = motion.GetFixedParameters()
     motion.SetFixedParameters([*centre.tolist(), *fixed[3:]])
 
 
 def _matrix_of(motion: sitk.Transform) -> Affine:
-    """The matrix (RAS) of a linear transform of SimpleITK's: where it takes four points."""
+    """Matrix ``(4, 4)`` (RAS) of a linear transform of SimpleITK, read off four points."""
     lps = np.eye(4)
     lps[:3, 3] = motion.TransformPoint([0.0, 0.0, 0.0])
     for axis, point in enumerate(np.eye(3).tolist()):

@@ -1,7 +1,7 @@
-"""Scans as registration sees them: smooth images on few voxels, and where the head is.
+"""Scans prepared for registration: smooth images on few voxels, and points in the head.
 
-SimpleITK does the image work; its world is LPS, ours RAS. Its images may have axes that
-are not at right angles, as after a gantry tilt: their directions are any three.
+SimpleITK processes the images. Its world is LPS, that of this program RAS. The axes of its images
+may be oblique to each other, as after a gantry tilt.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LEVELS = (1, 2, 4)
 COARSE = LEVELS[-1]
 
 HEAD_POINTS = 1_000
-# Root mean square distance of a head's points from their centre. That of an adult is 50 mm, of a
-# newborn 33 mm, and of a mouse 5 mm; smaller ones than this get finer levels.
+# Root mean square distance of the points of a head from their centre: 50 mm for an adult, 33 mm
+# for a newborn, 5 mm for a mouse. Heads smaller than this limit get finer levels.
 _SMALLEST_HUMAN_RADIUS_MM = 25.0
-# Enough to measure a radius.
+# Enough voxels to measure the radius.
 _VOXELS_ALONG_AXIS = 48
 
 Mask = NDArray[np.bool_]
@@ -41,24 +41,25 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A scan as registration sees it.
+    """A scan prepared for registration.
 
     Parameters
     ----------
     finest
         Voxel size of the finest level in mm.
     images
-        A level of `LEVELS` to the scan's image on it.
+        Image of the scan at each level of `LEVELS`.
     head
-        World points (RAS) in the head, ``(N, 3)``.
+        World points (RAS, mm) in the head, ``(N, 3)``.
     box
-        Affine from world mm to the scan's voxels, and the scan's last voxel ``(3,)``.
+        Affine ``(4, 4)`` from world mm to voxels of the scan, and index of its last voxel,
+        ``(3,)``.
     name
-        What messages call the scan.
+        Name of the scan in messages.
     region
-        Where alone the finer levels are compared, not 0 inside; None for everywhere.
+        Mask of the region where the finer levels are compared, not 0 inside; None for everywhere.
     measured
-        Where the scan measured, not 0 inside; None for all of its voxels.
+        Mask of the voxels that the scan measured, not 0 inside; None for all voxels.
     """
 
     finest: float
@@ -71,7 +72,7 @@ class Pyramid:
 
     @property
     def centre(self) -> NDArray[np.float64]:
-        """Centre of the head's points in world mm (RAS), ``(3,)``."""
+        """Centre of the points in the head in world mm (RAS), ``(3,)``."""
         return np.asarray(self.head.mean(axis=0))
 
     @property
@@ -85,9 +86,9 @@ class Pyramid:
         return float(self.seen(points).mean())
 
     def seen(self, points: NDArray[np.float64], margin: float = 0.0) -> Mask:
-        """Which of some world points ``(N, 3)`` the scan measured, ``(N,)``.
+        """Whether the scan measured each of the world points ``(N, 3)``; bool, ``(N,)``.
 
-        Points up to ``margin`` mm beyond what it measured count, too.
+        Points up to ``margin`` mm outside the field of view count as well.
         """
         into_voxels, last = self.box
         voxels = apply_affine(into_voxels, points)
@@ -101,13 +102,13 @@ class Pyramid:
 
 
 def finest_level(volumes: Iterable[Volume]) -> float:
-    """Voxel size in mm of the finest level that suits the heads that scans show.
+    """Voxel size of the finest level that suits the smallest head among the scans.
 
     Returns
     -------
     float
-        `FINEST_MM` for human heads, and a half, a quarter, ... of it for smaller ones, so that
-        a head is always about as many voxels wide.
+        In mm: `FINEST_MM` for human heads, and a half, a quarter, ... of `FINEST_MM` for smaller
+        heads, so that a head always has about the same width in voxels.
     """
     radius = min(_head_radius(volume) for volume in volumes)
     halvings = math.ceil(math.log2(_SMALLEST_HUMAN_RADIUS_MM / max(radius, 0.1)))
@@ -122,15 +123,15 @@ def build_pyramid(
     Parameters
     ----------
     volume
-        The scan. Its voxels may be of any size and order, its axes may be oblique or,
-        after a gantry tilt, sheared.
+        The scan. Its voxels may have any size and order. Its axes may be oblique or, after a
+        gantry tilt, sheared.
     threads
         Number of threads to use.
     finest
         Voxel size of the finest level in mm; see `finest_level`.
     measured
-        Which voxels were measured, ``(X, Y, Z)``: all others count as outside the field of view.
-        None for all.
+        True for voxels that were measured, ``(X, Y, Z)``; all others count as outside the field
+        of view. None if all voxels were measured.
 
     Returns
     -------
@@ -160,13 +161,13 @@ def build_pyramid(
 
 
 def compared_in(pyramid: Pyramid, mask: Volume) -> Pyramid:
-    """A pyramid whose finer levels are compared inside a mask alone, 0 outside."""
+    """The same pyramid, with its finer levels compared only inside a mask (0 outside)."""
     region = sitk.Cast(to_image(mask.data, mask.affine) > 0, sitk.sitkUInt8)
     return replace(pyramid, region=region)
 
 
 def affine_of(image: sitk.Image) -> Affine:
-    """Voxel index to world mm (RAS) of an image."""
+    """Affine ``(4, 4)`` of an image of SimpleITK, voxel index to world mm (RAS)."""
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     lps[:3, 3] = image.GetOrigin()
@@ -174,7 +175,10 @@ def affine_of(image: sitk.Image) -> Affine:
 
 
 def _measured_part(volume: Volume, measured: Mask) -> tuple[Volume, Mask]:
-    """The box that was measured, and what was in it; beyond that the nearest value measured."""
+    """The bounding box of the measured voxels, and the mask inside the box.
+
+    Voxels of the box that were not measured receive the value of the nearest measured voxel.
+    """
     box = ndimage.find_objects(measured.astype(np.uint8))[0]
     inside = measured[box]
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
@@ -184,7 +188,7 @@ def _measured_part(volume: Volume, measured: Mask) -> tuple[Volume, Mask]:
 
 
 def _in_canonical_order(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
-    """Voxels along the world's axes, as near as their own axes come to these."""
+    """Permute and flip the axes so that they are as close as possible to those of the world."""
     orientation = nib.orientations.io_orientation(affine)
     ordered = nib.orientations.apply_orientation(data, orientation)
     return ordered, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
@@ -196,7 +200,7 @@ def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
     The same scan stored with other axes or flips gives the same array.
     """
     data, affine = _in_canonical_order(volume.data, volume.affine)
-    # Missing is as dark as it gets: 0 in MR, but not in CT, where that is water.
+    # Missing voxels take the darkest value. That is not always 0: in CT, 0 is water.
     darkest = float(np.min(data, where=np.isfinite(data), initial=np.inf))
     data = np.where(np.isfinite(data), data, darkest).astype(np.float32)
     low, high = np.quantile(data[::2, ::2, ::2], [0.001, 0.999])
@@ -207,7 +211,7 @@ def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
 
 
 def _head_radius(volume: Volume) -> float:
-    """Root mean square distance in mm of a head's points from their centre."""
+    """Root mean square distance of the points of a head from their centre, in mm."""
     data, affine = _canonical(volume)
     steps = [-(-side // _VOXELS_ALONG_AXIS) for side in data.shape]
     few = data[:: steps[0], :: steps[1], :: steps[2]]
@@ -216,7 +220,7 @@ def _head_radius(volume: Volume) -> float:
 
 
 def _otsu(image: sitk.Image) -> Mask:
-    """Voxels brighter than Otsu's threshold, axes in the order x, y, z."""
+    """Voxels brighter than Otsu's threshold, bool ``(X, Y, Z)``."""
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetInsideValue(0)
     otsu.SetOutsideValue(1)
@@ -224,7 +228,7 @@ def _otsu(image: sitk.Image) -> Mask:
 
 
 def to_image(data: NDArray[Any], affine: Affine) -> sitk.Image:
-    """An image of SimpleITK's with the voxels of an array, and their place in the world (RAS)."""
+    """An array ``(X, Y, Z)`` and its affine (RAS) as an image of SimpleITK (LPS)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
     spacing = voxel_size(affine)
     lps = RAS_TO_LPS @ affine
@@ -235,7 +239,10 @@ def to_image(data: NDArray[Any], affine: Affine) -> sitk.Image:
 
 
 def _isotropic(image: sitk.Image, level: float, threads: int) -> sitk.Image:
-    """Blur an image as far as its spacing leaves room, and sample it every ``level`` mm."""
+    """Blur an image and sample it every ``level`` mm.
+
+    An axis is blurred less, the coarser its own voxels are.
+    """
     spacing = np.array(image.GetSpacing())
     extent = np.array(image.GetSize()) * spacing
     variance = np.maximum((0.5 * level) ** 2 - (0.5 * spacing) ** 2, 0)
@@ -243,7 +250,7 @@ def _isotropic(image: sitk.Image, level: float, threads: int) -> sitk.Image:
     blur.SetNumberOfThreads(threads)
     blur.SetVariance(variance.tolist())
     size = np.maximum(np.round(extent / level), 1)
-    # Both grids share their centre, so that storage order does not shift one of them.
+    # Both grids share their centre, so that the result does not depend on the storage order.
     inset = (extent - spacing - (size - 1) * level) / 2
     resample = sitk.ResampleImageFilter()
     resample.SetNumberOfThreads(threads)
@@ -259,9 +266,9 @@ def _isotropic(image: sitk.Image, level: float, threads: int) -> sitk.Image:
 
 
 def _head_points(pyramid: Pyramid) -> NDArray[np.float64]:
-    """World points (RAS) of the voxels brighter than Otsu's threshold, ``(N, 3)``."""
+    """World points (RAS, mm) of the voxels brighter than Otsu's threshold, ``(N, 3)``."""
     image = pyramid.images[COARSE]
-    # Counted slice by slice, as images of SimpleITK's are stored.
+    # Listed slice by slice, the order in which SimpleITK stores voxels.
     voxels = np.argwhere(_otsu(image).transpose(2, 1, 0))[:, ::-1]
     points = apply_affine(affine_of(image), voxels[:: 1 + len(voxels) // HEAD_POINTS])
     seen = pyramid.seen(points)

@@ -1,13 +1,13 @@
 """Rigid alignment of two scans by mutual information, from many starting poses.
 
-Scans of one session can lie far apart (the patient turned over) and see only part of the
-head, and gradient ascent finds the pose only from nearby. So a coarse search scores many
-poses on small smooth images, the best are refined there, and only the winner is refined
-on finer ones.
+Scans of one session can lie far apart (the patient turned over) and may show only part of the
+head. Gradient ascent finds the right pose only from nearby. Therefore a coarse search scores many
+poses on small smooth images. The best of them are refined on these images, and only the winner is
+refined on finer images.
 
-That search asks for a pose in which both scans see much of the same. Scans that share little,
-as the stations of one scan do, are found from their headers: the pose nearby wins if the
-scans agree in it at least as well as in the best of all others, however little they share.
+This search requires a large overlap of the two scans. Scans that overlap little, such as stations
+of one series, are aligned from their headers. The pose near the headers is chosen if the scans
+match in it at least as well as in the best other pose, however little they overlap.
 """
 
 from __future__ import annotations
@@ -30,28 +30,32 @@ from .matching import HISTOGRAM_BINS, SMALLEST_OVERLAP, Candidate, Matcher, shar
 from .pyramid import COARSE, FINEST_MM, Mask, Pyramid, affine_of, build_pyramid, finest_level
 
 Level = tuple[int, int, float]
-# For each level how many candidates are refined on it, and the smallest step in voxels of the
-# finest level: coarse ones only have to come near.
+# For each level: how many candidates are refined, and the smallest step in voxels of the finest
+# level. Coarse levels only have to come close to the solution.
 LEVELS: tuple[Level, ...] = ((COARSE, 6, 0.1), (2, 2, 0.025), (1, 1, 0.001))
 COARSE_SAMPLES = 8_000
-# In voxels of the finest level.
+# Poses closer than this are the same; mean distance in voxels of the finest level.
 SAME_POSE = 4.0
 TILTS_DEGREES = (-30.0, 0.0, 30.0)
 OVERLAP_BY_HEADER = 0.1
-"""Share of a head that two scans have to have in common to be compared: some 15 mm of it."""
-# With less, down to this, the headers have to be much better than any other pose. A few samples
-# have more information by chance, which two times that of the best pose leaves behind.
+"""Smallest fraction of the head that two scans must share to be compared: about 15 mm."""
+# Between this overlap and `OVERLAP_BY_HEADER`, the pose near the headers must be much better than
+# any other pose. Few samples have high mutual information by chance; asking for twice that of the
+# best pose excludes such chance.
 _LEAST_OVERLAP = 0.02
 _AS_GOOD_IN_A_STRIP = 2.0
-# Wrong poses near a wrong header had up to 0.8 of the information of the right one.
+# Wrong poses near a wrong header had up to 0.8 of the information of the right pose.
 _AS_GOOD = 0.95
 CLEARLY_BETTER = 1.02
-"""Factor on the information that a part of the head, which hardly holds a pose, moves for."""
+"""Least gain in information, as a factor, for which a scan moves away from its header.
+
+A small part of the head hardly determines a pose, so a smaller gain may be chance.
+"""
 FAR_DEGREES, FAR_MM = 45.0, 50.0
-"""Beyond these a pose is far from the headers: patients move less between scans."""
-# The order in which threads add up moves a pose by some 1e-9 mm and 1e-11 rad, which must not
-# show in the result: it is given to so many digits of mm and of rad (a scale to as many), and
-# then its matrix, which is no rounder for that, to so many.
+"""Limits beyond which a pose is far from the headers: patients move less between scans."""
+# Threads add up in varying order, which changes a pose by about 1e-9 mm and 1e-11 rad. The result
+# must not depend on this, so its parameters are rounded to these decimals of mm and rad (a scale
+# to as many decimals as rad). The matrix computed from them is rounded again.
 _MM_DIGITS, _RAD_DIGITS, _MATRIX_DIGITS = 4, 6, 7
 
 
@@ -66,9 +70,9 @@ class RigidAlignment:
         ``pose @ affine`` puts the moving scan onto the reference.
     metric
         Mattes mutual information at the pose, in nat, over the samples of the finest level;
-        larger is better. Of the reference itself: with itself, over all voxels.
+        larger is better. For the reference it is its information with itself, over all voxels.
     start
-        Name of the starting pose that led here.
+        Name of the starting pose from which this pose was found.
     """
 
     pose: Affine
@@ -84,12 +88,12 @@ def align_rigid(
     Parameters
     ----------
     reference, moving
-        Scans of one head. Contrasts, resolutions and fields of view may differ, and the
-        headers may be wrong by any rotation; a head seen in part is enough.
+        Scans of one head. Contrasts, resolutions and fields of view may differ. The headers may
+        be wrong by any rotation, and each scan may show only part of the head.
     threads
         Number of threads to use.
     measured
-        Which voxels of ``moving`` were measured, of its shape; None for all.
+        True for the voxels of ``moving`` that were measured, ``(X, Y, Z)``; None for all.
 
     Returns
     -------
@@ -114,7 +118,7 @@ def align_rigid(
 
 
 def align_pyramids(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
-    """Align two scans as registration sees them; see `align_rigid`."""
+    """Align two scans given as pyramids; see `align_rigid`."""
     near = near_header(reference, moving, np.eye(4), threads)
     try:
         best = search(
@@ -138,22 +142,22 @@ def align_pyramids(reference: Pyramid, moving: Pyramid, threads: int) -> RigidAl
 def near_header(
     reference: Pyramid, moving: Pyramid, expected: Affine, threads: int
 ) -> Candidate | None:
-    """Climb from where headers have two scans.
+    """Refine the pose that the headers give two scans.
 
     Parameters
     ----------
     reference, moving
         The scans.
     expected
-        ``(4, 4)``, the reference's world mm to the moving scan's, as the headers have them.
+        ``(4, 4)``, world mm of the reference to world mm of the moving scan, from the headers.
     threads
         Number of threads to use.
 
     Returns
     -------
     Candidate or None
-        The pose that was expected, unless one nearby is clearly better. None if the scans share
-        too little there to be compared, or the climb leads far away.
+        The expected pose, unless a pose nearby is clearly better. None if the scans overlap too
+        little to be compared, or if the refinement ends far from the expected pose.
     """
     if shared_head(reference, moving, expected) < _LEAST_OVERLAP:
         return None
@@ -168,7 +172,7 @@ def near_header(
 
 
 def _is_as_good(near: Candidate, best: Candidate, reference: Pyramid, moving: Pyramid) -> bool:
-    """Whether scans agree as well near their headers as in another pose."""
+    """Whether the scans match as well near their headers as in the best other pose."""
     shared = shared_head(reference, moving, near.pose)
     needed = _AS_GOOD if shared >= OVERLAP_BY_HEADER else _AS_GOOD_IN_A_STRIP
     elsewhere = _distance(near.pose, best.pose, reference) > SAME_POSE * reference.finest
@@ -178,7 +182,7 @@ def _is_as_good(near: Candidate, best: Candidate, reference: Pyramid, moving: Py
 def refined(
     start: Candidate, reference: Pyramid, moving: Pyramid, levels: Iterable[Level], threads: int
 ) -> Candidate:
-    """Climb from one candidate over rigid motions, level by level."""
+    """Refine one candidate over rigid motions, level by level."""
     candidate = start
     for level, _, smallest_step in levels:
         candidate = Matcher(reference, moving, level, threads).refine(candidate, smallest_step)
@@ -186,7 +190,7 @@ def refined(
 
 
 def away(head: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
-    """How far a pose turns (degrees) and moves (mm) a head against another pose."""
+    """Rotation in degrees, and shift of the head's centre in mm, between two poses."""
     motion = pose @ np.linalg.inv(expected)
     turned = float(np.rad2deg(Rotation.from_matrix(motion[:3, :3]).magnitude()))
     centre = head.centre
@@ -196,12 +200,12 @@ def away(head: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
 
 
 def relative_size(reference: Pyramid) -> float:
-    """About how large the head is, 1 for that of a human."""
+    """Rough size of the head, relative to a human head."""
     return reference.finest / FINEST_MM
 
 
 def steadied(pose: ArrayLike) -> Affine:
-    """A pose, with or without a scale, to the digits that do not depend on threads.
+    """Round a pose, with or without a scale, to digits that do not depend on the threads.
 
     Examples
     --------
@@ -228,25 +232,25 @@ def search(
     levels: Sequence[Level] = LEVELS,
     threads: int,
 ) -> Candidate:
-    """Score all starts, refine the best few a little, and the best of these to the end.
+    """Score all starting poses, refine the best few on coarse levels, and the best on all levels.
 
     Parameters
     ----------
     reference, moving
         The scans.
     starts
-        Poses to try, such as `starting_poses`.
+        Poses to try, for example from `starting_poses`.
     climb
         How to refine: `Matcher.refine` or `Matcher.refine_scaled`.
     levels
-        What to refine on, from coarse to fine.
+        Levels to refine on, from coarse to fine.
     threads
         Number of threads to use.
 
     Returns
     -------
     Candidate
-        The best pose, from the reference's world to the moving scan's.
+        The best pose, from world mm of the reference to world mm of the moving scan.
 
     Raises
     ------
@@ -269,10 +273,10 @@ def search(
 
 
 def starting_poses(reference: Pyramid, moving: Pyramid, scale: float = 1.0) -> list[Candidate]:
-    """Poses to try: headers and centres of the heads, turned every way about these.
+    """Poses to try: from the headers, or with the centres of the heads aligned, both rotated.
 
-    Quarter turns and tilts together leave no rotation further than about 30 degrees
-    from one of the starts. ``scale`` is that of the moving head, 1 for the same size.
+    Quarter turns and tilts are combined, so that every rotation is within about 30 degrees of a
+    starting pose. ``scale`` is the size of the moving head relative to the reference head.
     """
     to_centre = scaling([scale] * 3) @ translation(-reference.centre)
     by_header = translation(reference.centre)
@@ -302,10 +306,10 @@ def _turn(rotation: Rotation) -> Affine:
 def _coarse_scores(
     reference: Pyramid, moving: Pyramid, candidates: Sequence[Candidate]
 ) -> list[Candidate]:
-    """Score hundreds of candidates on the smallest images, by nearest neighbours.
+    """Score hundreds of candidates on the coarsest images, with nearest-neighbour interpolation.
 
-    A joint histogram here takes half a millisecond, where setting up SimpleITK's
-    metric takes twenty.
+    The joint histogram computed here takes half a millisecond. Setting up the metric of SimpleITK
+    takes twenty.
     """
     fixed = _grey_bins(reference.images[COARSE])
     compared = np.argwhere(np.ones(fixed.shape, dtype=bool))[:: 1 + fixed.size // COARSE_SAMPLES]
@@ -332,14 +336,14 @@ def _coarse_scores(
 
 
 def _grey_bins(image: sitk.Image) -> NDArray[np.intp]:
-    """Bin of the joint histogram for each voxel, axes in the order x, y, z."""
+    """Bin of the joint histogram for each voxel, ``(X, Y, Z)``."""
     data = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
     share = (data - data.min()) / max(float(np.ptp(data)), float(np.finfo(np.float32).tiny))
     return np.asarray(np.minimum(share * HISTOGRAM_BINS, HISTOGRAM_BINS - 1), dtype=np.intp)
 
 
 def _mutual_information(joint: NDArray[np.intp]) -> float:
-    """Mutual information (nat) of a joint histogram of counts; 0 where it is empty."""
+    """Mutual information in nat of a joint histogram of counts; 0 if the histogram is empty."""
     total = joint.sum()
     if total == 0:
         return 0.0
@@ -350,7 +354,7 @@ def _mutual_information(joint: NDArray[np.intp]) -> float:
 
 
 def _best_apart(candidates: Sequence[Candidate], reference: Pyramid, count: int) -> list[Candidate]:
-    """The highest scores, at most ``count`` of them, none a near copy of another."""
+    """The best candidates, at most ``count``, without any that nearly equal a better one."""
     chosen: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda one: -one.score):
         if len(chosen) == count or candidate.score == -math.inf:
@@ -364,7 +368,7 @@ def _best_apart(candidates: Sequence[Candidate], reference: Pyramid, count: int)
 
 
 def _distance(one: Affine, other: Affine, reference: Pyramid) -> float:
-    """Mean distance in mm between where two poses put the head."""
+    """Mean distance in mm between the positions that two poses give the points of the head."""
     gaps = apply_affine(one, reference.head) - apply_affine(other, reference.head)
     return float(np.linalg.norm(gaps, axis=1).mean())
 

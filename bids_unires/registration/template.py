@@ -1,6 +1,6 @@
 """Templates: heads in a standard space, with masks of brain and head.
 
-The default template comes with the program, so that nothing has to be downloaded; all
+The default template is packaged with the program, so that nothing has to be downloaded. All
 others come from TemplateFlow.
 """
 
@@ -38,11 +38,11 @@ class Template:
     name
         Name of the space, one of TemplateFlow's.
     image
-        T1w image with skull, about 1 or 2 mm.
+        T1w image with skull, voxels of about 1 or 2 mm.
     brain, head
         Masks, 1 inside and 0 outside; their grid may differ from the image's.
     source
-        Where the image came from: a path or ``packaged ...``.
+        Origin of the image: a path or ``packaged ...``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Template:
     source: str
 
     def mask(self, fov: FieldOfView) -> Volume:
-        """The brain's or the head's mask."""
+        """Mask of the brain or of the head."""
         return self.brain if fov == "brain" else self.head
 
 
@@ -67,8 +67,8 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
     Returns
     -------
     Template
-        Image and masks. The default template's masks are always the packaged ones: the
-        box that is made from them must not depend on what a machine has cached.
+        Image and masks. The masks of the default template are always the packaged ones, because
+        the shared grid computed from them must not depend on the cache of a machine.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def load_template(name: str = DEFAULT_TEMPLATE) -> Template:
 
 
 def packaged_template() -> Template:
-    """The template that comes with the program, the same wherever that runs."""
+    """The template packaged with the program, the same on every machine."""
     parts = ("head_T1w", "brain_mask", "head_mask")
     image, brain, head = (_packaged(f"icbm152_{part}.nii.gz") for part in parts)
     return Template(DEFAULT_TEMPLATE, image, brain, head, PACKAGED_SOURCE)
@@ -122,22 +122,22 @@ def _packaged(file_name: str) -> Volume:
 
 
 def template_grid(template: Template, fov: FieldOfView, voxel_size: Sequence[float]) -> Grid:
-    """The grid that all participants share: a template's box with network-friendly sides.
+    """The grid that all participants share: the template's box, with sides that suit networks.
 
     Parameters
     ----------
     template
-        Gives the space and the box.
+        Template that gives the space and the bounding box.
     fov
-        What the grid has to hold.
+        Field of view that the grid has to contain: brain or head.
     voxel_size
         In mm along each axis, ``(3,)``.
 
     Returns
     -------
     Grid
-        Along the axes of the template's world, centred on the box of brain or head; every
-        side ``2^k`` or ``3 * 2^k`` and at most `LARGEST_SIDE`.
+        Its axes are those of the template's world, and it is centred on the bounding box of
+        brain or head. Every side has ``2^k`` or ``3 * 2^k`` voxels, at most `LARGEST_SIDE`.
 
     Raises
     ------

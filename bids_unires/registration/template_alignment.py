@@ -20,13 +20,14 @@ from .template import Template
 AlignmentKind = Literal["rigid", "similarity"]
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.8, 1.25
-"""Heads of adults and of children from about two years on differ by less from templates."""
+"""Limits of a plausible scale. Heads from an age of about two years are within these limits."""
 
 USUAL_HEAD_SCALE = 0.92
-"""Where the search starts: size of a head in units of the MNI152 space's."""
+"""Scale at which the search starts: size of a usual head relative to the MNI152 space."""
 
 AIR_BELOW_HOUNSFIELD = -500.0
-# Of the logarithm; up to 0.06 was seen in MR, and 0.13 in a scan without a brain.
+# Largest change of the logarithm of the scale from the fit of the head to that of the brain.
+# Changes of up to 0.06 were seen in MR, and of 0.13 in a scan without a brain.
 LARGEST_CHANGE_OF_SCALE = 0.09
 
 
@@ -42,7 +43,7 @@ class TemplateAlignment:
     kind
         ``rigid`` or ``similarity``.
     scale
-        Factor on lengths, 1 if rigid: above 1 the template is larger than the head.
+        Factor on lengths, without unit; 1 if rigid. Above 1 the template is larger than the head.
     metric
         Mattes mutual information of the best similarity, in nat; larger is better.
     """
@@ -66,16 +67,16 @@ def align_to_template(
     Parameters
     ----------
     volume
-        Scan of a head or a part of it, of any contrast, resolution and orientation.
+        Scan of a head or of part of a head, of any contrast, resolution and orientation.
     template
-        What to align to.
+        Template to align to.
     kind
-        ``rigid`` keeps sizes; ``similarity`` also scales, by one factor.
+        ``rigid`` keeps sizes; ``similarity`` also scales all axes by one factor.
     threads
         Number of threads to use.
     measured
-        Which voxels of the scan were measured, of its shape: all others count as outside its
-        field of view. None for all.
+        True for the voxels of the scan that were measured, ``(X, Y, Z)``; all others count as
+        outside its field of view. None if all voxels were measured.
 
     Returns
     -------
@@ -90,12 +91,12 @@ def align_to_template(
 
     Notes
     -----
-    Templates are larger than most heads (the MNI152 space by about a tenth), and a rigid fit
-    of two sizes is ambiguous. So the search is over similarities in both cases, and
-    ``rigid`` keeps their rotation and where they put the middle of the brain. Once the
-    pose is roughly known only the brain counts: jaw, neck and scalp of one person change
-    with position and from person to person more than the brain does. CT, and images in
-    which the brain is not found, are aligned by the head.
+    Templates are larger than most heads (the MNI152 space by about a tenth), and a rigid fit of
+    heads of different size is ambiguous. Therefore the search is over similarities in both cases.
+    ``rigid`` then keeps the rotation and the position of the middle of the brain. Once the pose
+    is roughly known, only the brain is compared. Jaw, neck and scalp change more than the brain,
+    with the position of a person and from person to person. CT, and images in which the brain is
+    not found, are aligned by the whole head.
     """
     fixed = build_pyramid(template.image, threads)
     moving = build_pyramid(volume, threads, measured=measured)
@@ -123,7 +124,7 @@ def align_to_template(
 def _refined(
     start: Candidate, fixed: Pyramid, moving: Pyramid, levels: Sequence[Level], threads: int
 ) -> Candidate:
-    """Climb from one candidate, level by level."""
+    """Refine one candidate over similarities, level by level."""
     candidate = start
     for level, _, smallest_step in levels:
         candidate = Matcher(fixed, moving, level, threads).refine_scaled(candidate, smallest_step)
@@ -131,15 +132,14 @@ def _refined(
 
 
 def _is_ct(volume: Volume) -> bool:
-    """Whether intensities are in Hounsfield units, where a brain shows next to no contrast."""
+    """Whether intensities are in Hounsfield units, in which a brain has almost no contrast."""
     return bool(np.nanmin(volume.data) < AIR_BELOW_HOUNSFIELD)
 
 
 def _close(head: Candidate, brain: Candidate) -> bool:
-    """Whether a fit to the brain agrees with the fit to the head that it started from.
+    """Whether a fit to the brain has about the scale of the fit to the head it started from.
 
-    Sizes of head and brain go together, so one that shrank or grew has found no brain to
-    hold on to.
+    Head and brain scale together. If the scale changes much, the fit has not found the brain.
     """
     if brain.score == -math.inf:
         return False
@@ -148,7 +148,7 @@ def _close(head: Candidate, brain: Candidate) -> bool:
 
 
 def _better(brain: Candidate, head: Candidate, fixed: Pyramid, moving: Pyramid) -> bool:
-    """Whether even the whole head fits better from where the brain does."""
+    """Whether even the whole head matches better in the pose of the brain than in its own."""
     matcher = Matcher(fixed, moving, LEVELS[-2][0], threads=1)
     return brain.score > -math.inf and (
         matcher.information(brain.pose) > matcher.information(head.pose)
@@ -156,16 +156,16 @@ def _better(brain: Candidate, head: Candidate, fixed: Pyramid, moving: Pyramid) 
 
 
 def without_scale(matrix: Affine, scale: float, template: Template) -> Affine:
-    """The rigid motion that turns like a similarity and agrees in the middle of the brain.
+    """The rigid motion with the rotation of a similarity that agrees in the middle of the brain.
 
     Parameters
     ----------
     matrix
-        ``(4, 4)``, world of an image -> world of the template, mm.
+        ``(4, 4)`` similarity, world of an image -> world of the template, mm.
     scale
-        Its scale.
+        Scale of the similarity, without unit.
     template
-        Gives the brain.
+        Template whose brain mask gives the middle of the brain.
     """
     brain = template.brain
     middle = apply_affine(brain.affine, np.argwhere(brain.data > 0)).mean(axis=0)

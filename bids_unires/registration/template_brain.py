@@ -14,16 +14,16 @@ from .template_alignment import TemplateAlignment
 def brain_mask_from_template(
     grid: Grid, alignment: TemplateAlignment, template: Template
 ) -> NDArray[np.bool_]:
-    """The template's brain, mapped back onto a participant's image.
+    """The brain mask of the template, resampled to a participant's image.
 
     Parameters
     ----------
     grid
-        The image's grid.
+        Grid of the image.
     alignment
-        From the image's world to the template's.
+        Alignment of the image to the template, world mm to world mm.
     template
-        Gives the brain.
+        Template that has the brain mask.
 
     Returns
     -------

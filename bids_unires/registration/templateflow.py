@@ -1,8 +1,8 @@
-"""TemplateFlow's files: found in its cache without touching it, downloaded if possible.
+"""Files of TemplateFlow: read from its cache, or downloaded if possible.
 
-Importing TemplateFlow's client fills an empty cache with placeholders, and fails where that
-cannot be written. So what is cached is looked up on disk, and the client is imported
-only to download into a cache that can be written, with a network that answers.
+Importing the client of TemplateFlow fills an empty cache with placeholders, and fails if the
+cache cannot be written. Therefore the cache is searched on disk, without the client. The client
+is imported only for a download, when the cache can be written and the server answers.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ logger = logging.getLogger("bids_unires")
 
 SERVER = "https://templateflow.s3.amazonaws.com"
 CONNECT_SECONDS = 4.0
-# Resolutions to look for, best first: registration samples every 2 mm at best.
+# Resolutions to look for, preferred first: the finest level of registration has voxels of 2 mm.
 RESOLUTIONS = ("res-02_", "res-2_", "res-01_", "res-1_", "")
 
 
 @dataclass(frozen=True)
 class TemplateFiles:
-    """A template's files on disk: its head's T1w image and its brain mask."""
+    """Files of a template on disk: T1w image of the head, and brain mask."""
 
     t1w: Path
     brain: Path
@@ -45,7 +45,8 @@ def cached_files(name: str) -> TemplateFiles | None:
     Returns
     -------
     TemplateFiles or None
-        None if the cache, the template or its content is not there. Nothing is written.
+        None if the cache, the template or the content of its files is missing. Nothing is
+        written.
     """
     folder = cache_folder() / f"tpl-{name}"
     t1w = _first_with_content(folder, name, "T1w")
@@ -54,7 +55,7 @@ def cached_files(name: str) -> TemplateFiles | None:
 
 
 def cache_folder() -> Path:
-    """Where TemplateFlow keeps its files: ``TEMPLATEFLOW_HOME``, or the user's cache."""
+    """Folder of TemplateFlow's cache: ``TEMPLATEFLOW_HOME``, or a folder in the user's cache."""
     named = os.environ.get("TEMPLATEFLOW_HOME")
     if named:
         return Path(named).absolute()
@@ -107,7 +108,10 @@ def download(name: str) -> TemplateFiles:
 
 
 def _first_with_content(folder: Path, name: str, what: str) -> Path | None:
-    """The preferred resolution that is there; a placeholder has size 0, an annexed link none."""
+    """The file of the preferred resolution that has content; None if there is none.
+
+    A placeholder has size 0, and an annexed file without content is a broken link.
+    """
     for resolution in RESOLUTIONS:
         path = folder / f"tpl-{name}_{resolution}{what}.nii.gz"
         with contextlib.suppress(OSError):
@@ -124,9 +128,9 @@ def _can_write(folder: Path) -> bool:
 
 
 def _server_answers() -> bool:
-    """Whether TemplateFlow's server can be reached, known after seconds at most.
+    """Whether the server of TemplateFlow can be reached, also by proxy; takes seconds at most.
 
-    Proxies count. Looking up a host has no time limit of its own, so it runs aside.
+    Looking up a host name has no time limit, so the request runs in a thread of its own.
     """
     answers: list[bool] = []
 
@@ -144,7 +148,7 @@ def _server_answers() -> bool:
 
 
 def _fetch(name: str) -> None:
-    """Let TemplateFlow's client fetch one resolution of image and mask, quietly."""
+    """Download one resolution of image and mask with TemplateFlow's client, without its output."""
     logger.info("downloading template %s into %s", name, cache_folder())
     with (
         warnings.catch_warnings(),
