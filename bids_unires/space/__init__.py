@@ -1,7 +1,11 @@
-"""Where things lie, in voxels and in mm.
+"""Geometry: positions in voxels and in mm, and the images that have them.
 
-- `affines`, `rigid`: affine matrices and rigid motions.
-- `grid`, `boxes`, `mean_space`: grids of voxels, boxes around them, the space midway between scans.
-- `volume`, `labels`: images and segmentations in memory.
-- `arrays`: arrays out of tensors and lists.
+- `affines`: affine matrices.
+- `rigid`: rigid motions and their parameters.
+- `grid`: grids of voxels.
+- `boxes`: grids that enclose scans or masks, or that suit networks.
+- `mean_space`: the mean space of several scans.
+- `volume`: images and segmentations in memory.
+- `labels`: resampling of segmentations.
+- `arrays`: conversion of tensors and lists to arrays.
 """

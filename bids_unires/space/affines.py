@@ -21,14 +21,14 @@ def voxel_size(affine: ArrayLike) -> NDArray[np.float64]:
 
 
 def translation(offset: ArrayLike) -> Affine:
-    """Affine that moves points by ``offset`` ``(3,)``."""
+    """Affine ``(4, 4)`` that moves points by ``offset`` ``(3,)``."""
     affine = np.eye(4)
     affine[:3, 3] = offset
     return affine
 
 
 def scaling(factors: ArrayLike) -> Affine:
-    """Affine that multiplies each axis by one of ``factors`` ``(3,)``."""
+    """Affine ``(4, 4)`` that multiplies each axis by one of ``factors`` ``(3,)``."""
     affine = np.eye(4)
     affine[[0, 1, 2], [0, 1, 2]] = factors
     return affine
@@ -47,7 +47,7 @@ def apply_affine(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
 
 
 def slice_axis(affine: ArrayLike) -> int:
-    """The through-plane axis: the one with the largest voxel size, the last of equals.
+    """The through-plane axis: that with the largest voxel size; the last one if several are equal.
 
     Examples
     --------
@@ -61,8 +61,8 @@ def slice_axis(affine: ArrayLike) -> int:
 def slice_spacing(affine: ArrayLike, axis: int) -> float:
     """Distance in mm between neighbouring slices, perpendicular to them.
 
-    It is the voxel size along ``axis`` where that axis is perpendicular to the other two,
-    and less where it is not, as in CT with a tilted gantry.
+    It equals the voxel size along ``axis`` if that axis is perpendicular to the other two, and is
+    smaller otherwise, as in CT with a tilted gantry.
 
     Examples
     --------

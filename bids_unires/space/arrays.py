@@ -1,4 +1,4 @@
-"""Arrays of numpy out of what a caller has: arrays, tensors of any device, nested lists."""
+"""Conversion to numpy arrays: from arrays, tensors on any device, and nested lists."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 if TYPE_CHECKING:
-    # Reading and writing files goes without torch.
+    # Reading and writing files must not load torch.
     from torch import Tensor
 
 Numbers: TypeAlias = "ArrayLike | Tensor"
 
 
 def array_of(values: Numbers, dtype: DTypeLike | None = None) -> NDArray[Any]:
-    """The values as an array, on the same memory where that is possible.
+    """The values as an array; it shares memory with them if possible.
 
     Parameters
     ----------
     values
         Array, tensor of torch on any device, number or nested list of numbers.
     dtype
-        Of the array; None for that of the values.
+        Type of the array; None for the type of the values.
 
     Raises
     ------
     TypeError, ValueError
-        If these are no numbers, or their lengths differ.
+        If the values are not numbers, or nested lists differ in length.
 
     Examples
     --------
@@ -39,12 +39,12 @@ def array_of(values: Numbers, dtype: DTypeLike | None = None) -> NDArray[Any]:
 
 
 def image_of(values: Numbers, dtype: DTypeLike) -> NDArray[Any]:
-    """The values as an array with three axes.
+    """The values as an array ``(X, Y, Z)``.
 
     Raises
     ------
     ValueError
-        If there are more or fewer axes.
+        If there are more or fewer than three axes.
     """
     image = array_of(values, dtype)
     if image.ndim != 3:

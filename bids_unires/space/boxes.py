@@ -1,4 +1,4 @@
-"""Boxes of voxels: around scans, around masks, and as networks take them."""
+"""Boxes of voxels: around scans, around masks, and with sides that suit networks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from .affines import Affine, apply_affine, scaling, translation
 from .grid import Grid, Shape, corners
 
 ROUNDING_NOISE = 1e-9
-# A box may stick out of its voxels by this part of one, so that noise adds none.
+# A box may extend beyond its voxels by this fraction of a voxel, so that rounding errors do not
+# add a voxel.
 SLACK_VOXELS = 1e-3
 
 GridPolicy = Literal["pow23", "pow2", "multiple"]
 
 
 def enclose(lattice: Grid, scans: Sequence[Grid]) -> Grid:
-    """Smallest box of a lattice's voxels that holds every scan's field of view.
+    """Smallest box of voxels of a lattice that contains the field of view of every scan.
 
     Parameters
     ----------
     lattice
-        Gives orientation, voxel size and where voxel borders lie.
+        Grid that gives the orientation, the voxel size and the position of voxel borders.
     scans
-        The scans' grids, with their poses in the affines. At least one.
+        Grids of the scans, with their poses in the affines. At least one.
 
     Returns
     -------
     Grid
-        ``lattice``, longer or shorter by whole voxels on each side. The outer faces of
-        all scans' voxels lie inside its own, but for a thousandth of a voxel.
+        ``lattice``, longer or shorter by whole voxels on each side. It contains all voxels of all
+        scans up to their outer faces, with a tolerance of a thousandth of a voxel.
 
     Raises
     ------
@@ -57,22 +58,22 @@ def enclose(lattice: Grid, scans: Sequence[Grid]) -> Grid:
 
 
 def mask_box(mask: NDArray[np.bool_], affine: Affine, voxel_size: Sequence[float]) -> Grid:
-    """Smallest box along the world's axes that holds a mask.
+    """Smallest box along the axes of the world that contains a mask.
 
     Parameters
     ----------
     mask
         True inside, ``(X, Y, Z)``.
     affine
-        ``(4, 4)``, the mask's voxel index to world mm; axes may be oblique.
+        ``(4, 4)``, voxel index of the mask to world mm; axes may be oblique.
     voxel_size
         Voxel size of the box in mm along each axis, ``(3,)``.
 
     Returns
     -------
     Grid
-        Whole voxels that hold all of the mask's, but for a thousandth of a voxel, with the
-        same centre as the mask's extent.
+        Whole voxels that contain all voxels of the mask, with a tolerance of a thousandth of a
+        voxel. The centre is that of the extent of the mask.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def mask_box(mask: NDArray[np.bool_], affine: Affine, voxel_size: Sequence[float
 def mask_extent(
     mask: NDArray[np.bool_], affine: Affine
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How far a mask reaches along the world's axes.
+    """Extent of a mask along the axes of the world.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def mask_extent(
     Returns
     -------
     low, high
-        World mm of the outer faces of its voxels, ``(3,)`` each.
+        Smallest and largest world mm of the outer faces of its voxels, ``(3,)`` each.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def mask_extent(
     """
     low = np.full(3, np.inf)
     high = np.full(3, -np.inf)
-    # Extremes of a linear map lie on the mask's surface: the first and last voxel of a row.
+    # A linear map has its extremes on the surface of the mask, at first and last voxels of rows.
     rows = np.argwhere(mask.any(axis=2))
     if len(rows) == 0:
         raise ValueError("an empty mask has no box")
@@ -135,12 +136,12 @@ def mask_extent(
 def box_between(
     low: NDArray[np.float64], high: NDArray[np.float64], voxel_size: Sequence[float]
 ) -> Grid:
-    """Smallest box of whole voxels along the world's axes from one corner to the other.
+    """Smallest box of whole voxels along the axes of the world from one corner to the other.
 
     Parameters
     ----------
     low, high
-        World mm that the box's outer faces have to reach, ``(3,)`` each.
+        World mm that the outer faces of the box have to reach, ``(3,)`` each.
     voxel_size
         In mm along each axis, ``(3,)``.
 
@@ -161,7 +162,9 @@ def box_between(
 
 
 def reaches(grid: Grid, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-    """Whether a grid along the world's axes holds all from one corner to the other.
+    """Whether a grid along the axes of the world contains the box from ``low`` to ``high``.
+
+    Both corners are in world mm, ``(3,)`` each; the tolerance is a thousandth of a voxel.
 
     Examples
     --------
@@ -177,7 +180,7 @@ def reaches(grid: Grid, low: NDArray[np.float64], high: NDArray[np.float64]) -> 
 
 
 def with_margin(box: Grid, margin: float) -> Grid:
-    """A box grown on every side by whole voxels, at least a margin in mm.
+    """A box grown on every side by whole voxels, by at least ``margin`` mm.
 
     Raises
     ------
@@ -201,18 +204,18 @@ def network_grid(box: Grid, policy: GridPolicy, multiple: int = 32) -> Grid:
     Parameters
     ----------
     box
-        What the grid has to hold.
+        Box that the grid has to contain.
     policy
-        ``pow23``: every side the next ``2^k`` or ``3 * 2^k``; ``pow2``: the next ``2^k``;
-        ``multiple``: the next multiple of ``multiple``.
+        ``pow23``: every side is rounded up to the next ``2^k`` or ``3 * 2^k`` voxels; ``pow2``:
+        to the next ``2^k``; ``multiple``: to the next multiple of ``multiple``.
     multiple
-        For the policy ``multiple`` alone; at least 1.
+        Used only by the policy ``multiple``; at least 1.
 
     Returns
     -------
     Grid
-        Of the same orientation, voxel size and centre as the box. An odd number of new
-        voxels shifts the lattice by half a voxel.
+        With the orientation, voxel size and centre of the box. An odd number of new voxels shifts
+        the lattice by half a voxel.
 
     Raises
     ------
@@ -248,7 +251,7 @@ def _power_of_two(side: int) -> int:
 
 
 def _grown(box: Grid, shape: Shape) -> Grid:
-    """A box with more voxels, and the same centre."""
+    """A box with more voxels and the same centre."""
     added = np.array(shape) - box.shape
     return Grid(shape, box.affine @ translation(-added / 2))
 

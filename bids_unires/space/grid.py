@@ -1,4 +1,4 @@
-"""Grids of voxels in the world, and which voxels lie in which."""
+"""Grids of voxels in the world, and which voxels of one grid lie inside another."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .arrays import array_of
 
 Shape = tuple[int, int, int]
 
-# Voxels beyond a face that are rounding: what lies on it lies inside.
+# Tolerance in voxels for rounding errors: a point on a face counts as inside.
 _ON_A_FACE = 1e-4
-# Stands for 0 where a line runs along a face.
+# Replaces 0 as the slope of a line that runs along a face, to avoid a division by 0.
 _ALMOST_ACROSS = 1e-12
 
 
@@ -57,7 +57,7 @@ class Grid:
         return voxel_size(self.affine)
 
     def moved(self, pose: Affine) -> Grid:
-        """The same voxels where a ``(4, 4)`` matrix takes them, world mm -> world mm."""
+        """The same voxels, moved by a ``(4, 4)`` matrix, world mm -> world mm."""
         return Grid(self.shape, pose @ self.affine)
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +84,7 @@ def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray
-        Bool, of the shape of ``grid``.
+        Bool ``(X, Y, Z)``, the shape of ``grid``.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
     into_box = np.linalg.inv(box.affine) @ grid.affine
     x, y = np.ogrid[: grid.shape[0], : grid.shape[1]]
     first, last = np.zeros(grid.shape[:2]), np.full(grid.shape[:2], grid.shape[2] - 1.0)
-    # A line of voxels enters the box once and leaves it once.
+    # A box is convex: each line of voxels enters it once and leaves it once.
     for (a, b, c, offset), side in zip(into_box[:3], box.shape, strict=True):
         start = a * x + b * y + offset
         along = c if abs(c) > _ALMOST_ACROSS else _ALMOST_ACROSS
@@ -110,7 +110,7 @@ def inside(grid: Grid, box: Grid) -> NDArray[np.bool_]:
 
 
 def centre_of(grid: Grid) -> NDArray[np.float64]:
-    """World mm of the centre of a grid's box, ``(3,)``.
+    """Centre of a grid in world mm, ``(3,)``.
 
     Examples
     --------
@@ -121,9 +121,9 @@ def centre_of(grid: Grid) -> NDArray[np.float64]:
 
 
 def corners(shape: Shape, edge: float = 0.0) -> NDArray[np.float64]:
-    """Voxel indices of a box's eight corners, ``(8, 3)``.
+    """Voxel indices of the eight corners of a box, ``(8, 3)``.
 
-    ``edge`` moves them outwards from the centres of the corner voxels: 0.5
+    ``edge`` moves the corners outwards from the centres of the corner voxels, in voxels: 0.5
     reaches the outer faces.
     """
     low = np.full(3, -edge)

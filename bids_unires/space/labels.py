@@ -1,4 +1,4 @@
-"""Segmentations on the grid of the result."""
+"""Resampling of segmentations to another grid, such as that of the result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .arrays import array_of
 from .grid import Grid
 from .volume import LabelVolume
 
-# Positions in steps of 1/1024 voxel: products of three weights and their sums are exact in
-# 32 bit, so that neither rounding nor the order of the axes decides between equal weights.
+# Positions are whole numbers of steps of 1/1024 voxel. Products of three weights, and their sums,
+# are then exact in 32 bit. So neither rounding nor the order of the axes decides between labels
+# of equal weight.
 _STEP_BITS = 10
 _STEPS = 1 << _STEP_BITS
-# Voxels worked on at once: few enough to stay in a processor's cache.
+# Voxels processed at once: few enough to stay in the cache of a processor.
 _CHUNK = 1 << 17
 _CORNERS = tuple(itertools.product((0, 1), repeat=3))
 _MIXED = -1
@@ -28,18 +29,18 @@ _MIXED = -1
 def resample_labels(
     labels: LabelVolume, grid: Grid, pose: Affine | None = None
 ) -> NDArray[np.int32]:
-    """Resample a segmentation: the label that weighs most in a trilinear interpolation.
+    """Resample a segmentation: take the label with the largest weight in trilinear interpolation.
 
-    It is the largest of the one-hot images of all labels, each interpolated trilinearly.
-    At any point only the labels of the eight voxels around it can be that, so these are
-    compared to each other, whatever the number of labels.
+    This is the same as interpolating the one-hot image of every label trilinearly, and taking the
+    label whose image is largest. Only the labels of the eight voxels around a point can win, so
+    only these are compared, whatever the number of labels.
 
     Parameters
     ----------
     labels
         The segmentation.
     grid
-        Where labels are wanted.
+        Grid to resample to.
     pose
         ``(4, 4)`` rigid matrix, world mm of the segmentation -> world mm of ``grid``; None
         for the identity.
@@ -47,8 +48,8 @@ def resample_labels(
     Returns
     -------
     ndarray
-        Labels, of the shape of ``grid``; 0 outside of the segmentation. The smallest label
-        wins among equals.
+        Labels ``(X, Y, Z)``, the shape of ``grid``; 0 outside the segmentation. Among labels of
+        equal weight the smallest wins.
 
     Examples
     --------
@@ -59,7 +60,8 @@ def resample_labels(
     """
     motion = np.eye(4) if pose is None else array_of(pose, np.float64)
     into_labels = np.linalg.inv(motion @ labels.affine) @ grid.affine
-    # Two voxels of background all around: a sample beyond them is moved there, and sees no other.
+    # Two voxels of background on every side: samples further out are moved into this border,
+    # where all eight neighbours are background.
     padded = torch.from_numpy(np.pad(np.ascontiguousarray(labels.data, dtype=np.int32), 2))
     cells = _cells(padded)
     resampled = np.empty(grid.shape, dtype=np.int32)
@@ -72,7 +74,10 @@ def resample_labels(
 
 
 def _cells(padded: Tensor) -> Tensor:
-    """Label of each cell of eight voxels, named by its first one; -1 where they differ."""
+    """Common label of each cell of 2 x 2 x 2 voxels, at the first voxel of the cell.
+
+    -1 if the labels of the cell differ.
+    """
     low, high = slice(0, -1), slice(1, None)
     first = padded[low, low, low]
     mixed = torch.zeros(first.shape, dtype=torch.bool)
@@ -84,7 +89,7 @@ def _cells(padded: Tensor) -> Tensor:
 
 
 def _positions(planes: range, grid: Grid, into_labels: Affine, shape: torch.Size) -> Tensor:
-    """Positions of some planes of a grid in the padded segmentation, in steps; ``(3, N)`` int32."""
+    """Positions of planes of a grid in the padded segmentation, in steps, ``(3, N)`` int32."""
     x = torch.arange(planes.start, planes.stop, dtype=torch.float64)[:, None, None]
     y = torch.arange(grid.shape[1], dtype=torch.float64)[:, None]
     z = torch.arange(grid.shape[2], dtype=torch.float64)
@@ -97,7 +102,10 @@ def _positions(planes: range, grid: Grid, into_labels: Affine, shape: torch.Size
 
 
 def _heaviest_labels(padded: Tensor, cells: Tensor, at: Tensor) -> Tensor:
-    """Labels ``(N,)`` at positions ``(3, N)`` of a padded segmentation."""
+    """Labels with the largest weight, ``(N,)``, at positions ``(3, N)`` of a padded segmentation.
+
+    ``at`` is in steps; ``cells`` comes from `_cells`.
+    """
     _, height, depth = padded.shape
     x, y, z = at >> _STEP_BITS
     corner = (x * height + y) * depth + z
@@ -110,7 +118,10 @@ def _heaviest_labels(padded: Tensor, cells: Tensor, at: Tensor) -> Tensor:
 
 
 def _vote(around: Tensor, fraction: Tensor) -> Tensor:
-    """Label with the most weight among eight neighbours ``(8, N)``, the smallest of equals."""
+    """Label with the largest weight among eight neighbours ``(8, N)``; the smallest if equal.
+
+    ``fraction`` is the position between the neighbours in steps, ``(3, N)``.
+    """
     toward = torch.stack([_STEPS - fraction, fraction])
     weights = torch.stack([toward[x, 0] * toward[y, 1] * toward[z, 2] for x, y, z in _CORNERS])
     best, most = around[0].clone(), torch.zeros_like(around[0])

@@ -1,4 +1,4 @@
-"""The space midway between scans: their mean orientation, closest to the axes of the world."""
+"""The mean space of scans: their mean orientation and a box that contains them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from .grid import Grid, corners
 MAX_MEAN_STEPS = 1024
 MEAN_TOLERANCE = 1e-20
 MAX_SHEAR_STEPS = 10_000
-# Below this sum of squared shears an affine is left as it is, as by the reference implementation.
+# An affine whose sum of squared shears is below this limit is left unchanged, as in the reference
+# implementation.
 SHEAR_TOLERANCE = 1e-8
-# Decimals of a squared distance between directions beyond which there is only rounding.
+# Decimals to which squared distances between directions are compared; beyond them is rounding.
 _SAME_DISTANCE = 9
 
 
 def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
-    """Grid oriented like the average scan, over the box that the scans span.
+    """Grid with the mean orientation of the scans, over the box that the scans span.
 
-    Every affine is reoriented to the closest axial-canonical one, the affines are
-    averaged on the group of affine maps, and the average is replaced by the closest
-    product of a rigid motion and voxel sizes. Then the voxel size is set, and the box
-    runs over whole voxels.
+    Every affine is reoriented to the closest axial-canonical affine. The affines are averaged on
+    the group of affine maps. The average is replaced by the closest product of a rigid motion
+    and voxel sizes. Then the voxel size is set, and the box is extended to whole voxels.
 
     Parameters
     ----------
     scans
-        The scans' grids, with their poses in the affines. At least one.
+        Grids of the scans, with their poses in the affines. At least one.
     voxel_size
         Voxel size of the result in mm along each axis, ``(3,)``.
 
     Returns
     -------
     Grid
-        World orientation and box common to all scans.
+        Orientation and box common to all scans.
 
     Raises
     ------
@@ -49,10 +49,10 @@ def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
 
     Notes
     -----
-    The box follows the reference implementation to the voxel. That one counts a scan's
-    voxels from 1 where its affine counts from 0, so the box lies one scan voxel too far
-    along each axis of a scan: with slices 5 mm apart the first one falls outside.
-    `enclose` moves the box to where every measured voxel lies inside.
+    The box equals that of the reference implementation to the voxel. The reference counts the
+    voxels of a scan from 1, while the affine counts from 0. Its box is therefore shifted by one
+    scan voxel along each axis of a scan: with slices 5 mm apart, the first slice is outside.
+    `enclose` moves the box so that every measured voxel is inside.
 
     References
     ----------
@@ -74,24 +74,24 @@ def mean_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
         [apply_affine(into_lattice @ scan.affine, corners(scan.shape) + 1) for scan in scans]
     )
     low = np.floor(points.min(axis=0) + ROUNDING_NOISE)
-    # A corner on a voxel still gets one more, so that noise does not decide the shape.
+    # A corner exactly on a voxel also adds one, so that rounding errors do not decide the shape.
     high = np.floor(points.max(axis=0) + ROUNDING_NOISE) + 1
     return Grid(_as_shape(high - low + 1), lattice @ translation(low - 1))
 
 
 def in_axial_order(grid: Grid) -> Grid:
-    """The same voxels with axes that run as closely as they can along the world's.
+    """The same voxels, with their axes in the order and direction closest to those of the world.
 
     Parameters
     ----------
     grid
-        Axes in any order and direction.
+        Grid with axes in any order and direction.
 
     Returns
     -------
     Grid
-        Axes permuted and flipped, so that ``x`` runs to the right, ``y`` to the front and
-        ``z`` upwards, or nearly so.
+        Grid with axes permuted and flipped, so that ``x`` runs to the right, ``y`` to the front
+        and ``z`` upwards, as closely as possible.
 
     Examples
     --------
@@ -109,10 +109,10 @@ def in_axial_order(grid: Grid) -> Grid:
 
 
 def _anchored_affine(scan: Grid) -> Affine:
-    """Affine of the scan in axial-canonical voxel order, counted from its far corner.
+    """Affine of the scan in axial-canonical voxel order, with the origin at its far corner.
 
-    Counting from there sets how far the grid's voxels are shifted, by a fraction of a
-    voxel, against the scans; the reference implementation counts like this.
+    The origin determines by which fraction of a voxel the grid is shifted against the scans. The
+    reference implementation uses this origin.
     """
     order = _axial_order(scan.affine)
     reordered = np.abs(order) @ (np.array(scan.shape) - 1.0)
@@ -124,9 +124,9 @@ def _anchored_affine(scan: Grid) -> Affine:
 
 
 def _axial_order(affine: Affine) -> NDArray[np.float64]:
-    """Signed permutation ``(3, 3)`` closest to the directions of an affine's axes.
+    """Signed permutation ``(3, 3)`` closest to the directions of the axes of an affine.
 
-    Of several that are as close, as of axes turned by 45 degrees, the first one.
+    If several are equally close, as for axes rotated by 45 degrees, it is the first.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     orders: list[NDArray[np.float64]] = [
@@ -135,19 +135,19 @@ def _axial_order(affine: Affine) -> NDArray[np.float64]:
         for signs in product((1.0, -1.0), repeat=3)
     ]
     distances = [((directions @ order.T - np.eye(3)) ** 2).sum() for order in orders]
-    # Rounding decides nothing.
+    # Rounded, so that rounding errors do not decide between equal distances.
     return orders[int(np.argmin(np.round(distances, _SAME_DISTANCE)))]
 
 
 def _group_mean(affines: Sequence[Affine]) -> Affine:
-    """Exponential barycentre of affines: where their logarithms seen from it add up to 0."""
+    """Exponential barycentre of affines: relative to it, the logarithms of the affines sum to 0."""
     mean = np.eye(4)
     for _ in range(MAX_MEAN_STEPS):
         into_mean = np.linalg.inv(mean)
         logarithms = [linalg.logm(into_mean @ affine) for affine in affines]
         step = np.real(np.mean(logarithms, axis=0))
         mean = mean @ linalg.expm(step)
-        # Which rounding would change, and files hold to be so.
+        # Rounding would change this row, and file formats require it to be exact.
         mean[3] = 0, 0, 0, 1
         if (step**2).sum() < MEAN_TOLERANCE:
             break
@@ -155,11 +155,11 @@ def _group_mean(affines: Sequence[Affine]) -> Affine:
 
 
 def _without_shears(affine: Affine) -> Affine:
-    """Closest product of a rigid motion and voxel sizes, `affine` itself if nearly one.
+    """Closest product of a rigid motion and voxel sizes; the affine itself if it nearly is one.
 
-    Rotation and sizes are found from each other in turn, which comes closer at every step, however
-    far a gantry was tilted: the rotation by the orthogonal Procrustes problem (Schönemann 1966),
-    the sizes as lengths of the columns along the rotated axes.
+    Rotation and sizes are updated in turn, and every step comes closer to the affine, however far
+    a gantry was tilted. The rotation solves the orthogonal Procrustes problem (Schönemann 1966).
+    The sizes are the lengths of the columns along the rotated axes.
     """
     columns = affine[:3, :3]
     factor = np.linalg.cholesky(columns.T @ columns).T

@@ -28,14 +28,19 @@ def rigid_matrix(parameters: ArrayLike) -> Affine:
     Parameters
     ----------
     parameters
-        ``(6,)``: coordinates in `rigid_basis`: three translations in mm, then three
-        rotations. The basis is orthonormal, so a rotation by
-        an angle of ``a`` rad is a parameter vector of length ``sqrt(2) * a``.
+        ``(6,)``, coordinates in `rigid_basis`: three translations in mm, then three rotations.
+        The basis is orthonormal, so a rotation by ``a`` rad is a parameter vector of length
+        ``sqrt(2) * a``.
 
     Returns
     -------
     Affine
         ``(4, 4)``, world mm to world mm.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer than six parameters.
 
     Examples
     --------
@@ -52,13 +57,13 @@ def rigid_matrix(parameters: ArrayLike) -> Affine:
 def rigid_parameters(matrix: ArrayLike) -> NDArray[np.float64]:
     """Lie algebra parameters ``(6,)`` of a rigid motion: the inverse of `rigid_matrix`.
 
-    Of the many parameter vectors of one motion it is the one with the smallest
-    rotation, at most 180 degrees.
+    Many parameter vectors describe the same motion. The one with the smallest rotation is
+    returned, at most 180 degrees.
 
     Raises
     ------
     ValueError
-        If the matrix ``(4, 4)`` is not rigid: its upper left block is no rotation.
+        If the matrix ``(4, 4)`` is not rigid: its upper left block is not a rotation.
     """
     motion = np.asarray(matrix, dtype=np.float64)
     rotation = motion[:3, :3]

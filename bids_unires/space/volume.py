@@ -1,4 +1,4 @@
-"""An image in memory: voxel data and where they lie in the world."""
+"""Images and segmentations in memory: voxel data and their position in the world."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Volume:
     Parameters
     ----------
     data
-        Intensities, ``(X, Y, Z)``: an array, a tensor or nested lists, kept as an array of
+        Intensities, ``(X, Y, Z)``: an array, a tensor or nested lists, converted to an array of
         float32. 0 and NaN mean *missing*.
     affine
         ``(4, 4)``, voxel index to world mm (RAS+); kept as an array of float64.
@@ -43,19 +43,19 @@ class Volume:
 
     @property
     def grid(self) -> Grid:
-        """The grid the intensities live on."""
+        """Grid of the intensities."""
         return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelVolume:
-    """A segmentation: what each voxel is, as a number without an order.
+    """A segmentation: a label for each voxel; labels are numbers without an order.
 
     Parameters
     ----------
     data
-        Labels, ``(X, Y, Z)``: an array, a tensor or nested lists, kept as an array of int32; 0
-        is background, none is negative.
+        Labels, ``(X, Y, Z)``: an array, a tensor or nested lists, converted to an array of int32;
+        0 is background, no label is negative.
     affine
         ``(4, 4)``, voxel index to world mm (RAS+); kept as an array of float64.
     path
@@ -77,15 +77,15 @@ class LabelVolume:
 
     @property
     def grid(self) -> Grid:
-        """The grid the labels live on."""
+        """Grid of the labels."""
         return Grid((self.data.shape[0], self.data.shape[1], self.data.shape[2]), self.affine)
 
 
 def reset_origin(volume: Volume) -> tuple[Volume, Affine]:
-    """Move a volume so that the centre of its field of view lies at world 0.
+    """Move a volume so that the centre of its field of view is the origin of the world.
 
-    The origin of CT is often that of the table, metres from the head. The directions of
-    the axes stay as they are.
+    In CT the origin is often that of the table, metres away from the head. The directions of the
+    axes do not change.
 
     Returns
     -------
