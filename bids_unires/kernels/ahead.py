@@ -1,9 +1,9 @@
 """Compile every kernel before it is needed: ``python -m bids_unires.kernels.ahead``.
 
-Container images do so once, where they are built, into the folder that ``WARP_CACHE_PATH``
-names; a run then finds its kernels there without writing anything.
+The build of a container image does this once, into the folder in ``WARP_CACHE_PATH``. A run then
+finds its kernels there and writes nothing.
 
-Kernels for a GPU are compiled by a run that has one, which takes a few seconds once.
+Kernels for a GPU are compiled by the first run that has one; this takes a few seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def compile_kernels() -> Path:
     Returns
     -------
     Path
-        The folder that holds them now, or held them before.
+        The folder with the compiled kernels.
     """
     runtime.start()
     for module in pkgutil.iter_modules(package.__path__):

@@ -1,4 +1,8 @@
-"""The data term of one scan, ``sum(precision * (A y - x)^2) / 2``, and its gradient."""
+"""The data term of one scan, ``sum(precision * (A y - x)^2) / 2``, and its gradient.
+
+``y`` is the wanted image (target shape), ``x`` the scan (source shape), ``A`` the forward
+operator, ``A'`` its transpose and ``P`` the diagonal matrix of the precisions.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,11 @@ class Operator(Protocol):
         """Apply the operator."""
 
     def add_adjoint(self, scan: Tensor, image: Tensor) -> None:
-        """Add the transpose, applied to ``scan``, to ``image``."""
+        """Apply the transpose to ``scan`` and add the result to ``image``."""
 
 
 class DataTerm(Protocol):
-    """One scan's part of the objective."""
+    """The part of the objective that one scan contributes."""
 
     def add_gradient(self, image: Tensor, gradient: Tensor) -> float:
         """Add ``A' P (A image - x)`` to ``gradient``; return the value of the term."""
@@ -35,11 +39,11 @@ class DataTerm(Protocol):
         """Add ``A' P A image`` to ``product``; return half of ``image' A' P A image``."""
 
     def add_row_sums(self, sums: Tensor) -> None:
-        """Add to ``sums`` about the sums of the rows of ``A' P A``; none is negative."""
+        """Add the row sums of ``A' P A``, or a close approximation, to ``sums``; none negative."""
 
 
 class ComposedDataTerm:
-    """Data term from an operator and its transpose: any geometry, any device.
+    """Data term from any operator and its transpose, for any geometry and device.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ class ComposedDataTerm:
     scan
         Measured intensities x, source shape.
     precision
-        Weight P of every voxel, source shape; 0 where it is missing.
+        Weight P of every voxel, source shape; 0 for missing voxels.
     """
 
     def __init__(self, operator: Operator, scan: Tensor, precision: Tensor) -> None:
@@ -82,9 +86,9 @@ class SharpenedDataTerm:
     inner
         Data term of the sharpened image.
     coefficients
-        How much it is sharpened along each axis; see `sharpen`.
+        Strength of the sharpening along each axis; see `sharpen`.
     workspace
-        ``(2, X, Y, Z)``, memory that several data terms may share.
+        ``(2, X, Y, Z)`` float32, memory that several data terms may share.
     """
 
     def __init__(self, inner: DataTerm, coefficients: Coefficients, workspace: Tensor) -> None:
@@ -103,8 +107,8 @@ class SharpenedDataTerm:
     def add_row_sums(self, sums: Tensor) -> None:
         """See :class:`DataTerm`.
 
-        The filter has negative weights, which make negative sums of positive ones where a
-        scan ends. Here they are taken as positive, and scaled so that all add up to 1.
+        The filter has negative weights, so that row sums could become negative where a scan ends.
+        Here the absolute weights are used, scaled to add up to 1.
         """
         overshoot = 4 * sum(self._coefficients)
         x, y, z = self._coefficients
@@ -117,22 +121,22 @@ class SharpenedDataTerm:
     def _add(self, add: Callable[[Tensor, Tensor], float], image: Tensor, target: Tensor) -> float:
         sharpen(image, self._coefficients, self._image)
         value = add(self._image, self._gradient.zero_())
-        # Sharpening is symmetric, its own transpose.
+        # Sharpening is symmetric: it is its own transpose.
         add_sharpened(self._gradient, self._coefficients, target)
         return value
 
 
 class SlabDataTerm:
-    """Data term on the CPU in one pass: nothing of the intermediate grid is ever stored.
+    """Data term on the CPU in one pass, without storing the whole intermediate grid.
 
     Parameters
     ----------
     sampling
-        Geometry and slice profile; blurred along one axis at most.
+        Geometry and slice profile of the scan, which is blurred along one axis at most.
     scan
         Measured intensities x, source shape, float32.
     precision
-        Weight P of every voxel, source shape, float32; 0 where it is missing.
+        Weight P of every voxel, source shape, float32; 0 for missing voxels.
     """
 
     def __init__(self, sampling: Sampling, scan: Tensor, precision: Tensor) -> None:
@@ -199,10 +203,12 @@ class SlabDataTerm:
 
 
 def _axis_order(sampling: Sampling, blurred: int, taps: int) -> tuple[int, int, int]:
-    """Scan axes as (slab, row, sample): samples follow memory, so that neighbours share lines.
+    """Order of the scan axes as (slab, row, sample).
 
-    The profile lies along the rows, across them within a slab, or across slabs. The last
-    takes the rows that two slices share twice, and is worth it while they are few.
+    Samples run along the axis closest to the contiguous axis of the image, so that neighbours
+    share cache lines.
+    The slice profile lies along the rows, across the rows of a slab, or across slabs. Across
+    slabs, rows that two slices share are interpolated twice; this pays while such rows are few.
     """
     ratio = sampling.ratio[blurred]
     steps = np.abs(sampling.matrix[:, :3]) / np.linalg.norm(sampling.matrix[:, :3], axis=0)

@@ -1,8 +1,9 @@
-"""The solver's passes over memory, besides the product with A'A.
+"""The solver's passes over images, except for the product with A'A.
 
-The solver moves each image within the plane of two directions: the preconditioned gradient
-and the last step. These kernels make the first, measure the bound's curvature along both,
-and take the step, each together with the scalar products it needs.
+In each iteration the solver moves an image within the plane of two directions: the preconditioned
+gradient and the last step. These kernels compute the first direction, measure the curvature of
+the quadratic bound along both, and take the step. Each kernel also computes the scalar products
+that the solver needs.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def write_direction(
     sums: wp.array3d(dtype=wp.float64),
     at_sums: int,
 ):
-    """Gradient and preconditioned direction on a stretch of line ``(x, y)``."""
+    """Gradient and preconditioned direction for a stretch of line ``(x, y)``."""
     ...
 
 
@@ -130,7 +131,7 @@ def measure_curvature(
     sums: wp.array3d(dtype=wp.float64),
     at_sums: int,
 ):
-    """Quadratic forms of two directions on a stretch of line ``(x, y)``."""
+    """Quadratic forms of two directions for a stretch of line ``(x, y)``."""
     ...
 
 
@@ -149,7 +150,7 @@ def take_step(
     sums: wp.array3d(dtype=wp.float64),
     at_sums: int,
 ):
-    """Move a stretch of the image, and everything that depends on it."""
+    """Move a stretch of the image, and update the last step and the gradient."""
     ...
 
 
@@ -232,10 +233,11 @@ def step_lines(
 
 
 class Curvatures(NamedTuple):
-    """Quadratic forms of two directions.
+    """Quadratic forms of two directions, from the curvature of the quadratic bound.
 
-    ``mixed`` and ``last_step`` hold both parts, prior and data; ``direction`` that of the
-    prior, since the product with A'A yields the other.
+    ``mixed`` and ``last_step`` contain the parts of the prior and of the data term.
+    ``direction`` contains only that of the prior; the product with A'A gives the part of the data
+    term.
     """
 
     direction: float
@@ -258,16 +260,16 @@ def preconditioned_direction(
     Parameters
     ----------
     image, weights, gradient, scale, last_step, slope, direction
-        ``(X, Y, Z)`` float32. ``gradient`` is that of the data term, to which
-        ``lambda^2 D' W D image`` is added to give g. The diagonal is that of
-        ``lambda^2 D' W D`` plus ``scale``, which stands for the data term's.
+        ``(X, Y, Z)`` float32. ``gradient`` is that of the data term; adding
+        ``lambda^2 D' W D image`` gives g. ``diagonal`` is that of ``lambda^2 D' W D``, plus
+        ``scale``, which approximates the diagonal of the data term.
     factor
         ``(lambda / voxel size)^2`` along each axis.
 
     Returns
     -------
     float
-        Product of g with ``last_step``.
+        Scalar product of g with ``last_step``.
     """
     arrays = [runtime.flat(t) for t in (image, weights, gradient, scale, last_step)]
     inputs = [*arrays, wp.vec3(*factor), runtime.flat(slope), runtime.flat(direction)]
@@ -281,12 +283,12 @@ def curvature(
     last_normal: Tensor,
     factor: tuple[float, float, float],
 ) -> Curvatures:
-    """Quadratic forms of the bounded objective along two directions.
+    """Quadratic forms of the quadratic bound of the objective along two directions.
 
     Parameters
     ----------
     weights, direction, last_step, last_normal
-        ``(X, Y, Z)`` float32; ``last_normal`` is the data term's normal operator applied to
+        ``(X, Y, Z)`` float32; ``last_normal`` is the normal operator of the data term applied to
         ``last_step``.
     factor
         ``(lambda / voxel size)^2`` along each axis.
@@ -310,20 +312,21 @@ def step(
     Parameters
     ----------
     a, b
-        Lengths.
+        Step lengths along the two directions, without unit.
     direction, normal
         ``(X, Y, Z)`` float32: the new direction, and the normal operator applied to it.
     last_step, last_normal
-        The last step and its normal product; receive those of this step.
+        ``(X, Y, Z)`` float32: the last step, and the normal operator applied to it; replaced by
+        those of this step.
     gradient
-        Gradient of the data term; follows the image.
+        ``(X, Y, Z)`` float32: gradient of the data term; updated for the new image.
     image
-        What is moved.
+        ``(X, Y, Z)`` float32: the image to move.
 
     Returns
     -------
     float
-        By how much the data term changed; negative where it fell.
+        Change of the data term; negative if it decreased.
     """
     tensors = (direction, normal, last_step, last_normal, gradient, image)
     arrays = [runtime.flat(t) for t in tensors]

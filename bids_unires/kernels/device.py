@@ -1,4 +1,4 @@
-"""The device that is worked on."""
+"""The device that computes: CPU or GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def usable_device(name: str = "auto") -> torch.device:
-    """The torch device a name stands for.
+    """The torch device for a name.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def usable_device(name: str = "auto") -> torch.device:
     Raises
     ------
     ValueError
-        If the name is unknown or that GPU does not exist.
+        If the name is unknown or the GPU does not exist.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

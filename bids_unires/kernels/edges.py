@@ -1,7 +1,8 @@
 """Edge weights: the quadratic bound of joint total variation at given images.
 
-Every voxel has three forward differences, ``neighbour - voxel`` along x, y and z; the
-neighbour beyond the last voxel is 0. ``factor`` holds ``(lambda / voxel size)^2`` per axis.
+Every voxel has three forward differences, ``neighbour - voxel`` along x, y and z. The neighbour
+after the last voxel of a line counts as 0. ``factor`` is ``(lambda / voxel size)^2`` along each
+axis.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def add_squared_differences(
 def invert_magnitude(
     values: wp.array(dtype=wp.float32), first: int, count: int, smoothing: float
 ) -> wp.float64:
-    """Replace squares by ``1 / sqrt(square + smoothing^2)``; returns the sum of their roots."""
+    """Replace squares by ``1 / sqrt(square + smoothing^2)``; return ``sum(sqrt(square))``."""
     ...
 
 
@@ -77,7 +78,7 @@ def edge_weight_lines(
     weights: wp.array(dtype=wp.float32),
     sums: wp.array3d(dtype=wp.float64),
 ):
-    """Edge weights shared by all contrasts, and sums of the roots without smoothing."""
+    """See :func:`edge_weights`; ``sums`` receives the total variation of each stretch."""
     tid, part = wp.tid()
     line = first_line + tid
     x = line // shape[1]
@@ -114,11 +115,13 @@ def edge_weights(
     factors
         ``(C, 3)``, ``(lambda_c / voxel size)^2`` along each axis.
     smoothing
-        Added in quadrature below the root; above 0 it keeps the weights finite.
+        Its square is added below the root; a value above 0 keeps the weights finite. Without
+        unit, like ``lambda |D y|``.
     weights
-        ``(X, Y, Z)``, receives ``1 / sqrt(g + sum_c lambda_c^2 |D y_c|^2 + smoothing^2)``.
+        ``(X, Y, Z)`` float32, receives
+        ``1 / sqrt(g + sum_c lambda_c^2 |D y_c|^2 + smoothing^2)``.
     guide
-        g, ``(X, Y, Z)`` float32: squares that other images contribute; None for none.
+        g, ``(X, Y, Z)`` float32: squared differences of other images; None without such images.
 
     Returns
     -------

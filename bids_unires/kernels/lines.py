@@ -1,9 +1,9 @@
-"""Kernels that go through an image line by line: one source for CPU and CUDA.
+"""Kernels that process an image line by line: one source for CPU and CUDA.
 
-A line is the voxels that follow each other in memory, ``(x, y, :)``. A thread handles a
-stretch of one: all of it on the CPU, where the compiler vectorises the loop, and a few
-voxels on the GPU. What a stretch adds up to goes to a place of its own, and those sums are
-added in one order, so that results do not depend on the number of threads.
+A line is the voxels ``(x, y, :)``, which are contiguous in memory. A thread handles a stretch of a
+line: the whole line on the CPU, where the compiler vectorises the loop, and a few voxels on the
+GPU. Each stretch writes its sums to an element of its own. These are added in a fixed order, so
+that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from . import runtime
 
 _GPU_STRETCH = 2
 
-# For functions of `shape`, `x`, `y`, `begin`, `count` and `factor`, the square of what
-# differences along each axis are multiplied with. `up_x` leads to the neighbour above along
-# x; where there is none it is 0, and so is `more_x`: that neighbour counts as 0.
+# Beginning of functions with the arguments `shape`, `x`, `y`, `begin`, `count` and `factor`.
+# `factor` is the squared weight of the differences along each axis. `up_x` is the offset to the
+# next voxel along x. After the last voxel `up_x` is 0, and so is `more_x`: the next voxel counts
+# as 0.
 NEIGHBOURS = """
     #pragma clang fp contract(fast)
     #pragma clang fp reassociate(on)
@@ -36,19 +37,24 @@ NEIGHBOURS = """
 def sum_over_lines(
     kernel: wp.Kernel, like: Tensor, inputs: Sequence[object], sums: int
 ) -> tuple[float, ...]:
-    """Launch a kernel over all lines of an image and add up what the stretches found.
+    """Launch a kernel over all lines of an image, and add up the sums of all stretches.
 
     Parameters
     ----------
     kernel
-        Takes the shape, the length of a stretch and the first line, then ``inputs``, then
-        an array (line, stretch, sum) of float64. Its threads are (line, stretch).
+        Its arguments are the shape, the length of a stretch, the first line, ``inputs``, and an
+        array of float64 with the axes (line, stretch, sum). Its threads are (line, stretch).
     like
-        An image ``(X, Y, Z)`` of the shape and on the device to work on.
+        An image ``(X, Y, Z)`` with the shape and on the device of the computation.
     inputs
-        What the kernel takes.
+        Arguments of the kernel besides these.
     sums
-        How many sums each stretch yields; the array has one place at least.
+        Number of sums of each stretch; the array holds at least one.
+
+    Returns
+    -------
+    tuple of float
+        Each sum, added over all stretches.
     """
     lines, length = like.shape[0] * like.shape[1], like.shape[2]
     stretch = stretch_length(length, like.device)
@@ -70,5 +76,5 @@ def sum_over_lines(
 
 
 def stretch_length(length: int, device: torch.device) -> int:
-    """How many voxels of a line of ``length`` one thread handles."""
+    """Number of voxels that one thread handles, of a line of ``length`` voxels."""
     return length if device.type == "cpu" else min(length, _GPU_STRETCH)

@@ -1,8 +1,8 @@
-"""How a scan's prediction changes when the scan is moved: derivatives by its rigid pose.
+"""Derivatives of the data term of a scan by its rigid pose.
 
-One source for CPU and CUDA. A thread handles a row of scan voxels, adds up what Gauss-Newton
-needs and writes it to a place of its own; those sums are added in one order, so that results
-do not depend on the number of threads.
+One source for CPU and CUDA. A thread handles a row of scan voxels and writes its contribution to
+the Gauss-Newton system to an element of its own. These sums are added in a fixed order, so that
+results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ wp.set_module_options({"enable_backward": False})
 _vector6 = wp.types.vector(length=6, dtype=wp.float32)
 _vector6d = wp.types.vector(length=6, dtype=wp.float64)
 _matrix66d = wp.types.matrix(shape=(6, 6), dtype=wp.float64)
-# Hessian row by row, gradient, cost.
+# Number of sums: 36 of the Hessian, row by row, 6 of the gradient, and the cost.
 _SUMS = 43
 
 
 @dataclass(frozen=True, eq=False)
 class MotionDerivatives:
-    """Gauss-Newton's view of the data term of one scan, as a function of its motion.
+    """Gauss-Newton approximation of the data term of one scan, as a function of its motion.
 
-    A motion moves the scan in the world by ``u + w x (r - centre)``; parameters are
-    ``(u, w)`` in mm and rad.
+    A motion moves a point r of the scan in the world by ``u + w x (r - centre)``. The parameters
+    are ``(u, w)`` in mm and rad.
 
     Attributes
     ----------
     cost
         ``sum(P (A y - x)^2) / 2``.
     gradient
-        Of the cost, ``(6,)``.
+        Gradient of the cost, ``(6,)``.
     hessian
-        ``J' P J``, ``(6, 6)``, J the derivative of ``A y``.
+        ``J' P J``, ``(6, 6)``; J is the derivative of ``A y``.
     """
 
     cost: float
@@ -65,7 +65,7 @@ def voxel_or_zero(
 
 @wp.func
 def value_and_slope(image: wp.array(dtype=wp.float32), shape: wp.vec3i, at: wp.vec3) -> wp.vec4:
-    """Trilinear value at ``at`` (voxels), then its derivatives along the three axes."""
+    """Trilinear value at ``at`` (voxels), and its derivatives along the three axes (per voxel)."""
     x = int(wp.floor(at[0]))
     y = int(wp.floor(at[1]))
     z = int(wp.floor(at[2]))
@@ -112,9 +112,9 @@ def motion_rows(
 ):
     """Hessian, gradient and twice the cost of every ``stride``-th row ``(x, y, :)`` of the scan.
 
-    ``matrix`` maps intermediate voxels to voxels of the image, ``to_world`` to world mm from
-    the centre of the motion, and ``slope_to_world`` turns derivatives along the image's axes
-    into those along the world's.
+    ``matrix`` maps intermediate voxels to voxels of the image. ``to_world`` maps them to world mm
+    relative to the centre of the motion. ``slope_to_world`` converts derivatives along the axes
+    of the image (per voxel) into those along the axes of the world (per mm).
     """
     place = first + wp.tid()
     row = place * stride
@@ -182,17 +182,17 @@ def motion_derivatives(
     sampling
         Geometry and slice profile of the scan at its present pose.
     to_world
-        ``(3, 4)`` float64, intermediate voxel -> world mm from the centre of the motion.
+        ``(3, 4)`` float64, intermediate voxel -> world mm relative to the centre of the motion.
     image_axes
-        ``(3, 3)`` float64, linear part of the image's affine.
+        ``(3, 3)`` float64, linear part of the affine of the image.
     image
         The wanted image, target shape, float32.
     scan, precision
-        Measured intensities and their weights, source shape, float32; a weight of 0
-        leaves a voxel out.
+        Measured intensities and their weights, source shape, float32; voxels of weight 0 are
+        ignored.
     voxels
-        About how many scan voxels to look at, in rows spread evenly over the scan; None for
-        all. Those looked at stand for all: the sums are scaled up by their share.
+        Approximate number of scan voxels to use, in rows spread evenly over the scan; None for
+        all. The sums over these voxels are scaled up to the whole scan.
     """
     stride = _row_stride(scan.shape, voxels)
     all_rows = scan.shape[0] * scan.shape[1]
@@ -229,7 +229,10 @@ def motion_derivatives(
 
 
 def _row_stride(shape: Sequence[int], voxels: int | None) -> int:
-    """Distance between the rows looked at, without a common factor with the rows in a plane."""
+    """Distance between the rows used.
+
+    It has no common factor with the number of rows in a plane, so that the rows spread evenly.
+    """
     if voxels is None:
         return 1
     stride = max(1, math.prod(shape) // voxels)

@@ -1,4 +1,4 @@
-"""Halving and doubling of images, for a preconditioner that works at several resolutions."""
+"""Halving and doubling the resolution of images, for the preconditioner with several levels."""
 
 from __future__ import annotations
 
@@ -134,12 +134,17 @@ def double_lines(
 
 
 def halve(fine: Tensor) -> Tensor:
-    """Add up blocks of 2 x 2 x 2 voxels; sides are rounded up.
+    """Add up blocks of 2 x 2 x 2 voxels; the sides are halved and rounded up.
 
     Parameters
     ----------
     fine
         ``(X, Y, Z)`` float32.
+
+    Returns
+    -------
+    Tensor
+        Sums, float32; a block at the border of an odd side holds fewer voxels.
 
     Examples
     --------
@@ -159,16 +164,16 @@ def add_doubled(coarse: Tensor, fine: Tensor, slope: Tensor) -> float:
     Parameters
     ----------
     coarse
-        Sides half of those of ``fine``, rounded up; float32.
+        float32, with half the sides of ``fine``, rounded up.
     fine
         ``(X, Y, Z)`` float32, changed in place.
     slope
-        ``(X, Y, Z)`` float32.
+        ``(X, Y, Z)`` float32, not changed.
 
     Returns
     -------
     float
-        Scalar product of ``slope`` with the sum.
+        Scalar product of ``slope`` with the new ``fine``.
     """
     tensors = (coarse, slope, fine)
     inputs = [wp.vec3i(*coarse.shape), *(runtime.flat(tensor) for tensor in tensors)]
@@ -177,7 +182,7 @@ def add_doubled(coarse: Tensor, fine: Tensor, slope: Tensor) -> float:
 
 
 def halvings(fine: Tensor, levels: int) -> list[Tensor]:
-    """The image halved once, twice, ... ``levels`` times."""
+    """The image ``(X, Y, Z)`` halved once, twice, ... ``levels`` times, in this order."""
     pyramid = [halve(fine)]
     for _ in range(levels - 1):
         pyramid.append(halve(pyramid[-1]))

@@ -1,6 +1,6 @@
-"""The forward operator in plain torch: slow, short, and the yardstick for the fast kernels.
+"""The forward operator in plain torch: slow and short, to test the fast kernels against.
 
-Works in the dtype of its input (float32 or float64) and on its device.
+It computes in the dtype (float32 or float64) and on the device of its input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ReferenceBackend:
         self.sampling = sampling
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the scanner measures of ``image``: target shape in, source shape out."""
+        """Simulate the scan of ``image``: target shape in, source shape out."""
         sampling = self.sampling
         scan = image.new_zeros(sampling.intermediate_shape)
         for index, weight in _neighbours(sampling, image):
@@ -50,7 +50,7 @@ class ReferenceBackend:
 
 
 def _neighbours(sampling: Sampling, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Flat index and weight of the eight voxels around every intermediate sample."""
+    """For each of the eight corners: flat voxel index and weight at every intermediate sample."""
     matrix = torch.as_tensor(sampling.matrix, dtype=torch.float64, device=like.device)
     ranges = [
         torch.arange(n, dtype=torch.float64, device=like.device)

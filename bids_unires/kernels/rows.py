@@ -1,9 +1,9 @@
 """Rows of trilinear samples on the CPU, written so that the compiler vectorises them.
 
-A row is a line of samples ``base + i * step`` (voxels of the wanted image), all of whose
-eight neighbours exist. The address and weight arithmetic of 64 samples runs in vector
-registers first; the interpolation then handles the two neighbours along the contiguous
-axis as one pair. That takes about half the time of the same loop left scalar.
+A row is a line of samples at ``base + i * step``, in voxels of the wanted image. All eight
+neighbours of each sample exist. First, the addresses and weights of 64 samples are computed in
+vector registers. Then the interpolation handles the two neighbours along the contiguous axis as
+one pair. This takes about half the time of the same loop without vectors.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _PULL = """
     }
 """
 
-# Neighbouring samples share voxels: taking every other one first keeps a load from
-# waiting for the store just before it.
+# Neighbouring samples share voxels. Handling every other sample first avoids loads that wait for
+# the store just before them.
 _PUSH = """
         const float* in = row + first;
         for (int k = 0; k < count; ++k) {
@@ -109,7 +109,7 @@ def push_row(
     step: wp.vec3,
     ahead: int,
 ):
-    """Add ``samples[start + i]`` to the neighbours of each sample: transpose of ``pull_row``."""
+    """Add ``samples[start + i]`` to the voxels around each sample: transpose of ``pull_row``."""
     ...
 
 
@@ -152,7 +152,7 @@ def correlate_row(
     at_predicted: int,
     count: int,
 ):
-    """Weighted sums of a row of samples, every ``ratio`` of them."""
+    """Weighted sums over a row of samples, with a stride of ``ratio`` samples."""
     ...
 
 

@@ -1,7 +1,7 @@
-"""Starting warp: where compiled kernels are kept, how many threads work, which device.
+"""Start of Warp, the cache of compiled kernels, threads and devices.
 
-Importing this package starts nothing: kernels are declared without a running warp, and the
-first function here that needs one starts it.
+Importing this package does not start Warp: kernels are declared without it. The first function
+here that needs Warp starts it.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from typing import Any, cast
 import torch
 import warp as wp
 
-# Threads may need warp for the first time at once.
+# Several threads may need Warp for the first time at the same moment.
 _STARTING = threading.Lock()
 
 
 @cache
 def start() -> None:
-    """Initialise warp, quietly, with a kernel cache that can be written; once in a process."""
+    """Initialise Warp without output and with a writable kernel cache; once per process."""
     with _STARTING:
         wp.config.log_level = wp.LOG_ERROR
-        # A program that runs warp for purposes of its own has chosen already.
+        # A program that uses Warp itself may have set the folder already.
         if wp.config.kernel_cache_dir is None:
             wp.config.kernel_cache_dir = str(kernel_cache())
         if torch.cuda.is_available():
             wp.init()
         else:
-            # Its library writes past Python that it found no GPU driver: no news to anyone.
+            # Its library writes to standard error, bypassing Python, that there is no GPU driver.
+            # This is expected without a GPU and helps nobody.
             with _standard_error_closed():
                 wp.init()
 
 
 @contextmanager
 def _standard_error_closed() -> Iterator[None]:
-    """Send what native code writes to standard error nowhere while the block runs."""
+    """Discard what native code writes to standard error during the block."""
     try:
         kept = os.dup(2)
     except OSError:
@@ -60,12 +61,12 @@ def _standard_error_closed() -> Iterator[None]:
 
 
 def kernel_cache() -> Path:
-    """Folder of compiled kernels, which can be written.
+    """Writable folder for compiled kernels.
 
-    ``WARP_CACHE_PATH`` where it is set, else ``~/.cache/bids_unires``. Where that cannot be
-    written (there is no home; or it is that of a container image, with kernels compiled ahead)
-    a folder of this user among the temporary files, into which what is there is copied:
-    another CPU, or a GPU, adds its own.
+    ``WARP_CACHE_PATH`` if it is set, else a folder in ``~/.cache/bids_unires``. This folder may
+    not be writable: there may be no home folder, or it may belong to a container image that holds
+    kernels compiled ahead. Then it is a folder of this user among the temporary files. Existing
+    kernels are copied there, and those for another CPU or a GPU are added.
     """
     named = os.environ.get("WARP_CACHE_PATH")
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
@@ -80,7 +81,7 @@ def kernel_cache() -> Path:
 
 
 def _folder_of_this_user() -> Path:
-    """A folder among the temporary files into which nobody else can put code to be run."""
+    """A folder among the temporary files that no other user can write code to."""
     folder = Path(tempfile.gettempdir()) / f"bids_unires-kernels-{os.getuid()}"
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -96,7 +97,7 @@ def _copy_kernels(source: Path, target: Path) -> None:
         copy = target / file.relative_to(source)
         if file.is_file() and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            # Under its name only when it is whole: other processes may start just now.
+            # The file gets its name only once it is complete: other processes may start now.
             partial = copy.with_name(f"{copy.name}.{os.getpid()}")
             shutil.copyfile(file, partial)
             partial.replace(copy)
@@ -104,13 +105,13 @@ def _copy_kernels(source: Path, target: Path) -> None:
 
 @cache
 def load(module: str, device: str) -> None:
-    """Compile a module's kernels, or find them compiled, before threads launch them at once."""
+    """Compile the kernels of a module, or load them from the cache, before threads launch them."""
     start()
     wp.load_module(module, device=device)
 
 
 def device_of(device: torch.device) -> wp.Device:
-    """Warp's name for a device of torch."""
+    """The device of Warp that corresponds to a device of torch."""
     start()
     return wp.device_from_torch(device)
 
@@ -121,12 +122,12 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 
 def thread_count() -> int:
-    """CPU threads in use: torch's number, so that one setting governs both."""
+    """Number of CPU threads: that of torch, so that one setting applies to both."""
     return torch.get_num_threads()
 
 
 def in_threads(task: Callable[[int], Any], parts: Iterable[int]) -> None:
-    """Run ``task`` for every part, one thread each; the calls must release the lock."""
+    """Run ``task`` for every part, one thread each; the calls must release Python's lock (GIL)."""
     parts = list(parts)
     if len(parts) == 1:
         task(parts[0])
@@ -136,9 +137,9 @@ def in_threads(task: Callable[[int], Any], parts: Iterable[int]) -> None:
 
 
 def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
-    """Hand out ``total`` lines or rows in equal shares, one for every thread.
+    """Divide ``total`` lines or rows into equal shares, one for every thread.
 
-    ``launch`` is called with the first one and the number of each share.
+    ``launch`` is called for each share, with its first line and its number of lines.
     """
     threads = thread_count()
     edges = [total * part // threads for part in range(threads + 1)]
@@ -146,9 +147,9 @@ def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
 
 
 def as_array(tensor: torch.Tensor, dtype: type | None = None) -> wp.array[Any, Any]:
-    """A tensor as what kernels take, on the same memory."""
+    """A tensor as an argument of kernels, on the same memory."""
     start()
-    # A descriptor takes half as long to make as an array, and there are a dozen for each kernel.
+    # Creating a descriptor takes half as long as creating an array, and each kernel needs a dozen.
     return cast("wp.array[Any, Any]", wp.from_torch(tensor, dtype, return_ctype=True))
 
 

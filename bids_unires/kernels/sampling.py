@@ -1,4 +1,4 @@
-"""What a kernel has to know about one scan: numbers only, no world coordinates."""
+"""The geometry of one scan as the kernels need it: in voxels, without world coordinates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# A sample this far outside the outermost voxel centres still counts.
+# Samples up to this distance outside the outermost voxel centres count, in voxels.
 RIM = 0.05
 
 
@@ -15,9 +15,9 @@ RIM = 0.05
 class Sampling:
     """How a scan samples the wanted image, in voxels.
 
-    The scan is measured in two steps: trilinear samples of the wanted image on
-    an *intermediate* grid (the scan's axes, finely divided), then along each axis
-    a weighted sum with a stride.
+    The measurement of a scan is modelled in two steps. First the wanted image is sampled
+    trilinearly on an *intermediate* grid, which divides the axes of the scan finely. Then weighted
+    sums are taken along each axis, with a stride.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class Sampling:
 
     @property
     def blurred_axes(self) -> tuple[int, ...]:
-        """Axes along which the profile is more than a point."""
+        """Axes along which the profile has more than one weight."""
         return tuple(axis for axis in range(3) if len(self.weights[axis]) > 1)
 
     @property
     def intermediate_shape(self) -> tuple[int, int, int]:
-        """Sides of the intermediate grid: every scan voxel's profile fits in."""
+        """Sides of the intermediate grid, which contains the profile of every scan voxel."""
         first, second, third = (
             (side - 1) * ratio + len(weights)
             for side, ratio, weights in zip(

@@ -1,10 +1,11 @@
-"""Taking out the blur of trilinear interpolation, to second order.
+"""Compensation of the blur of trilinear interpolation, to second order.
 
-Between voxels trilinear interpolation is a local average. At a distance f from the voxel
-below, along one axis, it blurs like a kernel of variance ``f (1 - f)`` (in voxels squared), to
-second order like adding ``f (1 - f) / 2`` times the second difference. Taking the mean of
-that out of the image beforehand leaves samples that are unblurred on average (the deconvolution
-by series of Blu, Thevenaz & Unser 2004, "Linear interpolation revitalized", section II).
+Between voxels, trilinear interpolation is a local average. At a distance of f voxels from the
+previous voxel along one axis, it blurs like a kernel of variance ``f (1 - f)`` (in voxels
+squared). To second order this adds ``f (1 - f) / 2`` times the second difference. Subtracting the
+mean of this term from the image before interpolation gives samples that are unblurred on average
+(the deconvolution by series of Blu, Thevenaz & Unser 2004, "Linear interpolation revitalized",
+section II).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def sharpen_stretch(
     added: int,
     target: wp.array(dtype=wp.float32),
 ):
-    """Write, or add, a stretch of line ``(x, y)`` of the sharpened image to ``target``."""
+    """Write a stretch of line ``(x, y)`` of the sharpened image to ``target``, or add it there."""
     ...
 
 
@@ -84,7 +85,7 @@ def sharpen_lines(
 def sharpen(image: Tensor, coefficients: Coefficients, target: Tensor) -> None:
     """``target = K image`` with ``K = 1 - sum_d c_d`` second differences along axis d.
 
-    K is symmetric: beyond the border the image goes on as it ends.
+    K is symmetric. Outside the image, the values at its border continue.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def sharpen(image: Tensor, coefficients: Coefficients, target: Tensor) -> None:
     coefficients
         c, one for each axis, without unit.
     target
-        Of the same shape; must not share memory with ``image``.
+        ``(X, Y, Z)`` of the same type; must not share memory with ``image``.
     """
     if image.dtype == torch.float32:
         _launch(image, coefficients, 0, target)

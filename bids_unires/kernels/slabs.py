@@ -1,9 +1,9 @@
 """The forward operator on the CPU: slabs of the intermediate grid, row by row.
 
-The intermediate grid is cut along its first axis into slabs, numbered 0, 1, 2, ...
-Two even slabs never touch the same voxel of the wanted image, nor do two odd ones, so
-all even slabs can add to it at once, then all odd ones. Every voxel thus receives its
-contributions in one order, whatever the number of threads: results are bitwise the same.
+The intermediate grid is cut along its first axis into slabs, numbered 0, 1, 2, ... Two even slabs
+never change the same voxel of the wanted image, and neither do two odd slabs. So all even slabs
+can be added in parallel, and then all odd slabs. Every voxel receives its contributions in a fixed
+order, whatever the number of threads, so that results are bitwise the same.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from .trilinear import matrix34, pull_sample, push_sample, sample_base, sample_s
 
 wp.set_module_options({"enable_backward": False})
 
-# Rows of the image that are fetched ahead of their use.
+# How many rows ahead of their use voxels of the image are prefetched into the cache.
 _ROWS_AHEAD = wp.constant(2)
 
 
 @wp.struct
 class Lattice:
-    """Intermediate samples in the wanted image; the axes are (slab, row, sample)."""
+    """Positions of the intermediate samples in the wanted image.
+
+    The axes of ``shape`` and of the columns of ``matrix`` are (slab, row, sample).
+    """
 
     image_shape: wp.vec3i
     shape: wp.vec3i
@@ -38,7 +41,10 @@ class Lattice:
 
 @wp.func
 def overlap(base: float, step: float, low: float, high: float, span: wp.vec2) -> wp.vec2:
-    """Part of ``span`` where ``low <= base + i * step <= high``; empty as (1, 0)."""
+    """Part of the interval ``span`` of i where ``low <= base + i * step <= high``.
+
+    ``(1, 0)``, or another pair with the end before the beginning, if there is none.
+    """
     result = span
     if low > high:
         result = wp.vec2(1.0, 0.0)
@@ -56,7 +62,10 @@ def overlap(base: float, step: float, low: float, high: float, span: wp.vec2) ->
 def span_within(
     base: wp.vec3, step: wp.vec3, shape: wp.vec3i, count: int, outward: float
 ) -> wp.vec2:
-    """Real interval of samples within the outermost voxel centres, moved ``outward`` voxels."""
+    """Interval of samples, as real numbers, between the outermost voxel centres of the image.
+
+    These limits are moved ``outward`` by so many voxels.
+    """
     span = wp.vec2(0.0, wp.float32(count - 1))
     for axis in range(3):
         span = overlap(
@@ -67,7 +76,7 @@ def span_within(
 
 @wp.func
 def rows_ahead(lattice: Lattice) -> int:
-    """Offset in the image from a sample to the one ``_ROWS_AHEAD`` rows on."""
+    """Offset in memory from the voxel of a sample to that ``_ROWS_AHEAD`` rows later."""
     rows = wp.float64(_ROWS_AHEAD)
     x = int(wp.round(rows * lattice.matrix[0, 1]))
     y = int(wp.round(rows * lattice.matrix[1, 1]))
@@ -77,12 +86,16 @@ def rows_ahead(lattice: Lattice) -> int:
 
 @wp.func
 def row_limits(lattice: Lattice, base: wp.vec3, step: wp.vec3) -> wp.vec4i:
-    """First and last-plus-one sample near the image, and of those with all eight neighbours."""
+    """Limits ``(begin, first, last, end)`` of the samples of a row.
+
+    Samples ``begin .. end`` are near the image. Of these, samples ``first .. last`` have all
+    eight neighbours. ``end`` and ``last`` are excluded.
+    """
     count = lattice.shape[2]
     near = span_within(base, step, lattice.image_shape, count, 0.1)
     begin = int(wp.floor(near[0]))
     end = wp.min(count, int(wp.ceil(near[1])) + 1)
-    # A thousandth of a voxel of distance from the rim outweighs any rounding.
+    # A distance of a thousandth of a voxel from the border is larger than any rounding error.
     whole = span_within(base, step, lattice.image_shape, count, -1.0e-3)
     first = wp.max(begin, int(wp.ceil(whole[0])))
     last = wp.min(end, int(wp.floor(whole[1])) + 1)
@@ -144,7 +157,7 @@ def push_line(
 
 @wp.func
 def slab_edge(slab: int, count: int, side: int) -> int:
-    """First index of a slab when ``side`` is cut into ``count``."""
+    """First index of a slab, if ``side`` indices are cut into ``count`` slabs."""
     return (slab * side) // count
 
 
@@ -205,9 +218,9 @@ def gradient_across_rows(
 ):
     """Add ``A' P (A image - scan)`` to ``gradient``; the slice profile lies along the row axis.
 
-    ``precision`` and ``scan`` are (slab, slice, i); ``scan`` is taken as 0 unless ``measured``.
-    ``samples`` (row, i) and ``predicted`` (slice, i) are scratch planes of one worker.
-    ``cost[slab]`` receives ``sum(P (A image - scan)^2)``.
+    The axes of ``precision`` and ``scan`` are (slab, slice, i). ``scan`` counts as 0 unless
+    ``measured`` is 1. ``samples`` (row, i) and ``predicted`` (slice, i) are temporary memory of
+    one worker. ``cost[slab]`` receives ``sum(P (A image - scan)^2)``.
     """
     slab = first_slab + wp.tid() * slab_stride
     rows = lattice.shape[1]
@@ -219,7 +232,7 @@ def gradient_across_rows(
         slab_edge(slab, slabs, lattice.shape[0]), slab_edge(slab + 1, slabs, lattice.shape[0])
     ):
         for row in range(rows):
-            # Between slices that a scan leaves out, nothing is measured.
+            # Rows in the gap between slices are not measured.
             if row % ratio < taps:
                 pull_line(image, lattice, u, row, samples, row * width)
         for k in range(slices):
@@ -259,8 +272,8 @@ def gradient_along_rows(
 ):
     """As :func:`gradient_across_rows`, with the slice profile along the rows.
 
-    ``precision`` and ``scan`` are (slab, row, slice); ``samples`` (i) and ``predicted``
-    (slice) are scratch rows of one worker.
+    The axes of ``precision`` and ``scan`` are (slab, row, slice). ``samples`` (i) and
+    ``predicted`` (slice) are temporary memory of one worker.
     """
     slab = first_slab + wp.tid() * slab_stride
     rows = lattice.shape[1]
@@ -296,7 +309,11 @@ def gradient_across_slabs(
     gradient: wp.array(dtype=wp.float32),
     cost: wp.array(dtype=wp.float64),
 ):
-    """As :func:`gradient_across_rows`, with the slice profile across the slabs."""
+    """As :func:`gradient_across_rows`, with the slice profile across the slabs.
+
+    The axes of ``precision`` and ``scan`` are (slice, row, i). ``samples`` (i) and ``predicted``
+    (i) are temporary memory of one worker.
+    """
     slab = first_slab + wp.tid() * slab_stride
     rows = lattice.shape[1]
     width = lattice.shape[2]

@@ -1,4 +1,4 @@
-"""Tensors out of what a caller has: tensors, arrays, nested lists."""
+"""Conversion to torch tensors: from tensors, arrays and nested lists."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def floating_tensor(values: Tensor | ArrayLike) -> Tensor:
     Parameters
     ----------
     values
-        A tensor is taken as it is, whole numbers as float32. Of an array or of nested lists a
-        copy is made on the CPU: arrays of float64 stay that, all else becomes float32.
+        A tensor of floating-point numbers is returned as it is, other tensors as float32. Arrays
+        and nested lists are copied to the CPU: arrays of float64 keep their type, all others
+        become float32.
 
     Examples
     --------
@@ -26,5 +27,5 @@ def floating_tensor(values: Tensor | ArrayLike) -> Tensor:
         return values if values.is_floating_point() else values.float()
     given = getattr(values, "dtype", None)
     kept = given is not None and given.kind == "f" and given.itemsize == 8
-    # Tensors know neither negative strides nor the other order of bytes.
+    # Tensors support neither negative strides nor a foreign byte order.
     return torch.from_numpy(np.array(values, dtype=np.float64 if kept else np.float32, order="C"))

@@ -1,8 +1,8 @@
 """The forward operator with one thread per voxel: for the GPU, and tested on the CPU.
 
-The transpose gathers instead of scattering: every voxel of the wanted image collects the
-few samples whose interpolation reaches it. That needs no atomic addition, so sums have one
-order and results are bitwise the same from run to run.
+The transpose gathers instead of scattering: every voxel of the wanted image collects the few
+samples to which it contributes. This needs no atomic addition. Sums have a fixed order, so that
+results are bitwise the same from run to run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pull_voxels(
 
 @wp.func
 def reach(centre: wp.float64, extent: wp.float64, side: int) -> wp.vec2i:
-    """First and last-plus-one index within ``extent`` of ``centre``."""
+    """First index, and last index plus one, within ``extent`` of ``centre``."""
     first = wp.max(0, int(wp.ceil(centre - extent)))
     last = wp.min(side, int(wp.floor(centre + extent)) + 1)
     return wp.vec2i(first, last)
@@ -44,9 +44,10 @@ def push_voxels(
     inverse: matrix33,
     image: wp.array3d(dtype=wp.float32),
 ):
-    """Add to every voxel of ``image`` the samples that it contributes to: transpose of a pull.
+    """Add to every voxel of ``image`` the samples to which it contributes.
 
-    ``inverse`` inverts the linear part of ``matrix``.
+    This is the transpose of :func:`pull_voxels`. ``inverse`` is the inverse of the linear part of
+    ``matrix``.
     """
     x, y, z = wp.tid()
     shape = wp.vec3i(image.shape[0], image.shape[1], image.shape[2])
@@ -54,8 +55,8 @@ def push_voxels(
         wp.float64(x) - matrix[0, 3], wp.float64(y) - matrix[1, 3], wp.float64(z) - matrix[2, 3]
     )
     centre = inverse * offset
-    # One voxel of the image in each direction, seen on the intermediate grid; the
-    # thousandth keeps rounding from losing a sample whose weight is almost 0.
+    # Extent of one image voxel in each direction, on the intermediate grid. The added thousandth
+    # of a voxel keeps samples whose weight is almost 0 in spite of rounding errors.
     extent = wp.vec3d(wp.float64(0.001), wp.float64(0.001), wp.float64(0.001))
     for axis in range(3):
         for other in range(3):
@@ -82,7 +83,7 @@ def correlate_voxels(
     ratio: int,
     coarse: wp.array3d(dtype=wp.float32),
 ):
-    """Weighted sums along the middle axis, every ``ratio`` voxels."""
+    """Weighted sums along the middle axis, with a stride of ``ratio`` voxels."""
     before, k, after = wp.tid()
     total = float(0.0)
     for tap in range(weights.shape[0]):

@@ -16,7 +16,8 @@ from . import runtime, slabs, voxels
 from .sampling import Sampling
 from .trilinear import matrix34
 
-# Two samples touch a common voxel only if they are less than 2 voxels apart on every axis.
+# Two samples share a voxel only if they are less than 2 voxels apart along every axis, so at most
+# this distance.
 _REACH = 2 * math.sqrt(3)
 _MOST_SLABS = 64
 
@@ -32,19 +33,19 @@ class Interpolation(Protocol):
 
 
 class SlabInterpolation:
-    """Interpolation on the CPU, in slabs that threads can work on side by side.
+    """Interpolation on the CPU, in slabs that threads handle in parallel.
 
     Parameters
     ----------
     image_shape
-        Sides of the wanted image.
+        Sides of the wanted image, in voxels.
     shape
-        Sides of the intermediate grid, slab axis first.
+        Sides of the intermediate grid, in voxels; the first axis is cut into slabs.
     matrix
         ``(3, 4)`` float64, intermediate voxel (in that axis order) -> image voxel.
     ratio, taps
-        Stride and length of the slice profile where it crosses the slabs, which then hold
-        whole slices.
+        Stride and length of the slice profile, in intermediate voxels, if it lies across slabs;
+        slabs then hold whole slices. Otherwise 1 and 1.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SlabInterpolation:
         self.lattice.matrix = matrix34(*matrix.ravel().tolist())
 
     def pull(self, image: Tensor, samples: Tensor) -> None:
-        """Interpolate ``image`` into ``samples`` (shape of the lattice)."""
+        """Interpolate ``image`` into ``samples`` (shape of the intermediate grid)."""
         arrays = [runtime.flat(samples)]
         self.launch(slabs.pull_slabs, runtime.flat(image), lambda _: arrays)
 
@@ -78,9 +79,9 @@ class SlabInterpolation:
         image: wp.array[Any, Any],
         inputs: Callable[[int], Sequence[object]],
     ) -> None:
-        """Run a kernel over all even slabs, then over all odd ones.
+        """Run a kernel over all even slabs, then over all odd slabs.
 
-        ``inputs`` gives what the kernel takes after the slabs, for one worker.
+        ``inputs`` returns the remaining arguments of the kernel for a given worker.
         """
         for colour in (0, 1):
             slab_total = (self.slab_count - colour + 1) // 2
@@ -112,11 +113,11 @@ class VoxelInterpolation:
     Parameters
     ----------
     image_shape
-        Sides of the wanted image.
+        Sides of the wanted image, in voxels.
     matrix
         ``(3, 4)`` float64, intermediate voxel -> image voxel.
     device
-        Where the images are.
+        Device that holds the images.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class WarpBackend:
     sampling
         Geometry and slice profile of the scan.
     device
-        Where the images are; a CPU device works in slabs.
+        Device that holds the images; the CPU computes in slabs, a GPU voxel by voxel.
     """
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
@@ -161,7 +162,7 @@ class WarpBackend:
         }
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the scanner measures of ``image``: target shape in, source shape out."""
+        """Simulate the scan of ``image``: target shape in, source shape out."""
         sampling = self.sampling
         scan = image.new_empty(sampling.intermediate_shape)
         self._interpolation.pull(image.contiguous(), scan)
@@ -190,7 +191,7 @@ class WarpBackend:
         return VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
 
     def _along_axis(self, kernel: wp.Kernel, values: Tensor, sides: list[int], axis: int) -> Tensor:
-        """Correlate or spread along one axis; ``sides`` is the shape that comes out."""
+        """Correlate or spread along one axis; ``sides`` is the shape of the result."""
         before, after = math.prod(sides[:axis]), math.prod(sides[axis + 1 :])
         result = values.new_empty(sides)
         wp.launch(
@@ -208,7 +209,7 @@ class WarpBackend:
 
 
 class VoxelBackend(WarpBackend):
-    """As :class:`WarpBackend`, with the GPU's kernels on every device."""
+    """As :class:`WarpBackend`, with the kernels for the GPU on every device."""
 
     def _interpolating(self, device: torch.device) -> Interpolation:
         return VoxelInterpolation(self.sampling.target_shape, self.sampling.matrix, device)
