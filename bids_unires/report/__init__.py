@@ -1,4 +1,16 @@
-"""Reports: pages that open from disk, with the figures they show beside them."""
+"""Reports: pages that open from disk, and their figures.
+
+- `participant`, `group`: write the page of a participant and of a cohort.
+- `content`, `group_content`: the content of these pages, without its layout.
+- `page`: fills in the templates of pages.
+- `planes`: planes through the head, in which images are shown.
+- `mosaic`: pictures from intensities in these planes.
+- `flicker`: pictures of which the reader sees one at a time.
+- `figures`: charts.
+- `motion`, `slice_motion`: motion of scans and of slices, in mm and degrees.
+- `quality_table`, `outliers`: the cohort's table of quality, and its outliers.
+- `citation`: the text for a methods section, and its references.
+"""
 
 from .citation import group_methods_text, methods_text, write_citation
 from .content import FitHistory, ParticipantReport, ReportedContrast, ReportedScan, ScanFit

@@ -1,4 +1,4 @@
-"""What to cite, and how to say in a paper what was done."""
+"""Text for the methods section of a paper, and the references to cite."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Reference:
     Parameters
     ----------
     key
-        What the text refers to it by.
+        Key by which the text cites it.
     kind
-        BibTeX's kind of entry.
+        Type of the BibTeX entry, such as ``article``.
     fields
-        BibTeX's fields and their values, in the order they are written.
+        BibTeX fields and their values, in the order in which they are written.
     """
 
     key: str
@@ -40,13 +40,13 @@ class Reference:
 
     @property
     def bibtex(self) -> str:
-        """The entry."""
+        """The BibTeX entry."""
         lines = [f"  {name} = {{{value}}}" for name, value in self.fields.items()]
         return "\n".join([f"@{self.kind}{{{self.key},", ",\n".join(lines), "}"])
 
     @property
     def text(self) -> str:
-        """Authors, year, title and where to find it, in one line."""
+        """Authors, year, title, journal and DOI or URL, in one line."""
         authors = self.fields["author"].replace(" and ", "; ")
         where = self.fields.get("journal") or self.fields.get("booktitle") or "arXiv"
         found = f"doi:{self.fields['doi']}" if "doi" in self.fields else self.fields.get("url", "")
@@ -57,13 +57,13 @@ class Reference:
 
 @cache
 def references() -> Mapping[str, Reference]:
-    """All publications by key, in the order of the text."""
+    """All publications by key, in the order in which the text cites them."""
     table = tomllib.loads((_ASSETS / "references.toml").read_text("utf-8"))
     return {key: Reference(key, fields.pop("kind"), fields) for key, fields in table.items()}
 
 
 def methods_text(model: ModelSettings, space: SpaceSettings) -> str:
-    """What was done, for the methods section of a paper; references as ``[@key]``.
+    """Methods of a run, for the methods section of a paper; references as ``[@key]``.
 
     Parameters
     ----------
@@ -76,16 +76,16 @@ def methods_text(model: ModelSettings, space: SpaceSettings) -> str:
 def group_methods_text(
     model: ModelSettings, shared: SharedGrid | None, methods: Collection[str]
 ) -> str:
-    """What was done with a whole cohort; as `methods_text`.
+    """Methods of a whole cohort, as `methods_text` gives them for a participant.
 
     Parameters
     ----------
     model
-        Settings that the participants' images were made with.
+        Settings with which the images of the participants were made.
     shared
-        The grid that they all came to, if there is one.
+        Grid that all participants share; None if there is none.
     methods
-        How they came to it: ``refit``, ``reslice`` or both.
+        How images were brought to this grid: ``refit``, ``reslice`` or both.
     """
     stated = None
     if shared is not None:
@@ -109,27 +109,27 @@ def _power(value: float) -> str:
 
 
 def cited(text: str) -> tuple[Reference, ...]:
-    """The publications that a text refers to, in the order of `references`."""
+    """The publications that a text cites, in the order of `references`."""
     return tuple(reference for key, reference in references().items() if f"@{key}" in text)
 
 
 def write_citation(output_dir: Path, text: str) -> None:
-    """Write ``logs/CITATION.md`` and ``logs/CITATION.bib``, of this run and of those before it.
+    """Write ``logs/CITATION.md`` and ``logs/CITATION.bib`` for this run and all earlier runs.
 
-    Runs into one folder may differ in method and version, and what earlier ones made may still
-    be there.
+    Runs into the same folder may differ in method and version, and images of earlier runs may
+    still be there.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
     text
-        What this run did: `methods_text` or `group_methods_text`.
+        Methods of this run, from `methods_text` or `group_methods_text`.
 
     Raises
     ------
     UniResError
-        If they cannot be written.
+        If the files cannot be written.
     """
     path = output_dir / "logs" / "CITATION.md"
     before = path.read_text("utf-8", errors="replace") if path.is_file() else ""
@@ -140,13 +140,13 @@ def write_citation(output_dir: Path, text: str) -> None:
     heading = ["# Methods", _SEVERAL] if len(texts) > 1 else ["# Methods"]
     content = "\n\n".join([*heading, *texts, "# References", listed]) + "\n"
     bibtex = "\n\n".join(each.bibtex for each in found) + "\n"
-    # Participants of one run, which say the same, do not write over each other's.
+    # Processes for other participants of this run write the same text: nothing is rewritten.
     if content != before or not path.with_suffix(".bib").is_file():
         write_text(path.with_suffix(".bib"), bibtex)
         write_text(path, content)
 
 
-# Of a methods text, which tells its line from others.
+# Beginning of every methods text; it identifies the lines of earlier runs in the file.
 _BEGINNING = "Scans organised as BIDS [@gorgolewski2016] were processed with bids_unires"
 _SEVERAL = (
     "Of all runs into this folder, the latest first. The sidecar of an image tells which version "

@@ -1,4 +1,4 @@
-"""What a report tells about one participant, without how it is shown."""
+"""Content of the report of one participant, without its layout."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ..space.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class ScanFit:
-    """What the fit found out about one scan.
+    """Results of the fit for one scan.
 
     Parameters
     ----------
     noise
-        Its noise and contrast.
+        Estimated noise and contrast of the scan.
     profile
-        The slice profile that was inverted.
+        Slice profile used in the model.
     interleave
-        Logarithm of the factor of even slices; 0 where it was not estimated.
+        Logarithm of the intensity factor of even slices; 0 if it was not estimated.
     scale
-        Scale of its residuals in intensity.
+        Scale of the residuals, in units of intensity.
     residual
-        Statistics of what the image leaves unexplained.
+        Statistics of the residuals.
     residual_map
-        The standardised residual itself, on the grid of the scan; NaN outside of the head.
+        Standardised residual, on the grid of the scan; NaN outside the head.
     slices
-        How far each of its slices is believed; None where the fit was not robust.
+        Weights of the slices, and those rejected or repaired; None if the fit was not robust.
     """
 
     noise: NoiseEstimate
@@ -51,24 +51,24 @@ class ScanFit:
 
 @dataclass(frozen=True, eq=False)
 class ReportedScan:
-    """One scan, and what became of it.
+    """One scan and its results.
 
     Parameters
     ----------
     name
-        Its file name.
+        File name of the scan.
     volume
-        Intensities as acquired, and where they lie.
+        Intensities as acquired, and their affine.
     pose
         ``(4, 4)``, world mm of ``volume`` -> world mm of the images.
     acquisition
-        What its sidecar says.
+        Acquisition parameters from the sidecar.
     transform
-        File that the pose was written to.
+        File that holds the pose.
     fit
-        What the fit found out; None where images were interpolated without one.
+        Results of the fit; None if images were interpolated without a fit.
     slice_motion
-        How its slices moved; None where they were kept together.
+        Motion of the slices; None if it was not estimated.
     """
 
     name: str
@@ -82,25 +82,24 @@ class ReportedScan:
 
 @dataclass(frozen=True, eq=False)
 class ReportedContrast:
-    """One image, and the scans it was made of.
+    """One image, and the scans from which it was made.
 
     Parameters
     ----------
     name
-        What sets the contrast apart in file names, such as ``ce-gad_T1w``.
+        Part of the file name that identifies the contrast, such as ``ce-gad_T1w``.
     image
         The result, ``(X, Y, Z)`` float32.
     path
-        File that it was written to.
+        File that holds the image.
     scans
-        In the order of their names.
+        Scans of this contrast, in the order of their names.
     lam
         Weight of the prior in mm / intensity; None without a fit.
     sds
-        Standard deviations of the image, ``(X, Y, Z)`` float32; None where they were not
-        asked for.
+        Standard deviations of the image, ``(X, Y, Z)`` float32; None if they were not requested.
     detail
-        How good what was learned of the inside of its slices is; None where nothing was.
+        Quality of the detail learned within thick slices; None if no detail was learned.
     """
 
     name: str
@@ -114,16 +113,16 @@ class ReportedContrast:
 
 @dataclass(frozen=True)
 class FitHistory:
-    """How the solver came to its end.
+    """Convergence of the solver.
 
     Parameters
     ----------
     states
-        Before the first iteration and after every one.
+        State before the first iteration, and after every iteration.
     iterations
-        How many there were.
+        Number of iterations.
     converged
-        Whether the tolerance was met, rather than the bound on iterations.
+        Whether the tolerance was reached before the limit on the number of iterations.
     """
 
     states: tuple[Progress, ...]
@@ -133,30 +132,30 @@ class FitHistory:
 
 @dataclass(frozen=True, eq=False)
 class ParticipantReport:
-    """Everything that the page of one participant (and session) shows.
+    """Content of the page of one participant (and session).
 
     Parameters
     ----------
     label
         ``sub-01`` or ``sub-01_ses-a``.
     dataset
-        Name of the raw dataset, as its description gives it.
+        Name of the raw dataset, from its description.
     grid
-        Where all images lie.
+        Grid of all images.
     contrasts
-        In the order of the plan, at least one.
+        Contrasts in the order of the plan, at least one.
     model, space
-        Settings.
+        Settings of the run.
     history
-        Of the solver; None without a fit.
+        Convergence of the solver; None without a fit.
     device
-        Where it was computed.
+        Device that computed the images.
     seconds
-        Wall time, without that of the report.
+        Wall time in s, without the report.
     peak_memory
-        Bytes.
+        Peak memory in bytes.
     warnings
-        Messages worth a second look.
+        Warnings that the user should read.
     """
 
     label: str

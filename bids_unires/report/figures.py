@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
-"""Colours that people with any vision tell apart (Okabe & Ito)."""
+"""Colours that people with colour-vision deficiency can distinguish (Okabe & Ito)."""
 
 _INK = "#333a45"
 _FAINT = "#c9ced6"
 _COLUMNS = 3
 _WIDTH_INCHES = 11.0
 _BINS = 160
-# Values that a histogram is drawn of: more would look the same.
+# Most values in a histogram: more would give the same picture.
 _LARGEST_SAMPLE = 400_000
 _RESIDUAL_REACH = 6.0
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _STYLE: Any = {
-    # Text stays text: it can be searched, and is drawn in a font of the reader's.
+    # Text stays text, so that it can be searched and uses a font of the reader.
     "svg.fonttype": "none",
-    # The same data give the same file.
+    # With a fixed salt the same data give the same file.
     "svg.hashsalt": "bids_unires",
-    # Names of files are text, also with dollar signs.
+    # Dollar signs in file names must not start a formula.
     "text.parse_math": False,
     "font.size": 10,
     "axes.spines.top": False,
@@ -70,7 +70,7 @@ def colour_of(index: int) -> str:
 
 
 def bright(colour: str) -> str:
-    """A colour as bright as its hue can be, to be seen on dark pictures.
+    """The brightest colour with the same hue, to be visible on dark pictures.
 
     Examples
     --------
@@ -82,12 +82,17 @@ def bright(colour: str) -> str:
 
 
 def draw_noise(scans: Sequence[ReportedScan]) -> str:
-    """Histogram of every scan, with what its noise was estimated from.
+    """Histogram of every scan, with the curves and means from which its noise was estimated.
 
     Parameters
     ----------
     scans
-        All of them with a fit, at least one.
+        Scans with a fit, at least one.
+
+    Returns
+    -------
+    str
+        The chart as SVG.
     """
     with _canvas(len(scans), height=2.7, left=0.2) as (figure, axes):
         for index, (scan, ax) in enumerate(zip(scans, axes, strict=True)):
@@ -96,7 +101,7 @@ def draw_noise(scans: Sequence[ReportedScan]) -> str:
 
 
 def draw_convergence(history: FitHistory, tolerance: float) -> str:
-    """Objective against time, and its relative decrease against the tolerance."""
+    """Objective over time, and its relative decrease compared with the tolerance, as SVG."""
     seconds = [state.seconds for state in history.states]
     values = np.array([state.objective for state in history.states])
     with _canvas(2, height=2.7) as (figure, axes):
@@ -114,12 +119,12 @@ def draw_convergence(history: FitHistory, tolerance: float) -> str:
 
 
 def draw_residuals(scans: Sequence[ReportedScan]) -> str:
-    """Distribution of the standardised residuals of all scans beside that of noise alone.
+    """Distribution of the standardised residuals of each scan, compared with noise alone, as SVG.
 
     Parameters
     ----------
     scans
-        All of them with a fit, at least one.
+        Scans with a fit, at least one.
     """
     edges = np.linspace(-_RESIDUAL_REACH, _RESIDUAL_REACH, _BINS + 1)
     middles = (edges[1:] + edges[:-1]) / 2
@@ -140,7 +145,7 @@ def draw_residuals(scans: Sequence[ReportedScan]) -> str:
 
 
 def draw_motions(motions: Sequence[Motion]) -> str:
-    """Shift and rotation of every scan, in the order of the scans."""
+    """Shift in mm and rotation in degrees of every scan, in the order of the scans, as SVG."""
     with _canvas(2, height=0.9 + 0.42 * len(motions)) as (figure, axes):
         for ax, what, unit in zip(axes, ("shift", "rotation"), ("mm", "degrees"), strict=True):
             ax.axvline(0, color=_FAINT, linewidth=1)
@@ -165,12 +170,12 @@ def draw_motions(motions: Sequence[Motion]) -> str:
 
 
 def draw_slice_motions(groups: Sequence[GroupMotion]) -> str:
-    """Shift of every slice of the scans whose slices moved, one chart for each scan.
+    """Shift in mm of every slice, one chart for each scan whose slices moved, as SVG.
 
     Parameters
     ----------
     groups
-        Of all those scans, at least one.
+        Groups of slices of all these scans, at least one.
     """
     scans = sorted({group.scan for group in groups})
     with _canvas(len(scans), height=2.7) as (figure, axes):
@@ -198,7 +203,7 @@ def _draw_histogram(ax: Axes, scan: ReportedScan, colour: str) -> None:
     if noise.method != "gaussian-mixture":
         values = values[values > 0]
     low, high = np.percentile(values, [0.1, 99.8]).tolist()
-    # Bins that hold as many grey levels each: others would show a comb.
+    # Each bin holds the same number of grey levels; otherwise the histogram would have gaps.
     step = grey_level_step(values)
     width = step * max(1, math.ceil((high - low) / _BINS / step))
     counts, edges = np.histogram(values, np.arange(low - step / 2, high + width, width))
@@ -222,7 +227,7 @@ def _draw_histogram(ax: Axes, scan: ReportedScan, colour: str) -> None:
             color=PALETTE[1],
             fontsize=9,
         )
-    # The tail of tissue would vanish beside the peak of air.
+    # Logarithmic, since the peak of air is much higher than the tail of tissue.
     ax.set(yscale="log", ylim=(density[density > 0].min() / 2, density.max() * 3))
     ax.set(xlabel="intensity", title=scan.name)
     ax.yaxis.set_major_locator(NullLocator())
@@ -230,7 +235,7 @@ def _draw_histogram(ax: Axes, scan: ReportedScan, colour: str) -> None:
 
 
 def _plain_decades(ax: Axes) -> None:
-    """Powers of ten on the vertical axis in plain text, which takes no typesetting."""
+    """Label the vertical axis with powers of ten in plain text: typesetting formulas is slow."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -241,7 +246,7 @@ def _plain_decades(ax: Axes) -> None:
 
 
 def _rice_densities(mixture: RiceMixture, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted densities of both classes, ``(2, N)``."""
+    """Weighted Rice densities of both classes at intensities ``(N,)``: ``(2, N)``."""
     location, scale, weight = (
         tensor.numpy()[:, None] for tensor in (mixture.location, mixture.scale, mixture.weight)
     )
@@ -256,9 +261,9 @@ def _rice_densities(mixture: RiceMixture, at: NDArray[np.float64]) -> NDArray[np
 def _canvas(
     count: int, *, height: float, left: float = 0.65
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with some axes in rows of at most three, each ``height`` inches tall.
+    """A figure with ``count`` charts in rows of at most three; each row is ``height`` inches tall.
 
-    ``left`` inches beside them hold the labels of the vertical axis.
+    A margin of ``left`` inches holds the labels of the vertical axis.
     """
     with _private_cache():
         import matplotlib as mpl
@@ -270,7 +275,7 @@ def _canvas(
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_INCHES, tall))
         axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-        # Margins that are known take no time to work out.
+        # Fixed margins, since computing them from the labels takes time.
         figure.subplots_adjust(
             left=left / _WIDTH_INCHES,
             right=1 - 0.15 / _WIDTH_INCHES,
@@ -286,10 +291,9 @@ def _canvas(
 
 @contextmanager
 def _private_cache() -> Iterator[None]:
-    """Let matplotlib keep its list of fonts in a folder of its own while it loads.
+    """Let matplotlib write its list of fonts to a temporary folder while it loads.
 
-    It wants a home directory, which may not exist or not be writable, and says so in a
-    warning where it finds none.
+    It needs a writable home folder and warns if there is none.
     """
     with contextlib.ExitStack() as stack:
         if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):

@@ -1,4 +1,4 @@
-"""Pictures in one place that the reader flicks through."""
+"""Pictures in one place of the page, between which the reader switches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from . import planes
 
 @dataclass(frozen=True)
 class Layer:
-    """One picture of a stack that the reader flicks through.
+    """One of the pictures between which the reader switches.
 
     Parameters
     ----------
     name
-        On the button that shows it.
+        Text on the button that shows the picture.
     url
-        Relative to the page.
+        URL of the picture, relative to the page.
     colour
-        Of a mark on the button; empty for none.
+        Colour of a mark on the button; empty without a mark.
     """
 
     name: str
@@ -28,24 +28,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class Flicker:
-    """Pictures of the same size in one place, one of them seen at a time.
+    """Pictures of the same size in one place, of which one is shown at a time.
 
     Parameters
     ----------
     key
         Identifier within the page.
     alt
-        What the pictures show, for who cannot see them.
+        Description of the pictures, for readers who cannot see them.
     layers
-        In the order of their buttons.
+        Pictures in the order of their buttons.
     shown
-        Index of the one that is seen first.
+        Index of the picture that is shown first.
     base
-        URL of a picture that lies below all of them; empty for none.
+        URL of a picture below all the others; empty without one.
     view
-        The planes, for their size and the letters beside them.
+        The planes, which give the size of the pictures and the letters at their sides.
     window
-        Intensities that are black and white.
+        Intensity of black and of white.
     """
 
     key: str

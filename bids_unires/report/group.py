@@ -1,4 +1,4 @@
-"""The report of a cohort: one page that holds its pictures, so that it can be sent around."""
+"""The report of a cohort: one page that contains its pictures, so that it can be shared."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ logger = logging.getLogger("bids_unires")
 PAGE_NAME = "group_unires.html"
 
 _STAY = np.eye(4)
-# Pixels that the planes of one participant fill: hundreds of them have to fit into a page.
+# Width of the planes of one participant in pixels: a page has to hold hundreds of participants.
 _TILE_WIDTH = 460
 _TILE_QUALITY = 70
 _OUTLINE_COLOUR = "#ffb000"
 _MEAN_QUALITY = 85
-# Around the head of the mean, for those that are larger or lie elsewhere.
+# Margin around the head in the mean image, for heads that are larger or lie elsewhere.
 _MARGIN_MM = 14.0
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One participant among all.
+    """Picture of one participant in the overview of all participants.
 
     Parameters
     ----------
     label, contrast
-        Of what.
+        Participant (and session), and contrast of the image.
     page
-        The participant's own page; empty if there is none.
+        URL of the participant's own page; empty if there is none.
     picture
-        The planes; empty if the image cannot be read.
+        URL of the picture of the planes; empty if the image cannot be read.
     outline
-        Rim of the mask, to lie over it; empty without a mask.
+        URL of the outline of the mask, drawn over the picture; empty without a mask.
     mean
-        Number of the contrast's mean among all; None if there is none.
+        Index of the mean image of the same contrast among all mean images; None if there is none.
     problem
-        Why there is no picture.
+        Reason why the picture or its outline is missing; empty if neither is.
     marks
         Names of the columns in which the participant is an outlier.
     """
@@ -72,18 +72,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Absence:
-    """Images that are not on the shared grid, all for one reason.
+    """Images that are missing on the shared grid, all for the same reason.
 
     Parameters
     ----------
     status
-        ``failed``, or ``missing`` where the group level had nothing to use.
+        ``failed``, or ``missing`` if the group level had no image to use.
     contrasts
-        Their names; empty for all of a participant.
+        Names of the contrasts; empty for all contrasts of a participant.
     reason
-        Why.
+        The reason.
     labels
-        Whose.
+        Labels of the participants (and sessions).
     """
 
     status: str
@@ -99,11 +99,11 @@ class TableRow:
     Parameters
     ----------
     label
-        Participant, and session, that it is about.
+        Label of the participant (and session).
     page
-        The participant's own page; empty if there is none.
+        URL of the participant's own page; empty if there is none.
     cells
-        One for each column.
+        Cells, one for each column.
     """
 
     label: str
@@ -118,13 +118,13 @@ class Side:
     Parameters
     ----------
     name
-        Its two directions.
+        Names of its two directions.
     voxels
-        Along it.
+        Number of voxels along the axis.
     millimetres
-        Its length.
+        Length in mm.
     low, high
-        How far the participants reach.
+        How far the participants extend in both directions.
     """
 
     name: str
@@ -135,26 +135,31 @@ class Side:
 
     @property
     def before(self) -> float:
-        """Free room before the first participant, in % of the length."""
+        """Free space between the low face and the participants, in % of the length."""
         return max(0.0, 100 * self.low.room / self.millimetres)
 
     @property
     def filled(self) -> float:
-        """What the participants take, in % of the length."""
+        """Extent of all participants, in % of the length."""
         return min(100.0, 100 * (self.high.position - self.low.position) / self.millimetres)
 
 
 def write_group_report(content: GroupReport, output_dir: Path) -> Path:
     """Write the page of a cohort under ``output_dir``, with one image in memory at a time.
 
-    An image that cannot be read has its reason in place of its picture.
+    If an image cannot be read, the page shows the reason instead of the picture.
 
     Parameters
     ----------
     content
-        What to tell.
+        Content of the report.
     output_dir
         Root of the derivative dataset.
+
+    Returns
+    -------
+    Path
+        The page.
 
     Raises
     ------
@@ -207,7 +212,7 @@ def write_group_report(content: GroupReport, output_dir: Path) -> Path:
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Participant, and session, that a row of the table is about.
+    """Label of the participant (and session) of a row of the table.
 
     Examples
     --------
@@ -218,7 +223,7 @@ def label_of(row: Mapping[str, Any]) -> str:
 
 
 class _Pictures:
-    """Pictures of everybody, all in the same planes of the shared grid."""
+    """Pictures of mean images and participants, all in the same planes of the shared grid."""
 
     def __init__(
         self, content: GroupReport, output_dir: Path, marks: Mapping[str, Sequence[str]]
@@ -231,7 +236,7 @@ class _Pictures:
         self.view: planes.View | None = None
 
     def means(self) -> Flicker | None:
-        """The mean of every contrast, large; this decides where the planes are."""
+        """Large pictures of the mean of every contrast; the first mean determines the planes."""
         shared = self._content.shared
         if shared is None:
             return None
@@ -252,7 +257,7 @@ class _Pictures:
         return Flicker("mean", "Mean of all participants", tuple(layers), 0, "", large, window)
 
     def tiles(self) -> Iterator[Tile]:
-        """One picture of everybody; after `means`."""
+        """One picture of each participant; call `means` first."""
         for member in self._content.members if self.view else ():
             picture = outline = problem = ""
             try:
@@ -317,7 +322,7 @@ def _counts(content: GroupReport) -> dict[str, int]:
 
 
 def _absences(rows: Sequence[Mapping[str, Any]]) -> list[Absence]:
-    """What is not on the grid, by reason, what failed first."""
+    """Images that are missing on the shared grid, grouped by reason; failures come first."""
     reasons: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.get("status") not in (None, "done"):

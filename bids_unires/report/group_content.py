@@ -1,4 +1,4 @@
-"""What a report tells about a whole cohort, without how it is shown."""
+"""Content of the report of a cohort, without its layout."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from .outliers import Outlier
 
 @dataclass(frozen=True)
 class Reach:
-    """How far the participants reach towards one face of the shared grid.
+    """How far the participants extend towards one face of the shared grid.
 
     Parameters
     ----------
     direction
-        Where that is: ``left``, ``right``, ``back``, ``front``, ``bottom`` or ``top``.
+        Direction of the face: ``left``, ``right``, ``back``, ``front``, ``bottom`` or ``top``.
     position
-        World coordinate in mm of the outermost participant.
+        World coordinate in mm to which the outermost participant extends.
     face
-        World coordinate in mm of the face.
+        World coordinate of the face in mm.
     label
-        Who that participant is.
+        Label of the outermost participant.
     gain
-        How much less in mm all others reach; None if there are none.
+        Distance in mm by which this participant extends further than all others; None if there
+        are no others.
     """
 
     direction: str
@@ -39,7 +40,7 @@ class Reach:
 
     @property
     def room(self) -> float:
-        """Distance to the face in mm; negative if it is cut."""
+        """Distance to the face in mm; negative if the grid cuts off part of the participant."""
         return (self.face - self.position) * (1 if self.direction in _TOWARDS_PLUS else -1)
 
 
@@ -48,23 +49,23 @@ _TOWARDS_PLUS = ("right", "front", "top")
 
 @dataclass(frozen=True, eq=False)
 class SharedGrid:
-    """The grid that all participants share, and how it came about.
+    """The grid that all participants share, and what determined it.
 
     Parameters
     ----------
     path
-        The image that defines it.
+        Image that defines the grid.
     grid
-        Its voxels.
+        The grid.
     divisible_by
-        What all sides can be divided by.
+        Number of voxels by which all sides can be divided.
     settings
-        What decided on it besides the participants, as its sidecar says.
+        Settings that determined the grid besides the participants, from its sidecar.
     members
-        Labels of those it was made for.
+        Labels of the participants for whom the grid was made.
     reaches
-        Towards each of its faces: left and right, back and front, bottom and top; empty if
-        nobody's extent is known.
+        Extents towards each face: left and right, back and front, bottom and top. Empty if no
+        extent of a participant is known.
     """
 
     path: Path
@@ -77,20 +78,20 @@ class SharedGrid:
 
 @dataclass(frozen=True)
 class MemberPicture:
-    """The image that stands for one participant, or session.
+    """The image that shows one participant, or session, on the page.
 
     Parameters
     ----------
     label
         ``sub-01`` or ``sub-01_ses-a``.
     contrast
-        Of the image.
+        Contrast of the image.
     image
-        The NIfTI file, on the shared grid.
+        NIfTI file of the image, on the shared grid.
     mask
-        Mask on the shared grid whose outline is drawn, if there is one.
+        Mask on the shared grid whose outline is drawn; None without a mask.
     mask_name
-        What it is of: ``brain`` or ``head``; empty without a mask.
+        Kind of mask: ``brain`` or ``head``; empty without a mask.
     """
 
     label: str
@@ -107,11 +108,11 @@ class MeanPicture:
     Parameters
     ----------
     contrast
-        Its name.
+        Name of the contrast.
     image
-        The NIfTI file, on the shared grid.
+        NIfTI file of the mean image, on the shared grid.
     participants
-        How many images it is of.
+        Number of images averaged.
     """
 
     contrast: str
@@ -121,34 +122,34 @@ class MeanPicture:
 
 @dataclass(frozen=True, eq=False)
 class GroupReport:
-    """Everything that the page of a cohort shows.
+    """Content of the page of a cohort.
 
     Parameters
     ----------
     dataset
-        Name of the raw dataset, as its description gives it.
+        Name of the raw dataset, from its description.
     shared
-        The grid; None if there is none.
+        Grid that all participants share; None if there is none.
     means
         Mean images, in the order of contrasts.
     members
-        Who is on the grid, in the order of the table.
+        Images of the participants on the shared grid, in the order of the table.
     columns
-        What the columns of the table mean, by name, as its data dictionary says.
+        Data dictionary of the table, by name of column.
     rows
-        The table.
+        Rows of the table.
     outliers
-        Values worth a second look.
+        Values of the table far from the median of their contrast.
     settings
-        What the model was given, by name; more than one value where the images differ.
+        Settings of the model, by name; more than one value if the images differ.
     devices
-        Where images were computed, and how many on each.
+        Number of images computed on each device.
     versions
-        Versions of this program that made the images, and how many each.
+        Number of images made by each version of this program.
     model
-        What to say of the participants' own images in the methods.
+        Settings of the participants' own images, for the methods text.
     methods
-        How images came to the grid, ``refit`` or ``reslice``, and how many each.
+        Number of images brought to the shared grid by each method, ``refit`` or ``reslice``.
     """
 
     dataset: str

@@ -1,4 +1,4 @@
-"""From intensities in a plane to pictures: grey, colours, lines, and their files."""
+"""Pictures from intensities in planes: grey levels, colours, lines, and image files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from .planes import Values, in_hounsfield_units
 Pixels = NDArray[np.uint8]
 
 BRAIN_WINDOW_HU = (-10.0, 90.0)
-"""What Hounsfield units are shown in."""
+"""Window in which CT is shown, in Hounsfield units."""
 
+# Percentile of the intensities that is shown as white.
 _BRIGHTEST = 99.5
 _COLD, _WARM = np.array([70.0, 160.0, 255.0]), np.array([255.0, 150.0, 40.0])
 _NOWHERE = 26
-# Blurs away noise and steps between slices, before edges are looked for.
+# Blur before edges are detected; it removes noise and steps between slices.
 _EDGE_SD_MM = 1.6
-# Of the steepest slopes, but for a few: what is flatter is no edge worth showing.
+# An edge is shown if its slope is at least this fraction of the steep slopes. These are taken at
+# the percentile below, without the few steepest.
 _LEAST_SLOPE = 0.3
 _STEEPEST = 98.0
 _QUALITY = 88
@@ -33,8 +35,13 @@ def window_of(values: Values) -> tuple[float, float]:
     Parameters
     ----------
     values
-        Of the pixels; NaN where there are none. Hounsfield units are shown in the window
-        for brain, whatever they show.
+        Intensities of the pixels, of any shape; NaN outside the image. Hounsfield units are
+        always shown in the window for brain.
+
+    Returns
+    -------
+    tuple of float
+        Intensity of black and of white.
     """
     if in_hounsfield_units(values):
         return BRAIN_WINDOW_HU
@@ -45,7 +52,7 @@ def window_of(values: Values) -> tuple[float, float]:
 
 
 def grey(values: Values, window: tuple[float, float]) -> Pixels:
-    """Grey levels between the ends of a window, of the shape of ``values``; NaN is black.
+    """Grey levels from black to white over a window, with the shape of ``values``; NaN is black.
 
     Examples
     --------
@@ -58,9 +65,12 @@ def grey(values: Values, window: tuple[float, float]) -> Pixels:
 
 
 def diverging(values: Values, limit: float) -> Pixels:
-    """Colours ``(H, W, 3)`` from blue over black to orange at ``limit``; NaN is dark grey."""
+    """Colours ``(H, W, 3)`` of values ``(H, W)``: blue below 0, black at 0, orange above.
+
+    Colours are full at ``-limit`` and ``limit``; NaN is dark grey.
+    """
     share = np.clip(np.nan_to_num(values) / np.float32(limit), -1, 1)
-    # The square root makes what is small visible next to what is far out.
+    # The square root makes small values visible beside large ones.
     level = np.rint(127 * np.sign(share) * np.sqrt(np.abs(share))).astype(np.int16) + 127
     ramp = np.abs(np.linspace(-1, 1, 255))[:, None]
     table = ramp * np.where(np.arange(255)[:, None] < 127, _COLD, _WARM)
@@ -69,17 +79,17 @@ def diverging(values: Values, limit: float) -> Pixels:
 
 
 def edges(values: Values, pixel_mm: float) -> NDArray[np.bool_]:
-    """Lines where intensities change most, ``(H, W)``.
+    """Edges: lines where intensities change most, bool ``(H, W)``.
 
-    Zero crossings of the Laplacian of a Gaussian (Marr & Hildreth 1980), where the slope is
-    steep.
+    They are zero crossings of the Laplacian of a Gaussian (Marr & Hildreth 1980), where the slope
+    is steep.
 
     Parameters
     ----------
     values
-        Of the pixels; NaN where there are none.
+        Intensities of the pixels, ``(H, W)``; NaN outside the image.
     pixel_mm
-        Side of a pixel.
+        Side of a pixel in mm.
     """
     measured = np.isfinite(values)
     filled = np.where(measured, values, np.float32(0))
@@ -89,36 +99,38 @@ def edges(values: Values, pixel_mm: float) -> NDArray[np.bool_]:
     crossing = np.zeros(values.shape, dtype=bool)
     crossing[:, :-1] |= convex[:, :-1] != convex[:, 1:]
     crossing[:-1] |= convex[:-1] != convex[1:]
-    # The rim of the data is no edge of the anatomy.
+    # The border of the data is not an edge of the anatomy.
     crossing &= ndimage.binary_erosion(measured, iterations=max(1, round(2 * sd)))
     steep = _LEAST_SLOPE * float(np.percentile(slope[measured], _STEEPEST)) if measured.any() else 0
     crossing &= slope > steep
-    # One pixel would hardly be seen.
+    # Lines of one pixel would hardly be visible.
     crossing[1:] |= crossing[:-1].copy()
     return crossing
 
 
 def outline(values: Values) -> NDArray[np.bool_]:
-    """Rim of what is above one half, ``(H, W)``, two pixels wide: the last inside, the first out.
+    """Outline of the pixels above one half, bool ``(H, W)``.
+
+    It is two pixels wide: the last pixel inside and the first outside.
 
     Parameters
     ----------
     values
-        Share of each pixel that a mask covers; NaN is none.
+        Fraction of each pixel that a mask covers, ``(H, W)``; NaN counts as 0.
     """
     inside = np.nan_to_num(values) > 0.5
     return np.asarray(ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside))
 
 
 def encode_webp(pixels: Pixels, quality: int = _QUALITY) -> bytes:
-    """Grey ``(H, W)`` or coloured ``(H, W, 3)`` pixels as a small WebP file."""
+    """Grey ``(H, W)`` or colour ``(H, W, 3)`` pixels as a WebP file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=quality, method=0)
     return file.getvalue()
 
 
 def encode_lines(lines: NDArray[np.bool_], colour: str) -> bytes:
-    """Lines ``(H, W)`` of one colour (``#rrggbb``), else transparent, as a PNG file."""
+    """Lines, bool ``(H, W)``, in one colour (``#rrggbb``), else transparent, as a PNG file."""
     picture = Image.fromarray(lines.astype(np.uint8))
     picture.putpalette(bytes(3) + bytes.fromhex(colour.removeprefix("#")))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How far scans had moved, in numbers that people know from motion plots."""
+"""Motion of scans as shifts and rotations, as motion plots usually show it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from ..space.affines import Affine, apply_affine
 from ..space.grid import Grid, centre_of, corners
 
-# Of the field of view, about what a head fills.
+# Fraction of each side of the field of view that a head fills, approximately.
 _HEAD_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where the model put a scan, relative to where its file has it.
+    """Position of a scan in the model, relative to its position in the file.
 
     Parameters
     ----------
     shift
-        Of the middle of the images, in mm along x (right), y (anterior) and z (superior).
+        Shift of the middle of the images, in mm along x (right), y (anterior) and z (superior).
     rotation
-        Vector along the axis of rotation, as long as its angle in degrees.
+        Vector along the axis of rotation; its length is the angle in degrees.
     scale
-        1 but for scans that were aligned to a template by a similarity.
+        1, except for scans that were aligned to a template by a similarity; without unit.
     displacement
-        Mean distance in mm between the corners of a head-sized box before and after.
+        Mean displacement of the corners of a box of the size of a head, in mm.
     """
 
     shift: tuple[float, float, float]
@@ -37,14 +37,14 @@ class Motion:
 
 
 def motion_of(pose: Affine, grid: Grid) -> Motion:
-    """Describe a pose.
+    """Describe a pose by its shift, rotation, scale and displacement.
 
     Parameters
     ----------
     pose
         ``(4, 4)``, world mm -> world mm: a rotation, one scale for all axes and a shift.
     grid
-        Of the images: its middle stands for that of the head.
+        Grid of the images; its middle approximates that of the head.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def motion_of(pose: Affine, grid: Grid) -> Motion:
     centre = centre_of(grid)
     box = centre + _HEAD_SHARE * (apply_affine(grid.affine, corners(grid.shape, 0.5)) - centre)
     scale = float(np.cbrt(np.linalg.det(pose[:3, :3])))
-    # By way of the inverse, since the middle is known in the space of the images.
+    # The inverse is used because the middle is known in the world of the images.
     back = np.linalg.inv(pose)
     moved = np.linalg.norm(apply_affine(back, box) - box, axis=-1)
     return Motion(
@@ -68,7 +68,7 @@ def motion_of(pose: Affine, grid: Grid) -> Motion:
 
 
 def _rotation_vector(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """In degrees, ``(3,)``."""
+    """Rotation vector in degrees, ``(3,)``."""
     from scipy.spatial.transform import Rotation
 
     return np.asarray(Rotation.from_matrix(rotation).as_rotvec(degrees=True))

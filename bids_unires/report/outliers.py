@@ -1,4 +1,4 @@
-"""Values far from what the others of their contrast have."""
+"""Outliers: values far from the median of their contrast."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SCORE_LIMIT = 3.5
 """Robust z-score beyond which a value is an outlier (Iglewicz & Hoaglin 1993)."""
 
 LEAST_ROWS = 5
-"""Values of one contrast that it takes to tell what is usual."""
+"""Least number of values of a contrast for which outliers are looked for."""
 
 MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
+"""Ratio of standard deviation to median absolute deviation (MAD) of a normal distribution."""
 
-# Of the median: a spread below it is rounding.
+# A spread below this fraction of the median is rounding.
 _ROUNDING = 1e-6
 
 
@@ -33,11 +33,11 @@ class Outlier:
     column
         Name of the column.
     value
-        What it is.
+        The value.
     median
-        What is usual.
+        Median of the contrast, in units of the column.
     score
-        Distance from the median in robust standard deviations, with its sign.
+        Robust z-score: signed distance from the median in robust standard deviations.
     """
 
     row: int
@@ -50,20 +50,20 @@ class Outlier:
 def find_outliers(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tuple[Outlier, ...]:
     """Find values whose robust z-score within their contrast is beyond `SCORE_LIMIT`.
 
-    The score is ``(x - median) / (1.4826 MAD)``. Nothing is said of a contrast with fewer than
-    `LEAST_ROWS` values, nor where more than half of them are the same, so that the MAD is 0.
+    The score is ``(x - median) / (1.4826 MAD)``. A contrast has no outliers if it has fewer than
+    `LEAST_ROWS` values, or if more than half of its values are equal, so that the MAD is 0.
 
     Parameters
     ----------
     rows
-        Of the table; ``contrast`` says which belong together.
+        Rows of the table; rows with the same ``contrast`` are compared.
     columns
-        Names of those to look at.
+        Names of the columns in which to look for outliers.
 
     Returns
     -------
     tuple of Outlier
-        In the order of the rows.
+        Outliers in the order of the rows.
     """
     contrasts: dict[Any, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -95,7 +95,7 @@ def _outliers_in(column: str, cells: Mapping[int, Any]) -> list[Outlier]:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a cell holds a number to compute with.
+    """Whether a cell holds a finite number.
 
     Examples
     --------

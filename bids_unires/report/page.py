@@ -1,4 +1,4 @@
-"""Pages that open from disk, without a network: templates filled in, figures beside them."""
+"""Pages that open from disk without a network: templates are filled in here."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..dataset.writing import atomic_path
 
 
 class DataUrl(str):
-    """URL that is the file itself, for what a page holds within."""
+    """URL that contains a file, for pictures inside a page."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, content: bytes, media_type: str) -> DataUrl:
-        """Put a file into a URL; ``media_type`` such as ``image/webp``."""
+        """Encode a file as a URL; ``media_type`` is for example ``image/webp``."""
         return cls(f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}")
 
 
 @cache
 def _environment() -> Environment:
-    # Names of datasets and files, and what sidecars say, are text: none of it is markup.
+    # Names of datasets and files, and fields of sidecars, are plain text, so markup is escaped.
     environment = Environment(
         loader=PackageLoader("bids_unires.report", "assets"),
         autoescape=True,
@@ -48,13 +48,18 @@ def render_page(template: str, content: Mapping[str, Any]) -> str:
     template
         Name of a file in ``assets``.
     content
-        What it asks for; text is escaped.
+        Values of the variables of the template, by name; text is escaped.
+
+    Returns
+    -------
+    str
+        The page in HTML.
     """
     return _environment().get_template(template).render(content)
 
 
 def url_of(path: PurePosixPath | str) -> str:
-    """Relative URL of a file, whatever characters its name has; a `DataUrl` stays as it is.
+    """Relative URL of a file, with any characters in its name; a `DataUrl` is returned unchanged.
 
     Examples
     --------
@@ -63,12 +68,12 @@ def url_of(path: PurePosixPath | str) -> str:
     """
     if isinstance(path, DataUrl):
         return path
-    # A colon in the first part would be taken for the end of a scheme.
+    # Quoted, since a browser would read a colon in the first part as the end of a URL scheme.
     return quote(str(path), safe="/")
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file in full or not at all; see `atomic_path` for what can go wrong."""
+    """Write a file completely or not at all; `atomic_path` lists the errors."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return path

@@ -1,4 +1,4 @@
-"""The report of one participant: figures first, then the page that shows them."""
+"""The report of one participant: its figures, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .page import DataUrl, render_page, write_bytes
 from .slice_motion import group_motions
 
 RESIDUAL_LIMIT = 4.0
-"""Standardised residual that is shown in full colour."""
+"""Standardised residual that is shown in full colour, without unit."""
 
 _STAY = np.eye(4)
 _SHEET_QUALITY = 75
 _RESIDUAL_QUALITY = 75
-# Share of the brightest shown.
+# Threshold between air and head, as a fraction of the window.
 _DARKEST_OF_HEAD = 0.1
 
 
@@ -36,14 +36,14 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
     Parameters
     ----------
     content
-        What to tell.
+        Content of the report.
     output_dir
         Root of the derivative dataset.
 
     Returns
     -------
     tuple of Path
-        The files, the page last.
+        The files written; the page is the last.
 
     Raises
     ------
@@ -99,22 +99,22 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
 
 
 def page_path(output_dir: Path, label: str) -> Path:
-    """Where the page of a participant (and session) is."""
+    """Path of the page of a participant (and session)."""
     return output_dir / f"{label}.html"
 
 
 @dataclass(frozen=True)
 class ScanRow:
-    """A scan in the page's tables.
+    """A scan in the tables of the page.
 
     Parameters
     ----------
     number
-        Among all scans, from 1.
+        Number of the scan among all scans, from 1.
     colour
-        Of the scan in all charts.
+        Colour of the scan in all charts, as ``#rrggbb``.
     transform
-        URL of its transform.
+        URL of the file that holds its pose.
     """
 
     number: int
@@ -124,14 +124,14 @@ class ScanRow:
 
 @dataclass(frozen=True)
 class ContrastRows:
-    """A contrast in the page's tables.
+    """A contrast in the tables of the page.
 
     Parameters
     ----------
     image
         URL of the image.
     scans
-        One row for each of its scans.
+        Rows of the scans, one for each.
     """
 
     image: str
@@ -158,7 +158,7 @@ def _contrast_rows(
 
 
 class _FigureFolder:
-    """Files beside the page, named by participant, what they show and contrast."""
+    """Folder of the figures; file names state the participant, the contrast and the figure."""
 
     def __init__(self, output_dir: Path, label: str) -> None:
         self._relative = PurePosixPath(label.split("_")[0], "figures")
@@ -198,14 +198,14 @@ class _Stack:
         self._result = self._save_grey("result", result, self._window)
 
     def images(self) -> Flicker:
-        """Every scan as acquired, interpolated, and the result."""
+        """Every scan as acquired, the mean of the interpolated scans, and the result."""
         layers, interpolated = [], []
         several = len(self._contrast.scans) > 1
         for index, scan in enumerate(self._contrast.scans):
             acquired = self._view.sample(scan.volume, scan.pose, 0)
             linear = self._view.sample(scan.volume, scan.pose, 1)
             interpolated.append(linear)
-            # Repeats may come in units of their own.
+            # Repeats may differ in their units of intensity, so each has its own window.
             window = mosaic.window_of(linear) if several else self._window
             number = f" {self.first + index + 1}"
             layers.append(
@@ -231,11 +231,12 @@ class _Stack:
         )
 
     def uncertainty(self) -> Flicker | None:
-        """Standard deviations and the result they belong to; None where there are none."""
+        """Standard deviations and the result; None if there are no standard deviations."""
         if self._contrast.sds is None:
             return None
         sds = self._view.sample(Volume(self._contrast.sds, self._volume.affine), _STAY, 1)
-        # Of the head, whose values would all be dark beside those of what was not measured.
+        # The window comes from the head alone. Standard deviations are much larger where nothing
+        # was measured, and the head would be dark in a window that includes them.
         window = mosaic.window_of(np.where(self._shown > self._threshold, sds, np.nan))
         layers = (
             Layer("Result", self._result),
@@ -246,17 +247,20 @@ class _Stack:
 
     @property
     def _threshold(self) -> float:
-        """Intensity between air and head, on the pictures."""
+        """Intensity in the pictures that separates air from the head."""
         low, high = self._window
         return low + _DARKEST_OF_HEAD * (high - low)
 
     def sheet(self, brick: planes.Brick) -> str:
-        """The whole result, coarse, as a data URL: a script may not read files beside the page."""
+        """The whole result at low resolution, as a data URL.
+
+        Browsers do not let a script of a page opened from disk read other files.
+        """
         pixels = mosaic.grey(brick.sheet(self._volume), self._window)
         return DataUrl.of(mosaic.encode_webp(pixels, _SHEET_QUALITY), "image/webp")
 
     def outlines(self, content: ParticipantReport) -> Flicker:
-        """Edges of every scan of the participant, over the result of this contrast."""
+        """Edges of every scan of the participant, drawn over the result of this contrast."""
         layers = []
         for index, scan in enumerate(content.scans):
             values = self._view.sample(scan.volume, scan.pose, 1)
@@ -269,7 +273,7 @@ class _Stack:
         return Flicker("edges", alt, tuple(layers), 0, self._result, self._view, self._window)
 
     def residuals(self) -> Flicker:
-        """What the result leaves unexplained of every scan."""
+        """Standardised residuals of every scan of this contrast."""
         layers = []
         for index, scan in enumerate(self._contrast.scans):
             if scan.fit is None:
@@ -291,7 +295,7 @@ class _Stack:
 
 
 def _mean_of(values: Sequence[planes.Values]) -> planes.Values:
-    """Mean of what there is at each pixel; NaN where there is nothing."""
+    """Mean of the pictures ``(H, W)`` at each pixel, ignoring NaN; NaN where all are NaN."""
     stacked = np.stack(values)
     seen = np.isfinite(stacked)
     total = np.where(seen, stacked, 0).sum(axis=0)

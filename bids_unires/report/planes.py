@@ -1,4 +1,4 @@
-"""Where the pictures of a report cut through the head."""
+"""Planes through the head in which a report shows images."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ Values = NDArray[np.float32]
 Order = Literal[0, 1]
 
 WIDTH = 1080
-"""Pixels that three planes fill together, without what separates them."""
+"""Width of three planes together in pixels, without the separation between them."""
 
+# Pixels between two planes.
 _SEPARATION = 10
-# Pixels to the right end of a plane, for a letter.
+# Pixels at the right end of a plane that a letter takes.
 _LETTER = 20
 _FINEST_PIXEL_MM = 0.4
-# Around the head.
+# Margin shown around the head.
 _MARGIN_MM = 6.0
-# Of the brightest voxels: what is darker is air, or hardly worth a picture.
+# Threshold for the head, as a fraction of the intensity of the brightest voxels. Darker voxels are
+# air, or too dark to be seen in a picture.
 _HEAD_SHARE = 0.12
+# Percentile that gives the intensity of the brightest voxels.
 _BRIGHTEST = 99.5
-# Only Hounsfield units of air are this negative.
+# Intensities below this value occur only in CT, in air.
 _AIR_TO_WATER_HU = -500.0
-# A slice belongs to the head if this share of its voxels does.
+# A slice belongs to the head if at least this fraction of its voxels does.
 _LEAST_SHARE_OF_SLICE = 0.02
-# From the top of an adult's head to the middle of the brain; a neck would draw it down.
+# Distance from the top of an adult's head to the middle of the brain. It limits how far a neck in
+# the image shifts the middle downwards.
 _TOP_TO_MIDDLE_MM = 80.0
 # Every other voxel along each axis is enough to find the head.
 _STRIDE = 2
-# A volume to leaf through: small enough to be part of a page.
+# Most voxels of the volume whose slices the reader can browse: small enough to be part of a page.
 _LARGEST_BRICK = 1_800_000
 _BRICK_COLUMNS = 12
 
@@ -53,7 +57,7 @@ class HeadBox:
     affine
         ``(4, 4)``, voxel -> world mm, with axes closest to right, anterior and superior.
     low, high
-        Voxel coordinates of its faces, ``(3,)``.
+        Voxel coordinates of the faces of the box, ``(3,)`` each.
     centre
         Voxel coordinates of the middle of the head, ``(3,)``, whole numbers.
     """
@@ -76,9 +80,9 @@ class Plane:
     Parameters
     ----------
     grid
-        The pixels: rows, columns and a single layer, the upper left one first.
+        Grid of the pixels, ``(rows, columns, 1)``; the first is at the upper left.
     left, right
-        Letters of the directions at either side.
+        Letters of the anatomical directions at the left and right side.
     """
 
     grid: Grid
@@ -88,7 +92,15 @@ class Plane:
 
 @dataclass(frozen=True)
 class Mark:
-    """A letter over a picture, where it begins as a share of the width."""
+    """A letter over a picture.
+
+    Parameters
+    ----------
+    letter
+        The letter.
+    left
+        Position of its left side, as a fraction of the width of the picture.
+    """
 
     letter: str
     left: float
@@ -103,7 +115,7 @@ class View:
     planes
         Axial, coronal and sagittal.
     pixel_mm
-        Side of a pixel.
+        Side of a pixel in mm.
     """
 
     planes: tuple[Plane, ...]
@@ -111,17 +123,17 @@ class View:
 
     @property
     def height(self) -> int:
-        """Pixels of the tallest plane."""
+        """Height of the tallest plane in pixels."""
         return max(plane.grid.shape[0] for plane in self.planes)
 
     @property
     def width(self) -> int:
-        """Pixels from the first plane to the last."""
+        """Width of all planes in pixels, including the separation between them."""
         return sum(p.grid.shape[1] for p in self.planes) + _SEPARATION * (len(self.planes) - 1)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """Letters of the directions beside the planes."""
+        """Letters of the anatomical directions at the sides of the planes."""
         marks, at = [], 0
         for plane in self.planes:
             width = plane.grid.shape[1]
@@ -131,12 +143,12 @@ class View:
         return tuple(marks)
 
     def sample(self, volume: Volume, pose: Affine, order: Order) -> Values:
-        """Intensities of a volume in the planes, ``(height, width)``; NaN where it has none.
+        """Intensities of a volume in the planes, ``(height, width)``; NaN outside the volume.
 
         Parameters
         ----------
         volume
-            Where to look.
+            Volume to sample.
         pose
             ``(4, 4)``, world mm of the volume -> world mm of the planes.
         order
@@ -155,28 +167,35 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Brick:
-    """A volume coarse enough to be part of a page, as one picture of all of its slices.
+    """A volume coarse enough to be part of a page, as one picture of all its slices.
 
     Parameters
     ----------
     grid
-        Its voxels, all sides equal; axes closest to right, anterior and superior.
+        Grid of isotropic voxels, with axes closest to right, anterior and superior.
     """
 
     grid: Grid
 
     @property
     def columns(self) -> int:
-        """Slices beside each other."""
+        """Number of slices in a row of the picture."""
         return min(_BRICK_COLUMNS, self.grid.shape[2])
 
     def sheet(self, volume: Volume) -> Values:
-        """Axial slices in rows from the lowest slice, each with its first row at the back.
+        """Axial slices in rows, from the lowest slice to the highest.
+
+        The first row of pixels of each slice is at the back of the head.
 
         Parameters
         ----------
         volume
-            In the world of the brick.
+            Volume to show, in the world of the brick.
+
+        Returns
+        -------
+        ndarray
+            ``(H, W)`` float32; NaN outside the volume.
         """
         values = _resampled(volume, np.eye(4), self.grid, 1)
         across, along, count = values.shape
@@ -190,7 +209,7 @@ class Brick:
 
 
 def in_hounsfield_units(values: Values) -> bool:
-    """Whether intensities show air as CT does; NaN is nothing.
+    """Whether intensities are in Hounsfield units, as the values of air show; NaN is ignored.
 
     Examples
     --------
@@ -206,12 +225,12 @@ def head_box(images: Sequence[Values], grid: Grid, margin_mm: float = _MARGIN_MM
     Parameters
     ----------
     images
-        ``(X, Y, Z)`` each; the box holds what any of them shows of the head, its middle is
-        that of the first.
+        ``(X, Y, Z)`` each. The box contains the head in all images; its middle is that of the
+        head in the first image.
     grid
-        Where they lie.
+        Grid of the images.
     margin_mm
-        Space around the head, as far as the grid goes.
+        Margin around the head in mm; the box does not extend beyond the grid.
     """
     orientation = nib.orientations.io_orientation(grid.affine)
     affine = grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape)
@@ -226,7 +245,7 @@ def head_box(images: Sequence[Values], grid: Grid, margin_mm: float = _MARGIN_MM
 
 
 def grid_box(grid: Grid) -> HeadBox:
-    """All of a grid, its middle taken for that of the head."""
+    """The box of a whole grid, with the middle of the grid as that of the head."""
     orientation = nib.orientations.io_orientation(grid.affine)
     affine = grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape)
     sides = np.empty(3)
@@ -235,14 +254,14 @@ def grid_box(grid: Grid) -> HeadBox:
 
 
 def view_of(box: HeadBox, width: int = WIDTH) -> View:
-    """Axial, coronal and sagittal planes through the middle of the head, its left on the left.
+    """Axial, coronal and sagittal planes through the middle of the head, with left on the left.
 
     Parameters
     ----------
     box
-        What to show.
+        Part of the images to show.
     width
-        Most pixels of the three planes together, without what separates them.
+        Largest width of the three planes together in pixels, without the separation between them.
     """
     sizes, extent = voxel_size(box.affine), box.extent
     pixel = max(_FINEST_PIXEL_MM, float(2 * extent[0] + extent[1]) / width)
@@ -254,7 +273,7 @@ def view_of(box: HeadBox, width: int = WIDTH) -> View:
     ):
         rows, columns = (max(1, round(extent[axis] / pixel)) for axis in (up, across))
         to_voxels = np.zeros((4, 4))
-        # From the top left corner down and to the right.
+        # Rows run downwards and columns to the right, from the top left corner.
         to_voxels[up, 0], to_voxels[across, 1] = -pixel / sizes[up], pixel / sizes[across]
         to_voxels[through, 2], to_voxels[3, 3] = 1, 1
         to_voxels[up, 3] = box.high[up] + to_voxels[up, 0] / 2
@@ -294,7 +313,10 @@ def _resampled(volume: Volume, pose: Affine, grid: Grid, order: Order) -> Values
 def _box_in(
     image: Values,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """First and last voxel of the head along each axis, and its middle; all if it is empty."""
+    """First and last voxel of the head along each axis, and its middle, ``(3,)`` each.
+
+    Along an axis where no head is found, the whole image counts as the head.
+    """
     coarse = image[::_STRIDE, ::_STRIDE, ::_STRIDE]
     bright = float(np.percentile(coarse, _BRIGHTEST))
     head = coarse > (_AIR_TO_WATER_HU if in_hounsfield_units(coarse) else _HEAD_SHARE * bright)

@@ -1,4 +1,4 @@
-"""The cohort's table of quality as people read it: rounded, explained, outliers marked."""
+"""The cohort's table of quality for readers: rounded, explained, and with outliers marked."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _MISSING = "n/a"
 
 @dataclass(frozen=True)
 class Column:
-    """A column that somebody has a value in.
+    """A column that has a value in at least one row.
 
     Parameters
     ----------
     name
-        In the file.
+        Name of the column in the file.
     title
-        On the page.
+        Title on the page.
     unit
-        Of its values; empty for none.
+        Unit of the values; empty without a unit.
     description
-        From the data dictionary.
+        Description from the data dictionary.
     levels
-        What each of its values means, where they are words of a list.
+        Meaning of each value, if the column is categorical.
     is_numeric
-        Whether it is sorted by number.
+        Whether the values are sorted as numbers.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Cell:
     Parameters
     ----------
     text
-        What is seen.
+        Text on the page.
     key
-        What it is sorted by; None where there is no value.
+        Key for sorting; None without a value.
     note
-        Why it is marked; empty if it is not.
+        Reason for marking the value as an outlier; empty if it is not marked.
     """
 
     text: str
@@ -61,9 +61,9 @@ class Cell:
 def columns_of(
     dictionary: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> list[Column]:
-    """The columns to show: those of the dictionary that are not empty throughout.
+    """The columns to show: those of the data dictionary with a value in at least one row.
 
-    Reasons, which are sentences, come last.
+    The column of reasons comes last, because reasons are sentences.
     """
     shown = []
     for name, about in dictionary.items():
@@ -85,22 +85,22 @@ def columns_of(
 def cells_of(
     row: Mapping[str, Any], columns: Sequence[Column], outliers: Mapping[str, Outlier]
 ) -> list[Cell]:
-    """One row, cell by cell.
+    """The cells of one row.
 
     Parameters
     ----------
     row
         Values by name of column.
     columns
-        Those to show.
+        Columns to show.
     outliers
-        Of this row, by name of column.
+        Outliers of this row, by name of column.
     """
     return [_cell(column, row.get(column.name), outliers.get(column.name)) for column in columns]
 
 
 def number_text(value: float, digits: int = 3) -> str:
-    """A number rounded to significant digits, but with all digits before the point.
+    """A number rounded to significant digits; all digits before the decimal point are kept.
 
     Examples
     --------
@@ -109,14 +109,14 @@ def number_text(value: float, digits: int = 3) -> str:
     >>> number_text(22.0), number_text(100.0)
     ('22.0', '100')
     """  # noqa: RUF002
-    # What rounds up to another digit before the point counts as having it.
+    # A number that rounds up to one more digit before the point counts as having that digit.
     if isinstance(value, int) or abs(value) >= 10**digits - 0.5:
         return _with_minus(f"{value:.0f}")
     return _with_minus(f"{value:#.{digits}g}".removesuffix("."))
 
 
 def signed_text(value: float, places: int = 2) -> str:
-    """A number with its sign, but for 0.
+    """A number with its sign; 0 has no sign.
 
     Examples
     --------
@@ -135,7 +135,7 @@ _FORMATS: Mapping[str, Callable[[float], str]] = {
     "displacement": lambda value: f"{value:.2f}",
     "runtime": lambda value: f"{value:.0f}" if value >= 10 else f"{value:.1f}",
 }
-# Where it is another one than that of the file.
+# Units on the page that differ from those of the file.
 _UNITS: Mapping[str, str] = {"residual_far_share": "%"}
 
 

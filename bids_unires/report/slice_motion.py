@@ -1,4 +1,4 @@
-"""How the slices of scans moved, as the report of a participant shows it."""
+"""Motion of the slices of scans, for the report of a participant."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .motion import Motion, motion_of
 
 @dataclass(frozen=True)
 class GroupMotion:
-    """Where one group of slices of a scan lay, relative to the scan as a whole.
+    """Motion of one group of slices relative to the scan as a whole.
 
     Parameters
     ----------
     scan
-        Index of the scan among all.
+        Index of the scan among all scans of the participant, from 0.
     slices
-        Their indices, rising.
+        Indices of the slices, from 0, in ascending order.
     motion
-        In the world of the images.
+        Motion in the world of the images.
     """
 
     scan: int
@@ -32,7 +32,7 @@ class GroupMotion:
 
     @property
     def text(self) -> str:
-        """The slices in a few characters.
+        """The indices of the slices as a short text.
 
         Examples
         --------
@@ -48,14 +48,16 @@ class GroupMotion:
 
 
 def group_motions(scans: Sequence[ReportedScan], grid: Grid) -> list[GroupMotion]:
-    """Every group of slices of every scan whose slices moved, in order of time.
+    """All groups of slices, scan by scan, in the order of acquisition.
+
+    Scans without estimated motion of slices have none.
 
     Parameters
     ----------
     scans
         All scans of a participant.
     grid
-        Of the images: its middle stands for that of the head.
+        Grid of the images; its middle approximates that of the head.
     """
     return [
         GroupMotion(

@@ -12,7 +12,7 @@ for (const table of document.querySelectorAll("[data-sortable]")) {
     const key = (row) => row.cells[index].dataset.value;
     const rows = [...body.rows].sort((one, other) => {
       const [a, b] = [key(one), key(other)];
-      // What is missing comes last in either direction.
+      // Missing values come last in both sort directions.
       if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
       return sign * compare(a, b);
     });

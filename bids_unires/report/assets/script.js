@@ -21,7 +21,7 @@ for (const figure of document.querySelectorAll("[data-flicker]")) {
     auto?.setAttribute("aria-pressed", "false");
     show(shown());
   };
-  // Lines over a picture come and go; pictures change places with the one before the last.
+  // Lines over a picture are switched on and off. Otherwise the last two pictures alternate.
   const flick = () => {
     if (overBase) layers[shown()].toggleAttribute("data-shown");
     else show(shown() === layers.length - 1 ? layers.length - 2 : layers.length - 1);
@@ -60,7 +60,7 @@ for (const figure of document.querySelectorAll("[data-explorer]")) {
   const at = shape.map((side) => Math.floor(side / 2));
   let volume = null;
 
-  // A sheet holds the axial slices in rows, each with its back row first.
+  // A sheet holds the axial slices in rows; the first row of each slice is at the back of the head.
   const read = async (sheet) => {
     await sheet.decode();
     const canvas = document.createElement("canvas");
@@ -153,7 +153,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     range.selectNodeContents(source);
     getSelection().removeAllRanges();
     getSelection().addRange(range);
-    // From disk the clipboard is closed to scripts, but not to this.
+    // The clipboard API is blocked on pages opened from disk, but this older command is not.
     button.textContent = document.execCommand("copy") ? "Copied" : "Selected: press Ctrl+C";
   });
 }
