@@ -1,7 +1,11 @@
-"""The embedded demonstration: two simulated participants, scanned and reconstructed.
+"""The built-in demonstration: two simulated participants, scanned and reconstructed.
 
-``phantom`` makes their anatomy, ``scanner`` the thick-slice scans, ``dataset`` writes
-them as BIDS, ``score`` compares images with the truth, and ``run`` tells the story.
+- `study`: the participants, the protocols and the motion of the heads.
+- `phantom`: simulates the anatomy of the participants.
+- `scanner`: simulates scans with thick slices.
+- `dataset`: writes the scans as a BIDS dataset, and the truth beside it.
+- `score`: compares images with the truth.
+- `run`: runs all of this, and both levels of the program.
 """
 
 from .run import run_demo

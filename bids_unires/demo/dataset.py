@@ -1,4 +1,4 @@
-"""The demonstration's files: a raw BIDS dataset, and the truth beside it."""
+"""Files of the demonstration: a raw BIDS dataset, and the truth beside it."""
 
 from __future__ import annotations
 
@@ -49,61 +49,61 @@ _DESCRIPTION = {
 
 @dataclass(frozen=True)
 class DemoPaths:
-    """Where the demonstration keeps its parts.
+    """Folders and files of the demonstration.
 
     Parameters
     ----------
     root
-        The folder given by the user.
+        Folder given by the user.
     """
 
     root: Path
 
     @property
     def bids(self) -> Path:
-        """The raw dataset."""
+        """Folder of the raw dataset."""
         return self.root / "bids"
 
     @property
     def truth(self) -> Path:
-        """What the scans are degraded from."""
+        """Folder of the true images and masks."""
         return self.root / "truth"
 
     @property
     def derivatives(self) -> Path:
-        """What both levels make."""
+        """Folder of the results of both levels."""
         return self.root / "derivatives"
 
     def scan(self, label: str, suffix: str) -> Path:
-        """One thick-slice scan."""
+        """File of one scan with thick slices."""
         return self.bids / f"sub-{label}" / "anat" / f"sub-{label}_{suffix}.nii.gz"
 
     def true_image(self, label: str, suffix: str) -> Path:
-        """One contrast at full resolution and without noise."""
+        """File of one contrast at full resolution and without noise."""
         return self.truth / f"sub-{label}" / f"sub-{label}_{suffix}.nii.gz"
 
     def true_head(self, label: str) -> Path:
-        """Mask of all that is not air."""
+        """File of the mask of the head, which is everything but air."""
         return self.truth / f"sub-{label}" / f"sub-{label}_desc-head_mask.nii.gz"
 
 
 def claim(root: Path) -> DemoPaths:
-    """Make sure that a folder is new, empty, or an earlier demonstration's.
+    """Make sure that a folder is new, is empty, or holds an earlier demonstration.
 
     Parameters
     ----------
     root
-        The folder to write into; made when it is missing.
+        Folder to write to; it is created if it does not exist.
 
     Returns
     -------
     DemoPaths
-        The places inside it.
+        Folders and files inside it.
 
     Raises
     ------
     OutputError
-        If it holds anything else, or cannot be made.
+        If the folder holds other files, or cannot be created.
     """
     paths = DemoPaths(root)
     try:
@@ -139,17 +139,17 @@ def write_dataset(
     Parameters
     ----------
     paths
-        Where to; what is there of the same name is replaced.
+        Folders and files to write; existing files of the same name are replaced.
     maps
-        The template that all heads come from.
+        Template from which all heads are simulated.
     participants
-        Whom to scan.
+        Participants to scan.
     protocols
-        The scans each of them gets.
+        Scans of each participant.
     motions
-        (participant label, suffix) to the head's motion during that scan.
+        Position of the head in each scan, by participant label and suffix.
     workers
-        Participants simulated at once, each on one core.
+        Number of participants simulated in parallel, each on one core.
     """
     write_json(paths.bids / "dataset_description.json", _DESCRIPTION)
     write_text(paths.bids / "README", _README)
@@ -175,7 +175,7 @@ def _simulated(
     protocols: Sequence[Protocol],
     motions: dict[tuple[str, str], Motion],
 ) -> Iterator[tuple[Path, Volume]]:
-    """Yield every image of a participant with the place it belongs to."""
+    """Simulate every image of a participant; yield the file to write it to, and the image."""
     anatomy = build_anatomy(maps, participant)
     affine = anatomy.grid.affine
     head = anatomy.head.astype(np.float32)
@@ -189,7 +189,7 @@ def _simulated(
 
 
 def _write_image(path: Path, data: NDArray[np.float32], affine: Affine) -> None:
-    """Write intensities, rounded to int16, with one affine in sform and qform."""
+    """Write intensities, rounded to int16, with the same affine in sform and qform."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(np.rint(data).astype(np.int16), affine)
     image.set_sform(affine, code="scanner")

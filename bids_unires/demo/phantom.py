@@ -1,11 +1,11 @@
 """Simulated heads with known truth, made from the ICBM152 2009a tissue maps.
 
-The template (Fonov et al. 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033) is an
-average of many brains without skull: smoother than any single one. Four things bring
-back what an individual has and super-resolution must recover: tissue fractions
-sharpened towards the crisp borders of one brain, the template's own texture, thin
-perivascular spaces, and white-matter lesions. Layers of fluid, bone and scalp around
-the brain stand in for what was stripped from the template.
+The template (Fonov et al. 2011, https://doi.org/10.1016/j.neuroimage.2010.07.033) is an average of
+many brains without skull, and smoother than any single brain. Four steps add the fine detail of an
+individual brain, which super-resolution must recover: tissue fractions are sharpened to crisp
+borders, the texture of the template is kept, and thin perivascular spaces and white-matter lesions
+are added. Layers of fluid, muscle, bone and scalp around the brain replace the tissue that was
+stripped from the template.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AIR_MARGIN = 5.0
 """Thickness in mm of each layer around the brain, from the inside out."""
 
 SHARPENING = 2.5
-"""Exponent on the tissue probabilities; 1 keeps the average's soft borders."""
+"""Exponent on the tissue probabilities; 1 keeps the soft borders of the average."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Participant:
     label
         Participant label, without ``sub-``.
     size
-        Factors on the template's size along x, y and z.
+        Factors on the size of the template along x, y and z.
     shear
-        Displacement along x for each mm along y, without unit.
+        Displacement along x in mm for each mm along y.
     displacement
-        Largest smooth displacement in mm along each axis.
+        Amplitude of the smooth displacement along each axis in mm.
     lesions, perivascular_spaces
-        How many of each lie in the white matter.
+        Number of lesions and of perivascular spaces in the white matter.
     shading
-        Amplitude of the smooth field that multiplies the intensities.
+        Amplitude of the smooth field that multiplies the intensities, relative to 1.
     seed
-        Seed of everything random about the participant, noise included.
+        Seed of all random numbers of the participant, including noise.
     """
 
     label: str
@@ -70,12 +70,12 @@ class Participant:
 
 @dataclass(frozen=True, eq=False)
 class TissueMaps:
-    """A template: its T1w image and tissue probabilities, 0 to 1, on one grid.
+    """A template: its T1w image and tissue probabilities on one grid.
 
     Parameters
     ----------
     t1w, grey, white
-        ``(X, Y, Z)`` each; 0 outside the brain.
+        ``(X, Y, Z)`` float32 each, from 0 to 1; 0 outside the brain.
     affine
         ``(4, 4)``, voxel index to world mm (RAS+).
     """
@@ -93,19 +93,20 @@ class TissueMaps:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """What fills each voxel of a head.
+    """Tissues in each voxel of a head.
 
     Parameters
     ----------
     fractions
-        Tissue name to the fraction of each voxel it fills, ``(X, Y, Z)``; together at
-        most 1, the rest is air.
+        For each tissue, the fraction of each voxel that it fills, ``(X, Y, Z)``. Their sum is at
+        most 1; the rest is air.
     texture
-        What the template's T1w image shows beyond its tissue maps, ``(X, Y, Z)``.
+        Texture of the template: the part of its T1w image that its tissue maps do not explain,
+        ``(X, Y, Z)``.
     shading
         Field that multiplies all intensities, ``(X, Y, Z)``.
     grid
-        Where all of them lie.
+        Grid of all these images.
     """
 
     fractions: Mapping[str, Image]
@@ -124,14 +125,14 @@ class Anatomy:
         Parameters
         ----------
         intensities
-            Intensity of a voxel full of each tissue.
+            Intensity of a voxel that contains only one tissue, for each tissue.
         texture_gain
             Factor on the texture, in units of intensity.
 
         Returns
         -------
         numpy.ndarray
-            ``(X, Y, Z)``, never negative.
+            ``(X, Y, Z)`` float32, never negative.
         """
         image = texture_gain * self.texture
         for tissue, fraction in self.fractions.items():
@@ -140,7 +141,7 @@ class Anatomy:
 
 
 def load_icbm152() -> TissueMaps:
-    """Read the ICBM152 2009a maps at 1 mm, each with 1 for its largest value."""
+    """Read the ICBM152 2009a maps at 1 mm, each scaled so that its largest value is 1."""
     t1w, grey, white = (
         load_volume(_MAPS / f"icbm152_{name}.nii.gz")
         for name in ("T1w", "grey_matter", "white_matter")
@@ -150,20 +151,20 @@ def load_icbm152() -> TissueMaps:
 
 
 def build_anatomy(maps: TissueMaps, participant: Participant) -> Anatomy:
-    """Deform a template into one participant's head at 1 mm.
+    """Deform a template to the head of one participant at 1 mm.
 
     Parameters
     ----------
     maps
         The template.
     participant
-        What to change about it.
+        How the participant differs from the template.
 
     Returns
     -------
     Anatomy
-        On a grid that holds the head with a margin of air; below, it is cut where the
-        template ends, as a field of view cuts a neck.
+        Anatomy on a grid that contains the head with a margin of air. At the bottom the grid ends
+        where the template ends, as a field of view ends in the neck.
     """
     rng = np.random.default_rng(participant.seed)
     to_participant = scaling(participant.size)
@@ -188,7 +189,7 @@ def build_anatomy(maps: TissueMaps, participant: Participant) -> Anatomy:
 
 
 def _head_grid(maps: TissueMaps, to_participant: Affine) -> Grid:
-    """1 mm grid around the participant's head; nothing is added below the template."""
+    """Grid of 1 mm around the participant's head, without a margin below the template."""
     voxels = np.argwhere(maps.brain)
     low, high = voxels.min(axis=0), voxels.max(axis=0)
     box = apply_affine(translation(low), corners(tuple((high - low + 1).tolist())))
@@ -207,7 +208,7 @@ def _template_voxels(
     displacement: float,
     rng: np.random.Generator,
 ) -> Image:
-    """Template voxel that each voxel of the grid shows, ``(3, X, Y, Z)``."""
+    """Voxel coordinates in the template for each voxel of the grid, ``(3, X, Y, Z)``."""
     to_voxel = np.linalg.inv(to_participant @ maps.affine) @ grid.affine
     index = np.indices(grid.shape, dtype=np.float32)
     places = np.tensordot(to_voxel[:3, :3].astype(np.float32), index, axes=1)
@@ -218,7 +219,7 @@ def _template_voxels(
 
 
 def _wave(shape: Shape, length: float, rng: np.random.Generator) -> Image:
-    """Smooth field between -1 and 1: a product of cosines ``length`` voxels long."""
+    """Smooth field between -1 and 1: a product of cosines with a period of ``length`` voxels."""
     field = np.ones((1, 1, 1), dtype=np.float32)
     for axis, phase in enumerate(rng.uniform(0, 2 * np.pi, 3)):
         sides = [1, 1, 1]
@@ -229,7 +230,7 @@ def _wave(shape: Shape, length: float, rng: np.random.Generator) -> Image:
 
 
 def _texture(t1w: Image, tissues: Image, brain: Image) -> Image:
-    """Residual of the T1w image ``(X, Y, Z)`` after a least-squares fit of its tissues."""
+    """Residual of the T1w image after a least-squares fit of its tissues, ``(X, Y, Z)``."""
     inside = brain > 0.99
     design = tissues[:, inside].T.astype(np.float64)
     means, *_ = np.linalg.lstsq(design, t1w[inside].astype(np.float64), rcond=None)
@@ -238,7 +239,7 @@ def _texture(t1w: Image, tissues: Image, brain: Image) -> Image:
 
 
 def _sharpened(tissues: Image, brain: Image) -> Image:
-    """Fractions ``(3, X, Y, Z)`` with the borders of one brain, summing to ``brain``."""
+    """Tissue fractions ``(3, X, Y, Z)`` with crisp borders; their sum is ``brain``."""
     raised = np.maximum(tissues, 0) ** np.float32(SHARPENING)
     return np.asarray(raised * (brain / np.maximum(raised.sum(axis=0), 1e-6)))
 
@@ -246,8 +247,8 @@ def _sharpened(tissues: Image, brain: Image) -> Image:
 def _envelope(brain: Image) -> dict[str, Image]:
     """Layers around a brain on a 1 mm grid: fluid, muscle, bone, scalp.
 
-    Distances are measured on every second voxel. The skull follows the brain's
-    outline with its clefts closed; muscle fills the clefts.
+    Distances are computed on every second voxel. The skull follows the outline of the brain with
+    its clefts closed; muscle fills the clefts.
     """
     reach = 8
     coarse = np.pad(brain[::2, ::2, ::2] > 0.5, reach, mode="edge")
@@ -277,7 +278,7 @@ def _below(distance: Image, limit: float) -> Image:
 
 
 def _replace(fractions: dict[str, Image], tissue: str, amount: Image) -> None:
-    """Let ``tissue`` take ``amount`` of each voxel from what was there, in place."""
+    """Replace a fraction ``amount`` of each voxel, ``(X, Y, Z)``, by ``tissue``, in place."""
     for name in fractions:
         fractions[name] = fractions[name] * (1 - amount)
     fractions[tissue] = fractions.get(tissue, np.zeros_like(amount)) + amount
@@ -288,8 +289,8 @@ def _perivascular_spaces(
 ) -> Image:
     """Fraction of each 1 mm voxel inside thin straight channels, ``(X, Y, Z)``.
 
-    Each channel is about 1 mm wide and 6 to 20 mm long, and begins at one of ``starts``
-    ``(N, 3)``. They run every way, so that each slice direction blurs some of them.
+    Each channel is about 1 mm wide and 6 to 20 mm long. It begins at one of the voxels ``starts``
+    ``(N, 3)``. Channels have random directions, so that each slice direction blurs some of them.
     """
     density = 40
     amount = np.zeros(shape, dtype=np.float32)
@@ -308,7 +309,10 @@ def _perivascular_spaces(
 def _lesions(
     shape: Shape, centres: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> Image:
-    """Fraction of each 1 mm voxel inside ellipsoids 3 to 10 mm wide, ``(X, Y, Z)``."""
+    """Fraction of each 1 mm voxel inside ellipsoids 3 to 10 mm wide, ``(X, Y, Z)``.
+
+    The centre of each ellipsoid is one of the voxels ``centres`` ``(N, 3)``.
+    """
     amount = np.zeros(shape, dtype=np.float32)
     for _ in range(count if len(centres) else 0):
         centre = centres[rng.integers(len(centres))]

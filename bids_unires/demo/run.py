@@ -1,4 +1,4 @@
-"""The demonstration from top to bottom: simulate, reconstruct, compare."""
+"""The whole demonstration: simulate scans, reconstruct images, compare them with the truth."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from .score import Score, score
 from .study import MOTIONS, PARTICIPANTS, PROTOCOLS
 
 REFERENCE = PROTOCOLS[0].suffix
-"""The contrast whose scan shows the head where the truth has it, but for its motion."""
+"""Contrast of the reference scan: its motion is the offset between results and truth."""
 
-# Bytes that one of the participants takes, and some more.
+# Memory in bytes that one participant needs, with some reserve.
 _MEMORY_EACH = 3 * 2**30
 
 
 def run_demo(output_dir: Path) -> int:
-    """Make a small BIDS dataset, run both levels on it, and say how they did.
+    """Simulate a small BIDS dataset, run both levels on it, and print how good the images are.
 
     Parameters
     ----------
     output_dir
-        A new or empty folder, or that of an earlier demonstration, whose files are
-        then replaced.
+        A new or empty folder, or the folder of an earlier demonstration, whose files are then
+        replaced.
 
     Returns
     -------
     int
-        That of the first level that failed, or 0.
+        Exit code of the first level that failed, or 0.
 
     Raises
     ------
     OutputError
-        If the folder holds anything else.
+        If the folder holds other files.
     """
     from ..run.app import run
 
@@ -69,14 +69,18 @@ def run_demo(output_dir: Path) -> int:
 
 
 def _config(paths: DemoPaths) -> RunConfig:
-    """A participant to a core takes less time than all cores for one after the other."""
+    """Configuration of the participant level.
+
+    Participants run in parallel on one core each, as far as memory allows. This takes less time
+    than using all cores for one participant after the other.
+    """
     room = usable_memory() // _MEMORY_EACH
     at_once = max(1, min(len(PARTICIPANTS), usable_cores(), room))
     return RunConfig(paths.bids, paths.derivatives, "participant", nprocs=at_once)
 
 
 def _report(paths: DemoPaths, config: RunConfig) -> str:
-    """Scores of every image as a table, and where everything is."""
+    """A table with the scores of every image, and the folders and files of the demonstration."""
     lines = [
         "",
         "PSNR inside the head against the truth, in dB",
@@ -105,7 +109,7 @@ def _report(paths: DemoPaths, config: RunConfig) -> str:
 
 
 def _grid_of_all(config: RunConfig) -> str:
-    """The grid that the group level brought everybody to, in words."""
+    """A sentence about the grid that all participants share after the group level."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     record = StudyGridRecord.read(sidecar_path(path))
     return (
@@ -120,22 +124,22 @@ def score_participant(
 ) -> Iterator[tuple[str, Score]]:
     """Compare each contrast of one participant with the truth.
 
-    Scans are interpolated at the poses that the participant level estimated and wrote,
-    so that results and interpolations share whatever error those have.
+    Scans are interpolated at the poses that the participant level estimated and wrote. Errors of
+    these poses therefore affect results and interpolations in the same way.
 
     Parameters
     ----------
     paths
-        Of the demonstration.
+        Folders and files of the demonstration.
     config
-        What the participant level was run with.
+        Configuration of the participant level.
     plan
-        The participant's scans, one of each contrast.
+        Scans of the participant, one for each contrast.
 
     Yields
     ------
     tuple of str and Score
-        Suffix and scores of each contrast.
+        Suffix and scores in dB of each contrast.
     """
     scans = {contrast.scans[0].entities["suffix"]: contrast.scans[0] for contrast in plan.contrasts}
     head_in_scanner = MOTIONS[plan.participant, REFERENCE].scanner_to_head
@@ -161,6 +165,6 @@ def score_participant(
 
 
 def _result_to_scan(config: RunConfig, plan: ParticipantPlan, scan: Scan) -> Affine:
-    """``(4, 4)``: world of the result to world of a scan, mm, as the run wrote it."""
+    """World mm of the result to world mm of a scan, ``(4, 4)``, from the transform file."""
     path = transform_path(config.output_dir, plan, scan)
     return np.asarray(linear.load(path, fmt="itk").matrix, dtype=np.float64)

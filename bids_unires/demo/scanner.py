@@ -1,8 +1,8 @@
 """A simulated 2-D scanner: thick slices of a head that moves between scans.
 
-It shares no code with the model that later inverts it: the head is sampled with
-cubic B-splines at sub-millimetre steps through each slice, not with the model's
-trilinear interpolation and discrete slice profile.
+It shares no code with the model that later inverts the measurement. The head is sampled with cubic
+B-splines at steps below 1 mm through each slice. The model instead uses trilinear interpolation
+and a discrete slice profile.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from ..space.volume import Volume
 
 Plane = Literal["sagittal", "coronal", "transverse"]
 
-# Columns of a scan's affine: in-plane, in-plane, through-plane; RAS+ directions.
+# World axes (RAS+) of the columns of a scan's affine: in-plane, in-plane, through-plane.
 _DIRECTIONS: Mapping[Plane, tuple[int, int, int]] = {
     "sagittal": (1, 2, 0),
     "coronal": (0, 2, 1),
     "transverse": (0, 1, 2),
 }
+# Largest step in mm between samples through a slice.
 _STEP = 0.8
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where the head lies in the scanner, relative to where it lay for the truth.
+    """Position of the head in the scanner, relative to its position in the truth.
 
     Parameters
     ----------
     translation
-        mm along x, y and z.
+        Translation along x, y and z in mm.
     rotation
-        Degrees about x, y and z, in that order, about the origin of the world.
+        Rotation about x, y and z in degrees, in this order, about the origin of the world.
     """
 
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -48,7 +49,7 @@ class Motion:
 
     @property
     def scanner_to_head(self) -> Affine:
-        """``(4, 4)``: point of the scanner to the point of the truth seen there, mm."""
+        """World mm of the scanner to world mm of the truth, ``(4, 4)``."""
         head_to_scanner = np.eye(4)
         head_to_scanner[:3, :3] = Rotation.from_euler(
             "xyz", self.rotation, degrees=True
@@ -66,18 +67,18 @@ class Protocol:
     suffix
         BIDS suffix.
     intensities
-        Intensity of a voxel full of each tissue.
+        Intensity of a voxel that contains only one tissue, for each tissue.
     texture_gain
-        Factor on the anatomy's texture, in units of intensity.
+        Factor on the texture of the anatomy, in units of intensity.
     plane
         Plane of the slices.
     metadata
         BIDS fields of the sequence, in BIDS units.
     slice_thickness, slice_spacing
-        mm; width of the rectangular slice profile, distance between slice centres.
+        Width of the rectangular slice profile, and distance between slice centres, in mm.
     noise
-        Standard deviation of the noise in each complex channel, as a fraction of the
-        largest intensity of the truth.
+        Standard deviation of the noise in each complex channel, as a fraction of the largest
+        intensity of the truth.
     """
 
     suffix: str
@@ -109,14 +110,14 @@ def scan_grid(field_of_view: Grid, plane: Plane, slice_spacing: float) -> Grid:
     field_of_view
         Box to cover, with axes along those of the world.
     plane
-        Plane of the slices; they follow each other along the third array axis.
+        Plane of the slices; the third array axis is the slice axis.
     slice_spacing
-        mm between the centres of neighbouring slices.
+        Distance between the centres of neighbouring slices in mm.
 
     Returns
     -------
     Grid
-        Centred on the field of view, at most one slice longer than it.
+        Grid centred on the field of view, and at most one slice longer than the field of view.
     """
     world = apply_affine(field_of_view.affine, corners(field_of_view.shape, edge=0.5))
     low, high = world.min(axis=0), world.max(axis=0)
@@ -133,24 +134,24 @@ def scan_grid(field_of_view: Grid, plane: Plane, slice_spacing: float) -> Grid:
 def thick_slices(
     truth: Volume, grid: Grid, slice_thickness: float, scanner_to_head: Affine
 ) -> NDArray[np.float32]:
-    """Average a head over each slice's thickness, without noise.
+    """Average a head over the thickness of each slice, without noise.
 
     Parameters
     ----------
     truth
-        The head at full resolution. It goes on unchanged beyond its box: air at the
+        The head at full resolution. Outside its box the values at the border continue: air at the
         sides, neck below.
     grid
-        Voxel centres of the scan; its third axis runs through the slices.
+        Voxel centres of the scan; its third axis is the slice axis.
     slice_thickness
-        mm; width of the rectangular slice profile.
+        Width of the rectangular slice profile in mm.
     scanner_to_head
-        ``(4, 4)``, point of the scanner to point of the truth, mm.
+        ``(4, 4)``, world mm of the scanner to world mm of the truth.
 
     Returns
     -------
     numpy.ndarray
-        ``(X, Y, Z)``, the shape of ``grid``.
+        ``(X, Y, Z)`` float32, the shape of ``grid``.
     """
     coefficients = ndimage.spline_filter(truth.data, order=3, output=np.float32, mode="nearest")
     to_truth = np.linalg.inv(truth.affine) @ scanner_to_head @ grid.affine
@@ -163,7 +164,7 @@ def thick_slices(
 
 
 def _sample(coefficients: NDArray[np.float32], matrix: Affine, shape: Shape) -> NDArray[np.float32]:
-    """Cubic B-spline values ``(X, Y, Z)`` at ``matrix`` of every voxel index."""
+    """Values ``(X, Y, Z)`` of a cubic B-spline where ``matrix`` maps each voxel index."""
     sampled = ndimage.affine_transform(
         coefficients,
         matrix[:3, :3],
@@ -185,16 +186,16 @@ def add_rician_noise(
     Parameters
     ----------
     image
-        Noise-free magnitude.
+        Magnitude without noise, of any shape.
     sd
         Standard deviation of the noise in each channel, in units of ``image``.
     rng
-        Source of the noise.
+        Generator of the noise.
 
     Returns
     -------
     numpy.ndarray
-        Of the same shape; Rice distributed (Gudbjartsson and Patz 1995).
+        Image of the same shape, with a Rice distribution (Gudbjartsson and Patz 1995).
     """
     real = image + np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
@@ -211,14 +212,14 @@ def acquire(truth: Volume, protocol: Protocol, motion: Motion, rng: np.random.Ge
     protocol
         Geometry and noise of the scan.
     motion
-        How the head has moved; the scan's affine knows nothing of it.
+        Motion of the head, which the affine of the scan does not include.
     rng
-        Source of the noise.
+        Generator of the noise.
 
     Returns
     -------
     Volume
-        The scan, its slices along the third array axis.
+        The scan; its third array axis is the slice axis.
     """
     grid = scan_grid(truth.grid, protocol.plane, protocol.slice_spacing)
     clean = thick_slices(truth, grid, protocol.slice_thickness, motion.scanner_to_head)

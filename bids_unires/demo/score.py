@@ -1,4 +1,4 @@
-"""How close an image comes to the truth, in decibels."""
+"""Peak signal-to-noise ratio of an image compared with the truth, in dB."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..space.volume import Volume
 
 @dataclass(frozen=True)
 class Score:
-    """Peak signal-to-noise ratios in dB inside the head, all on the result's grid.
+    """Peak signal-to-noise ratios in dB inside the head, all on the grid of the result.
 
     Parameters
     ----------
     linear, cubic
-        Of the scan interpolated with linear and with cubic B-splines.
+        Ratio of the scan interpolated with linear and with cubic B-splines.
     result
-        Of the reconstruction.
+        Ratio of the reconstruction.
     """
 
     linear: float
@@ -33,21 +33,21 @@ class Score:
 
     @property
     def gain(self) -> float:
-        """What the reconstruction adds to cubic B-spline interpolation, dB."""
+        """Gain of the reconstruction over cubic B-spline interpolation, in dB."""
         return self.result - self.cubic
 
 
 def psnr(
     image: NDArray[np.float32], truth: NDArray[np.float32], inside: NDArray[np.bool_]
 ) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is the largest value of the truth inside.
+    """Peak signal-to-noise ratio in dB; the peak is the largest value of the truth in the mask.
 
     Parameters
     ----------
     image, truth
-        Intensities, ``(X, Y, Z)`` each.
+        Intensities, of the same shape.
     inside
-        Voxels that count, ``(X, Y, Z)``; at least one.
+        Mask of the voxels to compare, of the same shape; at least one.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def psnr(
     Raises
     ------
     ValueError
-        If no voxel counts.
+        If the mask is empty.
     """
     if not inside.any():
         raise ValueError("no voxel lies inside the head: nothing to compare")
@@ -75,20 +75,20 @@ def resample(
     Parameters
     ----------
     volume
-        What to interpolate.
+        Volume to interpolate.
     grid
-        Where to.
+        Grid to interpolate on.
     grid_to_volume
         ``(4, 4)``, world of the grid to world of the volume, mm.
     order
         Degree of the spline: 0 nearest, 1 linear, 3 cubic.
     mode
-        What lies beyond the volume, as in `scipy.ndimage`.
+        Extrapolation outside the volume, as in `scipy.ndimage`.
 
     Returns
     -------
     numpy.ndarray
-        ``(X, Y, Z)``, the shape of ``grid``.
+        ``(X, Y, Z)`` float32, the shape of ``grid``.
     """
     matrix = np.linalg.inv(volume.affine) @ grid_to_volume @ grid.affine
     pulled = ndimage.affine_transform(
@@ -117,27 +117,27 @@ def score(
     Parameters
     ----------
     result
-        The reconstruction; everything is compared on its grid.
+        The reconstruction; all images are compared on its grid.
     scan
-        The thick-slice scan it was made from.
+        The scan with thick slices from which it was made.
     truth
         The same contrast at full resolution.
     head
-        1 where the truth shows the head, 0 in air.
+        Mask of the head in the truth, 1 inside and 0 in air.
     to_scan, to_truth
         ``(4, 4)``, world of the result to world of the scan and of the truth, mm.
 
     Returns
     -------
     Score
-        Counting voxels of the head that lie between the scan's first and last slice.
+        Scores over the voxels of the head that lie inside the scan.
     """
     grid = result.grid
     scanned = Volume(np.ones_like(scan.data), scan.affine)
     inside = resample(head, grid, to_truth, order=0, mode="constant") > 0.5
     inside &= resample(scanned, grid, to_scan, order=1, mode="constant") > 0.99
     points = apply_affine(grid.affine, np.argwhere(inside))
-    # The interpolation holds no lock.
+    # Threads help, because the interpolation releases Python's lock (GIL).
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         jobs = [
             threads.submit(_sample, volume, to_volume, order, points)
@@ -159,7 +159,7 @@ def score(
 def _sample(
     volume: Volume, to_volume: Affine, order: int, points: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """What `resample` gives at world points ``(N, 3)`` of its grid: ``(N,)``."""
+    """Interpolate as `resample`, at world points ``(N, 3)`` instead of a grid: ``(N,)``."""
     places = apply_affine(np.linalg.inv(volume.affine) @ to_volume, points)
     sampled = ndimage.map_coordinates(
         volume.data, places.T, output=np.float32, order=order, mode="nearest"

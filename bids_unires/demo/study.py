@@ -1,4 +1,4 @@
-"""Who is scanned in the demonstration, and how."""
+"""The participants, protocols and motions of the demonstration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PARTICIPANTS = (
         seed=2,
     ),
 )
-"""The template's own shape; and one wider, shorter, sheared and warped, with many lesions."""
+"""One head with the shape of the template; one wider, shorter, sheared and warped, with many
+lesions."""
 
 PROTOCOLS = (
     Protocol(
@@ -83,7 +84,7 @@ PROTOCOLS = (
         },
     ),
 )
-"""Routine clinical contrasts, each with its slices in another plane."""
+"""Common clinical contrasts, each with slices in a different plane."""
 
 MOTIONS = {
     ("01", "T1w"): Motion(),
@@ -93,4 +94,6 @@ MOTIONS = {
     ("02", "T2w"): Motion((-2.2, 0.7, -1.3), (1.0, 2.0, -2.0)),
     ("02", "FLAIR"): Motion((0.8, 2.5, 1.6), (-2.5, -0.5, 1.0)),
 }
-"""The T1w scan comes first and defines where the head lies."""
+"""Motion of the head in each scan, by participant label and suffix.
+
+The T1w scan is the reference and has no motion."""
