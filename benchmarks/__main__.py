@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def machine(device: torch.device) -> str:
-    """Processor or GPU, and threads."""
+    """Name of the processor or GPU, and number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -52,7 +52,7 @@ def machine(device: torch.device) -> str:
 
 
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Print rows as they come; return them."""
+    """Print each row as soon as it is measured; return all rows."""
     print(f"\n{title}")
     kept = []
     for row in rows:
@@ -63,7 +63,7 @@ def table(title: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def plot(history: list[Progress], path: Path) -> None:
-    """Objective above the best found, against time."""
+    """Plot the objective, above its smallest value, over time in s."""
     mpl.use("Agg")
     from matplotlib import pyplot
 

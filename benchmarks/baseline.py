@@ -1,8 +1,10 @@
-"""Times that may not grow unnoticed: ``python -m benchmarks.baseline`` renews them.
+"""Recorded times, to notice when a part becomes slower.
 
-Times are in units of one interpolation by torch (`grid_sample`) of 181 x 217 x 181 voxels on the
-same machine in the same minute, and the least of several measurements counts: what else a machine
-does can only add to them.
+``python -m benchmarks.baseline`` measures and records them again.
+
+The unit is the time of one interpolation by torch (`grid_sample`) of 181 x 217 x 181 voxels, on
+the same machine in the same minute. The shortest of several measurements counts, because other
+work on a machine can only make them longer.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from benchmarks import kernels, solver
 
 BASELINE = Path(__file__).with_name("baseline.json")
 SLOWER = 1.3
-"""Times what it took before, from which a part counts as slower."""
+"""Factor on the recorded time above which a part counts as slower."""
 
 
 def measure(attempts: int = 3) -> dict[str, float]:
-    """Least time of every kernel, and of the solver on the reference case, in `grid_sample`."""
+    """Shortest time of every kernel, and of the solver on the reference case.
+
+    The unit is the time of one `grid_sample`.
+    """
     device, found = torch.device("cpu"), dict[str, float]()
     for _ in range(attempts):
         rows = {str(row["kernel"]): row.get("grid_samples") for row in kernels.measure(device)}
@@ -33,13 +38,13 @@ def measure(attempts: int = 3) -> dict[str, float]:
 
 
 def recorded() -> dict[str, float]:
-    """Times by part, as last renewed."""
+    """Recorded times by part, in units of one `grid_sample`."""
     table: dict[str, float] = json.loads(BASELINE.read_text("utf-8"))
     return table
 
 
 def main() -> None:
-    """Measure all parts anew, and write them down."""
+    """Measure all parts again, and record their times."""
     table = measure()
     print(table)
     BASELINE.write_text(json.dumps(table, indent=2) + "\n", "utf-8")

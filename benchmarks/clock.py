@@ -1,4 +1,4 @@
-"""Timing that a busy machine disturbs as little as possible."""
+"""Timing that other work on the machine disturbs as little as possible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def grid_sample_seconds(shape: tuple[int, int, int], device: torch.device) -> float:
-    """What torch needs for one trilinear interpolation of a volume of this size."""
+    """Time of one trilinear interpolation of a volume of this shape by torch, in s."""
     image = torch.rand(1, 1, *shape, device=device)
     identity = torch.eye(3, 4, device=device)[None]
     points = torch.nn.functional.affine_grid(identity, (1, 1, *shape), align_corners=True)
@@ -36,6 +36,6 @@ def grid_sample_seconds(shape: tuple[int, int, int], device: torch.device) -> fl
 
 
 def copy_seconds(shape: tuple[int, int, int], device: torch.device) -> float:
-    """What one copy of a volume of this size takes."""
+    """Time of one copy of a volume of this shape, in s."""
     source, target = torch.rand(shape, device=device), torch.empty(shape, device=device)
     return seconds(lambda: target.copy_(source), device)

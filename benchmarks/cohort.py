@@ -35,7 +35,7 @@ OPTIONS = ["--align", "none", "--fov", "head", "--voxel-size", f"{VOXEL_MM:g}"]
 
 
 def simulate(root: Path, count: int) -> tuple[Path, Path]:
-    """Write a raw dataset, and what the participant level would make of it.
+    """Write a raw dataset, and results as the participant level would write them.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def simulate(root: Path, count: int) -> tuple[Path, Path]:
     Returns
     -------
     tuple of Path
-        The dataset, and its derivatives.
+        Folders of the dataset and of its derivatives.
     """
     raw, derived = root / "raw", root / "derived"
     raw.mkdir(parents=True)
@@ -90,7 +90,7 @@ def _affine(slice_voxels: int) -> Affine:
 
 
 def _head(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """An ellipsoid with a core, of a size and at a place of its own."""
+    """An ellipsoid with a core, whose size and position depend on ``number``; ``(X, Y, Z)``."""
     rng = np.random.default_rng(1_000 + number)
     at = np.moveaxis(np.indices([SIDE] * 3), 0, -1) * VOXEL_MM + _affine(1)[:3, 3]
     at = (at - rng.uniform(-6, 6, 3)) / rng.uniform(0.92, 1.08, 3)
@@ -101,7 +101,7 @@ def _head(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def measure(count: int, options: list[str]) -> dict[str, Any]:
-    """Run the group level on a cohort, in a process of its own."""
+    """Run the group level on a cohort in a separate process; return its time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         raw, derived = simulate(Path(folder) / "cohort", count)
         command = [sys.executable, "-m", "bids_unires", str(raw), str(derived), "group", "-q"]
@@ -123,7 +123,7 @@ def measure(count: int, options: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the cohorts that were asked for; print one JSON object a line."""
+    """Measure cohorts of the sizes given; print one JSON object per line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cohort", description=__doc__)
     parser.add_argument("counts", type=int, nargs="*", default=[50, 100, 200])
     parser.add_argument("--option", action="append", default=[], help="passed on, such as=this")

@@ -1,4 +1,4 @@
-"""Single passes over memory, beside torch's interpolation and a plain copy."""
+"""Times of single passes over an image, compared with torch's interpolation and a plain copy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from bids_unires.kernels import descent, edges, pyramid
 from bids_unires.model import ForwardOperator
 
 FACTOR = (1e-4, 1e-4, 1e-4)
-# Image-sized arrays read and written at least, for the share of a copy's bandwidth.
+# Least number of arrays of the size of the image that a kernel reads and writes; used to compare
+# its bandwidth with that of a copy.
 ARRAYS = {"edge weights": 3, "direction": 7, "curvature": 4, "step": 10, "halve": 1, "double": 4}
 
 
 def measure(device: torch.device) -> Iterator[dict[str, float | str]]:
-    """Time every kernel at 1 mm: s, and relative to interpolation and to a copy's bandwidth."""
+    """Time every kernel at 1 mm.
+
+    Times are in s and in units of one interpolation; for some kernels the bandwidth is given, as
+    a fraction of that of a copy.
+    """
     grid = head_grid(1.0)
     sample = grid_sample_seconds(grid.shape, device)
     copy = copy_seconds(grid.shape, device)

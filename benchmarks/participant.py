@@ -1,4 +1,4 @@
-"""A whole participant of the demonstration, as a process of its own."""
+"""Time and memory of a whole participant of the demonstration, in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bids_unires.demo.dataset import claim, write_dataset
 from bids_unires.demo.phantom import load_icbm152
 from bids_unires.demo.study import MOTIONS, PARTICIPANTS, PROTOCOLS
 
-# The phase that a line of the log ends.
+# Each phase, and a pattern of the log line that ends it.
 PHASES = (
     ("start, validation, index", r"sub-01 starts"),
     ("libraries", r"device: "),

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.robust`: what damaged slices cost, with and without --robust.
+"""`python -m benchmarks.robust`: loss of accuracy by damaged slices, with and without --robust.
 
-One line for every case: PSNR inside the head in dB of the clean scans fitted plainly and
-robustly, and of the damaged ones fitted plainly, robustly, and by an oracle that leaves out
-exactly the damaged slices; and how many of these were found, and mended or left out.
+For every case it prints the PSNR inside the head, in dB, of clean scans fitted without --robust.
+Then it prints how much is lost when clean scans are fitted with --robust, and when damaged scans
+are fitted without it, with it, and by an oracle that leaves out exactly the damaged slices. It
+also prints how many damaged slices were found, and how many of these were repaired.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from tests.corrupted import DAMAGES, Damage, Examination, Kind, examine
 
 
 def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[Reconstruction, float]:
-    """Fit at true poses; CPU seconds of all threads, which other work hardly changes."""
+    """Fit at the true poses; also return the CPU time of all threads in s.
+
+    CPU time is used because other work on the machine hardly changes it.
+    """
     began = time.process_time()
     settings = ModelSettings(voxel_size=(side_mm,) * 3, robust=robust)
     result = super_resolve(case.scans, settings, "cpu", poses=case.poses)
@@ -25,7 +29,7 @@ def fit(case: Examination, side_mm: float, *, robust: bool) -> tuple[Reconstruct
 
 
 def found(case: Examination, result: Reconstruction) -> str:
-    """Damaged slices found, those of them mended, damaged slices, and good slices taken for bad."""
+    """Numbers of damaged slices, of those found and repaired, and of good slices called damaged."""
     assert result.fit.slice_verdicts is not None
     hit = mended = bad = wrong = 0
     for done, verdicts in zip(case.damage, result.fit.slice_verdicts, strict=True):
@@ -39,12 +43,12 @@ def found(case: Examination, result: Reconstruction) -> str:
 
 
 def decibels(values: list[float]) -> str:
-    """One number for each contrast."""
+    """The values in dB as text, one for each contrast."""
     return " ".join(f"{value:6.2f}" for value in values)
 
 
 def measure(kind: Kind, damages: tuple[Damage, ...], noise: float, seed: int, side: float) -> None:
-    """Print one case."""
+    """Measure one case and print its results."""
     clean = examine(kind, noise, seed, side)
     name = f"{kind}, {'+'.join(damages)}, noise {100 * noise:g} %, seed {seed}"
     plain, seconds = fit(clean, side, robust=False)
@@ -66,7 +70,7 @@ def measure(kind: Kind, damages: tuple[Damage, ...], noise: float, seed: int, si
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure the cases selected on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", default=["one stack", "three stacks"])
     parser.add_argument("--damages", nargs="+", choices=("mixed", *DAMAGES), default=["mixed"])

@@ -1,4 +1,4 @@
-"""The solver on the reference's problem, and how its cost grows."""
+"""Times of the solver on the problem of the reference implementation, and how its cost grows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ LAM = 0.005
 
 
 def reference_problem(device: torch.device) -> tuple[list[dict[str, float]], list[Progress]]:
-    """Time to each objective in s, products and interpolations; and the whole history."""
+    """Solve the reference problem; return the cost of each objective and the history.
+
+    The cost of reaching an objective is the time in s, the number of products with A'A, and the
+    time in units of one interpolation.
+    """
     case = json.loads((CASE / "case.json").read_text("utf-8"))
     contrasts = []
     for contrast, tau in enumerate(case["tau"]):
@@ -61,7 +65,10 @@ def reference_problem(device: torch.device) -> tuple[list[dict[str, float]], lis
 
 
 def growth(device: torch.device) -> Iterator[dict[str, float]]:
-    """Time of one iteration per voxel and scan, over voxel size, contrasts and repeats."""
+    """Time of one iteration, for different voxel sizes and numbers of contrasts and repeats.
+
+    Times are in s for the iteration, and in ns per voxel.
+    """
     cases = [(size, 1, 1) for size in (2.0, 1.5, 1.0, 0.7)]
     cases += [(2.0, contrasts, 1) for contrasts in (2, 3)] + [(2.0, 1, n) for n in (2, 3)]
     for voxel_mm, contrasts, repeats in cases:
@@ -74,7 +81,7 @@ def growth(device: torch.device) -> Iterator[dict[str, float]]:
             scans, grid, [LAM] * contrasts, tolerance=1e-9, max_iter=GROWTH_ITERATIONS,
             device=str(device),
         ).history  # fmt: skip
-        # The first iteration pays for what is prepared once.
+        # Not counted: the first iteration, which includes preparations that are made once.
         spent = (history[-1].seconds - history[1].seconds) / (GROWTH_ITERATIONS - 1)
         yield {
             "voxel_mm": voxel_mm,
@@ -86,7 +93,7 @@ def growth(device: torch.device) -> Iterator[dict[str, float]]:
 
 
 def three_contrasts(device: torch.device) -> dict[str, float]:
-    """Three contrasts of 181 x 217 x 181 voxels at 1 mm, to the default tolerance."""
+    """Solve for three contrasts of 181 x 217 x 181 voxels at 1 mm, to the default tolerance."""
     grid = head_grid(1.0)
     scans = [[stack(grid, axis, seed=axis)] for axis in range(3)]
     history = solve(scans, grid, [LAM / math.sqrt(3)] * 3, device=str(device)).history

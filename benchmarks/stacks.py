@@ -16,14 +16,14 @@ NOISE_SD = 15.0
 
 
 def head_grid(voxel_mm: float) -> Grid:
-    """A grid over the size of a head, centred on the world's origin."""
+    """A grid of the size of a head, centred on the origin of the world."""
     x, y, z = (round(side / voxel_mm) for side in HEAD_MM)
     centre = translation(-(np.array([x, y, z]) - 1) / 2)
     return Grid((x, y, z), scaling([voxel_mm] * 3) @ centre)
 
 
 def stack(grid: Grid, axis: int, seed: int) -> Observation:
-    """A scan of a textured head: slices along ``axis``, in plane as fine as ``grid``."""
+    """A scan of a textured head: slice axis ``axis``, in plane the voxel size of ``grid``."""
     rng = np.random.default_rng(seed)
     sizes = grid.voxel_size.copy()
     sizes[axis] = SLICE_MM
@@ -40,6 +40,6 @@ def stack(grid: Grid, axis: int, seed: int) -> Observation:
 
 
 def tensors(scan: Observation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """A scan's intensities and precisions."""
+    """Intensities and precisions of a scan, ``(X, Y, Z)`` each."""
     data = torch.as_tensor(scan.data, device=device)
     return data, torch.full_like(data, NOISE_SD**-2)
