@@ -1,6 +1,12 @@
-"""Simulated cases with a known truth: how well each way of making 1 mm images does."""
+"""Evaluation on simulated cases with a known truth: accuracy of methods that make 1 mm images.
+
+- `cases`: simulates the cases.
+- `methods`: the methods that are compared.
+- `measures`: measures of accuracy.
+- `reliability`: compares standard deviations with errors.
+"""
 
 from bids_unires.run.devices import let_idle_threads_sleep
 
-# As the command does, before anything imports torch.
+# As the command does: this must run before anything imports torch.
 let_idle_threads_sleep()

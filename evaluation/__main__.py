@@ -17,7 +17,7 @@ from evaluation.methods import FIXED_STRENGTHS, METHODS, STRENGTHS, Method, meas
 
 Row = Mapping[str, Any]
 
-# What a fixed strength is compared on: a box of voxels in the middle of the head.
+# Side in voxels of the box in the middle of the head that `--middle` reconstructs.
 MIDDLE_SIDE = 96
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 def evaluate(
     case: Case, examination: Examination, methods: Mapping[str, Method] = METHODS
 ) -> list[Row]:
-    """Measure methods on one case; print as they come."""
+    """Measure all methods on one case; print the results of each as soon as it ends."""
     print(f"\n{case}")
     inside = measured(examination)
     rows = []
@@ -88,7 +88,7 @@ def evaluate(
 def means(
     rows: Sequence[Row], case: str, key: str, methods: Iterable[str] = METHODS
 ) -> dict[str, float]:
-    """Mean over contrasts of a measure, for each method."""
+    """Mean of a measure over all contrasts, for each method."""
     found = {}
     for method in methods:
         values = [row[key] for row in rows if row["case"] == case and row["method"] == method]
@@ -97,7 +97,7 @@ def means(
 
 
 def print_gains(rows: Sequence[Row]) -> None:
-    """Print PSNR of every method on every case as a table in Markdown, contrasts averaged."""
+    """Print a Markdown table: PSNR in dB of every method on every case, averaged over contrasts."""
     print("\n| case | " + " | ".join(METHODS) + " | gain on cubic |")
     print("| --- |" + " --- |" * (len(METHODS) + 1))
     for case in dict.fromkeys(row["case"] for row in rows):
@@ -107,7 +107,7 @@ def print_gains(rows: Sequence[Row]) -> None:
 
 
 def print_strengths(rows: Sequence[Row]) -> None:
-    """Print PSNR at fixed strengths and what the chosen one loses against the best of them."""
+    """Print PSNR in dB at fixed strengths, and the loss of the chosen strength against the best."""
     print("\n| case | " + " | ".join(STRENGTHS) + " | auto over best | auto over 4 |")
     print("| --- |" + " --- |" * (len(STRENGTHS) + 2))
     losses, gains = [], []
@@ -121,7 +121,7 @@ def print_strengths(rows: Sequence[Row]) -> None:
 
 
 def plot(rows: Sequence[Row], path: Path, methods: Iterable[str] = METHODS) -> None:
-    """Draw every measure of every case."""
+    """Plot the measures of every method on every case."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -1,4 +1,4 @@
-"""What is scanned, and how: heads, stacks, contrasts, slices and noise."""
+"""Simulated cases: heads, stacks, contrasts, slices and noise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ Kind = Literal["one stack", "three stacks", "three contrasts"]
 COLIN27 = Path("/usr/share/mricron/templates/ch2.nii.gz")
 """Holmes et al. 1998, average of 27 scans of one head; Debian's package mricron-data."""
 
-# No scan lies on the truth's own voxels, which would spare it any interpolation.
+# Every scan has a motion: without one, its voxels could coincide with those of the truth, and no
+# interpolation would be needed.
 MOTIONS = (
     Motion((0.4, 0.3, 0.2), (4.0, -3.0, 5.0)),
     Motion((2.3, -1.4, 3.1), (3.0, -2.0, 4.0)),
@@ -49,16 +50,17 @@ class Case:
     Parameters
     ----------
     kind
-        One T1w stack, three orthogonal stacks of T1w, or T1w, T2w and FLAIR each in a plane
-        of its own.
+        One T1w stack; three orthogonal T1w stacks; or one stack each of T1w, T2w and FLAIR, in
+        different planes.
     slice_thickness, gap
-        mm.
+        Slice thickness, and gap between slices, in mm.
     noise
-        Standard deviation in each complex channel over the largest intensity.
+        Standard deviation of the noise in each complex channel, as a fraction of the largest
+        intensity.
     head
-        Whose head.
+        Head to simulate.
     plane
-        Of the first stack; the next ones take the planes that follow in `PLANES`.
+        Plane of the first stack; further stacks have the next planes of `PLANES`.
     """
 
     kind: Kind
@@ -69,7 +71,7 @@ class Case:
     plane: Plane = "sagittal"
 
     def __str__(self) -> str:
-        """Everything in one line."""
+        """The case in one line."""
         gap = f" + {self.gap:g} mm gap" if self.gap else ""
         plane = "" if self.plane == PLANES[0] else f", {self.plane}"
         return (
@@ -95,20 +97,20 @@ CASES = (
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What a case comes to.
+    """The simulated images of a case.
 
     Parameters
     ----------
     truths
-        One image of each contrast, on one grid.
+        True image of each contrast, all on the same grid.
     head
-        Voxels that count.
+        Mask of the head, bool ``(X, Y, Z)``.
     scans
-        For each contrast its scans.
+        Scans of each contrast.
     poses
         ``(4, 4)`` of each scan: world of the scan to world of the truth, mm.
     gaps
-        Of each scan, as a fraction of the slice spacing, as its sidecar tells.
+        Slice gap of each scan, as a fraction of the slice spacing, from its sidecar.
     """
 
     truths: tuple[Volume, ...]
@@ -118,7 +120,7 @@ class Examination:
     gaps: tuple[tuple[float, ...], ...]
 
     def middle(self, side: int) -> Examination:
-        """The same scans, of which a box of so many voxels a side is wanted."""
+        """The same scans, with truth and head restricted to a box of ``side`` voxels per axis."""
         grid = self.truths[0].grid
         low = [max(0, (whole - side) // 2) for whole in grid.shape]
         box = tuple(slice(start, start + side) for start in low)
@@ -128,7 +130,7 @@ class Examination:
 
 
 def examine(case: Case) -> Examination:
-    """Simulate a case; the same one every time."""
+    """Simulate a case; the result is the same every time."""
     contrasts = range(3) if case.kind == "three contrasts" else range(1)
     stacks = range(3) if case.kind == "three stacks" else range(1)
     truths = tuple(_truth(case.head, contrast) for contrast in contrasts)

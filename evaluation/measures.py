@@ -1,4 +1,4 @@
-"""How close an image comes to the truth inside the head."""
+"""Measures of the similarity of an image and the truth inside the head."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from bids_unires.demo.score import psnr
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-# Xue, Zhang, Mou & Bovik 2014, "Gradient magnitude similarity deviation": the constant of
-# images from 0 to 255, squared range.
+# The constant of Xue, Zhang, Mou & Bovik 2014, "Gradient magnitude similarity deviation". It is
+# given for images from 0 to 255, so it is divided by the square of this range.
 _GRADIENT_CONSTANT = 170 / 255**2
 _TISSUES = 4
 
 
 def measure(image: Image, truth: Image, inside: Mask) -> Mapping[str, float]:
-    """All measures of an image.
+    """Compute all measures of an image.
 
     Parameters
     ----------
     image, truth
-        ``(X, Y, Z)``.
+        Intensities, ``(X, Y, Z)`` float32.
     inside
-        Voxels that count.
+        Mask of the voxels to compare, bool ``(X, Y, Z)``.
 
     Returns
     -------
     mapping
-        ``PSNR`` in dB; ``SSIM``, mean structural similarity; ``GMS``, mean similarity of
-        gradient magnitudes; ``Dice``, mean overlap of four tissues at their borders; ``edges``,
-        gradient energy over that of the truth. Of all but the first, 1 is perfect.
+        ``PSNR`` in dB; ``SSIM``, mean structural similarity; ``GMS``, mean similarity of gradient
+        magnitudes; ``Dice``, mean overlap of four tissues at their borders; ``edges``, gradient
+        energy divided by that of the truth. For all except ``PSNR``, 1 is perfect.
     """
     peak = float(truth[inside].max())
     _, ssim = structural_similarity(
@@ -56,9 +56,9 @@ def measure(image: Image, truth: Image, inside: Mask) -> Mapping[str, float]:
 
 
 def border_dice(image: Image, truth: Image, inside: Mask) -> float:
-    """Overlap of tissues within a voxel of the borders between them.
+    """Mean Dice overlap of tissues, within one voxel of the borders between them.
 
-    Tissues are ranges of intensity that Otsu's criterion finds in the truth.
+    Tissues are ranges of intensity, found in the truth by Otsu's criterion.
     """
     limits = threshold_multiotsu(truth[inside], classes=_TISSUES)
     true, found = np.digitize(truth, limits), np.digitize(image, limits)

@@ -1,4 +1,4 @@
-"""Ways of making one image of each contrast from its scans, all with the poses known."""
+"""Methods that make one image of each contrast from its scans, all with known poses."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SETTINGS = ModelSettings(voxel_size=(1.0, 1.0, 1.0), unified_rigid=False)
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Images of all contrasts, and how long they took."""
+    """Images of all contrasts, ``(X, Y, Z)`` float32 each, and the wall time in s."""
 
     images: tuple[Image, ...]
     seconds: float
 
 
 def interpolated(examination: Examination, order: int) -> Made:
-    """Mean of the scans of each contrast, interpolated with a B-spline of this order."""
+    """Mean of the scans of each contrast, interpolated with a B-spline of degree ``order``."""
     began = time.perf_counter()
     grid = examination.truths[0].grid
     images = []
@@ -51,7 +51,7 @@ def fitted(
     *,
     learned_detail: bool = True,
 ) -> Made:
-    """Fit the model with a slice profile for each scan, which knows of its gap."""
+    """Fit the model; ``profile`` gives the slice profile from a scan and its slice gap."""
     began = time.perf_counter()
     grid = examination.truths[0].grid
     result = super_resolve(
@@ -69,13 +69,13 @@ def fitted(
 
 
 def plain_profile(scan: Volume, gap: float) -> SliceProfile:
-    """Slices without gaps, and points that are interpolated trilinearly."""
+    """Slices without gaps, and point samples of the trilinear interpolation in plane."""
     profile = profile_for_voxels(scan.grid, SETTINGS.voxel_size)
     return replace(profile, in_plane="dirac")
 
 
 def default_profile(scan: Volume, gap: float) -> SliceProfile:
-    """What a participant's scans get."""
+    """The slice profile that the program uses by default."""
     return profile_for_voxels(scan.grid, SETTINGS.voxel_size, gap=gap)
 
 
@@ -95,7 +95,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "defaults": lambda examination: fitted(examination, default_profile, SETTINGS.reg_scale),
 }
-"""What a result is compared with: interpolation, and the model of the articles."""
+"""Methods to compare: interpolation, the model of the articles, and the defaults of the program."""
 
 STRENGTHS: Mapping[str, Method] = {
     **{
@@ -104,11 +104,11 @@ STRENGTHS: Mapping[str, Method] = {
     },
     "auto": METHODS["defaults"],
 }
-"""What a participant gets at fixed strengths of the prior, and at that chosen from the scans."""
+"""The default model at fixed strengths of the prior, and at the strength chosen from the scans."""
 
 
 def measured(examination: Examination) -> Mask:
-    """Voxels of the head that lie within every stack of every contrast."""
+    """Voxels of the head that lie inside every stack of every contrast, bool ``(X, Y, Z)``."""
     grid = examination.truths[0].grid
     inside = examination.head.copy()
     for scans, poses in zip(examination.scans, examination.poses, strict=True):
