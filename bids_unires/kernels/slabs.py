@@ -232,7 +232,7 @@ def gradient_across_rows(
         slab_edge(slab, slabs, lattice.shape[0]), slab_edge(slab + 1, slabs, lattice.shape[0])
     ):
         for row in range(rows):
-            # Rows in the gap between slices are not measured.
+            # No slice covers the rows between slices that are far apart.
             if row % ratio < taps:
                 pull_line(image, lattice, u, row, samples, row * width)
         for k in range(slices):
