@@ -1,4 +1,8 @@
-"""What a run was asked to do: frozen, checked when made, and serialisable."""
+"""The configuration of a run.
+
+Its classes cannot be changed once made, check their values when made, and can be written to JSON
+or TOML.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ MRI_SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR", "T2starw")
 CT_SUFFIX = "ct"
 LEVELS = ("participant", "group")
 NO_TEMPLATE = "none"
-# Of the posterior, for --uncertainty.
+# Number of posterior samples for --uncertainty: default and limits.
 DEFAULT_SAMPLES = 8
 LEAST_SAMPLES, MOST_SAMPLES = 2, 256
 
@@ -34,45 +38,48 @@ class ModelSettings:
     Parameters
     ----------
     voxel_size
-        Voxel size in mm of the reconstructed images along x, y and z. Three zeros stand for
-        the finest voxel size of the scans, isotropic, and go with ``denoise`` only.
+        Voxel size in mm of the reconstructed images along x, y and z. Three zeros mean
+        isotropic voxels of the finest voxel size of the scans; only ``denoise`` allows this.
     reg_scale
-        Strength of the prior, without unit; the weight of contrast c is
+        Strength of the prior, without unit. The weight of contrast c is
         ``reg_scale * sqrt(C) / mean(mu_c)`` (Brudfors et al. 2018, with ``sqrt(1 / C)``).
         ``auto`` chooses the weights from the scans; see `model.strength`.
     tolerance
-        The fit stops when an outer iteration lowers the objective by less than
-        this fraction of it.
+        The fit stops when an outer iteration lowers the objective by less than this fraction
+        of its value.
     max_iter
-        Upper bound on the solver's iterations, counted once poses and weights of repeats have
-        settled, and for each of the groups of contrasts that are solved for one after the other.
+        Upper bound on the number of solver iterations. Iterations are counted from when the
+        poses and the weights of the repeats no longer change. Groups of contrasts that are
+        solved one after the other are counted separately.
     coregister
-        Align all scans rigidly to each other before the fit; without it headers are believed.
+        Align all scans rigidly to each other before the fit. Without this, the poses in the
+        headers are used.
     method
-        ``super-resolution`` inverts slice profiles under the prior, ``denoise`` keeps the
-        prior but takes the scans as point samples, and ``linear`` interpolates the scans
-        without any prior.
+        ``super-resolution`` inverts the slice profiles under the prior. ``denoise`` uses the
+        prior but treats the scans as point samples. ``linear`` interpolates the scans without
+        any prior.
     unified_rigid
         Refine the poses of the scans within the fit.
     interleave_correction
         Estimate, for every scan, the ratio of intensity between its odd and even slices.
     uncertainty
-        Number of samples that a standard deviation of every voxel is estimated from; None
-        for no such map.
+        Number of posterior samples from which the standard deviation of every voxel is
+        estimated; None for no map of standard deviations.
     slice_motion
-        Let groups of slices of 2-D scans have poses of their own.
+        Estimate a separate pose for each group of slices of a 2-D scan.
     robust
-        Weigh every slice by how well all others predict it, and leave out bad ones.
+        Weight every slice by how well all other data predict it, and leave out bad slices.
     learned_detail
-        Where a contrast has a single scan of thick slices, learn from its planes, and from
-        other contrasts, what lies within them.
+        Where a contrast has a single scan of thick slices, learn the detail within the slices
+        from the planes of this scan and from the other contrasts.
     learning_effort
-        ``full``, or ``brief`` to try things out: a few seconds, and less is learned.
+        ``full``, or ``brief`` for a quick try: it takes a few seconds and learns less.
 
     Raises
     ------
     UsageError
-        If a value is outside its range, or two contradict each other; the message names it.
+        If a value is outside its range, or two values contradict each other; the message names
+        the option.
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -146,26 +153,29 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """Where the images of a participant lie.
+    """The space and grid of the images of a participant.
 
     Parameters
     ----------
     common_output
-        Put the images of every participant on one grid, the box of the template, with
-        sides that a network can halve again and again. Needs an alignment and a voxel size.
+        Put the images of all participants on one grid: the box of the template, with numbers of
+        voxels that a neural network can halve several times. Needs an alignment and a voxel
+        size.
     fov
-        What the common grid has to hold.
+        The region that the common grid has to contain: the brain or the head.
     template
-        TemplateFlow's name of the template, or ``none``: the group level then aligns the
+        Name of the template in TemplateFlow, or ``none``: the group level then aligns the
         participants to their own mean.
     align
-        How the scans are aligned to the template before the fit, at the group level the
-        participants to what they share; ``similarity`` is rigid with one scale for all axes.
+        Transformation by which the scans are aligned to the template before the fit. At the
+        group level, that by which the participants are aligned to the template or to their mean.
+        ``similarity`` is a rigid transformation with one scale for all axes.
 
     Raises
     ------
     UsageError
-        If a value is not one of these, or something needs a template and there is none.
+        If a value is not one of those allowed, or another setting needs a template and
+        ``template`` is ``none``.
     """
 
     common_output: bool = False
@@ -188,21 +198,21 @@ class SpaceSettings:
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """How the group level brings the participants onto one grid.
+    """How the group level brings the images of all participants to one grid.
 
     Parameters
     ----------
     mode
         ``refit`` reconstructs every participant again on the shared grid, ``reslice``
-        interpolates the participant level's images, and ``auto`` reconstructs those whose
-        scans are there and interpolates the others.
+        interpolates the images of the participant level, and ``auto`` reconstructs the
+        participants whose scans are available and interpolates the images of the others.
     grid_policy
-        Which sides the grid may have: ``pow23`` 2^k or 3*2^k, ``pow2`` 2^k, ``multiple``
-        multiples of ``grid_multiple``.
+        Numbers of voxels allowed along the sides of the grid: ``pow23`` allows 2^k and 3*2^k,
+        ``pow2`` 2^k, and ``multiple`` the multiples of ``grid_multiple``.
     grid_multiple
-        In voxels, for the policy ``multiple``.
+        Number of voxels for the policy ``multiple``.
     grid_margin
-        Space in mm kept around every brain, or head.
+        Margin in mm around every brain or head.
 
     Raises
     ------
@@ -226,10 +236,10 @@ class GroupSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One call of the command line; see ``bids_unires --help`` for each field.
+    """The options of one call of the command line; ``bids_unires --help`` explains each field.
 
-    Participant and session labels are kept without their ``sub-``/``ses-``
-    prefix. An empty tuple selects everything; ``modalities`` holds suffixes.
+    Participant and session labels have no ``sub-`` or ``ses-`` prefix. An empty tuple selects
+    everything. ``modalities`` holds BIDS suffixes, such as ``T1w``.
 
     Raises
     ------
@@ -301,7 +311,7 @@ class RunConfig:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types only (paths as strings, tuples as lists), ready for JSON or TOML."""
+        """The configuration in the types of JSON and TOML: paths as strings, tuples as lists."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 

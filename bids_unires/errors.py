@@ -1,6 +1,6 @@
-"""One exception tree; every leaf carries the exit code a caller sees.
+"""The exceptions of the program, each with the exit code of a run that ends with it.
 
-The codes follow the draft of the BIDS execution specification and, above 63,
+The exit codes follow the draft of the BIDS execution specification and, from 64 on,
 ``sysexits.h``.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 
 class UniResError(Exception):
-    """Anything that ends a run, or one participant of it, with a readable line.
+    """An error that ends a run, or the processing of one participant, with one readable line.
 
-    The message says what is wrong, which file it is about and what to do.
+    The message says what is wrong, in which file, and what to do.
     """
 
     exit_code: int = 1
@@ -29,36 +29,36 @@ class UnknownLevelError(UniResError, ValueError):
 
 
 class NothingSelectedError(UniResError, LookupError):
-    """Labels and filters leave no image to work on."""
+    """No image in the dataset matches the selected labels and filters."""
 
     exit_code = 18
 
 
 class UsageError(UniResError, ValueError):
-    """The command line contradicts itself or names something impossible."""
+    """Options of the command line contradict each other, or a value is not possible."""
 
     exit_code = 64
 
 
 class BadDataError(UniResError, ValueError):
-    """An image or sidecar cannot be used: damaged, constant, of the wrong kind."""
+    """An image or sidecar cannot be used: it is damaged, constant or of the wrong kind."""
 
     exit_code = 65
 
 
 class MissingInputError(UniResError, FileNotFoundError):
-    """A file or folder that should be read does not exist or has no content."""
+    """A file or folder to read does not exist or has no content."""
 
     exit_code = 66
 
 
 class OutputError(UniResError, OSError):
-    """An output cannot be created where it was asked for."""
+    """An output file or folder cannot be created at the requested place."""
 
     exit_code = 73
 
 
 class InputOutputError(UniResError, OSError):
-    """Reading or writing failed half-way (disk full, connection lost)."""
+    """Reading or writing failed after it had begun (disk full, connection lost)."""
 
     exit_code = 74

@@ -1,10 +1,12 @@
 """One run of the program, from a configuration to an exit code.
 
-- `app`: the story of a run: check, plan, say what will be done, do it.
-- `workers`, `successive`: units of work in processes of this machine.
-- `dask`: units of work on other machines.
-- `devices`: what each unit may use: GPUs, threads, memory.
-- `progress`, `terminal`: how far the run is, and how that is shown.
-- `logs`, `configuration`: what is kept of a run: its messages and its options.
-- `locking`: one process at a time on one unit of work.
+- `app`: the steps of a run: check the input, plan, print the plan, process the units of work.
+- `workers`: do units of work one after the other or in parallel processes of this machine.
+- `successive`: one process that does units of work one after the other.
+- `dask`: do units of work on other machines.
+- `devices`: choose the device, threads and memory of each unit.
+- `progress`: the progress of a run and the time left; `terminal` shows them.
+- `logs`: write messages to standard error and to the log file.
+- `configuration`: write the options of a run to a file.
+- `locking`: let only one process at a time do a unit of work.
 """

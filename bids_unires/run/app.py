@@ -1,4 +1,4 @@
-"""One run: check, plan, say what will be done, do it unit by unit of work."""
+"""One run: check the input, plan, print the plan, and process one unit of work after the other."""
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ logger = logging.getLogger("bids_unires")
 
 
 def process_participant(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
-    """Run the participant pipeline, which loads the heavy libraries."""
+    """Run the participant pipeline; it is imported here, since its libraries load slowly."""
     from ..pipeline.participant.workflow import run_participant
 
     return run_participant(plan, config, allotment)
 
 
 def run(config: RunConfig, process: Process = process_participant) -> int:
-    """Do what the command line asked for.
+    """Do one run, as its configuration says.
 
     Parameters
     ----------
     config
-        The whole configuration.
+        The configuration of the run.
     process
-        Does one unit of work of the participant level; has to be importable by name, since
-        where there are several they are done in processes of their own.
+        Function that does one unit of work of the participant level. It must be importable by
+        name, because several units are processed in other processes.
 
     Returns
     -------
     int
-        0, or the exit code of the participants that failed: theirs if it is the
-        same for all, else 1.
+        0 if all participants succeeded; the exit code of those that failed, if it is the same
+        for all of them; else 1.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _run_participants(config: RunConfig, process: Process) -> int:
 
 
 def _run_group(config: RunConfig) -> int:
-    # Only who asks for the group level waits for these to load.
+    # These load slowly, and only the group level needs them.
     from ..pipeline.group.cohort import describe_cohort, find_cohort
     from ..pipeline.group.workflow import run_group
 
@@ -124,7 +124,7 @@ def _run_group(config: RunConfig) -> int:
 
 
 class _Member(Protocol):
-    """A participant, or a session, at either level."""
+    """A participant or session, at the participant or the group level."""
 
     @property
     def label(self) -> str:
@@ -132,7 +132,7 @@ class _Member(Protocol):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders of its results, relative to that of all results."""
+        """Folders of its results, relative to the output folder."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Begun:
     successive: Successive
 
     def work(self, process: Process, units: Sequence[UnitOfWork]) -> WorkDone:
-        """Do units of work; log how each ended."""
+        """Do units of work, and log the result of each."""
         workers = Workers(
             process,
             self.config,
@@ -168,9 +168,9 @@ class _Begun:
 
 @contextmanager
 def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
-    """Prepare output, log, threads and devices for the participants and sessions of a run."""
+    """Prepare the output folder, log, threads and devices of a run."""
     units = len(members)
-    # A GPU that is not there is refused before anything is written.
+    # Chosen first, so that a GPU that does not exist is reported before anything is written.
     if config.cluster or config.scheduler:
         devices = Devices((config.device,), "of each worker")
     else:
@@ -210,11 +210,12 @@ def _workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[
 
 
 def _print(text: str) -> None:
-    """Print for who reads it; a reader that has gone away does not stop a run."""
+    """Print to standard output; the run continues if nobody reads it any more (broken pipe)."""
     try:
         print(text, flush=True)
     except OSError:
-        # What waits to be printed would fail whoever flushes it, as every process that starts.
+        # The text stays in the buffer, and the next flush would fail again. Python flushes
+        # whenever a process is started.
         with suppress(OSError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -224,7 +225,7 @@ def _check_work_dir(config: RunConfig) -> None:
         return
     try:
         there = config.work_dir.resolve()
-    # Links in circles; which of the two depends on the version of Python.
+    # A loop of symbolic links; which of the two is raised depends on the version of Python.
     except (OSError, RuntimeError) as error:
         raise OutputError(f"--work-dir {config.work_dir} cannot be written to: {error}") from error
     if there.is_relative_to(config.bids_dir.resolve()):
@@ -236,7 +237,7 @@ def _check_work_dir(config: RunConfig) -> None:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which schedulers and container engines send, end a run like Ctrl-C does."""
+    """Let SIGTERM end a run like Ctrl-C does; schedulers and container engines send it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -253,7 +254,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Let every library, in worker processes too, keep its temporary files in one folder."""
+    """Let all libraries, also in worker processes, write their temporary files to one folder."""
     if folder is None:
         yield
         return
@@ -277,7 +278,7 @@ def _temporary_files_in(folder: Path | None) -> Iterator[None]:
 
 
 def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
-    """Write the shared files and the configuration, clear what killed runs left.
+    """Write the files of the dataset and the configuration; remove files of killed runs.
 
     Returns
     -------
@@ -301,7 +302,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
     folders = (config.output_dir / folder for member in members for folder in member.folders)
     for folder in (config.output_dir, logs, *folders):
         remove_leftovers(folder)
-    # The group level replaces nothing that was made of scans which are not there.
+    # Only the participant level replaces results that were made from other scans.
     replaced = [member.label for member in members] if config.level == "participant" else []
     follow_raw(config.output_dir, config.bids_dir, replaced)
     write_dataset_files(config.output_dir, config.bids_dir, config.labels)
@@ -309,7 +310,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
 
 
 def _listed(devices: Devices, at_once: int, units: int) -> str:
-    """The devices in use, and how to use the others."""
+    """Names of the devices in use, and the option that makes use of the others."""
     names = ", ".join(devices.names[:at_once])
     if at_once < min(units, len(devices.names)):
         names += f"; --nprocs {min(units, len(devices.names))} would use more"
@@ -335,7 +336,7 @@ def _report(result: Outcome | AlreadyDone) -> None:
 
 
 def _conclude(done: int, failures: Sequence[Failure], planned: int, output_dir: Path) -> int:
-    """Say how it went; return the exit code."""
+    """Log how many units succeeded and failed; return the exit code of the run."""
     if done:
         logger.info("%d of %d done, results in %s", done, planned, output_dir)
     if not failures:

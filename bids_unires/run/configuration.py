@@ -1,4 +1,4 @@
-"""The options of a run, written to a file in TOML that repeats it."""
+"""The options of a run, written to a TOML file with which the run can be repeated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from .. import __version__
 from ..config import ModelSettings, RunConfig
 
 _POSITIONAL = ("bids_dir", "output_dir", "level")
-# Options that are on unless switched off.
+# Options that are on by default.
 _SWITCHES = ("coregister", "unified_rigid", "learned_detail", "resume")
 
 
 def write_options(path: Path, config: RunConfig) -> None:
-    """Write what, read again, makes the same configuration; paths become absolute.
+    """Write the options from which the same configuration can be made again.
+
+    Paths become absolute.
 
     Raises
     ------
@@ -31,9 +33,9 @@ def write_options(path: Path, config: RunConfig) -> None:
 
 
 def options_of(config: RunConfig) -> dict[str, Any]:
-    """Options, by long name, that make a configuration; only those that say something.
+    """The options that make a configuration, by long name, without those that have no effect.
 
-    Values are those TOML knows: text, numbers, true, and lists of them.
+    The values have types of TOML: text, numbers, true and false, and lists of these.
     """
     fields = {
         name: value
@@ -42,7 +44,7 @@ def options_of(config: RunConfig) -> dict[str, Any]:
     }
     if config.level == "group":
         group = asdict(config.group)
-        # How to fit is the participant level's to say.
+        # The group level takes the other settings of the model from the participant level.
         fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
     else:
         fields |= _model_options(config.model)

@@ -1,6 +1,6 @@
-"""Units of work on other machines, by Dask: jobs of Slurm, or workers that run already.
+"""Units of work on other machines, with Dask: in jobs of Slurm, or by workers already running.
 
-Dask is imported here and nowhere else, and only when asked for.
+Dask is optional. It is imported only here, and only if an option asks for it.
 """
 
 from __future__ import annotations
@@ -36,28 +36,30 @@ from .workers import attempt
 logger = logging.getLogger("bids_unires")
 
 SECONDS_TO_CONNECT = 20.0
-# Of a job that nothing is said about.
+# Cores and memory (MB) of a job, if no option sets them.
 DEFAULT_THREADS = 4
 DEFAULT_MEMORY_MB = 8000
 _MISSING = "Dask is not installed: pip install 'bids_unires[cluster]'"
-# One unit at a time in a worker: threads and messages are settings of its whole process.
+# A worker does one unit at a time, because the number of threads and the handlers of messages
+# are settings of its whole process.
 _sole = threading.Lock()
 
 
 class DaskWorkers:
-    """Does units of work wherever a Dask scheduler sends them.
+    """Workers of a Dask scheduler that do units of work.
 
-    A unit whose worker died is done again by another one, three times at most, which is
-    Dask's own setting ``distributed.scheduler.allowed-failures``.
+    If a worker dies, another one repeats its unit, at most three times. This number is Dask's
+    setting ``distributed.scheduler.allowed-failures``.
 
     Parameters
     ----------
     client
-        Connected to the scheduler.
+        Client of Dask, connected to the scheduler.
     at_once
-        Units worth submitting at the same time.
+        Number of units to submit at the same time.
     threads, memory_mb
-        What every unit may use; None for what the run says.
+        Threads and memory (MB) of each unit; None for the values in the configuration of the
+        run.
     """
 
     def __init__(
@@ -83,23 +85,23 @@ class DaskWorkers:
         config: RunConfig,
         listener: ProgressListener,
     ) -> Result:
-        """Do one unit of work and wait for it; several threads may call this at once.
+        """Do one unit of work and wait for its result; several threads may call this at once.
 
         Parameters
         ----------
         process
-            Does the unit; importable by name where the workers are.
+            Function that does the unit; the workers must be able to import it by name.
         unit
-            Which one.
+            The unit of work.
         config
             The configuration of the run.
         listener
-            Is told of progress.
+            Receives reports of progress.
 
         Returns
         -------
         Outcome, AlreadyDone or Failure
-            A failure too where the workers died, or were cancelled.
+            A failure also if the workers died or the unit was cancelled.
         """
         distributed = _distributed()
         limits = _Limits(self._threads or config.omp_nthreads, self._memory_mb or config.mem_mb)
@@ -128,11 +130,14 @@ class DaskWorkers:
             self._listeners.pop(unit.label, None)
 
     def give_up(self) -> None:
-        """Cancel what has not begun and wait for nothing."""
+        """Cancel the units that have not begun, without waiting for the others."""
         self._client.cancel(list(self._futures.values()), force=True)
 
     def _receive(self, event: tuple[float, dict[str, Any]]) -> None:
-        """Pass on what a worker says; events are pickled by workers of this very run."""
+        """Pass on a report of a worker.
+
+        Loading its pickle is safe, because a worker of this run made it.
+        """
         _, message = event
         label = message["label"]
         match pickle.loads(message["report"]):
@@ -146,7 +151,7 @@ class DaskWorkers:
 
 
 class _Events:
-    """What `Sender` takes for the end of a pipe: events of a Dask worker."""
+    """Sends reports as events of a Dask worker; `Sender` uses it like the end of a pipe."""
 
     def __init__(self, topic: str, label: str) -> None:
         distributed = _distributed()
@@ -160,7 +165,7 @@ class _Events:
 
 
 def _folder_of_paths(config: RunConfig) -> Path | None:
-    """Folder that paths of a run and of its units are relative to; None if they are absolute."""
+    """Folder that the paths of a run and its units are relative to; None for absolute paths."""
     paths = [getattr(config, field.name) for field in fields(config)]
     relative = any(isinstance(path, Path) and not path.is_absolute() for path in paths)
     return Path.cwd() if relative else None
@@ -168,19 +173,20 @@ def _folder_of_paths(config: RunConfig) -> Path | None:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a unit may use of the machine of a worker, which does one at a time.
+    """Threads and memory that a unit may use on the machine of a worker.
 
     Parameters
     ----------
     threads, memory_mb
-        None for all there is.
+        Number of threads, and memory in MB; None for all that the worker has, since it does one
+        unit at a time.
     """
 
     threads: int | None
     memory_mb: int | None
 
     def allotment(self, device: str) -> Allotment:
-        """On this machine."""
+        """The allotment of a unit on this machine."""
         memory = usable_memory() if self.memory_mb is None else self.memory_mb * 10**6
         return Allotment(device, self.threads or usable_cores(), memory)
 
@@ -231,19 +237,19 @@ def _messages_to(sender: Sender) -> Iterator[None]:
 
 
 def workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[DaskWorkers | None]:
-    """Choose the workers that a run asks for; None for those of this machine.
+    """Choose the workers for a run; None if its units are done on this machine.
 
     Parameters
     ----------
     config
         The configuration of the run.
     units
-        How many units of work there are; no more jobs are asked for.
+        Number of units of work, which limits the number of jobs.
 
     Raises
     ------
     UsageError
-        If they cannot be had.
+        If the workers are not available.
     """
     if config.scheduler is not None:
         return running_workers(config.scheduler)
@@ -261,22 +267,23 @@ def workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[D
 
 @contextmanager
 def running_workers(address: str) -> Iterator[DaskWorkers]:
-    """Use the workers of a Dask scheduler that runs already.
+    """Use the workers of a Dask scheduler that is already running.
 
     Parameters
     ----------
     address
-        Of the scheduler, such as ``tcp://10.0.0.1:8786``.
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
 
     Yields
     ------
     DaskWorkers
-        At least one of them is there.
+        At least one worker is connected to the scheduler.
 
     Raises
     ------
     UsageError
-        If nothing answers, there is no worker, or the workers have another version.
+        If the scheduler does not answer, it has no worker, or its workers have another version
+        of this program.
     """
     distributed = _distributed()
     try:
@@ -318,23 +325,23 @@ def slurm_workers(
     logs: Path,
     scratch: Path | None = None,
 ) -> Iterator[DaskWorkers]:
-    """Use jobs of Slurm, each of them a worker that does one unit of work after the other.
+    """Use jobs of Slurm; each is a worker that does one unit of work after the other.
 
-    Lost jobs are replaced. What a site needs beyond this (the network interface, lines
-    that load modules) belongs into Dask's ``jobqueue.yaml``.
+    Lost jobs are replaced. Settings of a site (its network interface, commands that load
+    modules) belong in Dask's ``jobqueue.yaml``.
 
     Parameters
     ----------
     jobs
-        How many to keep running.
+        Number of jobs to keep running.
     threads, memory_mb
         Cores and memory (MB) of a job.
     directives
         Further options of ``sbatch``, such as ``--partition=gpu``, ``--gres=gpu:1``.
     logs
-        Folder for what the jobs print.
+        Folder for the output that the jobs print.
     scratch
-        Folder for temporary files of the workers; chosen by Dask if None.
+        Folder for temporary files of the workers; None lets Dask choose it.
 
     Yields
     ------
@@ -344,7 +351,7 @@ def slurm_workers(
     Raises
     ------
     UsageError
-        If there is no Slurm here, or it refuses such jobs.
+        If Slurm is not available here, or refuses the jobs.
     """
     distributed = _distributed()
     with _jobqueue().SLURMCluster(
@@ -365,7 +372,7 @@ def slurm_workers(
 
 
 def _check_job(script: str) -> None:
-    """Let Slurm look at a job; what it refuses would otherwise be waited for in vain."""
+    """Let Slurm test a job, because the run would wait for ever for jobs that Slurm refuses."""
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
@@ -395,6 +402,7 @@ def _jobqueue() -> Any:
     except ImportError as error:
         raise UsageError(_MISSING) from error
     finally:
-        # The import lets Ctrl-C end the program without a word, for programs of its own.
+        # The import of dask_jobqueue replaces the handler of Ctrl-C by one that ends the program
+        # without a message.
         signal.signal(signal.SIGINT, before)
     return dask_jobqueue

@@ -1,4 +1,4 @@
-"""What a run uses of the machine: cores, memory, and the devices that participants compute on."""
+"""The cores, memory and devices that a run uses, and the share of each unit of work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..work.allotment import Allotment
 from ..work.control_groups import core_limit, memory_limit
 
-# Read by the libraries when they are first imported.
+# Libraries read these environment variables when they are first imported.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -33,9 +33,9 @@ class Gpus:
     Parameters
     ----------
     names
-        Those that are usable: ``cuda:0``, ``cuda:1``, ...
+        Names of the usable ones: ``cuda:0``, ``cuda:1``, ...
     reason
-        Why there are none, else how many.
+        Why there is no usable GPU; otherwise how many there are. Used in messages.
     """
 
     names: tuple[str, ...]
@@ -44,14 +44,14 @@ class Gpus:
 
 @dataclass(frozen=True)
 class Devices:
-    """Where the participants of a run are worked on.
+    """The devices on which the participants of a run are processed.
 
     Parameters
     ----------
     names
-        ``cpu``, or the GPUs that share the participants.
+        ``cpu``, or the names of the GPUs among which the participants are divided.
     reason
-        Why these.
+        Why these devices are used; for messages.
     """
 
     names: tuple[str, ...]
@@ -59,42 +59,48 @@ class Devices:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: by affinity, and by the limit of its container or job."""
+    """Number of cores that this process may use.
+
+    CPU affinity and the limits of a container or job are taken into account.
+    """
     cores = len(os.sched_getaffinity(0))
     limit = core_limit()
     return cores if limit is None else max(1, min(cores, round(limit)))
 
 
 def usable_memory() -> int:
-    """Bytes this process may use: those of the machine, or of its container or job."""
+    """Memory in bytes that this process may use.
+
+    It is the memory of the machine, or the limit of its container or job.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, memory_limit() or machine)
 
 
 def threads_each(config: RunConfig, at_once: int) -> int:
-    """Threads for each of the units of work that are done at once."""
+    """Number of threads for each of the units of work that are done at the same time."""
     return config.omp_nthreads or max(1, usable_cores() // at_once)
 
 
 def let_idle_threads_sleep() -> None:
-    """Tell OpenMP not to let its threads spin between two calls, unless the user chose that.
+    """Let the threads of OpenMP sleep rather than spin between calls, unless the user chose.
 
-    They would keep the cores from the threads that run the compiled kernels. OpenMP reads this
-    once, when torch is imported; processes that start later inherit it.
+    Spinning threads would occupy the cores that the compiled kernels need. OpenMP reads this
+    setting once, when torch is imported; processes that start later inherit it.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def memory_each(config: RunConfig, at_once: int) -> int:
-    """Bytes for each of them: its share of ``--mem-mb``, or of the memory there is."""
+    """Memory in bytes for each unit of work: its share of ``--mem-mb`` or of the usable memory."""
     memory = usable_memory() if config.mem_mb is None else config.mem_mb * 10**6
     return memory // at_once
 
 
 def limit_threads(count: int) -> None:
-    """Set the number of threads of every library, those already loaded included.
+    """Set the number of threads of all libraries, also of those already loaded.
 
-    It is the first thing that a worker does, before torch is imported where it can be.
+    A worker calls this first, if possible before torch is imported.
     """
     let_idle_threads_sleep()
     for variable in THREAD_VARIABLES:
@@ -106,7 +112,7 @@ def limit_threads(count: int) -> None:
 
 
 def find_gpus() -> Gpus:
-    """Ask torch, which is imported for it, and for nothing sooner."""
+    """Find the usable GPUs; torch is imported only here, because that is slow."""
     import torch
 
     if torch.cuda.is_available():
@@ -124,20 +130,20 @@ def find_gpus() -> Gpus:
 
 
 def choose_devices(name: str, gpus: Callable[[], Gpus]) -> Devices:
-    """The devices that ``--device`` stands for on this machine.
+    """Translate ``--device`` into the devices of this machine.
 
     Parameters
     ----------
     name
-        ``auto`` (all GPUs if there is one, else the CPU), ``cpu``, ``cuda`` (all GPUs) or
-        ``cuda:N`` (that one).
+        ``auto`` (all GPUs, or the CPU if there is no GPU), ``cpu``, ``cuda`` (all GPUs) or
+        ``cuda:N`` (GPU number N).
     gpus
-        Finds the GPUs; not called for ``cpu``.
+        Function that finds the GPUs; not called for ``cpu``.
 
     Raises
     ------
     UsageError
-        If a GPU was asked for that is not there.
+        If the requested GPU does not exist.
 
     Examples
     --------
@@ -166,11 +172,11 @@ class AllotmentPool:
     Parameters
     ----------
     devices
-        Their names, at least one; a unit gets the one that the fewest others are using.
+        Names of the devices, at least one. A unit gets the device that the fewest others use.
     threads
-        For every unit.
+        Number of threads of each unit.
     memory
-        For every unit, in bytes.
+        Memory of each unit, in bytes.
     """
 
     def __init__(self, devices: Sequence[str], threads: int, memory: int) -> None:
@@ -181,7 +187,7 @@ class AllotmentPool:
 
     @contextmanager
     def lend(self) -> Iterator[Allotment]:
-        """Give an allotment for the duration of the block."""
+        """Lend an allotment for the duration of the block."""
         with self._lock:
             device = min(self._users, key=self._users.__getitem__)
             self._users[device] += 1

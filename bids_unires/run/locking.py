@@ -1,4 +1,4 @@
-"""One process at a time on one unit of work."""
+"""A lock that lets only one process at a time work on a unit of work."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from ..errors import OutputError
 def sole_use(path: Path, of: str) -> Iterator[None]:
     """Hold a lock while the block runs.
 
-    The kernel drops the lock with the process, however that ends. On network file systems
-    it binds the processes of one machine at least, those of several where the server and the
-    mount support it; where there are no locks at all the block runs without.
+    The operating system releases the lock when the process ends, for whatever reason. On network
+    file systems, the lock works among the processes of one machine, and among several machines if
+    the server and the mount support it. On a file system without locks, the block runs without a
+    lock.
 
     Parameters
     ----------
     path
-        File to lock, made and removed here.
+        File to lock, which is created and removed here.
     of
-        What the lock stands for, to be named when another process has it.
+        What is locked, for the error message if another process holds the lock.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def sole_use(path: Path, of: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the lock is dropped: afterwards the file may be that of another process.
+        # Removed before the lock is released: afterwards another process may have locked it.
         with suppress(OSError):
             path.unlink()
         os.close(descriptor)
@@ -57,7 +58,7 @@ def _lock(path: Path, of: str) -> int:
                 return descriptor
             if _is_at(path, descriptor):
                 return descriptor
-            # Its last holder removed it between our opening and locking it.
+            # The last holder removed the file after this process opened it and before it locked it.
             os.close(descriptor)
     except OutputError:
         raise

@@ -1,4 +1,4 @@
-"""Where the messages of a run go: standard error, and a file at full detail."""
+"""Messages of a run: on standard error, and in full detail in the log file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def logging_to_stderr(verbosity: int) -> Iterator[None]:
     Parameters
     ----------
     verbosity
-        0 shows progress, -1 warnings, -2 errors only, 1 everything, tracebacks included.
+        0 shows messages of progress, -1 only warnings and errors, -2 only errors, and 1 all
+        messages with tracebacks.
     """
     levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
     level = levels[min(max(verbosity + 2, 0), 3)]
@@ -34,9 +35,9 @@ def logging_to_stderr(verbosity: int) -> Iterator[None]:
 
 @contextmanager
 def holding_back() -> Iterator[None]:
-    """Keep messages of every level for the file that `logging_to_file` opens within the block.
+    """Keep messages of all levels for the file that `logging_to_file` opens within the block.
 
-    What a plan passes over is said before there is a folder for the log.
+    Planning logs which files it leaves out, before the folder of the log exists.
     """
     never = logging.CRITICAL + 1
     handler = MemoryHandler(sys.maxsize, flushLevel=never, flushOnClose=False)
@@ -46,7 +47,7 @@ def holding_back() -> Iterator[None]:
 
 @contextmanager
 def logging_to_file(path: Path) -> Iterator[None]:
-    """Append messages of every level to a file while the block runs, after those held back.
+    """Write the messages held back to a file, then all messages while the block runs.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def logging_to_file(path: Path) -> Iterator[None]:
 
 
 def _hand_over(handler: logging.Handler) -> None:
-    """Give a handler the messages that were held back; from now on it gets its own."""
+    """Give a handler the messages that were held back, and stop holding messages back."""
     for holding in [each for each in logger.handlers if isinstance(each, MemoryHandler)]:
         logger.removeHandler(holding)
         holding.setTarget(handler)
@@ -75,7 +76,7 @@ def _formatter() -> logging.Formatter:
 
 
 class _OneLine(logging.Formatter):
-    """Leaves out tracebacks, which are in the log file."""
+    """Formats messages without tracebacks, which are in the log file."""
 
     def __init__(self) -> None:
         super().__init__(_FORMAT)

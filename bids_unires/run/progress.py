@@ -1,7 +1,7 @@
-"""How far a run is: what the pipeline reports, and what is made of it.
+"""Progress of a run: the reports of the pipeline, and the time left that follows from them.
 
-The pipeline calls ``listener()``, which is whatever the run set up around it: in the process
-of the run itself, or one that sends the reports on to that process.
+The pipeline reports to ``listener()``, which the run has set. In the process of the run, it keeps
+the progress itself; in a worker process, it sends the reports to the process of the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS_BETWEEN_MESSAGES = 10.0
 
 
 class Sender(QueueHandler):
-    """Sends reports and messages to another process; `forward` is its other end.
+    """Sends reports of progress and log messages to another process; `forward` receives them.
 
     Parameters
     ----------
@@ -38,15 +38,18 @@ class Sender(QueueHandler):
         self._connection = connection
 
     def phase(self, label: str, name: str) -> None:
-        """Send the beginning of a phase."""
+        """Send the report that a phase begins."""
         self._send("phase", label, name)
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
-        """Send the end of an iteration."""
+        """Send the report that an iteration ended."""
         self._send("iteration", label, number, bound, objective)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Fill in what may not be sent, with the traceback apart, which not everybody is shown."""
+        """Turn arguments and traceback into text, since they may not be picklable.
+
+        The traceback stays apart from the message, because only some handlers show it.
+        """
         ready = copy.copy(record)
         ready.msg, ready.args = record.getMessage(), None
         if record.exc_info and not record.exc_text:
@@ -55,26 +58,26 @@ class Sender(QueueHandler):
         return ready
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Send a message that was prepared."""
+        """Send a message that `prepare` returned."""
         self._send("message", record)
 
     def _send(self, *report: object) -> None:
-        # Work is not lost because nobody listens any more.
+        # A failed report must not end the unit of work.
         with suppress(OSError):
             self._connection.send(report)
 
 
 def forward(connection: Connection, label: str, to: ProgressListener) -> None:
-    """Pass on what a `Sender` sends, until its process is gone.
+    """Pass on the reports of a `Sender` until its process has ended.
 
     Parameters
     ----------
     connection
         Reading end of the pipe, which is closed at the end.
     label
-        Participant, and session, that messages are about.
+        Label of the unit of work that the reports are about: ``sub-01`` or ``sub-01_ses-a``.
     to
-        Who is told of progress; messages go to the log.
+        Receives the reports of progress; messages go to the log.
     """
     with connection, suppress(EOFError, OSError):
         while True:
@@ -85,7 +88,7 @@ def forward(connection: Connection, label: str, to: ProgressListener) -> None:
 
 
 def pass_on(report: tuple[Any, ...], to: ProgressListener) -> None:
-    """Give one report of a `Sender` to a listener, or to the log if it is a message."""
+    """Pass one report of a `Sender` to a listener, or to the log if it is a message."""
     match report:
         case ("phase", *details):
             to.phase(*details)
@@ -97,9 +100,9 @@ def pass_on(report: tuple[Any, ...], to: ProgressListener) -> None:
 
 @dataclass(frozen=True)
 class UnitState:
-    """Where one unit of work is.
+    """The progress of one unit of work.
 
-    Times are in s, by the clock of the `RunProgress`.
+    Times are in s, on the clock of the `RunProgress`.
     """
 
     began: float
@@ -111,16 +114,16 @@ class UnitState:
 
 
 class RunProgress:
-    """Keeps track of all units of work of a run and estimates the time left.
+    """Keeps the progress of all units of work of a run and estimates the time left.
 
     Parameters
     ----------
     units
-        How many there are.
+        Number of units.
     at_once
-        How many of them are worked on at the same time.
+        Number of units that are processed at the same time.
     clock
-        Seconds since some moment.
+        Function that returns a time in s, from any starting point.
     """
 
     def __init__(
@@ -135,34 +138,35 @@ class RunProgress:
         self._lock = threading.Lock()
 
     def start(self, label: str) -> int:
-        """Take note that a unit of work begins; give its number, from 1."""
+        """Note that a unit of work begins; return its number, from 1."""
         with self._lock:
             self._started += 1
             self._running[label] = UnitState(self._clock())
             return self._started
 
     def phase(self, label: str, name: str) -> None:
-        """Take note that a phase of a unit begins."""
+        """Note that a phase of a unit begins."""
         with self._lock:
             now = self._clock()
             state = self._running.get(label, UnitState(now))
             self._running[label] = replace(state, phase=name, phase_began=now, number=0, bound=0)
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
-        """Take note of an iteration of a unit's fit."""
+        """Note that an iteration of the fit of a unit ended."""
         with self._lock:
             state = self._running.get(label, UnitState(self._clock()))
             self._running[label] = replace(state, number=number, bound=bound, objective=objective)
 
     def finish(self, label: str, counts: bool = True) -> None:
-        """Take note that a unit is over.
+        """Note that a unit ended.
 
         Parameters
         ----------
         label
-            Participant, and session.
+            ``sub-01`` or ``sub-01_ses-a``.
         counts
-            Whether its duration says how long others take: not if it failed or was passed over.
+            Whether the durations of other units are estimated from this one: not if it failed
+            or an earlier run had completed it.
         """
         with self._lock:
             state = self._running.pop(label)
@@ -170,21 +174,21 @@ class RunProgress:
                 self._durations.append(self._clock() - state.began)
 
     def state(self, label: str) -> UnitState:
-        """Where a running unit is."""
+        """The progress of a running unit."""
         with self._lock:
             return self._running[label]
 
     def running(self) -> dict[str, UnitState]:
-        """All running units, the earliest first."""
+        """All running units, by label, in the order in which they began."""
         with self._lock:
             return dict(self._running)
 
     def seconds_left(self) -> float | None:
-        """Estimated time to the end of the run in s; None before there is anything to go by.
+        """Estimated time to the end of the run in s; None before it can be estimated.
 
-        Units that finished tell how long the others take. Before the first has, the running
-        ones tell by the pace of their iterations, up to the bound on these, so that it will
-        rather be less.
+        It is estimated from the durations of the units that have finished. Before the first has
+        finished, it is estimated from the time per iteration of the running units and the upper
+        bound on their iterations, which tends to overestimate.
         """
         with self._lock:
             now = self._clock()
@@ -201,7 +205,7 @@ class RunProgress:
 
 
 def _total(state: UnitState, now: float) -> float | None:
-    """Duration of a unit from beginning to end in s, if its fit uses up all its iterations."""
+    """Duration of a unit in s, if its fit needs the largest allowed number of iterations."""
     if state.number < 1:
         return None
     pace = (now - state.phase_began) / state.number
@@ -209,16 +213,16 @@ def _total(state: UnitState, now: float) -> float | None:
 
 
 class ProgressLog:
-    """Writes reports to the log, sparsely, and keeps the books.
+    """Listener that notes all reports in a `RunProgress` and writes some of them to the log.
 
     Parameters
     ----------
     progress
-        The books.
+        The progress of the run.
     level
-        Of the messages.
+        Level of the log messages.
     clock
-        Seconds since some moment.
+        Function that returns a time in s, from any starting point.
     """
 
     def __init__(
@@ -233,13 +237,13 @@ class ProgressLog:
         self._said: dict[str, float] = {}
 
     def phase(self, label: str, name: str) -> None:
-        """Log the phase, which also says that the participant is alive."""
+        """Log that a phase begins, which also shows that the participant is being processed."""
         self._progress.phase(label, name)
         self._said[label] = self._clock()
         logger.log(self._level, "%s: %s", label, name)
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
-        """Log the iteration unless the last message about the participant is recent."""
+        """Log the iteration, unless the last message about the participant is recent."""
         self._progress.iteration(label, number, bound, objective)
         now = self._clock()
         if now - self._said.get(label, now) < SECONDS_BETWEEN_MESSAGES:
@@ -258,7 +262,7 @@ class ProgressLog:
 
 
 def describe_seconds(seconds: float) -> str:
-    """A duration as people say it.
+    """A duration in words, rounded to s, min or h.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A process beside that of the run, which does one unit of work after the other."""
+"""A child process of the run that does one unit of work after the other."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ from ..work.unit import UnitOfWork
 from .progress import pass_on
 from .workers import attempt, connect, without_program
 
-# For what is half-written to be removed; a kernel that computes is not interrupted.
+# Time for a process to remove incomplete files before it is killed. A running kernel cannot be
+# interrupted.
 _SECONDS_TO_END = 5.0
 
 
 class OwnProcess:
-    """Does units of work one after the other, outside of the process of the run.
+    """Does units of work one after the other, in a child process of the run.
 
-    A unit whose process is killed, as for lack of memory, fails alone: the next one is done
-    in a new process. All others share one, and load libraries once.
+    If the process is killed, for example for lack of memory, only the current unit fails, and
+    the next unit is done in a new process. Otherwise all units share one process, so that the
+    libraries are loaded once.
     """
 
     def __init__(self) -> None:
         self._running: tuple[SpawnProcess, Connection] | None = None
 
     def __enter__(self) -> OwnProcess:
-        """Wait with the process until there is work."""
+        """Return this object; the process is started with the first unit of work."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """End the process, also in the middle of a unit."""
+        """End the process, also while it does a unit of work."""
         self._end(at_once=error is not None)
 
     def attempt(
@@ -50,7 +52,7 @@ class OwnProcess:
         allotment: Allotment,
         listener: ProgressListener,
     ) -> Result:
-        """Do one unit of work; its reports and messages come out here."""
+        """Do one unit of work; its reports and messages are passed on in this process."""
         try:
             return self._result(unit.label, (process, unit, config, allotment), listener)
         except (EOFError, ConnectionError):
@@ -78,11 +80,11 @@ class OwnProcess:
         return result
 
     def _connection(self) -> Connection:
-        """The line to the process, which is started if there is none that lives."""
+        """The connection to the process, which is started if it is not running."""
         if self._running is not None and self._running[0].is_alive():
             return self._running[1]
         self._end(at_once=True)
-        # A forked child would inherit the locks of the parent's threads, and CUDA forbids it.
+        # A forked child would inherit locks of the parent's threads, and CUDA does not allow it.
         spawn = multiprocessing.get_context("spawn")
         here, there = spawn.Pipe()
         child = spawn.Process(target=_serve, args=(there,))
@@ -92,7 +94,7 @@ class OwnProcess:
         return here
 
     def _exit_code(self) -> int | None:
-        """How the process ended, which has closed its end of the line."""
+        """Exit code of a process that has closed its connection; None if it is not known."""
         if self._running is None:
             return None
         child, _ = self._running
@@ -106,7 +108,7 @@ class OwnProcess:
             return
         child, connection = self._running
         self._running = None
-        # Waiting for work, it takes that for its end.
+        # A process that waits for work ends when the connection is closed.
         connection.close()
         if at_once:
             child.terminate()
@@ -117,15 +119,16 @@ class OwnProcess:
 
 
 def _serve(connection: Connection) -> None:
-    """Do what comes along the line, until it is closed."""
-    # Ctrl-C reaches this process too, and is for the other one to answer.
+    """Do the units of work that arrive on a connection, until it is closed."""
+    # Ctrl-C reaches this process too, but the process of the run handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     unable: Exception | None = None
     try:
         connect(connection)
     except RuntimeError as error:
-        # No thread may be started: the process of the run is waiting to be told.
+        # No thread could be started. The process of the run waits for a result, so every unit is
+        # answered with this error.
         unable = error
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
@@ -142,6 +145,6 @@ def _serve(connection: Connection) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Not while what is half-written is removed.
+    # A second signal must not interrupt the removal of incomplete files.
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

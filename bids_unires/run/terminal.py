@@ -1,4 +1,4 @@
-"""The running participants as a table that stays in place, where there is a terminal."""
+"""A table of the running participants that is updated in place, if there is a terminal."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _REFRESHES_PER_SECOND = 2.0
 
 @contextmanager
 def live_display(progress: RunProgress, wanted: bool = True) -> Iterator[bool]:
-    """Show progress on standard error while the block runs, messages above it.
+    """Show the progress on standard error while the block runs, with messages above it.
 
     Parameters
     ----------
     progress
-        What is shown.
+        The progress of the run.
     wanted
-        Whether to show it if there is a terminal.
+        Whether to show the progress if there is a terminal.
 
     Yields
     ------
     bool
-        Whether it is shown.
+        Whether the progress is shown.
     """
     if not wanted or sys.stderr is None or not sys.stderr.isatty():
         yield False
@@ -51,7 +51,8 @@ def live_display(progress: RunProgress, wanted: bool = True) -> Iterator[bool]:
         refresh_per_second=_REFRESHES_PER_SECOND,
         transient=True,
     ):
-        # The display put itself in the place of standard error, so as not to be written into.
+        # The display has replaced sys.stderr, so that messages appear above the table. The log
+        # handlers must write to the replacement.
         handlers = [h for h in logger.handlers if type(h) is logging.StreamHandler]
         before = [handler.setStream(sys.stderr) for handler in handlers]
         try:
@@ -63,7 +64,7 @@ def live_display(progress: RunProgress, wanted: bool = True) -> Iterator[bool]:
 
 
 def progress_table(progress: RunProgress) -> Table:
-    """One row a running unit of work, and the time left for all."""
+    """A table with one row for each running unit of work, and the time left for the run."""
     from rich.table import Table
 
     left = progress.seconds_left()

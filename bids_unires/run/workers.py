@@ -1,4 +1,4 @@
-"""Units of work, one after the other or several at once, each with its own outcome."""
+"""Do units of work, one after the other or several at the same time, each with its own result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STARTING = threading.Lock()
 
 
 class Successive(Protocol):
-    """Does units of work one after the other, outside of this process."""
+    """Interface of objects that do units of work one after the other, in another process."""
 
     def attempt(
         self,
@@ -47,22 +47,23 @@ class Successive(Protocol):
         allotment: Allotment,
         listener: ProgressListener,
     ) -> Result:
-        """Do one unit."""
+        """Do one unit of work and return its result."""
 
 
 class Elsewhere(Protocol):
-    """Does units of work on other machines, which decide what they may use of them.
+    """Interface of objects that do units of work on other machines.
 
-    Several threads may ask for that at once.
+    The other machine chooses device, threads and memory. Several threads may call ``attempt`` at
+    the same time.
     """
 
     def attempt(
         self, process: Process, unit: UnitOfWork, config: RunConfig, listener: ProgressListener
     ) -> Result:
-        """Do one unit."""
+        """Do one unit of work and return its result."""
 
     def give_up(self) -> None:
-        """Let the calls that are waiting return soon."""
+        """Cancel the waiting calls, so that they return soon."""
 
 
 class Workers:
@@ -71,17 +72,19 @@ class Workers:
     Parameters
     ----------
     process
-        Does one unit; importable by name, since it may be called in another process.
+        Function that does one unit; it must be importable by name, because another process may
+        call it.
     config
         The configuration of the run.
     allotments
-        What the units share of this machine.
+        Devices, threads and memory of this machine that the units share.
     at_once
-        Units at the same time; if it is more than one, each has a process of its own.
+        Number of units to do at the same time. If it is above 1, each unit has its own process.
     elsewhere
-        Where they are done instead.
+        Does the units on other machines; None for this machine.
     successive
-        Where several are done one after the other; in this process if None, as a single one is.
+        Does several units one after the other in another process; None for this process. A
+        single unit is done in this process.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Workers:
         self._successive = successive
 
     def results(self, units: Sequence[UnitOfWork]) -> Iterator[Result]:
-        """Do the units; give the result of each when it is there."""
+        """Do the units, and yield the result of each when it is ready."""
         progress = RunProgress(len(units), self._at_once)
         with live_display(progress, wanted=self._config.verbosity == 0) as shown:
             log = ProgressLog(progress, logging.DEBUG if shown else logging.INFO)
@@ -127,9 +130,9 @@ class Workers:
     def _several(
         self, units: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener
     ) -> Iterator[Result]:
-        """Give every unit a process of its own, a few of them at a time.
+        """Do each unit in its own process, ``at_once`` of them at the same time.
 
-        A pool shared by all would lose every unit with the one whose process dies.
+        In a shared pool of processes, the death of one process would fail all units.
         """
         stopped = threading.Event()
 
@@ -172,7 +175,7 @@ class Workers:
         how: Callable[[UnitOfWork, Allotment], Result],
         progress: RunProgress,
     ) -> Result:
-        """Do one unit on the device that is free, unless an earlier run has done it."""
+        """Do one unit with a lent allotment, unless an earlier run has completed it."""
         number = progress.start(unit.label)
         result: Result = AlreadyDone(unit.label)
         try:
@@ -188,7 +191,7 @@ class Workers:
 
 
 def attempt(process: Process, unit: UnitOfWork, config: RunConfig, allotment: Allotment) -> Result:
-    """Do one unit of work, alone on it, and take down that it is done."""
+    """Do one unit of work while holding its lock, and write the record that it is done."""
     lock = config.output_dir / "logs" / f".{unit.label}_{unit.stage}.lock"
     try:
         with sole_use(lock, f"{unit.label} in {config.output_dir}"):
@@ -215,9 +218,9 @@ def attempt(process: Process, unit: UnitOfWork, config: RunConfig, allotment: Al
 
 @contextmanager
 def _writable(folders: Sequence[Path]) -> Iterator[None]:
-    """Make folders and find out whether they can be written to, before hours of work.
+    """Create folders and test that they can be written to, before hours of computation.
 
-    Those that this made and that are still empty when the block raises are removed.
+    If the block raises, the folders created here are removed if they are still empty.
     """
     made: list[Path] = []
     try:
@@ -240,10 +243,10 @@ def _writable(folders: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def without_program() -> Iterator[None]:
-    """Let a process start without the program that started this one.
+    """Let a child process start without importing the main script of this process.
 
-    It would be run again there up to the line that guards it, if it has one: a script that
-    calls `bids_unires.cli.main` may have none.
+    Python would run the script in the child up to its line ``if __name__ == "__main__"``. A
+    script that calls `bids_unires.cli.main` may lack that line.
     """
     with _STARTING:
         program = sys.modules["__main__"]
@@ -262,7 +265,7 @@ def _attempt_in_process(
     listener: ProgressListener,
 ) -> Result:
     """Do one unit of work in a new process of this machine."""
-    # A forked child would inherit the locks of the parent's threads, and CUDA forbids it.
+    # A forked child would inherit locks of the parent's threads, and CUDA does not allow it.
     spawn = multiprocessing.get_context("spawn")
     reader, writer = spawn.Pipe(duplex=False)
     reports = threading.Thread(target=forward, args=(reader, unit.label, listener), daemon=True)
@@ -271,7 +274,8 @@ def _attempt_in_process(
         with writer, ProcessPoolExecutor(1, spawn, connect, (writer,)) as pool:
             with without_program():
                 future = pool.submit(attempt, process, unit, config, allotment)
-            # The child has its own end by now, and with the last one the pipe ends.
+            # The child has its own copy of this end by now. Once all copies are closed, the
+            # reader sees the end of the pipe.
             writer.close()
             result = future.result()
         return result
@@ -284,7 +288,7 @@ def _attempt_in_process(
 
 
 def connect(writer: Connection) -> None:
-    """First thing in a worker process: let all it says go to the process of the run."""
+    """Send all reports and messages of a worker process to the process of the run."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sender = Sender(writer)
     logger.setLevel(logging.DEBUG)
@@ -293,9 +297,9 @@ def connect(writer: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, whatever it is doing.
+    """End this process as soon as its parent process has ended, whatever it is doing.
 
-    What is half-written then has no final name.
+    Incomplete files have temporary names, so that no final file is incomplete.
     """
     if parent := multiprocessing.parent_process():
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,9 +1,10 @@
-"""A unit of work (a participant, or a session): what it is, may use, reports and becomes.
+"""A unit of work: the processing of one participant or one session at one analysis level.
 
-- `unit`: what is worked on (`UnitOfWork`).
-- `allotment`: what it may use of the machine (`Allotment`: device, threads, memory); `run.devices`
-  decides that.
-- `progress`: who is told how far it is.
-- `outcome`: what became of it.
-- `control_groups`, `threads`: limits that a container, a cluster or the system sets.
+- `unit`: the interface of a unit of work (`UnitOfWork`).
+- `allotment`: the device, threads and memory that a unit may use (`Allotment`); `run.devices`
+  chooses them.
+- `progress`: the object that receives reports of the progress of a unit.
+- `outcome`: the result of a unit: its output files, or the reason why it failed.
+- `control_groups`: limits of memory, cores and threads that a container or a cluster job sets.
+- `threads`: how many more threads and processes the system allows.
 """

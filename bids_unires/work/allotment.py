@@ -1,4 +1,4 @@
-"""What a unit of work may use of the machine that it is done on, and what it did use."""
+"""The device, threads and memory that a unit of work may use, and the memory it has used."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Allotment:
-    """What one unit of work may use, beside those that are done at the same time.
+    """The part of the machine that one unit of work may use while others run at the same time.
 
     Parameters
     ----------
     device
-        Where it computes: ``cpu``, ``cuda:N``, or ``auto`` for a GPU if there is one.
+        Device for the computations: ``cpu``, ``cuda:N``, or ``auto`` for a GPU if there is one.
     threads
-        How many, at least 1.
+        Number of threads, at least 1.
     memory
-        In bytes; a fit that is estimated to need more is refused.
+        Memory in bytes. A fit whose estimated need is larger is refused.
     """
 
     device: str
@@ -27,6 +27,6 @@ class Allotment:
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Largest resident set size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,7 @@
-"""Limits of the control groups around a process: a container's, or those of a cluster's job.
+"""Limits of the Linux control groups of this process, set by a container or a cluster job.
 
-Both versions of the kernel's interface are read. Of nested groups the tightest limit holds.
+Versions 1 and 2 of the kernel interface are read. Where groups are nested, the lowest limit
+applies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ MOUNT = Path("/sys/fs/cgroup")
 
 
 def memory_limit() -> int | None:
-    """Bytes that all processes of the group may use together; None if nothing says so."""
+    """Memory in bytes that all processes of the group may use together; None if unlimited."""
     found = [
         int(text)
         for group in _groups("memory")
@@ -24,7 +25,7 @@ def memory_limit() -> int | None:
 
 
 def core_limit() -> float | None:
-    """Cores' worth of time that the group may use; None if nothing says so."""
+    """Processor time that the group may use, in number of cores; None if unlimited."""
     found = []
     for group in _groups("cpu"):
         shares = _read(group / "cpu.max").split() or [
@@ -38,7 +39,7 @@ def core_limit() -> float | None:
 
 
 def threads_and_limits() -> Iterator[tuple[int, int]]:
-    """Threads and processes of each group that has a limit of them, and that limit."""
+    """Current number of threads and processes, and its limit, of each group that has a limit."""
     for group in _groups("pids"):
         now, most = _read(group / "pids.current"), _read(group / "pids.max")
         if now.isdecimal() and most.isdecimal():
@@ -46,10 +47,10 @@ def threads_and_limits() -> Iterator[tuple[int, int]]:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders of the groups that this process is in, each followed by those around it.
+    """Folders of the groups of this process, each followed by its parent groups.
 
-    A container may show the names that its groups have outside of it: their folders are not there,
-    but the outermost one is, and it is the container's own.
+    Inside a container, the group may have the name that it has outside. A folder of that name does
+    not exist inside. The topmost folder does, and it belongs to the container.
     """
     for line in _read(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)

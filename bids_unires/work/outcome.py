@@ -1,4 +1,4 @@
-"""What became of a unit of work."""
+"""The result of a unit of work: its output files, or the reason why it failed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .threads import is_lack_of_threads, shortage
 
 
 class Outcome(Protocol):
-    """What the pipeline returns for one unit of work that succeeded."""
+    """The result that the pipeline returns for a unit of work that succeeded."""
 
     @property
     def label(self) -> str:
-        """Participant, and session."""
+        """``sub-01`` or ``sub-01_ses-a``."""
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The files written."""
+        """The files that were written."""
 
     @property
     def missing(self) -> tuple[Path, ...]:
-        """Files that could not be made, without which the others are good."""
+        """Files that could not be made and that the other outputs do not depend on."""
 
     @property
     def seconds(self) -> float:
@@ -37,21 +37,21 @@ class Outcome(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should look at."""
+        """Messages of the warnings that the user should read."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One unit of work that failed, and why.
+    """A unit of work that failed.
 
     Parameters
     ----------
     label
-        Participant, and session.
+        ``sub-01`` or ``sub-01_ses-a``.
     message
         The reason, in one line.
     exit_code
-        What the run ends with if nothing else fails differently.
+        Exit code of the run, unless another unit fails with another code.
     """
 
     label: str
@@ -61,12 +61,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class AlreadyDone:
-    """One unit of work that an earlier run finished.
+    """A unit of work that an earlier run completed.
 
     Parameters
     ----------
     label
-        Participant, and session.
+        ``sub-01`` or ``sub-01_ses-a``.
     """
 
     label: str
@@ -74,14 +74,14 @@ class AlreadyDone:
 
 @dataclass(frozen=True)
 class WorkDone:
-    """What became of some units of work.
+    """The results of several units of work.
 
     Parameters
     ----------
     done
-        Labels of those that are done, now or by an earlier run.
+        Labels of the units that this run or an earlier one completed.
     failures
-        Those that failed.
+        The units that failed.
     """
 
     done: frozenset[str]
@@ -89,13 +89,13 @@ class WorkDone:
 
 
 Process = Callable[[Any, RunConfig, Allotment], Outcome]
-"""Does one unit of work, in a run so configured, with what it may use."""
+"""Function that does one unit of work, given the configuration of the run and the allotment."""
 
 Result = Outcome | Failure | AlreadyDone
 
 
 def failure(label: str, error: Exception) -> Failure:
-    """What an exception tells of the unit of work that it ended."""
+    """Turn the exception that ended a unit of work into a `Failure`."""
     if isinstance(error, UniResError):
         return Failure(label, str(error), error.exit_code)
     text = " ".join(str(error).split()) or "no message"
@@ -114,18 +114,19 @@ def failure(label: str, error: Exception) -> Failure:
 
 
 def killed(label: str, exit_code: int | None, advice: str) -> Failure:
-    """What is known of a unit of work whose process ended without a word.
+    """Describe the failure of a unit of work whose process ended without a message.
 
     Parameters
     ----------
     label
-        Participant, and session.
+        ``sub-01`` or ``sub-01_ses-a``.
     exit_code
-        Of the process, negative for a signal; None if it is not known.
+        Exit code of the process, negative for a signal; None if it is not known.
     advice
-        What helps if memory was short.
+        What the user can do if memory was short.
     """
-    # Who runs out of memory is killed; libraries that get no threads end the process themselves.
+    # The system kills a process (SIGKILL) when memory runs out. Lack of threads has another exit
+    # code, because the libraries that cannot start threads end the process themselves.
     lacking = shortage(os.cpu_count() or 1) if exit_code != -signal.SIGKILL else None
     if lacking is not None:
         return Failure(

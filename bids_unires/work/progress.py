@@ -1,4 +1,4 @@
-"""Who is told how far a unit of work is."""
+"""Progress of a unit of work: the object that receives reports of it."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from typing import Protocol
 
 
 class ProgressListener(Protocol):
-    """What can be told how far a participant is."""
+    """Interface of objects that receive reports of progress."""
 
     def phase(self, label: str, name: str) -> None:
-        """Take note that a phase begins.
+        """Receive the report that a phase begins.
 
         Parameters
         ----------
         label
-            Participant, and session.
+            ``sub-01`` or ``sub-01_ses-a``.
         name
-            What is being done, such as ``coregistration``.
+            Name of the phase, such as ``coregistration``.
         """
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
-        """Take note that an iteration of the fit ended.
+        """Receive the report that an iteration of the fit ended.
 
         Parameters
         ----------
         label
-            Participant, and session.
+            ``sub-01`` or ``sub-01_ses-a``.
         number
-            Iterations so far.
+            Number of iterations so far.
         bound
-            Upper bound on their number.
+            Upper bound on the number of iterations.
         objective
             Value of the objective.
         """
 
 
 class Silence:
-    """Listens to nothing."""
+    """A listener that ignores all reports."""
 
     def phase(self, label: str, name: str) -> None:
-        """Forget it."""
+        """Ignore the report."""
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
-        """Forget it."""
+        """Ignore the report."""
 
 
 _NOBODY = Silence()
@@ -53,18 +53,18 @@ _listener: ContextVar[ProgressListener] = ContextVar("_listener")
 
 
 def listener() -> ProgressListener:
-    """The listener of the run that this code is part of; outside of a run, nobody."""
+    """The listener of the current run; outside of a run, one that ignores all reports."""
     return _listener.get(_NOBODY)
 
 
 def listen(to_set: ProgressListener) -> None:
-    """Make a listener that of all code of this thread, for good."""
+    """Set the listener of this thread, until it is set again."""
     _listener.set(to_set)
 
 
 @contextmanager
 def listening(to_set: ProgressListener) -> Iterator[None]:
-    """Make a listener that of all code the block calls."""
+    """Set the listener of all code that the block calls; afterwards the former one is back."""
     token = _listener.set(to_set)
     try:
         yield

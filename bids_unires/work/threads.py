@@ -1,4 +1,4 @@
-"""How many more threads and processes may be started, and what to do where that is too few."""
+"""How many more threads and processes the system allows, and advice where these are too few."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from pathlib import Path
 
 from . import control_groups
 
-# Pools of several libraries, each with as many threads as are asked for, and a few of their own.
+# Several libraries have a thread pool of the requested size, and start a few more threads.
 POOLS_PER_PARTICIPANT = 8
 
 
 def shortage(threads: int) -> str | None:
-    """Say that too few threads may be started, and what helps; None where there are enough.
+    """Check whether the system allows enough threads.
 
     Parameters
     ----------
     threads
-        Threads that all participants at once are to use together.
+        Number of threads that all participants processed at the same time use together.
+
+    Returns
+    -------
+    str or None
+        What limits the number of threads, and what to do; None if enough threads are allowed.
     """
     left = min([*_left_to_user(), *_left_to_group()], default=None)
     if left is None or left[0] >= POOLS_PER_PARTICIPANT * threads:
@@ -32,7 +37,7 @@ def shortage(threads: int) -> str | None:
 
 
 def is_lack_of_threads(error: BaseException) -> bool:
-    """Whether an exception says that the system let no more threads or processes start."""
+    """Whether an exception means that no more threads or processes could be started."""
     if isinstance(error, OSError):
         return error.errno == errno.EAGAIN and error.filename is None
     return isinstance(error, RuntimeError) and "start new thread" in str(error)
@@ -40,17 +45,17 @@ def is_lack_of_threads(error: BaseException) -> bool:
 
 def _left_to_user() -> list[tuple[int, str]]:
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    # The limit is not for root.
+    # This limit does not apply to root.
     if limit == resource.RLIM_INFINITY or os.getuid() == 0:
         return []
     return [(limit - _threads_of(os.getuid()), f"ulimit -u allows {limit} threads and processes")]
 
 
 def _threads_of(user: int) -> int:
-    """Threads of all processes of a user that can be seen."""
+    """Number of threads of all processes of a user that are visible here."""
     count = 0
     for process in Path("/proc").iterdir():
-        # It may end while it is looked at.
+        # A process may end while its files are read.
         with suppress(OSError):
             if process.name.isdecimal() and process.stat().st_uid == user:
                 count += sum(1 for _ in (process / "task").iterdir())

@@ -1,4 +1,4 @@
-"""A unit of work."""
+"""The interface of a unit of work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..config import RunConfig
 
 
 class UnitOfWork(Protocol):
-    """What is done as a whole or not at all: one stage of a participant, or of a session."""
+    """One stage of processing of a participant or session; it succeeds or fails as a whole."""
 
     @property
     def label(self) -> str:
@@ -18,19 +18,19 @@ class UnitOfWork(Protocol):
 
     @property
     def stage(self) -> str:
-        """What is done with it; records of one stage share a folder of this name."""
+        """Name of the stage, which is also the name of the folder of its records."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders that results are written to, relative to that of all results."""
+        """Folders that results are written to, relative to the output folder."""
 
     @property
     def inputs(self) -> Iterable[tuple[str, Path]]:
-        """Names and paths of the files that results depend on."""
+        """Names and paths of the input files that the results depend on."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What else of the data results depend on; JSON or nearly so."""
+        """Further input data that the results depend on, in types that JSON can hold."""
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """Everything of a configuration that results depend on, by name."""
+        """The settings in a configuration that the results depend on, by name."""
