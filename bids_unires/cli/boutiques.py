@@ -1,8 +1,8 @@
-"""The command line as a Boutiques descriptor, made from the argument parser itself.
+"""Describe the command line as a Boutiques descriptor, which is made from the argument parser.
 
 Platforms such as CBRAIN read descriptors (Glatard et al. 2018, https://doi.org/10.1093/gigascience/giy016)
-to show a form and to build a command line. The layout is that of the schema, version 0.5, with
-what ``bosh validate --bids`` asks of BIDS Apps.
+to show a form and to build a command line. The descriptor follows version 0.5 of the schema, and
+what ``bosh validate --bids`` requires of BIDS Apps.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..config import LEVELS
 from ..errors import UniResError
 
 SCHEMA_VERSION = "0.5"
-# Read, so that a platform has to bring them along. Other folders are made by a run.
+# Folders that a run reads, so that a platform has to provide them. A run creates the other folders.
 _INPUT_FOLDERS = frozenset({"bids_dir", "labels"})
-# `bosh validate --bids` knows BIDS Apps by these.
+# `bosh validate --bids` recognises BIDS Apps by these inputs.
 _LEADING = ("bids_dir", "output_dir", "analysis_level", "participant_label", "session_label")
 
 
@@ -31,24 +31,24 @@ class PrintDescriptor(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, **others)
 
     def __call__(self, parser: argparse.ArgumentParser, *others: object) -> NoReturn:
-        """Print and exit."""
+        """Print the descriptor and exit."""
         print(json.dumps(descriptor(parser), indent=2))
         parser.exit()
         raise AssertionError("unreachable")
 
 
 def descriptor(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Describe a BIDS App's command line the way Boutiques wants it.
+    """Describe the command line of a BIDS App in the format of Boutiques.
 
     Parameters
     ----------
     parser
-        Its positional arguments are ``bids_dir``, ``output_dir`` and ``level``.
+        The parser; its positional arguments are ``bids_dir``, ``output_dir`` and ``level``.
 
     Returns
     -------
     dict
-        The descriptor, JSON in Python's types.
+        The descriptor, in types that can be written to JSON.
     """
     inputs = list(_inputs(parser))
     identities = [entry["id"] for entry in inputs]
@@ -93,7 +93,7 @@ def _inputs(parser: argparse.ArgumentParser) -> Iterator[dict[str, Any]]:
 
 
 def _output_folders(action: argparse.Action) -> Iterator[dict[str, Any]]:
-    """The output folder by its name and, to go on with earlier results, as one that is there."""
+    """Two inputs for the output folder: a name, or an existing folder with earlier results."""
     yield _described("output_dir", action, "String")
     there = _described("output_dir_there", action, "File")
     there["description"] += "; one with the results of an earlier run"
@@ -101,7 +101,7 @@ def _output_folders(action: argparse.Action) -> Iterator[dict[str, Any]]:
 
 
 def _flags(action: argparse.Action) -> Iterator[dict[str, Any]]:
-    """One flag for each meaning: an option that can be negated has two."""
+    """The flags of an option: two if it can be negated, else one."""
     long = [name for name in action.option_strings if name.startswith("--")]
     negations = [name for name in long if name.startswith("--no-")]
     flags = [long[0], *negations] if _is_negatable(action) else long[:1]
@@ -127,7 +127,7 @@ def _option(action: argparse.Action) -> dict[str, Any]:
 
 
 def _kind(action: argparse.Action) -> tuple[str, dict[str, Any]]:
-    """Boutiques' type of an option, and what goes with it."""
+    """Type of an option in Boutiques, and further fields that this type needs."""
     converter: Any = action.type
     value = converter if isinstance(converter, type) else _returned(converter)
     if value is int:
@@ -173,7 +173,7 @@ def _output_group() -> dict[str, Any]:
 
 
 def _exclusive_groups(parser: argparse.ArgumentParser) -> Iterator[dict[str, Any]]:
-    """Options that exclude each other: those of the parser's groups, and negations."""
+    """Groups of options that exclude each other: those of the parser, and negations."""
     sets = [list(group._group_actions) for group in parser._mutually_exclusive_groups]
     sets += [[action] for action in parser._actions if _is_negatable(action)]
     for actions in sets:
@@ -191,7 +191,7 @@ def _exclusive_groups(parser: argparse.ArgumentParser) -> Iterator[dict[str, Any
 
 
 def _error_codes() -> list[dict[str, Any]]:
-    """Exit codes of the program with the reasons, from its own exceptions."""
+    """Exit codes and their meanings, taken from the exceptions of the program."""
     return [
         {"code": error.exit_code, "description": _summary(error)}
         for error in sorted(UniResError.__subclasses__(), key=lambda error: error.exit_code)

@@ -1,4 +1,4 @@
-"""Options from a file in TOML."""
+"""Read options from a TOML file."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any
 from ..errors import MissingInputError, UsageError
 from .parser import Parser
 
-# Say what to do now; a file says how.
+# Options that are not allowed in a file, because they are about a single call of the program.
 _NOT_IN_A_FILE = ("help", "version", "config-file", "bids-exec-spec")
 
 
 def read_options(path: Path, parser: Parser) -> dict[str, Any]:
     """Read options from a file.
 
-    Keys are long option names, with dashes or underscores, and the names of the
-    positional arguments. Values go through the checks of the command line.
+    Keys are the long names of options, with dashes or underscores, and the names of the positional
+    arguments. Values are checked as on the command line.
 
     Parameters
     ----------
     path
         The TOML file.
     parser
-        Knows the options.
+        The parser of the command line, which defines the options.
 
     Returns
     -------
     dict
-        What the file gives, under the names that ``parser.parse`` uses.
+        The options in the file, under the names that ``parser.parse`` uses.
 
     Raises
     ------
     MissingInputError
         If the file does not exist.
     UsageError
-        If it is not TOML, or a key or a value is not one the command line takes.
+        If the file is not TOML, or the command line does not accept a key or a value.
     """
     actions = _actions(parser)
     positional: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _actions(parser: Parser) -> dict[str, argparse.Action]:
-    """What the parser takes, by every long name, with dashes."""
+    """The actions of the parser, by their long names, with dashes."""
     actions: dict[str, argparse.Action] = {}
     for action in parser._actions:
         names = [text[2:] for text in action.option_strings if text.startswith("--")]
@@ -91,7 +91,7 @@ def _nearest(name: str, actions: Mapping[str, argparse.Action]) -> str:
 
 
 def _as_arguments(action: argparse.Action, name: str, value: Any, path: Path) -> list[str]:
-    """Write a key and its value the way the command line takes them."""
+    """Turn a key and its value into arguments of the command line."""
     option, *_ = (text for text in action.option_strings if text.startswith("--"))
     if isinstance(action, argparse.BooleanOptionalAction):
         return [option if _as_truth(value, name, path) else f"--no-{option[2:]}"]

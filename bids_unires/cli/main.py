@@ -1,4 +1,7 @@
-"""The command line: arguments in, `RunConfig` out. Nothing heavy is imported here."""
+"""The entry point of the program, and the `RunConfig` that follows from its arguments.
+
+No library that is slow to import is imported at the top of this module.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        Arguments without the program's name; those of the process by default.
+        Arguments without the name of the program; by default, those of the process.
 
     Returns
     -------
     int
-        The exit code; every error is one line on standard error.
+        The exit code. An error is printed as one line on standard error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _secure_streams()
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_arguments(arguments)
         from ..run.devices import limit_threads, threads_each
 
-        # Libraries look at it when they are imported, as by the next line.
+        # Libraries read the number of threads when they are imported, as by the next line.
         limit_threads(threads_each(config, config.nprocs))
         from ..run.app import run
 
@@ -96,9 +99,9 @@ def _complain(text: str) -> None:
 
 
 def _secure_streams() -> None:
-    """Make do with standard streams that are closed, or that know few characters."""
-    # The next file to be opened would take the place of a closed one, and get every message
-    # that native code writes to standard error.
+    """Replace standard streams that are closed, and escape characters they cannot show."""
+    # Otherwise, the next file to be opened would get the descriptor of a closed stream, and with it
+    # all messages that native code writes to standard error.
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -113,7 +116,10 @@ def _secure_streams() -> None:
 
 
 def _give_up_unwritable_streams() -> None:
-    """Keep what nobody can read, as on a full disk, from changing the exit code at the end."""
+    """Discard output that cannot be written, for example because the disk is full.
+
+    Otherwise, flushing it when Python exits would change the exit code.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -122,7 +128,7 @@ def _give_up_unwritable_streams() -> None:
 
 
 def parse_arguments(argv: Sequence[str]) -> RunConfig:
-    """Turn arguments, and the configuration file they may name, into that of a run.
+    """Turn arguments, and the options in a configuration file, into the configuration of a run.
 
     Raises
     ------
@@ -131,14 +137,14 @@ def parse_arguments(argv: Sequence[str]) -> RunConfig:
     MissingInputError
         If the configuration file does not exist.
     UnknownLevelError
-        If the analysis level is not one of this version's.
+        If the analysis level is not one of those that this version has.
     """
     parser = build_parser()
     given = parser.parse(argv)
     if file := given.pop("config_file", None):
         from_file = read_options(file, parser)
         if "verbose" in given or "quiet" in given:
-            # The two are one setting.
+            # Verbose and quiet set the same value, so either one replaces both in the file.
             from_file.pop("verbose", None)
             from_file.pop("quiet", None)
         given = from_file | given
@@ -146,7 +152,7 @@ def parse_arguments(argv: Sequence[str]) -> RunConfig:
 
 
 def _run_config(given: Mapping[str, Any]) -> RunConfig:
-    """Fill in what one option implies for another."""
+    """Make the configuration of a run, with the values that options imply for one another."""
     missing = [name for name in ("bids_dir", "output_dir", "level") if name not in given]
     if missing:
         raise UsageError(f"missing: {', '.join(missing)} (see bids_unires --help)")
@@ -175,12 +181,12 @@ def _fields(
     settings: type[RunConfig | ModelSettings | SpaceSettings | GroupSettings],
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Those options that are fields of a class of settings."""
+    """The options that are fields of a class of settings."""
     return {field.name: given[field.name] for field in fields(settings) if field.name in given}
 
 
 def _refuse_settings_of_the_fit(given: Mapping[str, Any]) -> None:
-    """At the group level they are those that each participant was fitted with."""
+    """Refuse settings of the fit: the group level uses those of the participant level."""
     options = [
         _spelled(field.name, given[field.name])
         for field in fields(ModelSettings)
@@ -196,7 +202,10 @@ def _refuse_settings_of_the_fit(given: Mapping[str, Any]) -> None:
 
 
 def _refuse_options_without_effect(config: RunConfig) -> None:
-    """Who changes what changes nothing has something else in mind; defaults may be spelled out."""
+    """Refuse options that change nothing in this run, because their user expects an effect.
+
+    Options that state the default value are allowed.
+    """
     idle = [*_idle_at_the_participant_level(config), *_idle_anywhere(config)]
     if idle:
         option, purpose = idle[0]
@@ -204,7 +213,7 @@ def _refuse_options_without_effect(config: RunConfig) -> None:
 
 
 def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Options that do nothing there, each with what it is for."""
+    """Options without effect at the participant level, each with its purpose."""
     if config.level != "participant":
         return
     for name in _changed(config.group, GroupSettings()):
@@ -244,9 +253,9 @@ def _spelled(name: str, value: Any) -> str:
 
 
 def _modalities(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Suffixes in BIDS' own spelling, whatever the case they were typed in.
+    """The selected suffixes in the spelling of BIDS, whatever the case of the letters typed.
 
-    Unless some are named, the group level takes what the participant level made.
+    If none is given at the group level, it is empty: all images of the participant level are used.
     """
     if given["level"] == "group" and "modalities" not in given:
         return ()
@@ -257,7 +266,7 @@ def _modalities(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _method(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Voxel size for each axis and method: size 0 and denoising imply each other."""
+    """The voxel size along each axis and the method; size 0 and denoising imply each other."""
     implied: dict[str, Any] = {}
     if "voxel_size" in given:
         implied["voxel_size"] = _for_each_axis(given["voxel_size"])
@@ -277,10 +286,11 @@ def _for_each_axis(numbers: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _alignment(given: Mapping[str, Any]) -> dict[str, str]:
-    """What the level and other options imply.
+    """Alignment and field of view that the level and other options imply.
 
-    A box in template space holds the head only of scans that are aligned to it. Without a
-    template nothing knows where the brain is.
+    A common grid and the group level imply a rigid alignment, because the grid contains the head
+    only if the scans are aligned. The group level without a template implies the field of view
+    ``head``, because only a template shows where the brain is.
     """
     implied = {}
     if given.get("common_output") or given["level"] == "group":

@@ -1,7 +1,7 @@
-"""The options of the command line: their names, the values they take, their help.
+"""The options of the command line: their names, the values they accept, and their help.
 
-An option that is not given has no entry in what is parsed, so that its default is stated once,
-in `bids_unires.config`, and a configuration file can come in between.
+The parsed result has no entry for an option that is not given. Defaults are therefore defined only
+in `bids_unires.config`, and a configuration file can set the options that are not given.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _GROUP = GroupSettings()
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises its errors and leaves the exit code to the caller."""
+    """Parser that raises errors rather than end the program, so that the caller exits."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the message as an error of usage."""
+        """Raise a `UsageError` with the message."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Parse arguments, folders and options in any order.
+        """Parse arguments; folders and options may be in any order.
 
         Returns
         -------
         dict
-            What was given, by name; no entry for what was not.
+            The arguments that were given, by name.
 
         Raises
         ------
         UsageError
-            If an argument is unknown or has no such value.
+            If an argument is unknown, or a value is not allowed.
         """
         given = vars(self.parse_intermixed_args(list(argv)))
         return {name: value for name, value in given.items() if value is not None}
@@ -75,7 +75,7 @@ def build_parser() -> Parser:
         ("output_dir", Path, "where the results go, a BIDS dataset too"),
         ("level", str, "analysis level: " + ", ".join(LEVELS)),
     ):
-        # Whether they are missing is known when a configuration file has been read.
+        # Optional for the parser, since a configuration file can give them; checked afterwards.
         parser.add_argument(name, type=kind, nargs="?", default=None, help=text)
     parser.add_argument("--version", action="version", version=f"bids_unires {__version__}")
     parser.add_argument(
@@ -216,7 +216,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_corrections(group: argparse._ArgumentGroup) -> None:
-    """What is taken into account of how scans were acquired."""
+    """Add the options that correct effects of the acquisition."""
     group.add_argument(
         "--coregister",
         action=argparse.BooleanOptionalAction,
@@ -424,7 +424,7 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
 
 
 def _label(prefix: str) -> Callable[[str], str]:
-    """Make a converter that takes a label with or without its prefix."""
+    """Make a converter that accepts a label with or without its prefix."""
 
     def bare(text: str) -> str:
         label = text.removeprefix(prefix)

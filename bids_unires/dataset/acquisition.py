@@ -1,4 +1,4 @@
-"""What a sidecar says about the scanner: slice axis, slice profile and gap, 2-D or 3-D."""
+"""Read the slice axis, slice profile, slice gap and 2-D or 3-D acquisition from a sidecar."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from ..space.affines import slice_axis, slice_spacing, voxel_size
 
 logger = logging.getLogger("bids_unires")
 
-# SliceThickness over slice spacing: outside of these it is a typing error, not a protocol.
+# Ratio of SliceThickness to slice spacing. A value outside these limits is a typing error.
 MIN_THICKNESS_RATIO = 0.1
 MAX_THICKNESS_RATIO = 2.0
-# Slices overlap by more where CT is reconstructed so, and where the sidecar states the spacing too.
+# Larger limit for CT, whose slices can be reconstructed with more overlap, and for sidecars that
+# also state the slice spacing.
 MAX_CONFIRMED_RATIO = 5.0
-# Headers and sidecars round spacing and thickness: a ratio beyond a bound by less is at the bound.
+# Headers and sidecars round spacing and thickness. A ratio that exceeds a limit by less than this
+# is taken as the limit.
 RATIO_ROUNDING = 0.01
-# Affines derived from DICOM repeat the slice spacing to about this precision.
+# Relative precision to which affines derived from DICOM agree with the slice spacing.
 SPACING_PRECISION = 1e-3
-# SpacingBetweenSlices further from the affine than this is worth a word.
+# Relative difference of SpacingBetweenSlices from the affine above which a warning is logged.
 SPACING_AGREEMENT = 0.02
 
 _LENGTHS = ("SliceThickness", "SpacingBetweenSlices")
 
 Dimensionality = Literal["2D", "3D", "unknown"]
-# Those of the slice profiles in `model.scanner.profile` that have a width.
+# The slice profiles of `model.scanner.profile` that have a width.
 SliceShape = Literal["rect", "triangle", "gauss"]
 
-# A slice is excited, and a partition of a slab Fourier-encoded. A partition's true profile is
-# a sinc, widened by whatever filter the scanner applied, which no sidecar tells. A rect as wide
-# as the partition lies between an unfiltered sinc, where gauss and triangle blur too much, and
-# a filtered one, where they fit a little better; it is the safest of the four.
+# A slice (2-D) is excited; a partition of a slab (3-D) is Fourier-encoded. The true profile of a
+# partition is a sinc, widened by a filter of the scanner that no sidecar states. For an unfiltered
+# sinc, gauss and triangle blur too much; for a filtered one, they fit a little better than rect.
+# A rect as wide as the partition lies between the two cases and is the safest choice.
 _THROUGH_PLANE: dict[Dimensionality, tuple[SliceShape, str]] = {
     "2D": ("rect", "excited slice: MRAcquisitionType 2D"),
     "3D": ("rect", "encoded partition: MRAcquisitionType 3D"),
     "unknown": ("rect", "assumed excited slice: no MRAcquisitionType"),
 }
-# Of CT, which excites nothing, sidecars state a thickness only.
+# CT excites no slice, and its sidecars state only a thickness.
 _CT_SLICE: tuple[SliceShape, str] = (
     "rect",
     "CT slice: assumed to weigh all of its thickness alike",
@@ -52,7 +54,7 @@ _CT_SLICE: tuple[SliceShape, str] = (
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a scan's slices were acquired.
+    """How the slices of a scan were acquired.
 
     Parameters
     ----------
@@ -61,14 +63,14 @@ class Acquisition:
     through_plane
         Slice profile along that axis.
     profile_source
-        Where the profile comes from, for the record.
+        How the profile was determined, for the record in the sidecar.
     gap
         Fraction of the slice spacing that was not measured,
         ``1 - thickness / spacing``; negative where slices overlap.
     gap_source
-        Where the gap comes from, for the record.
+        How the gap was determined, for the record in the sidecar.
     dimensionality
-        Slice-selective (2D) or slab-selective (3D) excitation; unknown of CT.
+        Slice-selective (2D) or slab-selective (3D) excitation; unknown for CT.
     """
 
     slice_axis: int
@@ -85,14 +87,14 @@ def acquisition_from_sidecar(
     name: str = "the scan",
     modality: Modality = "MR",
 ) -> Acquisition:
-    """Read a scan's slice geometry off its BIDS metadata and its affine.
+    """Find the slice geometry of a scan from its BIDS metadata and its affine.
 
-    The slice spacing is the distance between neighbouring slices, perpendicular to them. Slices
-    are stacked along the axis that ``SliceEncodingDirection`` names, else along the only one
-    with a spacing of ``SpacingBetweenSlices``, else along that of the largest voxel size. The
-    spacing itself is the image's, since resampling and conversion change it and leave the
-    sidecar. A value that is missing or cannot be true gives no gap; the latter is logged as a
-    warning. Partitions of a slab (3D) leave no gaps.
+    The slice spacing is the distance between neighbouring slices, perpendicular to them. The slice
+    axis is the one that ``SliceEncodingDirection`` names; else the only axis along which the
+    spacing is ``SpacingBetweenSlices``; else the axis of the largest voxel size. The spacing is
+    taken from the affine, because resampling and conversion change it without changing the
+    sidecar. If a value is missing or impossible, the gap is 0; an impossible value is logged as a
+    warning. Partitions of a slab (3D) have no gaps.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def acquisition_from_sidecar(
     affine
         ``(4, 4)``, voxel index to world mm.
     name
-        What warnings call the scan.
+        Name of the scan in warnings.
     modality
         Magnetic resonance or computed tomography.
 
@@ -127,7 +129,7 @@ def acquisition_from_sidecar(
 
 
 def _length(metadata: Mapping[str, Any], field: str, name: str) -> float | None:
-    """A length in mm; None if the sidecar states none, or something that is none."""
+    """A length in mm; None if the sidecar states none, or a value that is no length."""
     stated = metadata.get(field)
     if stated is None:
         return None
@@ -161,7 +163,8 @@ def _slice_axis(
         return _axis_of_spacing(affine, stated_spacing, thickest)
     named = "ijk".index(direction[0])
     sizes = voxel_size(affine)
-    # Thick slices that are taken close to each other overlap.
+    # Overlapping slices are thicker than their spacing, so that the slice axis need not be the one
+    # of the largest voxel size.
     overlaps = _agree(stated_spacing, slice_spacing(affine, named))
     if sizes[named] < sizes[thickest] * (1 - SPACING_AGREEMENT) and not overlaps:
         logger.warning(
@@ -177,7 +180,7 @@ def _slice_axis(
 
 
 def _axis_of_spacing(affine: ArrayLike, stated: float | None, otherwise: int) -> int:
-    """The only axis along which slices are as far apart as stated, if there is one."""
+    """The only axis whose slice spacing is as stated; ``otherwise`` if there is not just one."""
     fitting = [axis for axis in range(3) if _agree(stated, slice_spacing(affine, axis))]
     return fitting[0] if len(fitting) == 1 else otherwise
 
@@ -196,9 +199,9 @@ def _dimensionality(metadata: Mapping[str, Any]) -> Dimensionality:
 def _gap(
     metadata: Mapping[str, Any], thickness: float | None, spacing: float, most: float, name: str
 ) -> tuple[float, str]:
-    """Gap as a fraction of ``spacing`` (mm), and where it comes from.
+    """Gap as a fraction of ``spacing`` (mm), and a text that says how it was determined.
 
-    ``most`` is the largest ratio of thickness to spacing that is believed.
+    ``most`` is the largest ratio of thickness to spacing that is taken as true.
     """
     if thickness is None:
         stated = metadata.get("SliceThickness")
@@ -223,7 +226,7 @@ def _gap(
 
 
 def _spacing_agrees(stated: float | None, spacing: float, name: str) -> bool:
-    """Whether the sidecar states the spacing of the image; a contradiction is told."""
+    """Whether the sidecar states the spacing of the image; a contradiction is logged."""
     agrees = _agree(stated, spacing)
     if stated is not None and not agrees:
         logger.warning(
@@ -241,8 +244,8 @@ def _positive_number(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    # bool is an int to Python.
+    # In Python, bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # JSON has integers beyond any float.
+    # JSON integers can exceed the range of a float.
     return float(value) if 0 < value <= sys.float_info.max else None

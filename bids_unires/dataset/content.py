@@ -1,4 +1,4 @@
-"""Whether the content of a file is here, or only a stand-in for it."""
+"""Recognise files of git-annex and git-lfs whose content is stored elsewhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import stat
 from pathlib import Path
 
-# What git-annex (unlocked files) and git-lfs put in place of a file starts with one of these.
+# The pointer files of git-annex (unlocked files) and git-lfs start with one of these.
 POINTER_PREFIXES = (b"/annex/objects/", b"version https://git-lfs")
-# No stand-in is larger.
+# Largest size of a pointer file.
 MAX_POINTER_BYTES = 4096
 
 
 def unavailable(path: Path) -> str | None:
-    """Why a file cannot be read, in words; None if its content is here.
+    """The reason, in words, why a file cannot be read; None if its content is here.
 
     Only the first bytes of small files are read.
     """
@@ -36,12 +36,12 @@ def unavailable(path: Path) -> str | None:
 
 
 def is_kept_by_git(target: str) -> bool:
-    """Whether a link that leads there is one of git-annex."""
+    """Whether a symbolic link with this target is a link of git-annex."""
     return bool({"annex", ".git"} & set(Path(target).parts))
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether a file only names content that git-annex or git-lfs keeps elsewhere."""
+    """Whether a file is a pointer of git-annex or git-lfs to content stored elsewhere."""
     try:
         with path.open("rb") as file:
             return file.read(32).startswith(POINTER_PREFIXES)
@@ -50,5 +50,5 @@ def is_pointer(path: Path) -> bool:
 
 
 def awaits_download(path: Path) -> bool:
-    """Whether ``datalad get`` would bring the content of a file."""
+    """Whether ``datalad get`` can fetch the content of a file."""
     return unavailable(path) == "its content is not here"

@@ -1,4 +1,4 @@
-"""Reading back what the participant level wrote."""
+"""Find and read the results of the participant level."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from .scans import Datatype, datatype_of
 
 logger = logging.getLogger("bids_unires")
 
-# Residuals and histories make our own sidecars larger than those of scanners.
+# Our sidecars hold records of residuals and are larger than those of scanners.
 MAX_RESULT_SIDECAR_BYTES = 64 * 2**20
-# ``desc`` of the images of the participant level; of several kinds the first one is used.
+# ``desc`` of the images of the participant level. If an image exists in several kinds, the first
+# kind in this order is used.
 IMAGE_KINDS = ("sr", "denoised", "resliced")
 _ENTITY_NAMES = {key: name for name, key in ENTITY_KEYS.items()}
 
@@ -44,13 +45,13 @@ class ResultImage:
     contrast
         Name of the contrast, as in the plan: ``T1w``, ``ce-gad_T1w``.
     entities
-        pybids' names of the entities of the contrast, ``suffix`` among them.
+        Entities of the contrast by their names in pybids, including ``suffix``.
     desc
-        How it was made: ``sr``, ``denoised``, ``resliced``.
+        How the image was made: ``sr``, ``denoised`` or ``resliced``.
     path
         The NIfTI file.
     metadata
-        Its sidecar; empty if that cannot be read.
+        Content of its sidecar; empty if the sidecar cannot be read.
     """
 
     contrast: str
@@ -64,25 +65,25 @@ class ResultImage:
 class ParticipantResult:
     """Results of one unit of work on one grid.
 
-    A unit that was reconstructed with two voxel sizes, or in two spaces, has two of these;
-    one without any image has one, with empty ``space`` and ``res``.
+    A unit that was reconstructed with two voxel sizes or in two spaces has two such objects. A
+    unit without images has one, with empty ``space`` and ``res``.
 
     Parameters
     ----------
     participant, session
         Labels without ``sub-`` and ``ses-``.
     space, res
-        Labels of the grid.
+        Labels of the space and the resolution of the grid.
     images
         Reconstructed images, in natural order of their names.
     labels
         Label images (``_dseg``).
     fov_mask
-        Mask of the field of view, if it was written.
+        Mask of the field of view; None if it was not written.
     transforms
-        Transforms that begin or end in ``space``.
+        Transforms from or to ``space``.
     problems
-        What is missing or unreadable, each naming its file.
+        Messages about missing or unreadable files; each names its file.
     """
 
     participant: str
@@ -102,16 +103,16 @@ class ParticipantResult:
 
     @property
     def shared_datatype(self) -> Datatype:
-        """Folder of what belongs to no single contrast: ``ct`` for a unit without MR."""
+        """Folder of files that belong to no single contrast: ``ct`` for a unit without MR."""
         datatypes = {datatype_of(image.entities["suffix"]) for image in self.images}
         return "ct" if datatypes == {"ct"} else "anat"
 
 
 def find_results(output_dir: Path) -> tuple[ParticipantResult, ...]:
-    """Find what the participant level left in a derivative dataset.
+    """Find the results of the participant level in a derivative dataset.
 
-    Images of the study space, which the group level makes, are not among them. Whatever
-    is missing or unreadable is kept in ``problems`` and logged as a warning.
+    Images in the study space, which the group level makes, are left out. Missing and unreadable
+    files are listed in ``problems`` and logged as warnings.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def find_results(output_dir: Path) -> tuple[ParticipantResult, ...]:
     Raises
     ------
     MissingInputError
-        If there is no such folder.
+        If the folder does not exist.
     """
     if not output_dir.is_dir():
         raise MissingInputError(
@@ -146,7 +147,7 @@ _File = tuple[FileName, Path]
 
 
 def _units(output_dir: Path) -> Iterator[tuple[str, str | None, Path]]:
-    """Participants, and sessions, that have a folder."""
+    """Participants and sessions that have a folder."""
     for subject in sorted(output_dir.glob("sub-*"), key=lambda path: natural_key(path.name)):
         if not subject.is_dir():
             continue
@@ -161,7 +162,7 @@ def _units(output_dir: Path) -> Iterator[tuple[str, str | None, Path]]:
 
 
 def _files(folder: Path, participant: str, session: str | None) -> Iterator[_File]:
-    """BIDS files of one unit; half-written ones have hidden names."""
+    """BIDS files of one unit, without incomplete files, whose names are hidden."""
     unit = {"sub": participant} | ({"ses": session} if session else {})
     for datatype in DATATYPES:
         if not (folder / datatype).is_dir():
@@ -183,7 +184,7 @@ def _results_of(
         grid = name.entities.get("space", ""), name.entities.get("res", "")
         if name.extension in IMAGE_EXTENSIONS and all(grid) and grid[0] != STUDY_SPACE:
             grids[grid].append((name, path))
-    # Masks alone are what a run left that was killed before its first image.
+    # A run that was killed before it wrote its first image leaves masks alone.
     reconstructed = {grid: found for grid, found in grids.items() if any(map(_is_image, found))}
     if not reconstructed:
         problem = "no reconstructed image: run the participant level on it again"

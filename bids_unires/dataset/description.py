@@ -1,4 +1,4 @@
-"""Files that describe the derivative dataset as a whole."""
+"""Files that describe the whole output dataset, such as ``dataset_description.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .writing import write_json, write_once, write_text
 
 PIPELINE_NAME = "bids_unires"
 BIDS_VERSION = "1.10.1"
-# Set where a container image is built, so that its results name it.
+# Environment variables that a container image sets, so that the results name the container.
 CONTAINER_VARIABLES = {
     "Type": "BIDS_UNIRES_CONTAINER_TYPE",
     "Tag": "BIDS_UNIRES_CONTAINER_TAG",
@@ -38,7 +38,8 @@ DESCRIPTIONS = {
     "mean": "Mean over all participants",
     "cohort": "Mean over all participants, coarse, that they were aligned to",
 }
-# Without a trailing slash, which the validator would not match. CT has no place in BIDS yet.
+# Patterns of `.bidsignore`. They have no trailing slash, because the validator would not match
+# it. CT is listed because BIDS does not define it yet.
 IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
 _COLUMNS = "desc_id\tdescription"
 
@@ -74,25 +75,25 @@ Of the group level:
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = None) -> None:
-    """Write what all participants share, unless another process already did.
+    """Write the files that all participants share, unless another process has written them.
 
-    What another version wrote follows this one; what its owner added to it stays.
+    Files of another version of this program are updated; what users added to them is kept.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
     bids_dir
-        The raw dataset, linked to as ``raw``.
+        The raw dataset, to which the description links as ``raw``.
     labels
-        The dataset of label images, linked to as ``labels``. The link is added to a
-        description that is already there.
+        The dataset of label images, to which the description links as ``labels``. If the
+        description already exists, the link is added.
 
     Raises
     ------
     OutputError
-        If a file cannot be created, or results in ``output_dir`` refer to another dataset
-        of labels.
+        If a file cannot be created, or results in ``output_dir`` refer to another dataset of
+        label images.
     """
     description = json.dumps(dataset_description(output_dir, bids_dir, labels), indent=2)
     files = {
@@ -109,15 +110,14 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
 
 
 def raw_link(output_dir: Path, bids_dir: Path) -> tuple[str, Path] | None:
-    """What a description links to as ``raw``, if that is another folder than the raw dataset.
+    """The link ``raw`` of a description, if it leads to another folder than the raw dataset.
 
-    A link that somebody turned into an address elsewhere (``https:``, ``doi:``) is right as
-    it is.
+    A link that a user replaced by another kind of address (``https:``, ``doi:``) is accepted.
 
     Returns
     -------
     tuple of str and Path, or None
-        The link, and the folder that it names.
+        The link, and the folder to which it leads; None if the link is right or missing.
     """
     path = output_dir / "dataset_description.json"
     links = load_object(path).get("DatasetLinks") if path.exists() else None
@@ -132,7 +132,7 @@ def raw_link(output_dir: Path, bids_dir: Path) -> tuple[str, Path] | None:
 
 
 def relink_raw(output_dir: Path, bids_dir: Path) -> None:
-    """Let a description link to the place where the raw dataset is now."""
+    """Make a description link to the present folder of the raw dataset."""
     path = output_dir / "dataset_description.json"
     description = load_object(path)
     stored = description["DatasetLinks"]["raw"]
@@ -146,7 +146,7 @@ def relink_raw(output_dir: Path, bids_dir: Path) -> None:
 
 
 def _follow_version(output_dir: Path) -> None:
-    """Bring up to date what another version of this program wrote."""
+    """Update the files that another version of this program wrote."""
     path = output_dir / "dataset_description.json"
     description = load_object(path)
     listed = description.get("GeneratedBy")
@@ -161,7 +161,7 @@ def _follow_version(output_dir: Path) -> None:
         "descriptions.tsv": _with_descriptions,
     }
     for name, renewed in renewals.items():
-        # Files that somebody put into another form are theirs.
+        # A file that cannot be read as UTF-8 was replaced by its user and is left as it is.
         with suppress(OSError, UnicodeDecodeError):
             before = (output_dir / name).read_text("utf-8")
             if (now := renewed(before)) != before:
@@ -169,23 +169,24 @@ def _follow_version(output_dir: Path) -> None:
     for name in ("CodeURL", "Container"):
         ours.pop(name, None)
     ours.update(generated_by())
-    # Last: whoever kills this leaves a version that still differs.
+    # Written last: if this process is killed before, the old version number remains, and the
+    # next run updates the files.
     write_json(path, description)
 
 
 def _with_version(readme: str) -> str:
-    """The README as made by this version; its owner may have changed the rest."""
+    """The README with the present version; changes that users made are kept."""
     return re.sub(rf"(?<=^Made by {PIPELINE_NAME} )\S+", __version__, readme, flags=re.MULTILINE)
 
 
 def _with_ignored(patterns: str) -> str:
-    """A ``.bidsignore`` that has all of `IGNORED`."""
+    """Add the patterns of `IGNORED` that a ``.bidsignore`` lacks."""
     lines = patterns.splitlines()
     return "\n".join([*lines, *(each for each in IGNORED if each not in lines)]) + "\n"
 
 
 def _with_descriptions(table: str) -> str:
-    """A table of descriptions that has all of `DESCRIPTIONS`; others keep their rows."""
+    """Add the rows of `DESCRIPTIONS` that a table lacks; its other rows are kept."""
     columns, *rows = table.splitlines() or [""]
     if columns != _COLUMNS:
         return table
@@ -215,8 +216,8 @@ def dataset_description(
 ) -> dict[str, Any]:
     """Content of ``dataset_description.json``; see `write_dataset_files`.
 
-    The raw dataset is linked to by a relative path where the derivatives lie within it,
-    so that both can move together, and by a ``file:`` URI elsewhere.
+    If the derivatives are inside the raw dataset, the link to it is a relative path, so that both
+    can be moved together. Otherwise it is a ``file:`` URI.
     """
     raw = load_object(bids_dir / "dataset_description.json")
     link = _link(output_dir.resolve(), bids_dir.resolve())
@@ -232,14 +233,14 @@ def dataset_description(
         "DatasetLinks": links,
         "HowToAcknowledge": "Please cite the publications listed in logs/CITATION.md.",
     }
-    # What is derived from data can be passed on under the terms of the data, if at all.
+    # Derivatives can be shared only under the licence of the raw data.
     if isinstance(raw.get("License"), str):
         description["License"] = raw["License"]
     return description
 
 
 def generated_by(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Name, version and origin of this program, and of the container it runs in."""
+    """Name, version and URL of this program, and the container in which it runs."""
     pipeline: dict[str, Any] = {"Name": PIPELINE_NAME, "Version": __version__}
     url = _code_url()
     if url:

@@ -1,4 +1,4 @@
-"""Text files in whatever encoding a program saved them; BIDS has UTF-8."""
+"""Decode text files that are not saved in UTF-8, the encoding that BIDS requires."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 UTF8 = "UTF-8"
-# Of Western Europe's Windows; the second, which has a character for every byte, reads the rest.
+# Encodings for text that is no Unicode. Windows-1252 lacks characters for some bytes; Latin-1 has
+# one for every byte, so that it can decode the rest.
 _WINDOWS, _LATIN = "Windows-1252", "Latin-1"
 
 
@@ -18,9 +19,9 @@ class Text:
     Parameters
     ----------
     content
-        Without the byte-order mark that it may begin with.
+        The text, without a byte-order mark.
     encoding
-        Name of the encoding that it was in.
+        Name of the encoding of the file.
     """
 
     content: str
@@ -28,7 +29,7 @@ class Text:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the encoding, for people; None if it is UTF-8."""
+        """Message about the encoding; None if it is UTF-8."""
         if self.encoding == UTF8:
             return None
         guess = self.encoding in (_WINDOWS, _LATIN)
@@ -40,10 +41,11 @@ class Text:
 
 
 def decode(raw: bytes) -> Text:
-    """Find out the encoding of a text: UTF-8, UTF-16, UTF-32, or one byte for a character.
+    """Decode a text whose encoding is UTF-8, UTF-16, UTF-32, Windows-1252 or Latin-1.
 
-    UTF-16 and UTF-32 are known by their byte-order mark, or by the zeros of the first
-    characters. What is none of these is taken for Windows-1252, of which Latin-1 is a part.
+    UTF-16 and UTF-32 are recognised by their byte-order mark, or by the zeros among the first
+    bytes. Other text that is no valid UTF-8 is taken for Windows-1252, or for Latin-1 if it has
+    bytes that Windows-1252 does not define.
 
     Examples
     --------
@@ -52,7 +54,7 @@ def decode(raw: bytes) -> Text:
     >>> decode("Größe".encode("latin-1")).encoding
     'Windows-1252'
     """
-    # For any text that begins with two characters of ASCII, as JSON, tables and patterns do.
+    # Works for any text that begins with two ASCII characters, as JSON, tables and patterns do.
     found = json.detect_encoding(raw)
     with suppress(UnicodeDecodeError):
         return Text(raw.decode(found), f"UTF-{found.split('-')[1]}")

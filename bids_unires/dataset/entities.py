@@ -1,4 +1,4 @@
-"""The entities of BIDS file names: which of them tell contrasts apart."""
+"""Parse BIDS file names, and pick the entities that distinguish contrasts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from .slice_labels import without_orientation
 
-# Entities by which scans of one contrast may differ; chunk is another part of the body.
+# Entities by which scans of one contrast may differ. ``chunk`` numbers parts of the body that were
+# scanned one after the other.
 REPEAT_ENTITIES = frozenset({"run", "chunk"})
 # Entities that name the participant or the kind of file, not the contrast.
 FILE_ENTITIES = frozenset({"subject", "session", "datatype", "extension", "suffix"})
-# BIDS key of each entity a raw anatomical image may carry, in the order of file names.
+# BIDS key of each entity that a raw anatomical image may have, in the order of file names.
 ENTITY_KEYS = {
     "subject": "sub",
     "session": "ses",
@@ -41,16 +42,16 @@ LABEL = re.compile(r"[0-9A-Za-z+]+")
 
 @dataclass(frozen=True)
 class FileName:
-    """A BIDS file name, taken apart.
+    """The parts of a BIDS file name.
 
     Parameters
     ----------
     entities
         BIDS keys (``sub``, ``acq``, ...) and their labels, in the order of the name.
     suffix
-        What follows the last entity, such as ``T1w``.
+        The part after the last entity, such as ``T1w``.
     extension
-        With its dots, such as ``.nii.gz``.
+        The extension with its dots, such as ``.nii.gz``.
     """
 
     entities: Mapping[str, str]
@@ -59,19 +60,19 @@ class FileName:
 
     @property
     def comparable(self) -> dict[str, str | int]:
-        """Entities by which two names are compared, numbers as numbers."""
+        """Entities for the comparison of two names, with indices such as ``run`` as numbers."""
         return {
             key: int(label) if key in INDEX_KEYS else label for key, label in self.entities.items()
         }
 
 
 def parse_name(name: str) -> FileName:
-    """Take the name of a file apart, strictly.
+    """Split the name of a file into its parts.
 
     Raises
     ------
     ValueError
-        If it is no BIDS name; the message says what is wrong with it.
+        If it is no valid BIDS name; the message says why.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def contrast_entities(entities: Mapping[str, str]) -> dict[str, str]:
 
 
 def contrast_name(entities: Mapping[str, str]) -> str:
-    """Name a contrast as a file name would.
+    """Name of a contrast, in the form of a BIDS file name.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def listing(labels: Iterable[str], most: int = 20, separator: str = ", ") -> str:
-    """Join labels, by commas if nothing else is said; beyond ``most`` only count them."""
+    """Join at most ``most`` labels by ``separator``, and say how many more there are."""
     labels = list(labels)
     shown = separator.join(labels[:most])
     return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")

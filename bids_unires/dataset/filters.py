@@ -1,4 +1,4 @@
-"""The pybids queries of a run: suffixes and labels, narrowed by a filter file."""
+"""The pybids queries that select the scans of a run, with those of a BIDS filter file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .metadata import SidecarError, load_object
 
 logger = logging.getLogger("bids_unires")
 
-# Keys of filter files for fMRIPrep and its relatives (QSIPrep, ASLPrep, PETPrep), which serve
-# several programs; everything else that is no modality is a slip.
+# Keys in filter files of fMRIPrep, QSIPrep, ASLPrep and PETPrep. One file may be used for several
+# programs, so these keys are ignored. Any other key that is no modality is an error.
 OTHER_PROGRAMS_KEYS = frozenset({"asl", "bold", "dwi", "fmap", "m0scan", "pet", "roi", "sbref"})
 
 
 def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """Make the pybids query of every modality, after the filter file.
+    """Make the pybids query of every modality, with the conditions of the filter file.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
     MissingInputError
         If the filter file does not exist.
     UsageError
-        If it is not JSON, or names a modality or an entity that is not known.
+        If the file is not JSON, or names an unknown modality or entity.
     """
     queries = {suffix: _plain_query(suffix) for suffix in config.modalities}
     if config.bids_filter_file is not None:
@@ -54,12 +54,12 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def unfiltered_query(suffix: str) -> dict[str, Any]:
-    """Make the pybids query of a modality, whatever a filter file says of it."""
+    """Make the pybids query of a modality without the conditions of a filter file."""
     return _with_sentinels(_plain_query(suffix))
 
 
 def _plain_query(suffix: str) -> dict[str, Any]:
-    # Phase, real and imaginary parts are no intensities the model could explain.
+    # The model describes magnitude images, not phase, real or imaginary parts.
     return {"suffix": suffix, "extension": list(IMAGE_EXTENSIONS), "part": [None, "mag"]}
 
 
@@ -93,7 +93,7 @@ def _checked_filter(entities: Any, name: str, path: Path) -> dict[str, Any]:
 
 
 def _with_sentinels(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace null and "*" by pybids' words for "absent" and "any value"."""
+    """Replace null and "*" by the pybids constants for "absent" and "any value"."""
     from bids.layout import Query
 
     def sentinel(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files that the owner of a dataset has put into its ``.bidsignore``."""
+"""The images that the ``.bidsignore`` of a dataset leaves out."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from .entities import ENTITY_KEYS, parse_name
 logger = logging.getLogger("bids_unires")
 
 IGNORE_FILE = ".bidsignore"
-# Patterns of a file that was made by hand, or by a script that lists scans.
+# Largest size that is read. It suffices for a list of scans that a script wrote.
 MAX_BYTES = 2**22
-# A participant and a session that no dataset has.
+# Labels of a participant and a session that exist in no dataset.
 _NOBODY = {"sub": "0nobody0", "ses": "0never0"}
 _RAW_KEYS = frozenset(ENTITY_KEYS.values())
 
 
 @dataclass(frozen=True)
 class IgnoredFiles:
-    """What the patterns of a ``.bidsignore``, which are those of ``.gitignore``, leave out.
+    """The patterns of a ``.bidsignore``, which have the syntax of ``.gitignore``.
 
     Parameters
     ----------
     patterns
-        The patterns, of which the last one that fits a path decides.
+        The patterns. If several match a path, the last one decides.
     """
 
     patterns: GitIgnoreSpec
 
     def leaves_out(self, relative: Path) -> bool:
-        """Whether an image is not to be used.
+        """Whether the patterns leave out an image.
 
-        BIDS has no place for CT, for segmentations among the scans, and for images of some
-        other suffixes, so that people list all of their kind to satisfy the validator. A
-        pattern that would fit the image of anybody says no more than that.
+        BIDS does not define CT, segmentations beside the scans, and some other suffixes. Users
+        list all such images in ``.bidsignore`` to satisfy the validator. A pattern that would
+        match the image of any participant has this purpose only, and is not used here.
 
         Parameters
         ----------
@@ -64,9 +64,9 @@ class IgnoredFiles:
 
 
 def _of_anybody(relative: Path) -> Path | None:
-    """Where the image of its kind of a participant would lie whom no dataset has.
+    """Path that an image of the same kind would have for a participant who does not exist.
 
-    None for kinds that BIDS has a place for.
+    None for kinds of images that BIDS defines.
     """
     try:
         name = parse_name(relative.name)
@@ -82,7 +82,7 @@ def _of_anybody(relative: Path) -> Path | None:
 
 
 def ignored_files(root: Path) -> IgnoredFiles:
-    """Read the ``.bidsignore`` of a dataset; one that cannot be read is told by a warning.
+    """Read the ``.bidsignore`` of a dataset; log a warning if it cannot be read.
 
     Parameters
     ----------
@@ -95,11 +95,12 @@ def ignored_files(root: Path) -> IgnoredFiles:
         try:
             lines = _lines(path)
         except OSError as error:
-            # Links that lead nowhere and files that git keeps elsewhere are named as such.
+            # Says more than the error for broken links and files of git-annex and git-lfs.
             reason = unavailable(path) or error.strerror or error
             logger.warning("%s: %s, so that nothing is left out by it", path, reason)
     with warnings.catch_warnings():
-        # Of the expressions that are made of patterns, which nobody wrote.
+        # The warnings are about regular expressions that the library makes from the patterns, so
+        # that the user cannot act on them.
         warnings.simplefilter("ignore", FutureWarning)
         return IgnoredFiles(GitIgnoreSpec.from_lines(_usable(lines, path)))
 
@@ -115,7 +116,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _usable(lines: list[str], path: Path) -> list[str]:
-    """The lines that are patterns; others are told by a warning."""
+    """The lines that are valid patterns; the others are logged as warnings."""
     usable = []
     for number, line in enumerate(lines, 1):
         try:

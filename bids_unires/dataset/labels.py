@@ -1,4 +1,4 @@
-"""Segmentations that come with the scans, and on which scan each was drawn."""
+"""Find the segmentations of a run, and the scan on which each of them was drawn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bids_unires")
 
-# Labels of ``space`` that say: on the grid of the scan itself.
+# Labels of ``space`` that mean the space of the scan itself.
 OWN_SPACES = frozenset({"orig", "individual", "scanner"})
-# Fields that name the scan a label image was drawn on, the most telling first.
+# Fields that name the scan on which a label image was drawn, the most specific first.
 SOURCE_FIELDS = ("SpatialReference", "Sources", "RawSources")
 _ACQUIRED_KEYS = frozenset(ENTITY_KEYS.values()) - {"sub", "ses"}
 
@@ -31,11 +31,11 @@ _ACQUIRED_KEYS = frozenset(ENTITY_KEYS.values()) - {"sub", "ses"}
 def attach_labels(
     config: RunConfig, layout: BIDSLayout, scans: Sequence[Scan], ignored: IgnoredFiles
 ) -> list[Scan]:
-    """Find the label images of a run and give each to the scan it was drawn on.
+    """Find the label images of a run and attach each to the scan on which it was drawn.
 
-    They are the ``_dseg`` images beside the scans, and those of the dataset
-    ``config.labels``. One that fits no scan, or more than one, is left out with a warning.
-    Those that a ``.bidsignore`` names are left out, too.
+    These are the ``_dseg`` images beside the scans and those of the dataset ``config.labels``. A
+    label image that matches no scan, or more than one, is left out with a warning. Label images
+    that a ``.bidsignore`` names are also left out.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def attach_labels(
     scans
         Scans without labels.
     ignored
-        What the raw dataset wants left out.
+        Files that the ``.bidsignore`` of the raw dataset leaves out.
 
     Raises
     ------
     InvalidDatasetError
-        If the dataset of labels cannot be indexed.
+        If the dataset of label images cannot be indexed.
     """
     found = _label_images(layout, "raw", scans, ignored)
     if config.labels is not None and config.labels.resolve() != config.bids_dir.resolve():
@@ -82,16 +82,16 @@ def attach_labels(
 
 
 def match_label(label: LabelImage, scans: Sequence[Scan]) -> Scan:
-    """Tell on which of a unit's scans a label image was drawn.
+    """Find the scan of a unit of work on which a label image was drawn.
 
-    A sidecar that names the scan decides. Otherwise the entities by which scans differ
-    (``acq``, ``ce``, ``run``, ...) have to be those of the scan, and ``space`` may name
-    its suffix, as in ``sub-01_space-FLAIR_desc-lesion_dseg.nii.gz``.
+    If the sidecar names the scan, it decides. Otherwise, the entities by which scans differ
+    (``acq``, ``ce``, ``run``, ...) have to be the same as those of the scan, and ``space`` may
+    name the suffix of the scan, as in ``sub-01_space-FLAIR_desc-lesion_dseg.nii.gz``.
 
     Raises
     ------
     LookupError
-        If no scan or more than one fits; the message says what is missing.
+        If no scan or more than one matches; the message says what is missing.
     """
     space = label.entities.get("space")
     suffixes = {scan.entities["suffix"] for scan in scans}
@@ -168,7 +168,7 @@ def _acquired(name: FileName) -> dict[str, str | int]:
 
 
 def _named_scans(label: LabelImage, scans: Sequence[Scan]) -> list[Scan] | None:
-    """Scans that the sidecar names; None if it names no file at all."""
+    """Scans that the sidecar of a label image names; None if it names no file."""
     names_any = False
     for field in SOURCE_FIELDS:
         value = label.metadata.get(field)

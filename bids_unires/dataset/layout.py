@@ -1,4 +1,4 @@
-"""The pybids index of a dataset: anatomical images and CT, by name only."""
+"""The pybids index of the anatomical images and CT of a dataset, made from their names only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DATATYPES = ("anat", CT_SUFFIX)
 LABEL_SUFFIX = "dseg"
-# Given by pybids.
+# File name that pybids uses.
 _INDEX_NAME = "layout_index.sqlite"
 
 
@@ -31,28 +31,28 @@ def index_images(
     participants: Sequence[str],
     database: Path | None = None,
 ) -> BIDSLayout:
-    """Index the images of a dataset by their names; sidecars are not looked at.
+    """Index the images of a dataset by their names, without reading sidecars.
 
     Parameters
     ----------
     root
         Root of the dataset.
     suffixes
-        Suffixes worth indexing.
+        Suffixes to index.
     participants
-        Labels worth indexing; none stands for all.
+        Labels of the participants to index; all if empty.
     database
-        Folder that keeps the index, or has kept one; it then holds all suffixes and all
-        participants. In memory if None.
+        Folder in which the index is kept between runs. It then holds all suffixes and all
+        participants. If None, the index is kept in memory.
 
     Raises
     ------
     InvalidDatasetError
         If the dataset cannot be indexed.
     OutputError
-        If the database cannot be used.
+        If the database cannot be created or used.
     UsageError
-        If the database is that of another dataset, or older than the scans.
+        If the database is of another dataset, or older than the scans.
     """
     import bids
     from sqlalchemy.exc import SQLAlchemyError
@@ -97,14 +97,14 @@ def _layout(root: Path, database: Path | None, ignored: re.Pattern[str]) -> BIDS
 
 
 def _kept_layout(root: Path, database: Path) -> BIDSLayout:
-    """The index in a folder, which is made if there is none.
+    """The index in a folder, which is made if it does not exist.
 
-    The jobs of an array begin together: whoever finds an index finds a whole one, so each that
-    finds none makes it elsewhere and puts it there at once.
+    Several jobs of an array may start at the same time. Each makes the index in a temporary
+    folder and then moves it in one step, so that no job finds an incomplete index.
     """
     from bids.layout.db import ConnectionManager
 
-    # An index outlives this run, so it holds everything.
+    # Later runs use this index too, so it holds all participants and suffixes.
     everything, index = _ignored((), ()), database / _INDEX_NAME
     if not index.exists():
         try:
@@ -129,12 +129,12 @@ def _kept_layout(root: Path, database: Path) -> BIDSLayout:
 def _refuse_outdated(
     layout: BIDSLayout, root: Path, participants: Sequence[str], database: Path
 ) -> None:
-    """Find images that came to the dataset after its index, or have left it since."""
+    """Raise an error if images were added to or removed from the dataset after indexing."""
     indexed, unwanted = frozenset(layout.files), _ignored((), ())
     of_others = _ignored((), participants)
     for path in map(Path, sorted(indexed)):
         relative = path.relative_to(root).as_posix()
-        # Links to content that is not there yet are scans, of which the run tells.
+        # A link to content that was not fetched yet counts as a scan; the run reports it later.
         if not of_others.search(f"/{relative}") and not os.path.lexists(path):
             raise UsageError(_outdated(database, f"{relative} is not there any more"))
     for path in _files_beside_images(root, participants):
@@ -158,10 +158,10 @@ def _files_beside_images(root: Path, participants: Sequence[str]) -> Iterator[Pa
 
 
 def _layout_config(root: Path) -> dict[str, Any]:
-    """Take pybids' own entities, read off the path inside the dataset only, and add CT.
+    """The entities of pybids, restricted to paths inside the dataset, with CT added.
 
-    Its patterns look at the absolute path, so that a dataset kept below a
-    folder such as ``sub-01/anat`` would get that participant and datatype.
+    The patterns of pybids apply to the absolute path. In a dataset below a folder such as
+    ``sub-01/anat``, all files would get that participant and datatype.
     """
     source = resources.files("bids.layout") / "config" / "bids.json"
     config: dict[str, Any] = json.loads(source.read_text("utf-8"))
@@ -176,10 +176,11 @@ def _layout_config(root: Path) -> dict[str, Any]:
 
 
 def _ignored(suffixes: Collection[str], participants: Sequence[str]) -> re.Pattern[str]:
-    """Every path inside the dataset that is neither a wanted image nor on the way to one.
+    """Pattern of all paths in the dataset except the wanted images and the folders above them.
 
-    It bounds the depth, so a link that leads back up is not followed in circles. Names that
-    are not UTF-8, which the index cannot hold, reach Python as lone surrogates.
+    It limits the depth, so that a symbolic link to a parent folder is not followed for ever. It
+    also matches names that are not UTF-8, which the index cannot hold; Python represents their
+    bytes as lone surrogates.
     """
     labels = "|".join(map(re.escape, participants)) or r"[^/]+"
     kinds = "|".join(map(re.escape, suffixes)) or r"[0-9A-Za-z]+"

@@ -1,4 +1,4 @@
-"""Sidecars of scans: found by the inheritance principle, read without trust."""
+"""Find the sidecars of scans by the BIDS inheritance principle, and read and check them."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from .entities import FileName, parse_name
 
 logger = logging.getLogger("bids_unires")
 
-# Converters that keep the whole DICOM header stay well below this.
+# Largest size that is read. Sidecars that hold a whole DICOM header are much smaller.
 MAX_SIDECAR_BYTES = 4 * 2**20
-# A value may be a list of lists or an object of lists; nothing of use lies deeper.
+# A value may be a list of lists or an object of lists. No deeper value is used.
 MAX_NESTING = 2
 
 _UNUSABLE = object()
 
 
 class SidecarError(ValueError):
-    """A JSON file cannot be used; the message says why and leaves the file to the caller."""
+    """A JSON file cannot be used; the message gives the reason but does not name the file."""
 
 
 @dataclass(frozen=True)
 class JsonObject:
-    """A JSON object, and what is wrong with the file that is of no harm to it.
+    """The JSON object in a file.
 
     Parameters
     ----------
     content
-        Its fields.
+        Fields of the object.
     fault
-        What is wrong with the encoding, for people; None if nothing is.
+        Message about the encoding of the file, if it is not UTF-8; else None.
     """
 
     content: dict[str, Any]
@@ -46,24 +46,24 @@ class JsonObject:
 
 
 def load_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> dict[str, Any]:
-    """Read a file that has to hold one JSON object, in any encoding; see `read_object`."""
+    """Read the JSON object in a file, in any encoding; see `read_object`."""
     return read_object(path, most_bytes).content
 
 
 def read_object(path: Path, most_bytes: int = MAX_SIDECAR_BYTES) -> JsonObject:
-    """Read a file that has to hold one JSON object.
+    """Read the JSON object in a file.
 
     Parameters
     ----------
     path
         The file.
     most_bytes
-        Larger files are not read.
+        Largest size in bytes; larger files are refused.
 
     Raises
     ------
     SidecarError
-        If it does not hold one, or is no regular file of a sane size.
+        If the file does not hold a JSON object, is no regular file or is too large.
     """
     text = _read_text(path, most_bytes)
     try:
@@ -96,8 +96,8 @@ def _read_text(path: Path, most_bytes: int) -> Text:
 class SidecarReader:
     """Finds and reads the metadata of the images of one dataset.
 
-    Files above the folder of an image are read once for all images. A file that cannot be
-    used is named in a warning, once, and the images it speaks of go without it.
+    Each sidecar is read once, also if it applies to several images. A sidecar that cannot be used
+    is named in one warning, and its images are used without it.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class SidecarReader:
         self._inherited: dict[Path, dict[str, Any]] = {}
 
     def metadata(self, image: Path) -> dict[str, Any]:
-        """Metadata of an image; a value close to the image replaces one further up."""
+        """Metadata of an image; a value in a lower folder replaces one in a higher folder."""
         merged: dict[str, Any] = {}
         for sidecar in self.applicable(image, ".json"):
             if sidecar.parent == image.parent:
@@ -123,10 +123,10 @@ class SidecarReader:
         return merged
 
     def applicable(self, image: Path, extension: str) -> list[Path]:
-        """Files of an extension that speak of an image, from the most general on.
+        """Files of an extension that apply to an image, the most general first.
 
-        They have its suffix, lie in its folder or above, and their entities are all
-        among those of the image.
+        A file applies if it has the suffix of the image, is in the folder of the image or above,
+        and all its entities are entities of the image.
         """
         name = parse_name(image.name)
         entities = name.comparable.items()
@@ -147,7 +147,7 @@ class SidecarReader:
         return [self._root.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
 
     def _listing(self, folder: Path) -> list[tuple[FileName, Path]]:
-        """Names in a folder that may say something about images."""
+        """Files in a folder that may apply to images, with the parts of their names."""
         if folder not in self._listings:
             listing = []
             for name in os.listdir(folder):
@@ -161,7 +161,7 @@ class SidecarReader:
 
 
 def _usable_content(sidecar: Path) -> dict[str, Any]:
-    """Values of a sidecar that can be used; what cannot be is named in a warning."""
+    """Values of a sidecar that can be used; the others are named in a warning."""
     try:
         read = read_object(sidecar)
     except SidecarError as error:
@@ -190,7 +190,7 @@ def _usable(value: Any, levels: int) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else _UNUSABLE
     if isinstance(value, str):
-        # A lone surrogate, which JSON can spell and UTF-8 cannot.
+        # JSON can contain a lone surrogate, which cannot be encoded in UTF-8.
         return (
             value
             if value.isascii() or value == value.encode("utf-8", "ignore").decode()

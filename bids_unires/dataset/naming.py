@@ -1,4 +1,4 @@
-"""What the results are called: our own path patterns, filled in by pybids."""
+"""Paths of the output files, made by pybids from the patterns of this module."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .entities import ENTITY_KEYS
 from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan
 
 SPACE = "individual"
-# The shared space of the group level.
+# Label of the space that all participants share at the group level.
 STUDY_SPACE = "study"
-# Ends the description of a map of standard deviations: BIDS has no entity for it.
+# Suffix of the ``desc`` label of a map of standard deviations, for which BIDS has no entity.
 STD = "Std"
 
-# pybids' built-in patterns for derivatives drop space, res and desc and hand back
-# the name of the raw image; these are filled in strictly or not at all.
+# The patterns of pybids for derivatives drop space, res and desc, so that the result would be the
+# name of the raw image. These patterns are filled in completely, or an error is raised.
 _UNIT = "sub-{subject}[/ses-{session}]/{datatype}/sub-{subject}[_ses-{session}]"
 _ACQUIRED = (
     "[_sample-{sample}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}][_stain-{staining}]"
@@ -31,28 +31,29 @@ IMAGE_PATTERN = f"{_UNIT}{_ACQUIRED}{_ON_GRID}_{{suffix}}.nii.gz"
 TRANSFORM_PATTERN = (
     f"{_UNIT}{_ACQUIRED}[_chunk-{{chunk}}]_from-{{from}}_to-{{to}}_mode-{{mode}}_xfm.txt"
 )
-# Of no participant; in BIDS' order of entities, without the mark between the first two.
+# Pattern of images that belong to no participant. The entities are in the order of BIDS; the
+# underscore before the first one is left out.
 STUDY_PATTERN = f"{_ACQUIRED}{_ON_GRID}_{{suffix}}.nii.gz"
-# What BIDS lets the name of a segmentation tell about the scan it was drawn on.
+# Entities of the scan that BIDS allows in the name of a segmentation.
 _LABEL_ENTITIES = frozenset(
     {"task", "acquisition", "ceagent", "reconstruction", "run", "echo", "part", "chunk"}
 )
 
 
 class Unit(Protocol):
-    """What names need to know about a unit of work."""
+    """The properties of a unit of work that the names of its files depend on."""
 
     @property
     def participant(self) -> str:
-        """Label without ``sub-``."""
+        """Label of the participant, without ``sub-``."""
 
     @property
     def session(self) -> str | None:
-        """Label without ``ses-``, if there are sessions."""
+        """Label of the session, without ``ses-``; None if there are no sessions."""
 
     @property
     def shared_datatype(self) -> Datatype:
-        """Folder of what belongs to no single contrast."""
+        """Folder of files that belong to no single contrast."""
 
 
 def aligned_space(template: str, align: str) -> str:
@@ -61,7 +62,7 @@ def aligned_space(template: str, align: str) -> str:
     Parameters
     ----------
     template
-        TemplateFlow's name of it.
+        Name of the template in TemplateFlow.
     align
         ``rigid`` or ``similarity``.
 
@@ -82,19 +83,19 @@ def derivative_path(
     voxel_size: Sequence[float],
     space: str = SPACE,
 ) -> Path:
-    """Where the reconstructed image of one contrast goes.
+    """Path of the reconstructed image of one contrast.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
     plan
-        The participant, and session, the image is of.
+        The unit of work of the image.
     contrast
-        Its entities are kept; those of single repeats are not.
+        The contrast. The name has its entities, without those that differ among its repeats.
     desc
-        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``; with `STD` added,
-        the map of standard deviations of that image.
+        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``. With `STD` added, the
+        path is that of the map of standard deviations of that image.
     voxel_size
         Voxel size in mm along x, y and z.
     space
@@ -117,7 +118,7 @@ def mask_path(
     voxel_size: Sequence[float],
     space: str = SPACE,
 ) -> Path:
-    """Where a mask of a participant goes: ``desc`` says of what (``fov``, ``brain``, ``head``)."""
+    """Path of a mask of a participant, where ``desc`` is ``fov``, ``brain`` or ``head``."""
     entities = {
         **_unit(plan, plan.shared_datatype),
         **_grid(space, voxel_size),
@@ -130,7 +131,7 @@ def mask_path(
 def fov_mask_path(
     output_dir: Path, plan: Unit, *, voxel_size: Sequence[float], space: str = SPACE
 ) -> Path:
-    """Where the mask of the scanned field of view goes; it also defines the grid."""
+    """Path of the mask of the scanned field of view, which also defines the grid."""
     return mask_path(output_dir, plan, desc="fov", voxel_size=voxel_size, space=space)
 
 
@@ -143,19 +144,19 @@ def label_path(
     voxel_size: Sequence[float],
     space: str = SPACE,
 ) -> Path:
-    """Where a label image goes when it is brought to the grid of the results.
+    """Path of a label image that was resampled to the grid of the results.
 
-    It keeps ``atlas``, ``seg`` and ``desc``, and the entities of the scan. What BIDS has no
-    place for in the name of a segmentation (``label``, some entities of the scan) is added
-    to ``desc``, and where two label images of the unit would still get one name, the suffix
-    of their scans, then a number.
+    The name has the entities ``atlas``, ``seg`` and ``desc`` of the label image, and those of the
+    scan. Entities that BIDS does not allow in the name of a segmentation (``label``, some entities
+    of the scan) are added to ``desc``. If two label images of the unit still had the same name, the
+    suffix of their scans is added to ``desc``, and then a number.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
     plan, scan
-        The unit, and the scan of it that ``label`` was drawn on.
+        The unit of work, and the scan on which ``label`` was drawn.
     label
         The label image, one of ``scan.labels``.
     voxel_size
@@ -173,7 +174,7 @@ def label_path(
 
 
 def transform_path(output_dir: Path, plan: Unit, scan: Scan, *, space: str = SPACE) -> Path:
-    """Where the transform of one scan into the space of the results goes."""
+    """Path of the transform of one scan to the space of the results."""
     entities = {
         **_unit(plan, scan.datatype),
         **_entities_of(scan),
@@ -187,7 +188,7 @@ def transform_path(output_dir: Path, plan: Unit, scan: Scan, *, space: str = SPA
 def template_transform_path(
     output_dir: Path, plan: Unit, template: str, *, space: str = SPACE
 ) -> Path:
-    """Where the transform of a unit's results into a template, or the study space, goes."""
+    """Path of the transform from the space of the results to a template or the study space."""
     entities = {
         **_unit(plan, plan.shared_datatype),
         "from": space,
@@ -198,7 +199,7 @@ def template_transform_path(
 
 
 def study_grid_path(output_dir: Path, *, voxel_size: Sequence[float]) -> Path:
-    """Where the mask goes that defines the grid all participants share."""
+    """Path of the mask that defines the grid of all participants."""
     entities = {**_grid(STUDY_SPACE, voxel_size), "desc": "grid", "suffix": "mask"}
     return output_dir / _build(entities, STUDY_PATTERN).removeprefix("_")
 
@@ -206,14 +207,14 @@ def study_grid_path(output_dir: Path, *, voxel_size: Sequence[float]) -> Path:
 def study_image_path(
     output_dir: Path, contrast: Mapping[str, str], *, desc: str, voxel_size: Sequence[float]
 ) -> Path:
-    """Where an image of all participants, such as the mean of one contrast, goes.
+    """Path of an image of all participants, such as the mean of one contrast.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
     contrast
-        Entities of the contrast, ``suffix`` among them.
+        Entities of the contrast, including ``suffix``.
     desc
         Label of the ``desc`` entity, such as ``mean``.
     voxel_size
@@ -224,7 +225,7 @@ def study_image_path(
 
 
 def in_space(path: Path, *, space: str, voxel_size: Sequence[float]) -> Path:
-    """Name of an image of ours after it was resampled to the grid of another space.
+    """Path of an output image after it was resampled to the grid of another space.
 
     Raises
     ------
@@ -245,7 +246,7 @@ def in_space(path: Path, *, space: str, voxel_size: Sequence[float]) -> Path:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Name the JSON file that belongs to an image or a transform.
+    """Path of the JSON sidecar of an image or a transform.
 
     Examples
     --------
@@ -256,7 +257,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def lookup_path(path: Path) -> Path:
-    """Name the table of labels that belongs to a label image.
+    """Path of the table of labels of a label image.
 
     Examples
     --------
@@ -267,12 +268,12 @@ def lookup_path(path: Path) -> Path:
 
 
 def resolution_label(voxel_size: Sequence[float]) -> str:
-    """Label of the ``res`` entity: letters and digits only, ``p`` for the point.
+    """Label of the ``res`` entity: letters and digits only, with ``p`` for the decimal point.
 
     Parameters
     ----------
     voxel_size
-        In mm along x, y and z.
+        Voxel size in mm along x, y and z.
 
     Examples
     --------
@@ -284,7 +285,7 @@ def resolution_label(voxel_size: Sequence[float]) -> str:
 
 
 def resolution_text(voxel_size: Sequence[float]) -> str:
-    """Put the resolution in words, for the sidecar.
+    """Resolution in words, for the sidecar.
 
     Examples
     --------
@@ -296,7 +297,7 @@ def resolution_text(voxel_size: Sequence[float]) -> str:
 
 
 def _decimal(size: float) -> str:
-    """Micrometres are enough, and never an exponent."""
+    """A size in mm as a decimal number, rounded to micrometres, without an exponent."""
     return np.format_float_positional(round(float(size), 3), trim="-")
 
 
@@ -310,13 +311,13 @@ def _unit(plan: Unit, datatype: Datatype) -> dict[str, str]:
 
 
 def _entities_of(scan: Scan) -> dict[str, str]:
-    """Entities that tell the scans of a unit apart."""
+    """Entities by which the scans of a unit of work differ."""
     others = {"subject", "session", "suffix", "datatype", "extension"}
     return {name: value for name, value in scan.entities.items() if name not in others}
 
 
 def _label_entities(plan: ParticipantPlan) -> dict[str, dict[str, str]]:
-    """Entities of every label image of a unit, by its URI, no two of them the same."""
+    """Entities for the name of each label image of a unit, by its URI; no two are the same."""
     labels = [(scan, label) for scan in plan.scans for label in scan.labels]
     entities = [_own_label_entities(scan, label) for scan, label in labels]
     suffixes = [scan.entities["suffix"] for scan, _ in labels]

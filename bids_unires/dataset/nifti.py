@@ -1,4 +1,4 @@
-"""The content of a NIfTI file: its header, and its voxels as they are stored."""
+"""Read a NIfTI file: its header, and its voxels as stored."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .content import POINTER_PREFIXES, is_kept_by_git
 logger = logging.getLogger("bids_unires")
 
 GZIP_MAGIC = b"\x1f\x8b"
-# A compressed file that goes on for longer than this after its image is damaged, or made to fill
-# the memory of whoever reads it.
+# A compressed file with more bytes than this after its image is damaged, or was made to fill the
+# memory of the reader.
 MAX_EXCESS_BYTES = 2**26
-# The longer header of the two kinds, that of NIfTI-2.
+# Size of the NIfTI-2 header, which is longer than that of NIfTI-1.
 _HEADER_BYTES = 540
-# After the header: four bytes, of which the first tells whether extensions follow. An extension
-# begins with its size, these eight bytes included, and its code.
+# Four bytes follow the header; the first says whether there are extensions. An extension begins
+# with eight bytes: its size, which includes them, and its code.
 _FLAG_BYTES = 4
 _EXTENSION_HEAD_BYTES = 8
 
@@ -43,7 +43,7 @@ UNREADABLE = (
     ValueError,
     OverflowError,
     zlib.error,
-    # Its stubs call it an instance.
+    # The type stubs of the library declare it as an instance, not a class.
     cast("type[Exception]", isal_zlib.error),
     ImageFileError,
     HeaderDataError,
@@ -57,9 +57,9 @@ class NiftiFile:
     Parameters
     ----------
     header
-        Its fields as stored; those without a meaning for the voxels are not checked.
+        The header as stored. Fields that do not affect how voxels are read are not checked.
     voxels
-        The stored values, and how they are scaled.
+        The stored values with their slope and intercept.
     """
 
     header: nib.Nifti1Header
@@ -67,28 +67,28 @@ class NiftiFile:
 
 
 def read_nifti(path: Path, limit: int) -> NiftiFile:
-    """Read a NIfTI file as a whole, and refuse what cannot be one.
+    """Read a whole NIfTI file, and refuse a file that is not valid.
 
-    Extensions of the header are not used. One that is damaged is told by a warning.
+    Extensions of the header are not used. A damaged extension is logged as a warning.
 
     Parameters
     ----------
     path
-        NIfTI-1 or NIfTI-2, compressed or not, whatever its name says.
+        NIfTI-1 or NIfTI-2 file, compressed or not. The extension of its name does not matter.
     limit
-        Bytes that reading it may take.
+        Memory in bytes that reading the file may need.
 
     Raises
     ------
     MissingInputError
-        If there is no such file, or git-annex has not fetched its content.
+        If the file does not exist, or its content has not been fetched by git-annex.
     InputOutputError
-        If the system cannot read it.
+        If the system cannot read the file.
     BadDataError
-        If it is damaged, no NIfTI file, or too large.
+        If the file is damaged, not NIfTI or too large.
     """
     content = _read_bytes(path, limit)
-    # What nibabel says of a header on standard error names no file.
+    # nibabel prints messages about headers that do not name the file.
     with LoggingOutputSuppressor():
         whole, layout = _decompressed(content, path, limit)
     if fault := _extension_fault(whole, layout):
@@ -107,12 +107,12 @@ def read_nifti(path: Path, limit: int) -> NiftiFile:
 
 
 def one_line(error: BaseException) -> str:
-    """Message of an error, for a log of lines."""
+    """Message of an error, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
-    """Content of a file as it is on disk."""
+    """Content of a file as stored, which may be compressed."""
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         if is_kept_by_git(target):
@@ -136,7 +136,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _content_elsewhere(path: Path) -> MissingInputError:
-    # DataLad finds the dataset from the folder that it works in.
+    # The command works from any folder: DataLad looks for the dataset from the folder of -C.
     fetch = f"datalad -C {shlex.quote(str(path.parent))} get {shlex.quote(path.name)}"
     return MissingInputError(f"{path} has no content here: fetch it with: {fetch}")
 
@@ -151,16 +151,17 @@ def _check_size(needed: int, limit: int, path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """What a header says about its file.
+    """The header of a file, and the place of the voxels in the file.
 
     Parameters
     ----------
     header, checked
-        Its fields as stored, and with those repaired that decide how voxels are read.
+        The header as stored, and a copy in which the fields that decide how voxels are read
+        are repaired.
     offset
-        Bytes before the voxels.
+        Number of bytes before the voxels.
     size
-        Bytes in all.
+        Number of bytes of the uncompressed file up to the end of its voxels.
     """
 
     header: nib.Nifti1Header
@@ -170,14 +171,14 @@ class _Layout:
 
 
 def _decompressed(content: bytes, path: Path, limit: int) -> tuple[bytes, _Layout]:
-    """The whole image without compression, and where in it what lies."""
+    """Uncompressed content of a file, and its layout."""
     is_compressed = content.startswith(GZIP_MAGIC)
     stream = igzip.IGzipFile(fileobj=io.BytesIO(content)) if is_compressed else io.BytesIO(content)
     try:
         start = stream.read(_HEADER_BYTES)
         layout = _layout(start, path, limit)
         whole = start + stream.read(max(layout.size - len(start), 0)) if is_compressed else content
-        # The checksum, which tells a damaged file, is at the very end.
+        # Reading to the end also checks the checksum, which shows whether the file is damaged.
         if is_compressed and len(stream.read(MAX_EXCESS_BYTES)) == MAX_EXCESS_BYTES:
             raise BadDataError(
                 f"{path} decompresses to more than its header promises ({layout.size} bytes): "
@@ -198,12 +199,12 @@ def _decompressed(content: bytes, path: Path, limit: int) -> tuple[bytes, _Layou
 
 
 def _layout(start: bytes, path: Path, limit: int) -> _Layout:
-    """Read a header off the first bytes of a file."""
+    """Read the header from the first bytes of a file."""
     kind = _kind(start, path)
     try:
         header = kind(start[: kind.sizeof_hdr], check=False)
         checked = header.copy()
-        # Zero is written by tools that mean: right after the header.
+        # Some programs write 0 and mean that the voxels follow the header directly.
         if checked["vox_offset"] == 0:
             checked["vox_offset"] = kind.single_vox_offset
         if not np.isfinite(checked["scl_inter"]):
@@ -220,7 +221,7 @@ def _layout(start: bytes, path: Path, limit: int) -> _Layout:
             f"{path} has a damaged NIfTI header (shape {'x'.join(map(str, shape))}, "
             f"{size} bytes in all)"
         )
-    # As stored, and as numbers to compute with.
+    # Memory for the voxels as stored and for a float32 copy.
     _check_size(size + np.dtype(np.float32).itemsize * voxels, limit, path)
     return _Layout(header, checked, offset, size)
 
@@ -233,13 +234,13 @@ def _kind(start: bytes, path: Path) -> type[nib.Nifti1Header]:
 
 
 def _extension_fault(whole: bytes, layout: _Layout) -> str | None:
-    """What is wrong with the extensions between header and voxels; None if nothing is."""
+    """The fault of the extensions between header and voxels, in words; None if they are valid."""
     position = layout.header.sizeof_hdr
     if position + _FLAG_BYTES > layout.offset or whole[position] == 0:
         return None
     position += _FLAG_BYTES
     integer = np.dtype(f"{layout.header.endianness}i4")
-    # Zeros fill the room that a tool has left for extensions it did not write.
+    # Some programs reserve space for extensions and fill it with zeros.
     while whole[position : layout.offset].strip(b"\0"):
         left = layout.offset - position
         if left < _EXTENSION_HEAD_BYTES:

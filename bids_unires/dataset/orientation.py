@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI image lie: which of its two forms to believe, and in what unit."""
+"""The affine of a NIfTI image: the choice between sform and qform, and the unit of length."""
 
 from __future__ import annotations
 
@@ -18,43 +18,47 @@ from ..space.grid import Shape, corners
 
 logger = logging.getLogger("bids_unires")
 
-# sform and qform count as the same when no corner of the box moves further than this.
+# sform and qform count as the same if no corner of the image differs by more than this.
 ORIENTATION_TOLERANCE_VOXELS = 0.1
-# Volume of a voxel over the product of its sides: 1 for right angles, 0 for collapsed axes.
+# Least ratio of the volume of a voxel to the product of its sides. The ratio is 1 for right angles
+# and 0 if the axes lie in one plane.
 MIN_AXIS_INDEPENDENCE = 1e-3
-# Beyond these a header is damaged, or in another unit than mm.
+# A voxel size outside these limits means a damaged header, or another unit than mm.
 MIN_VOXEL_SIZE_MM = 0.01
 MAX_VOXEL_SIZE_MM = 1000.0
 MAX_DISTANCE_MM = 1e5
-# What a header says of its unit is believed where its voxels are then no larger than this.
+# The unit that a header states is used only if its voxels are then not larger than this.
 MAX_CONVERTED_SIZE_MM = 100.0
-# NIfTI's codes of metres and micrometres; of whatever else it says, scanners mean mm.
+# NIfTI codes of metres and micrometres. With any other code, scanners mean mm.
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
-# Rounding of a header leaves the axes this close to right angles.
+# Rounding of a header makes the axes deviate from right angles by at most this.
 MAX_ROUNDING_SHEAR_DEGREES = 0.1
-# Components b, c and d rounded to three digits make the square of their length exceed 1 by less.
+# If the quaternion components b, c and d are rounded to three digits, the sum of their squares
+# exceeds 1 by less than this.
 MAX_QUATERNION_EXCESS = 2e-3
-# Stored in full, they leave that length within so many units of the last place of 1.
+# If they are stored in full precision, the sum differs from 1 by at most this many units in the
+# last place.
 _ROUNDINGS = 3
-# Sides of voxels by sform and by pixdim that differ by less were rounded; by more than the
-# second, no head was fitted to a template, but pixdim was never filled in.
+# Relative difference and ratio of the voxel sizes of sform and pixdim. A difference below the
+# first is rounding. A ratio above the second does not come from a fit to a template; it means that
+# pixdim was never filled in.
 MAX_ROUNDING_STRETCH = 0.01
 MAX_TEMPLATE_STRETCH = 2.0
 
 
 def affine_of(header: nib.Nifti1Header, shape: Shape, path: Path) -> Affine:
-    """Find where voxels lie by the first of sform and qform that can be used.
+    """Find the affine of an image from its sform, or else from its qform.
 
-    An sform that stretches or shears the voxels against ``pixdim``, as a fit to a template does,
-    gives way to a qform that can be used: it has the sides that were scanned. Whatever is
-    passed over is named in a warning.
+    A fit to a template can store an sform that stretches or shears the voxels relative to
+    ``pixdim``. In this case, the qform is used if it is valid, because it has the voxel size of
+    the scan. A form that is not used is named in a warning.
 
     Parameters
     ----------
     header
-        Of NIfTI-1 or NIfTI-2.
+        Header of NIfTI-1 or NIfTI-2.
     shape
-        Voxels along the three axes.
+        Number of voxels along the three axes.
     path
         The file, for messages.
 
@@ -66,7 +70,7 @@ def affine_of(header: nib.Nifti1Header, shape: Shape, path: Path) -> Affine:
     Raises
     ------
     BadDataError
-        If neither form can be used.
+        If neither form is valid.
 
     References
     ----------
@@ -95,7 +99,7 @@ def affine_of(header: nib.Nifti1Header, shape: Shape, path: Path) -> Affine:
 
 
 def _stated_forms(header: nib.Nifti1Header) -> Mapping[str, Affine]:
-    """The forms that a header marks as set, in its own unit, that to be preferred first."""
+    """The forms that a header marks as set, in the unit of the header, the sform first."""
     forms = {}
     if header["sform_code"] > 0:
         forms["sform"] = np.asarray(header.get_sform(), dtype=np.float64)
@@ -105,9 +109,9 @@ def _stated_forms(header: nib.Nifti1Header) -> Mapping[str, Affine]:
 
 
 def _qform(header: nib.Nifti1Header) -> Affine:
-    """Matrix of the quaternion; NaN where no rotation has such a one.
+    """The affine of the quaternion in a header; NaN if the quaternion is no rotation.
 
-    Rounding can leave b, c and d longer than 1; they are then shortened to it.
+    Rounding can make the vector (b, c, d) longer than 1; it is then scaled to length 1.
     """
     vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=np.float64)
     affine = np.full((4, 4), np.nan)
@@ -117,7 +121,8 @@ def _qform(header: nib.Nifti1Header) -> Affine:
         return affine
     if excess > 0:
         vector /= np.linalg.norm(vector)
-    # Of half a turn the real part is 0; its square root would blow up what rounding left of it.
+    # For a rotation by 180 degrees the real part is 0. The square root would enlarge its rounding
+    # error.
     rounding = _ROUNDINGS * float(np.finfo(header["quatern_b"].dtype).eps)
     real = math.sqrt(-excess) if -excess > rounding else 0.0
     sides = _pixdim(header)
@@ -130,12 +135,12 @@ def _qform(header: nib.Nifti1Header) -> Affine:
 
 
 def _pixdim(header: nib.Nifti1Header) -> NDArray[np.float64]:
-    """Sides of a voxel in the unit of the header."""
+    """Voxel size, ``(3,)``, in the unit of the header."""
     return np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
 
 
 def _mm_per_unit(header: nib.Nifti1Header, affine: Affine) -> float:
-    """Length of the header's unit, unless no head was scanned in that unit."""
+    """Length in mm of the unit of the header; 1 if that unit is not possible for a head."""
     _, length = _stated_unit(header)
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = length * voxel_size(affine)
@@ -144,7 +149,7 @@ def _mm_per_unit(header: nib.Nifti1Header, affine: Affine) -> float:
 
 
 def _stated_unit(header: nib.Nifti1Header) -> tuple[str, float]:
-    # Space has three bits, and time the others.
+    # The lowest three bits are the unit of length; the others are the unit of time.
     return _UNITS.get(int(header["xyzt_units"]) % 8, ("mm", 1.0))
 
 
@@ -155,7 +160,7 @@ def _scaled(affine: Affine, length: float) -> Affine:
 
 
 def _fault(name: str, affine: Affine) -> str | None:
-    """Why a form in mm cannot be that of a head, for people; None if it can."""
+    """The reason, in words, why an affine in mm cannot be used; None if it can."""
     if not np.isfinite(affine).all():
         return "NaN or infinity" + (" or a quaternion of no rotation" if name == "qform" else "")
     with np.errstate(over="ignore"):
@@ -176,7 +181,7 @@ def _fault(name: str, affine: Affine) -> str | None:
 def _less_stretched(
     forms: Mapping[str, Affine], sound: list[str], header: nib.Nifti1Header, path: Path
 ) -> str:
-    """Name of the form to use: the first sound one, unless it stretches what was scanned."""
+    """Name of the form to use: the first valid one, unless it stretches the voxels of the scan."""
     first, *others = sound
     if first != "sform":
         return first
@@ -203,10 +208,11 @@ def _sides(sizes: NDArray[np.float64]) -> str:
 
 
 def _is_stretched(affine: Affine, sides: NDArray[np.float64]) -> bool:
-    """Whether no scanner takes voxels of these sides (mm) so: they are stretched, or sheared.
+    """Whether an affine stretches or shears voxels of the given sides (mm) as no scanner does.
 
-    Slices of a tilted gantry, or of a table that moves askew, are stacked at an angle, but are
-    upright themselves; their distance may be stated along the stack or across the slices.
+    With a tilted CT gantry or an oblique table movement, the slice axis is not perpendicular to
+    the slices, but the two axes within a slice are perpendicular to each other. The stated slice
+    distance may then be measured along the slice axis or perpendicular to the slices.
     """
     if not (np.isfinite(sides).all() and sides.min() > 0):
         return False
@@ -217,7 +223,7 @@ def _is_stretched(affine: Affine, sides: NDArray[np.float64]) -> bool:
 
 
 def _fits_stack(affine: Affine, sides: NDArray[np.float64], axis: int) -> bool:
-    """Whether slices across ``axis`` have the stated sides and right angles within."""
+    """Whether slices stacked along ``axis`` have the given sides (mm) and right angles in plane."""
     sizes = voxel_size(affine)
     first, second = (other for other in range(3) if other != axis)
     cosine = affine[:3, first] @ affine[:3, second] / (sizes[first] * sizes[second])

@@ -1,4 +1,4 @@
-"""Which scans of a BIDS dataset belong together, and what each says about itself."""
+"""Find the scans of a run in a BIDS dataset, and group them into contrasts and repeats."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 
 logger = logging.getLogger("bids_unires")
 
-# Values of ImageType by which scanners mark a phase image.
+# Values of ImageType with which scanners mark phase images.
 PHASE_IMAGE_TYPES = frozenset({"P", "PHASE", "PHASE MAP"})
 MAGNITUDE_IMAGE_TYPES = frozenset({"M", "MAGNITUDE"})
 _ENTITY_NAMES = {key: name for name, key in ENTITY_KEYS.items()}
@@ -70,7 +70,7 @@ def known_sessions(bids_dir: Path, participants: Iterable[str]) -> tuple[str, ..
 
 
 def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
-    """Labels of the folders with a prefix, those aside that are no BIDS labels."""
+    """Labels of the folders with a prefix, without those that are not valid in BIDS."""
     labels = []
     for path in folder.glob(f"{prefix}*"):
         label = path.name.removeprefix(prefix)
@@ -82,15 +82,14 @@ def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
 
 
 def select_participants(config: RunConfig) -> tuple[str, ...]:
-    """Labels of the participants a run is about.
+    """Labels of the participants of a run.
 
     Raises
     ------
     InvalidDatasetError
-        If the dataset has no participant at all.
+        If the dataset has no participant.
     NothingSelectedError
-        If a participant or a session was asked for that is not there; the
-        message lists those that are.
+        If a selected participant or session does not exist; the message lists those that do.
     """
     known = known_participants(config.bids_dir)
     if not known:
@@ -119,17 +118,17 @@ def select_participants(config: RunConfig) -> tuple[str, ...]:
 def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     """Find the scans of a run and group them into contrasts and repeats.
 
-    Each session is a unit of work of its own. A contrast is everything in a file
-    name that says more than which repeat or which slice orientation it is.
+    Each session is a separate unit of work. Scans are of the same contrast if their suffixes and
+    entities are the same, apart from those that number repeats or name the slice orientation.
 
     Raises
     ------
     NothingSelectedError
-        If labels and filters leave no image.
+        If no image matches the labels and filters.
     InvalidDatasetError
-        If the dataset cannot be indexed, or one image is there twice.
+        If the dataset cannot be indexed, or an image exists twice.
     UsageError
-        If the filter file or the index database does not fit.
+        If the filter file or the database of the index cannot be used for this run.
     """
     participants = select_participants(config)
     queries = modality_queries(config)
@@ -159,7 +158,7 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
 
 
 def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
-    """Say what will be done, in plain lines: contrasts and repeats of every unit."""
+    """Text that lists the contrasts and repeats of every unit of work."""
     total = sum(len(plan.scans) for plan in plans)
     lines = [f"{_count(total, 'scan')} in {_count(len(plans), 'unit')} of work"]
     for plan in plans:
@@ -174,7 +173,7 @@ def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
 
 
 def _note_on_label(contrast: Contrast, plan: ParticipantPlan) -> list[str]:
-    """Say of a label that may be meant for an orientation that it was not taken for one."""
+    """Note that an ``acq-`` label resembles a slice orientation but was not taken for one."""
     label, suffix = contrast.entities.get("acquisition", ""), contrast.entities["suffix"]
     alike = [other for other in plan.contrasts if other.entities["suffix"] == suffix]
     if len(alike) < 2 or not resembles_orientation(label, suffix):
@@ -192,7 +191,7 @@ def _find_images(
     queries: Mapping[str, Mapping[str, Any]],
     ignored: IgnoredFiles,
 ) -> tuple[list[Path], list[Path]]:
-    """Images that labels and filters select, by name; and those that .bidsignore leaves out."""
+    """Images that labels and filters select, and those of them that .bidsignore leaves out."""
     labels: dict[str, Any] = {"subject": list(participants)}
     if config.session_label:
         labels["session"] = list(config.session_label)
@@ -212,7 +211,7 @@ def _find_images(
 
 
 def _participant_of(image: Path) -> str | None:
-    """Label of the participant in the name of an image, if there is one."""
+    """Label of the participant in the name of an image; None if there is none."""
     try:
         return parse_name(image.name).entities.get("sub")
     except ValueError:
@@ -220,7 +219,7 @@ def _participant_of(image: Path) -> str | None:
 
 
 def _read_scans(paths: Sequence[Path], root: Path) -> list[Scan]:
-    """The images among some files that are scans, with their metadata."""
+    """The scans among some images, with their metadata."""
     reader = SidecarReader(root)
     scans = []
     for path in paths:
@@ -243,8 +242,8 @@ def _warn_of_filters(
     found: Mapping[str, Sequence[str]],
     labels: Mapping[str, list[str]],
 ) -> None:
-    """Name the modalities that the filter file alone leaves without a scan."""
-    # Where nothing is left at all, an error says so.
+    """Warn about modalities of which the filter file excludes all scans."""
+    # If no scan of any modality is left, an error is raised elsewhere.
     if config.bids_filter_file is None or not any(found.values()):
         return
     for suffix in (suffix for suffix, paths in found.items() if not paths):
@@ -267,7 +266,7 @@ def _files(
 
 
 def _narrowed(query: Mapping[str, Any], labels: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Keep a query within the labels of the command line: both must hold."""
+    """Add the labels of the command line to a query, so that images have to meet both."""
     from bids.layout import Query
 
     narrowed = {**query}
@@ -282,7 +281,7 @@ def _narrowed(query: Mapping[str, Any], labels: Mapping[str, list[str]]) -> dict
 
 
 def raw_entities(relative: Path) -> dict[str, str]:
-    """Entities of a raw image, by pybids' names, with suffix, datatype and extension.
+    """Entities of a raw image by their names in pybids, with suffix, datatype and extension.
 
     Parameters
     ----------
@@ -292,8 +291,8 @@ def raw_entities(relative: Path) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If that is not where BIDS puts raw images, not the name of one, or the name of one
-        that holds no intensities.
+        If the path or the name is not valid for a raw image in BIDS, or the ``part`` entity is not
+        ``mag``.
     """
     name = parse_name(relative.name)
     strange = sorted(set(name.entities) - set(_ENTITY_NAMES))
@@ -348,7 +347,7 @@ def _group(scans: Sequence[Scan]) -> tuple[ParticipantPlan, ...]:
 
 
 def _warn_of_missing_content(plans: Sequence[ParticipantPlan], bids_dir: Path) -> None:
-    """Name the scans that have no content here: they will fail their participants."""
+    """Warn about scans whose content is not here, because their participants will fail."""
     paths = [
         path
         for plan in plans

@@ -1,4 +1,4 @@
-"""Reading one scan or segmentation from disk, and refusing what cannot be one."""
+"""Read a scan or a segmentation, and refuse a file that is not usable."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from .orientation import affine_of
 
 logger = logging.getLogger("bids_unires")
 
-# The largest intensity of a scan; squares of it, summed or divided by, stay within float32.
+# Limits of the largest intensity of a scan. Within them, sums of squares and divisions by squares
+# stay within the range of float32.
 MIN_INTENSITY = 1e-15
 MAX_INTENSITY = 1e15
-# Labels that were stored as floats, or scaled, are integers within this.
+# Labels stored as floats or with a scale may differ from integers by at most this.
 LABEL_TOLERANCE = 1e-3
 
 
 def load_volume(path: Path | str, memory_limit: int | None = None) -> Volume:
-    """Read one 3-D scan and refuse what cannot be one.
+    """Read one 3-D scan, and refuse an image that is not usable.
 
-    The file is read once. Voxels that are not finite become NaN, which means
-    *missing*; their number is logged as a warning.
+    The file is read once. Voxels that are not finite become NaN, which means *missing*; their
+    number is logged as a warning.
 
     Parameters
     ----------
     path
-        NIfTI-1 or NIfTI-2, compressed or not.
+        NIfTI-1 or NIfTI-2 file, compressed or not.
     memory_limit
-        Bytes that reading it may take; those of the machine by default.
+        Memory in bytes that reading the file may need; by default, that of the machine.
 
     Returns
     -------
@@ -50,10 +51,10 @@ def load_volume(path: Path | str, memory_limit: int | None = None) -> Volume:
     Raises
     ------
     MissingInputError
-        If there is no such file, or git-annex has not fetched its content.
+        If the file does not exist, or its content has not been fetched by git-annex.
     BadDataError
-        If the file is damaged, not a single real-valued 3-D image, too large, has no usable
-        affine, or holds nothing but one value.
+        If the file is damaged, not a single real-valued 3-D image, too large, without a usable
+        affine, or constant.
     """
     path = Path(path)
     image, affine = _load(path, memory_limit)
@@ -69,23 +70,24 @@ def load_labels(path: Path | str, memory_limit: int | None = None) -> LabelVolum
     Parameters
     ----------
     path
-        NIfTI-1 or NIfTI-2, compressed or not; integers, or floats that hold integers.
+        NIfTI-1 or NIfTI-2 file, compressed or not. Its values are integers, possibly stored as
+        floats.
     memory_limit
-        Bytes that reading it may take; those of the machine by default.
+        Memory in bytes that reading the file may need; by default, that of the machine.
 
     Returns
     -------
     LabelVolume
-        Labels as int32, ``(X, Y, Z)``, to the last digit.
+        Labels as int32, ``(X, Y, Z)``, without loss of precision.
 
     Raises
     ------
     MissingInputError
-        If there is no such file, or git-annex has not fetched its content.
+        If the file does not exist, or its content has not been fetched by git-annex.
     BadDataError
-        If the file is damaged, not a single real-valued 3-D image, too large, has no usable
-        affine, or holds values that are no labels: fractions, negative ones, or ones
-        beyond the range of int32.
+        If the file is damaged, not a single real-valued 3-D image, too large, without a usable
+        affine, or holds values that are no labels: fractions, negative values, or values beyond
+        the range of int32.
     """
     path = Path(path)
     image, affine = _load(path, memory_limit)
@@ -93,7 +95,7 @@ def load_labels(path: Path | str, memory_limit: int | None = None) -> LabelVolum
 
 
 def grid_of(path: Path) -> Grid | None:
-    """Grid of a three-dimensional image by its header alone; None if that cannot be read."""
+    """Grid of a 3-D image, from its header alone; None if the header cannot be read."""
     try:
         with LoggingOutputSuppressor():
             image = nib.Nifti1Image.from_filename(path)
@@ -104,7 +106,7 @@ def grid_of(path: Path) -> Grid | None:
 
 
 def _load(path: Path, memory_limit: int | None) -> tuple[NiftiFile, Affine]:
-    """An image whose voxels are still encoded, and where they lie."""
+    """An image whose voxels are not decoded yet, and its affine."""
     image = read_nifti(path, _memory_of_machine() if memory_limit is None else memory_limit)
     return image, affine_of(image.header, _checked_shape(image.voxels, path), path)
 
@@ -114,7 +116,7 @@ def _memory_of_machine() -> int:
 
 
 def _checked_shape(voxels: ArrayProxy, path: Path) -> Shape:
-    """Sides of a single real-valued volume."""
+    """Shape of an image that has to be a single real-valued volume."""
     dtype, shape = voxels.dtype, voxels.shape
     if dtype.kind == "c":
         raise BadDataError(f"{path} is a complex image: give its magnitude")
@@ -135,17 +137,17 @@ def _checked_shape(voxels: ArrayProxy, path: Path) -> Shape:
 
 def _scaled_data(image: NiftiFile, path: Path) -> NDArray[np.float32]:
     try:
-        # What is beyond float32 becomes infinite, and counts as missing.
+        # Values beyond the range of float32 become infinite and count as missing.
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.asanyarray(image.voxels, dtype=np.float32)
     except UNREADABLE as error:
         raise BadDataError(f"{path} cannot be decoded ({one_line(error)})") from error
-    # A copy of our own: the decoded array may be a read-only view of the file's bytes.
+    # Copied, because the decoded array may be a read-only view of the bytes of the file.
     return np.array(data.reshape(image.voxels.shape[:3]), dtype=np.float32)
 
 
 def _stored_values(image: NiftiFile, path: Path) -> NDArray[Any]:
-    """Values in the type that holds them without loss: integers unless the header scales them."""
+    """Values in a type that holds them without loss: integers, unless the header scales them."""
     try:
         data = np.asanyarray(image.voxels)
     except UNREADABLE as error:

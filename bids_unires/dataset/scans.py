@@ -1,4 +1,4 @@
-"""What a run works on: scans, the contrasts they are repeats of, and units of work."""
+"""The classes for scans, contrasts (groups of repeated scans) and units of work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Datatype = Literal["anat", "ct"]
 
 
 def datatype_of(suffix: str) -> Datatype:
-    """Folder that images with a suffix lie in."""
-    # In no BIDS schema yet; the folder has the name of the suffix.
+    """Folder (BIDS datatype) of images with a suffix."""
+    # BIDS does not define CT yet; its folder has the name of the suffix.
     return "ct" if suffix == CT_SUFFIX else "anat"
 
 
@@ -24,13 +24,13 @@ def contrast_order(
 ) -> tuple[bool, int, str, int, list[tuple[int, int, str]]]:
     """Sort key of contrasts: T1w, T2w, PDw, FLAIR, T2starw, other MRI by alphabet, then CT.
 
-    Of one suffix the plainest name comes first. The first contrast holds the reference of the
-    coregistration.
+    Among contrasts of one suffix, the one with the fewest entities comes first. The reference of
+    the coregistration is a scan of the first contrast.
 
     Parameters
     ----------
     entities
-        Those of the contrast, ``suffix`` among them.
+        Entities of the contrast, including ``suffix``.
 
     Examples
     --------
@@ -55,11 +55,12 @@ class LabelImage:
     entities
         BIDS keys of its name (``seg``, ``atlas``, ``label``, ``desc``, ...) and their labels.
     metadata
-        Its sidecar, with inherited values filled in; ``LabelMap`` among them if it is there.
+        Values of its sidecar and of the sidecars that it inherits from; they may include
+        ``LabelMap``.
     uri
-        BIDS URI of the file, in the dataset linked to as ``labels`` or ``raw``.
+        BIDS URI of the file, in the dataset that is linked as ``labels`` or ``raw``.
     lookup
-        Table of the labels (``_dseg.tsv``), if there is one.
+        Table of the labels (``_dseg.tsv``); None if there is none.
     """
 
     path: Path
@@ -71,20 +72,20 @@ class LabelImage:
 
 @dataclass(frozen=True)
 class Scan:
-    """One image as acquired.
+    """One acquired image.
 
     Parameters
     ----------
     path
         The NIfTI file.
     entities
-        pybids' entity names and their values, as written in the file name.
+        Entities by their names in pybids, with their values as written in the file name.
     metadata
-        The sidecar, with inherited values filled in.
+        Values of its sidecar and of the sidecars that it inherits from.
     uri
-        BIDS URI of the file, in the dataset that derivatives link to as ``raw``.
+        BIDS URI of the file, in the dataset that the derivatives link to as ``raw``.
     labels
-        Segmentations drawn on this scan.
+        Segmentations that were drawn on this scan.
     """
 
     path: Path
@@ -95,7 +96,7 @@ class Scan:
 
     @property
     def datatype(self) -> Datatype:
-        """Folder the scan and what is made of it lie in."""
+        """Folder (BIDS datatype) of the scan and of its derivatives."""
         return datatype_of(self.entities["suffix"])
 
 
@@ -106,9 +107,9 @@ class Contrast:
     Parameters
     ----------
     name
-        What sets the contrast apart in a file name, such as ``ce-gad_T1w``.
+        The part of the file names that identifies the contrast, such as ``ce-gad_T1w``.
     entities
-        The entities behind ``name``, ``suffix`` among them.
+        The entities of ``name``, including ``suffix``.
     scans
         The repeats, in natural order of their names.
     """
@@ -119,12 +120,12 @@ class Contrast:
 
     @property
     def datatype(self) -> Datatype:
-        """Folder the results of this contrast lie in."""
+        """Folder (BIDS datatype) of the results of this contrast."""
         return datatype_of(self.entities["suffix"])
 
     @property
     def modality(self) -> Modality:
-        """Magnetic resonance or computed tomography, which differ in noise and in units."""
+        """Magnetic resonance or computed tomography, which differ in noise and units."""
         return "CT" if self.datatype == "ct" else "MR"
 
 
@@ -132,8 +133,8 @@ class Contrast:
 class ParticipantPlan:
     """One unit of work: a participant, or one session of a participant.
 
-    The first scan of the first contrast is the reference of the coregistration.
-    Labels are without ``sub-`` and ``ses-``.
+    The first scan of the first contrast is the reference of the coregistration. Labels have no
+    ``sub-`` or ``ses-`` prefix.
     """
 
     participant: str
@@ -147,34 +148,34 @@ class ParticipantPlan:
 
     @property
     def folder(self) -> Path:
-        """Relative folder of the unit: ``sub-01``, or ``sub-01/ses-a``."""
+        """Folder of the unit, relative to the dataset: ``sub-01`` or ``sub-01/ses-a``."""
         return Path(*self.label.split("_"))
 
     @property
     def scans(self) -> tuple[Scan, ...]:
-        """All scans of all contrasts, in order."""
+        """All scans of all contrasts, in the order of the contrasts."""
         return tuple(scan for contrast in self.contrasts for scan in contrast.scans)
 
     @property
     def shared_datatype(self) -> Datatype:
-        """Folder of what belongs to no single contrast: ``ct`` for a unit without MR."""
+        """Folder of files that belong to no single contrast: ``ct`` for a unit without MR."""
         has_only_ct = self.contrasts and all(c.modality == "CT" for c in self.contrasts)
         return "ct" if has_only_ct else "anat"
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Relative folders that results are written to."""
+        """Folders that results are written to, relative to the output folder."""
         datatypes = {self.shared_datatype, *(contrast.datatype for contrast in self.contrasts)}
         return tuple(self.folder / datatype for datatype in sorted(datatypes))
 
     @property
     def stage(self) -> str:
-        """What is done with it, as the analysis level calls it."""
+        """Name of the stage: the analysis level."""
         return "participant"
 
     @property
     def inputs(self) -> Iterator[tuple[str, Path]]:
-        """Names and paths of the files that results depend on."""
+        """Names and paths of the files that the results depend on."""
         for scan in self.scans:
             yield scan.uri, scan.path
             for label in scan.labels:
@@ -184,13 +185,13 @@ class ParticipantPlan:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the sidecars say, by the URI of their image."""
+        """Metadata of the scans and label images, by their URIs."""
         content = {scan.uri: dict(scan.metadata) for scan in self.scans}
         for scan in self.scans:
             content |= {label.uri: dict(label.metadata) for label in scan.labels}
         return content
 
     def settings(self, config: RunConfig) -> dict[str, Any]:
-        """Everything of a configuration that results depend on; not how fast they are there."""
+        """The settings that the results depend on, without those that affect only the speed."""
         settings = asdict(config.model) | asdict(config.space)
         return settings | {"reset_origin": config.reset_origin}

@@ -1,4 +1,4 @@
-"""Sidecars: what a reader of a result has to know about it."""
+"""The sidecars of the output files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from .naming import resolution_text
 from .scans import Contrast, LabelImage, ParticipantPlan, Scan
 
-# Statements about the scanner and the contrast, which reconstruction leaves true.
-# Whatever describes slices, matrix, timing or the file itself is not among them.
-# To each the types that BIDS gives it; a value of another type is a slip and is left out.
+# Fields about the scanner and the contrast, which still hold after reconstruction. Fields about
+# slices, matrix, timing or the file itself are left out. Each has the types that BIDS allows; a
+# value of another type is an error in the sidecar and is left out.
 _TEXT = (str,)
 _NUMBER = (int, float)
 _SWITCH = (bool,)
@@ -44,13 +44,13 @@ INHERITED: Mapping[str, tuple[type, ...]] = {
     "SpoilingType": _TEXT,
     "MTState": _SWITCH,
     "PixelBandwidth": _NUMBER,
-    # Of CT.
+    # Fields of CT.
     "KVP": _NUMBER,
     "ConvolutionKernel": (str, list),
 }
 
 
-# Statements about the labels, which resampling leaves true.
+# Fields about labels, which still hold after resampling.
 LABEL_FIELDS = ("LabelMap", "Manual", "Atlas")
 
 
@@ -67,12 +67,12 @@ def image_sidecar(
     Parameters
     ----------
     plan, contrast
-        What was reconstructed. All scans of the plan are sources, since the
-        prior couples the contrasts; those of this contrast come first.
+        The unit of work and the reconstructed contrast. All scans of the plan are sources,
+        because the prior couples the contrasts; those of this contrast come first.
     description
-        How the image came about, in a sentence.
+        How the image was made, in one sentence.
     voxel_size
-        In mm along x, y and z.
+        Voxel size in mm along x, y and z.
     spatial_reference
         BIDS URI of the image that defines the grid.
     """
@@ -94,7 +94,7 @@ def mask_sidecar(
     voxel_size: Sequence[float],
     spatial_reference: str,
 ) -> dict[str, Any]:
-    """Sidecar of a mask made from all scans of a unit of work; see `image_sidecar`."""
+    """Sidecar of a mask that was made from all scans of a unit of work; see `image_sidecar`."""
     return {
         "Type": "ROI",
         "Description": description,
@@ -112,12 +112,12 @@ def label_sidecar(
     voxel_size: Sequence[float],
     spatial_reference: str,
 ) -> dict[str, Any]:
-    """Sidecar of a label image brought to the grid of the results; see `image_sidecar`.
+    """Sidecar of a label image resampled to the grid of the results; see `image_sidecar`.
 
     Parameters
     ----------
     scan, label
-        The label image, and the scan whose transform brought it there.
+        The scan whose transform was used for resampling, and the label image.
     description, voxel_size, spatial_reference
         As for `image_sidecar`.
     """
@@ -132,7 +132,7 @@ def label_sidecar(
 
 
 def transform_sidecar(scan: Scan, *, description: str, spatial_reference: str) -> dict[str, Any]:
-    """Sidecar of the transform that takes one scan to the grid of ``spatial_reference``."""
+    """Sidecar of the transform of one scan to the space of ``spatial_reference``."""
     return {
         "Description": description,
         "Sources": [scan.uri, spatial_reference],
@@ -141,7 +141,7 @@ def transform_sidecar(scan: Scan, *, description: str, spatial_reference: str) -
 
 
 def inherited_metadata(scans: Sequence[Scan]) -> dict[str, Any]:
-    """Metadata that hold for the result: still true, and the same for every repeat."""
+    """Metadata that still hold for the result and are the same for all repeats."""
     first, *others = [scan.metadata for scan in scans]
     return {
         key: first[key]
@@ -153,10 +153,10 @@ def inherited_metadata(scans: Sequence[Scan]) -> dict[str, Any]:
 
 
 def _is_of(value: Any, types: tuple[type, ...]) -> bool:
-    """Whether a value has one of the types; True and False are no numbers."""
+    """Whether a value has one of the types; True and False do not count as numbers."""
     return isinstance(value, types) and (isinstance(value, bool) is (types == _SWITCH))
 
 
 def derivative_uri(output_dir: Path, path: Path) -> str:
-    """BIDS URI of one of our own files, from within the dataset it is in."""
+    """BIDS URI of an output file, relative to its own dataset."""
     return f"bids::{path.relative_to(output_dir).as_posix()}"

@@ -1,11 +1,11 @@
-"""What an ``acq-`` label says of how slices lie, which makes no contrast."""
+"""Recognise slice orientations in ``acq-`` labels, because they do not distinguish contrasts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# Usual spellings, of the languages that scanners speak.
+# Usual words for slice orientations, in the languages of scanner software.
 _AXIAL = (
     *("ax", "axi", "axial", "tra", "tran", "trans", "transv", "transverse", "transversal"),
     *("transaxial", "horizontal"),
@@ -13,12 +13,12 @@ _AXIAL = (
 _SAGITTAL = ("sag", "sagi", "sagit", "sagitt", "sagittal", "sagital")
 _CORONAL = ("cor", "coro", "coron", "coronal")
 _OBLIQUE = ("obl", "obliq", "oblique")
-# "MoCor" and the like are corrections.
+# "Cor" after one of these means a correction, as in "MoCor", and not a coronal orientation.
 _CORRECTED = ("mo", "motion", "dist", "distortion", "bias", "norm", "field", "b0", "b1")
 
 
 def _as_written(words: Sequence[str]) -> str:
-    """Pattern of some words in small letters, in capitals, or with one; the longest goes first."""
+    """Pattern of words in lower case, upper case or capitalised, with the longest word first."""
     spelled = {form for word in words for form in (word, word.upper(), word.capitalize())}
     return "|".join(sorted(spelled, key=len, reverse=True))
 
@@ -30,13 +30,14 @@ _WORD = (
     rf"(?:{_ANY_OBLIQUE}|{_as_written(['para'])})?(?:{_ANY_PLANE})(?:{_ANY_OBLIQUE})?"
     rf"|{_ANY_OBLIQUE}"
 )
-# Kinds of sequences that are written next to it without a capital letter.
+# Names of sequences that may directly precede or follow an orientation.
 _SEQUENCES = (
     *("t1", "t2", "pd", "flair", "stir", "tirm", "tse", "fse", "tfe", "ffe", "gre", "spgr"),
     *("mprage", "bravo", "space", "cube", "vista", "haste", "blade", "swi", "2d", "3d"),
 )
-# A word begins where the label does, after a number or "+", with a capital letter after a small
-# one ("tseAx"), with a small one after capital ones ("TSEax"), or after the name of a sequence.
+# A word begins at the start of the label, after a digit or "+", at an upper-case letter after a
+# lower-case one ("tseAx"), at a lower-case letter after upper-case ones ("TSEax"), or after the
+# name of a sequence.
 _BEGIN = "|".join(
     [
         *(r"^", r"(?<=[\d+])", r"(?<=[a-z])(?=[A-Z])", r"(?<=[A-Z][A-Z])(?=[a-z])"),
@@ -49,24 +50,25 @@ _END = "|".join(
         f"(?=(?i:{'|'.join(_SEQUENCES)}))",
     ]
 )
-# "ax2" is the second of its kind; "ax3D" and "ax2mm" go on with what makes a contrast.
+# In "ax2" the number counts scans and belongs to the orientation. In "ax3D" and "ax2mm" it belongs
+# to a word that distinguishes contrasts.
 _NUMBER = r"(?:\d+(?![\da-zD]))?"
 _ORIENTATION = re.compile(rf"(?:{_BEGIN})(?:{_WORD})(?:{_END}){_NUMBER}")
 _RESEMBLES = re.compile(r"^(?:ax|tra|cor|sag|obl)|(?:ax|axi|axial|tra|cor|sag)$", re.IGNORECASE)
-# Suffixes and other names of the same, which labels repeat.
+# Other names of a suffix that labels may repeat.
 _SAME_AS_SUFFIX = {"FLAIR": "t2flair", "T2starw": "t2s"}
 
 
 def without_orientation(label: str, suffix: str) -> str:
-    """The part of an ``acq-`` label that makes a contrast; empty if nothing does.
+    """The part of an ``acq-`` label that distinguishes contrasts; empty if there is none.
 
-    Names of planes are taken out wherever they stand as a word of their own, and a number that
-    follows one. What is left only repeats the suffix in labels such as ``axT2`` of a ``T2w``.
+    Names of planes are removed wherever they are a separate word, together with a number that
+    follows. If the rest only repeats the suffix, as in ``axT2`` of a ``T2w``, it is removed too.
 
     Parameters
     ----------
     label
-        Without ``acq-``.
+        The label without ``acq-``.
     suffix
         Suffix of the image.
 
@@ -83,5 +85,5 @@ def without_orientation(label: str, suffix: str) -> str:
 
 
 def resembles_orientation(label: str, suffix: str) -> bool:
-    """Whether a label begins or ends like a plane and is not taken for one."""
+    """Whether a label begins or ends like the name of a plane but was not recognised as one."""
     return without_orientation(label, suffix) == label and bool(_RESEMBLES.search(label))

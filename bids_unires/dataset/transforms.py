@@ -1,4 +1,4 @@
-"""Transforms on disk, in the text format of ITK."""
+"""Write and read transforms in the text format of ITK."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from .writing import write_text
 def write_transform(path: Path, pose: ArrayLike) -> Path:
     """Write the rigid pose of one scan so that ITK resamples the scan with it.
 
-    ITK maps points of the reference (the image that defines the output grid) to
-    points of the moving image (the scan), both in LPS, so the file holds the
-    inverse of ``pose``: ``antsApplyTransforms -i scan -r output -t path`` brings the
-    scan to the grid of the output. Numbers have six significant digits, which for a
-    head is below a micrometre.
+    ITK maps points of the reference (the image that defines the output grid) to points of the
+    moving image (the scan), both in LPS. The file therefore holds the inverse of ``pose``:
+    ``antsApplyTransforms -i scan -r output -t path`` resamples the scan to the grid of the
+    output. Numbers have six significant digits, which for a head is below a micrometre.
 
     Parameters
     ----------
     path
-        Ends in ``.txt``.
+        The file; its name ends in ``.txt``.
     pose
         ``(4, 4)``, world of the scan to world of the output, both RAS in mm.
 
     Raises
     ------
     ValueError
-        If ``pose`` is not a finite invertible ``(4, 4)`` matrix.
+        If ``pose`` is not a finite, invertible ``(4, 4)`` matrix.
     """
     from nitransforms.io.itk import ITKLinearTransform
 
@@ -42,7 +41,7 @@ def write_transform(path: Path, pose: ArrayLike) -> Path:
 
 
 def read_transform(path: Path) -> Affine:
-    """Read back the pose that `write_transform` wrote.
+    """Read the pose in a file that `write_transform` wrote.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Checks before any work: the folders, and whether the input is valid BIDS."""
+"""Check the folders before a run, and validate the input dataset with the BIDS validator."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from .metadata import SidecarError, load_object, read_object
 logger = logging.getLogger("bids_unires")
 
 VALIDATOR = "bids-validator-deno"
-# Damaged images: reported one by one when they are read, so that one participant
-# whose scan was not copied in full does not keep the others from being processed.
+# Damaged images. They are reported when they are read, so that one incomplete scan does not
+# prevent the processing of the other participants.
 CONTENT_CODES = frozenset({"EMPTY_FILE", "NIFTI_HEADER_UNREADABLE", "SYMLINK_BROKEN"})
-# Sidecars that are no JSON or hold a value of the wrong type: what is wrong is passed over,
-# with a warning, when they are read.
+# Sidecars that are no JSON or hold a value of the wrong type. Reading ignores such values with a
+# warning.
 SIDECAR_CODES = frozenset({"JSON_INVALID", "JSON_NOT_AN_OBJECT", "JSON_SCHEMA_VALIDATION_ERROR"})
-# Files in another encoding than UTF-8, which this program reads. The validator takes them for
-# empty, so that whatever else it says of them does not count either.
+# Files in another encoding than UTF-8. This program reads them, but the validator takes them for
+# empty, so that its other errors about them are ignored too.
 ENCODING_CODES = frozenset({"INVALID_JSON_ENCODING", "INVALID_FILE_ENCODING"})
-# Files that are no BIDS at all, such as the log of a scheduler or a copy kept as .bak: errors
-# only where their names make them scans or sidecars of this run.
+# Files that do not belong to BIDS, such as the log of a scheduler or a .bak copy. They are errors
+# only if their names are those of scans or sidecars that this run would read.
 STRAY_CODES = frozenset({"NOT_INCLUDED", "EXTENSION_MISMATCH"})
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, ".json")
-# Top-level files that say nothing about the images.
+# Top-level files and folders without information about the images.
 UNUSED_TABLES = frozenset({"participants", "samples", "sessions", "phenotype"})
 MESSAGES_SHOWN = 3
 
 
 def check_folders(config: RunConfig) -> None:
-    """Check input and output folders, cheaply and without creating anything.
+    """Check the input and output folders quickly, without creating anything.
 
     Raises
     ------
     MissingInputError
-        If the dataset is not there.
+        If the dataset does not exist.
     InvalidDatasetError
         If it is no BIDS dataset.
     UsageError
-        If a folder to write to lies where it would be taken for raw data.
+        If an output would be taken for raw data because of its place in the input dataset.
     OutputError
-        If the output folder cannot be created, or holds another dataset.
+        If the output folder cannot be created, or holds the dataset of another program.
     """
     _check_bids_dir(config.bids_dir)
     _check_outside(config.output_dir, config.bids_dir, "the output folder", or_derivatives=True)
@@ -65,13 +65,13 @@ def check_folders(config: RunConfig) -> None:
 def validate_dataset(config: RunConfig, participants: Sequence[str]) -> None:
     """Run the BIDS validator on the input.
 
-    Errors stop the run, except in sidecars and in files it does not read: other
-    participants, other kinds of data, tables. Those are logged.
+    Errors end the run. Errors in sidecars, and in files that the run does not read (other
+    participants, other kinds of data, tables), are only logged.
 
     Raises
     ------
     InvalidDatasetError
-        If a file this run depends on breaks a rule of BIDS.
+        If a file that this run depends on is not valid BIDS.
     """
     issues = [issue for issue in _validator_errors(config.bids_dir) if not _is_ct(issue)]
     undecoded = {_location(issue) for issue in issues if issue.get("code") in ENCODING_CODES}
@@ -165,14 +165,15 @@ def _check_creatable(folder: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise OutputError(f"{folder} cannot be created: {existing} is not a folder")
-    # Of this process, not of who started it: containers hand out rights of their own.
+    # Tested for the effective user of this process, which in a container can differ from the user
+    # who started it.
     effective = os.access in os.supports_effective_ids
     if not os.access(existing, os.W_OK | os.X_OK, effective_ids=effective):
         raise OutputError(f"{folder} cannot be written to: no permission in {existing}")
 
 
 def _check_owner(output_dir: Path) -> None:
-    """Do not mix our results into the dataset of another program."""
+    """Raise an error if the output folder holds the dataset of another program."""
     description = output_dir / "dataset_description.json"
     if not os.path.lexists(description):
         return
@@ -190,19 +191,19 @@ def _check_owner(output_dir: Path) -> None:
 
 
 def _validator_errors(bids_dir: Path) -> list[dict[str, Any]]:
-    """Errors that the BIDS validator reports; none where it cannot run."""
+    """Errors that the BIDS validator reports; empty if it cannot run."""
     executable = find_validator()
     if executable is None:
         logger.warning("%s is not installed: the input is not validated", VALIDATOR)
         return []
-    # Image headers are checked, and reported with advice, when the images are read.
+    # Image headers are left out here. Reading the images checks them and gives better advice.
     command = [executable, "--json", "--ignoreWarnings", "--ignoreNiftiHeaders", str(bids_dir)]
     environment = {**os.environ, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
     try:
         done = subprocess.run(command, capture_output=True, env=environment, check=False)
         report = json.loads(done.stdout)
     except (OSError, ValueError) as error:
-        # It dies of tables in UTF-16, and says so before it says where in its code.
+        # The validator crashes on tables in UTF-16. Its message comes before its stack trace.
         said = decode(done.stderr).content.strip() if isinstance(error, ValueError) else str(error)
         logger.warning(
             "the BIDS validator could not run (%s): the input is not validated",
@@ -214,18 +215,18 @@ def _validator_errors(bids_dir: Path) -> list[dict[str, Any]]:
 
 
 def find_validator() -> str | None:
-    """Prefer the validator beside this Python, which need not be on the path."""
+    """Path of the validator: beside this Python, which need not be in PATH, or else in PATH."""
     beside = Path(sys.executable).parent / VALIDATOR
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(VALIDATOR)
 
 
 def _location(issue: Mapping[str, Any]) -> str:
-    """Path of the file an issue is about, from the root of the dataset; empty if of none."""
+    """Path of the file of an issue, from the root of the dataset; empty if it is about no file."""
     return str(issue.get("location") or "")
 
 
 def _is_ct(issue: Mapping[str, Any]) -> bool:
-    """Whether an issue is about CT, of which the schema knows nothing."""
+    """Whether an issue is about CT, which the BIDS schema does not define."""
     path = PurePosixPath(_location(issue))
     return CT_SUFFIX in path.parts or path.name.split(".", 1)[0].endswith(f"_{CT_SUFFIX}")
 
@@ -236,7 +237,7 @@ def _is_sidecar_error(issue: Mapping[str, Any]) -> bool:
 
 
 def _is_stray(issue: Mapping[str, Any], modalities: Sequence[str]) -> bool:
-    """Whether an issue is that a file, which no run would read, has no place in BIDS."""
+    """Whether an issue is about a file that does not belong to BIDS and that no run reads."""
     name = PurePosixPath(_location(issue)).name
     stem, dot, extension = name.partition(".")
     is_read = dot + extension in READ_EXTENSIONS and stem.rsplit("_", 1)[-1] in modalities
@@ -244,7 +245,7 @@ def _is_stray(issue: Mapping[str, Any], modalities: Sequence[str]) -> bool:
 
 
 def _is_used(location: str, participants: Sequence[str], modalities: Sequence[str]) -> bool:
-    """Whether a run depends on a file: its path from the root of the dataset."""
+    """Whether a run depends on a file, given by its path from the root of the dataset."""
     parts = PurePosixPath(location).parts[1:]
     if not parts:
         return True

@@ -1,8 +1,8 @@
-"""Files that are either there in full or not there at all.
+"""Write files so that none is ever incomplete under its final name.
 
-A file is written under a hidden temporary name in its own folder and renamed when it is
-complete and on disk. While it is being written its writer holds a lock on it, so that
-what a killed process left behind can be told from what another one is writing.
+A file is written under a hidden temporary name in the same folder, and renamed when it is complete
+and on disk. The process that writes it holds a lock on it, which distinguishes it from a file that
+a killed process left.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ from ..errors import InputOutputError, OutputError, UniResError
 from ..space.affines import shear_angle
 from .encoding import decode
 
-# Hidden from pybids and the validator (leading dot) and from globs such as *.nii.gz.
+# The leading dot hides temporary files from pybids and the validator; the suffix hides them from
+# patterns such as *.nii.gz.
 TEMPORARY_PREFIX = ".unires-"
 TEMPORARY_SUFFIX = ".part"
-# Where the file system knows no locks, a temporary file this old is nobody's.
+# On a file system without locks, a temporary file of at least this age (s) counts as abandoned.
 ABANDONED_SECONDS = 24 * 3600.0
-# Of ISA-L's levels 0 to 3 this is the fastest that still compresses well.
+# Of the levels 0 to 3 of ISA-L, this is the fastest that still compresses well.
 GZIP_LEVEL = 2
 UNKNOWN_SPACE, SCANNER_ANATOMICAL = 0, 1
-# Rounding in a header shears by less than this.
+# Rounding in a header makes the axes deviate from right angles by less than this.
 LARGEST_SHEAR_DEGREES = 0.05
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes ``path`` when the block ends well.
+    """Yield a temporary path to write to, which is renamed to ``path`` if the block succeeds.
 
-    The parent folder is made if need be. If the block raises, nothing remains.
+    The parent folder is created if necessary. If the block raises, no file remains.
 
     Raises
     ------
     OutputError
         If the folder or the file cannot be created.
     InputOutputError
-        If writing fails, as on a full disk.
+        If writing fails, for example because the disk is full.
     """
     path = Path(path)
     temporary, lock = _create_temporary(path)
@@ -58,7 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
-        # Some network file systems refuse to sync a folder; the file itself was synced.
+        # Some network file systems cannot sync a folder. The file itself has been synced.
         with suppress(OSError):
             _flush_to_disk(path.parent)
     except UniResError:
@@ -76,20 +77,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text, atomically; see `atomic_path` for what can go wrong."""
+    """Write UTF-8 text atomically; see `atomic_path` for the errors."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf-8")
     return path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON object, atomically; arrays become lists, NaN and infinity null."""
+    """Write a JSON object atomically; arrays become lists, NaN and infinity become null."""
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
 
 
 def write_once(path: Path, text: str) -> bool:
-    """Write text unless the file exists, also when several processes try at once.
+    """Write text unless the file exists, also if several processes try at the same time.
 
     Returns
     -------
@@ -103,12 +104,13 @@ def write_once(path: Path, text: str) -> bool:
         temporary.write_text(text, "utf-8")
         _flush_to_disk(temporary)
         try:
-            # Unlike a rename, a link never replaces what another process wrote first.
+            # Unlike a rename, a link never replaces a file that another process wrote first.
             os.link(temporary, path)
         except FileExistsError:
             return False
         except OSError:
-            # File systems without hard links: both processes write the same text.
+            # For file systems without hard links. Replacing is harmless, because all processes
+            # write the same text.
             os.replace(temporary, path)
         return True
     except OSError as error:
@@ -122,13 +124,13 @@ def write_once(path: Path, text: str) -> bool:
 def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
     """Write intensities as float32 NIfTI-1, atomically.
 
-    sform and qform are the same, in scanner coordinates, but for a sheared grid, which has
-    no qform; the slope is 1. The same data give the same bytes.
+    sform and qform are the same, in scanner coordinates; a sheared grid has no qform. The slope is
+    1. The same data always give the same bytes.
 
     Parameters
     ----------
     path
-        Ends in ``.nii`` or ``.nii.gz``.
+        The file; its name ends in ``.nii`` or ``.nii.gz``.
     data
         Intensities, ``(X, Y, Z)``.
     affine
@@ -138,17 +140,17 @@ def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
 
 
 def write_mask(path: Path, mask: ArrayLike, affine: ArrayLike) -> Path:
-    """Write a mask ``(X, Y, Z)`` as 0 and 1 in uint8; otherwise as `write_image`."""
+    """Write a mask ``(X, Y, Z)`` as 0 and 1 in uint8; otherwise like `write_image`."""
     return _write_nifti(path, (np.asarray(mask) != 0).astype(np.uint8), affine)
 
 
 def write_labels(path: Path, labels: ArrayLike, affine: ArrayLike) -> Path:
-    """Write integer labels ``(X, Y, Z)`` in the smallest type; otherwise as `write_image`.
+    """Write integer labels ``(X, Y, Z)`` in the smallest type; otherwise like `write_image`.
 
     Raises
     ------
     ValueError
-        If a label is no integer of at most 32 bits.
+        If a label is not an integer of at most 32 bits.
     """
     array = np.asarray(labels)
     if not np.array_equal(array, np.round(array)):
@@ -161,7 +163,7 @@ def write_labels(path: Path, labels: ArrayLike, affine: ArrayLike) -> Path:
 
 
 def copy_text(source: Path, path: Path) -> Path:
-    """Copy a text, such as a table of labels, as UTF-8, atomically; see `atomic_path`."""
+    """Copy a text file, such as a table of labels, as UTF-8, atomically; see `atomic_path`."""
     content = decode(source.read_bytes()).content.encode("utf-8")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -169,13 +171,13 @@ def copy_text(source: Path, path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete what killed runs left half-written in one folder; return how many files.
+    """Delete the incomplete files of killed runs in one folder; return their number.
 
-    Files that a living process is writing are left alone.
+    Files that a running process is writing are kept.
     """
     removed = 0
     for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")):
-        # Another process may finish or clean up the same file meanwhile.
+        # Another process may complete or remove the same file at the same time.
         with suppress(OSError):
             if _is_abandoned(path):
                 path.unlink()
@@ -184,7 +186,7 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def _create_temporary(path: Path) -> tuple[Path, int]:
-    """Make an empty file beside ``path``, and the descriptor that holds the lock on it."""
+    """Create an empty file beside ``path``; also return the descriptor that holds its lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -193,7 +195,7 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
             descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between creation and lock a clean-up may have taken it for a leftover.
+            # Before the lock was set, another process may have removed the file as abandoned.
             if temporary.exists():
                 return temporary, descriptor
             os.close(descriptor)
@@ -228,13 +230,13 @@ def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
     matrix = np.asarray(affine, dtype=np.float64)
     image = nib.Nifti1Image(data, matrix)
     image.set_sform(matrix, code=SCANNER_ANATOMICAL)
-    # A qform has no shears: of a gantry's tilt it would tell another story than the sform.
+    # A qform cannot describe shear. With a tilted gantry it would contradict the sform.
     sheared = shear_angle(matrix) > LARGEST_SHEAR_DEGREES
     image.set_qform(matrix, code=UNKNOWN_SPACE if sheared else SCANNER_ANATOMICAL)
     image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.name.endswith(".gz"):
-            # No file name and no time in the header: the same data, the same bytes.
+            # Without a file name and a time in the gzip header, the same data give the same bytes.
             with igzip.IGzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as compressed:
                 image.to_stream(compressed)
         else:
@@ -243,7 +245,7 @@ def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """Only what JSON knows."""
+    """A value in the types of JSON."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
