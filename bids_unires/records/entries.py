@@ -1,8 +1,8 @@
-"""Entries of records: dataclasses written in the types of JSON and read back without trust.
+"""Records: dataclasses that are written to JSON, and whose values are checked when read.
 
-Each field of a record that has an `entry` says under which key it stands in JSON, and what of a
-value read there can be used. Whatever cannot be is None, as is what an older version did not
-write: who reads a record meets either a sound value or None.
+The `entry` of a field defines its key in JSON and the function that checks a value read there. A
+value that cannot be used, or that an older version did not write, is read as None. Code that reads
+a record therefore gets either a valid value or None.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from ..space.affines import Affine
 Value = TypeVar("Value")
 RecordType = TypeVar("RecordType", bound="Record")
 Read = Callable[[object], Value | None]
-"""Gives what can be used of a value read from JSON, or None."""
+"""Function that turns a value read from JSON into a valid value, or returns None."""
 
 SCHEMA_KEY = "SchemaVersion"
 
 
 def entry(key: str, read: Read[Any]) -> Any:
-    """A field that stands under a key of its own.
+    """A field with its own key in JSON.
 
     Parameters
     ----------
     key
-        In JSON.
+        The key in JSON.
     read
-        Makes the field's value of what stands there.
+        Makes the value of the field from the value under this key.
     """
     return field(default=None, metadata={"key": key, "read": read})
 
 
 def entries(read: Read[Any]) -> Any:
-    """A field whose own entries stand among those of the record.
+    """A field that is itself a record, whose entries are merged with those of the outer record.
 
     Parameters
     ----------
     read
-        Makes the field's value of the whole record.
+        Makes the value of the field from the whole outer record.
     """
     return field(default=None, metadata={"key": None, "read": read})
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What is said about one thing.
+    """Base class of the records.
 
     Attributes
     ----------
     has_all_keys
-        Whether what is not known is written as ``null``, rather than left out.
+        Whether unknown values are written as ``null`` rather than left out.
     """
 
     has_all_keys: ClassVar[bool] = False
 
     @classmethod
     def from_json(cls, content: object) -> Self:
-        """Read a record; what cannot be used of it, or all of it, is None."""
+        """Read a record; values that cannot be used are None."""
         stated = content if isinstance(content, Mapping) else {}
         return cls(
             **{
@@ -74,7 +74,7 @@ class Record:
 
     @classmethod
     def nested(cls, content: object) -> Self | None:
-        """Read a record that stands within another; None where nothing of the kind does."""
+        """Read a record inside another record; None if the value is no record."""
         return cls.from_json(content) if isinstance(content, Mapping) else None
 
     def to_json(self) -> dict[str, Any]:
@@ -91,22 +91,24 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class VersionedRecord(Record):
-    """What is said in a file of its own, or in an object of its own.
+    """Base class of the records with their own file or their own object in JSON.
 
     Attributes
     ----------
     schema_version
-        Of the entries of this kind of record. It is raised when one of them changes its meaning,
-        not when one joins them; the first releases wrote none, and are read as version 1.
+        Version of the entries of this kind of record. It is raised if an entry changes its
+        meaning, not if an entry is added. The first releases wrote no version; their records are
+        read as version 1.
     """
 
     schema_version: ClassVar[int] = 1
 
     @classmethod
     def from_json(cls, content: object) -> Self:
-        """Read a record; what cannot be used of it, or all of it, is None.
+        """Read a record; values that cannot be used are None.
 
-        Nothing can be used where a later release gave entries another meaning.
+        All values are None if the record has a later version, in which entries have another
+        meaning.
         """
         version = whole(content.get(SCHEMA_KEY)) if isinstance(content, Mapping) else None
         return super().from_json(None if (version or 1) > cls.schema_version else content)
@@ -160,7 +162,7 @@ def number(value: object) -> float | None:
         return None
     try:
         found = float(value)
-    # A whole number that is too large.
+    # An integer beyond the range of a float.
     except OverflowError:
         return None
     return found if math.isfinite(found) else None
@@ -173,26 +175,26 @@ def positive(value: object) -> float | None:
 
 
 def numbers(value: object) -> tuple[float | None, ...] | None:
-    """A list of numbers, with None for what is none."""
+    """A list of numbers, with None for every item that is no number."""
     return tuple(map(number, value)) if isinstance(value, list) else None
 
 
 def vector(value: object) -> tuple[float, ...] | None:
-    """A list of numbers throughout."""
+    """A list that contains only numbers."""
     found = numbers(value) or ()
     complete = tuple(each for each in found if each is not None)
     return complete if found and len(complete) == len(found) else None
 
 
 def whole_numbers(value: object) -> tuple[int, ...] | None:
-    """A list of whole numbers throughout."""
+    """A list that contains only whole numbers."""
     found = [whole(each) for each in value] if isinstance(value, list) else []
     complete = tuple(each for each in found if each is not None)
     return complete if found and len(complete) == len(found) else None
 
 
 def texts(value: object) -> tuple[str, ...] | None:
-    """A list of texts; what is none in it is left out."""
+    """A list of texts; items that are no text are left out."""
     if not isinstance(value, list):
         return None
     return tuple(each for each in value if isinstance(each, str))
@@ -213,7 +215,7 @@ def affine(value: object) -> Affine | None:
     """
     try:
         matrix = np.asarray(value, dtype=np.float64)
-        # An inverse is what everybody needs of it.
+        # Raises an error for a matrix without inverse, which its users need.
         np.linalg.inv(matrix)
     except (TypeError, ValueError, np.linalg.LinAlgError):
         return None
@@ -221,7 +223,7 @@ def affine(value: object) -> Affine | None:
 
 
 def list_of(kind: type[RecordType]) -> Read[tuple[RecordType, ...]]:
-    """Read a list of records; what is none in it is left out."""
+    """Read a list of records; items that are no record are left out."""
 
     def read(value: object) -> tuple[RecordType, ...] | None:
         if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""By what a file is known again."""
+"""The fingerprint of a file: checksum, size and time of its last change."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .entries import text, whole
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """By what a file is known again.
+    """Checksum, size and time of a file, by which a later run recognises it.
 
     In JSON: ``SHA256``, ``Size`` and ``ModifiedNs``.
 
     Parameters
     ----------
     sha256
-        Checksum of its content, in hexadecimal digits.
+        SHA-256 checksum of the content, in hexadecimal digits.
     size
-        In bytes; None where that was not kept.
+        Size in bytes; None if it was not recorded.
     modified_ns
-        When it was last written to, in ns since 1970; None where that was not kept.
+        Time of the last change, in ns since 1970; None if it was not recorded.
     """
 
     sha256: str
@@ -40,11 +40,11 @@ class Fingerprint:
         Raises
         ------
         OSError
-            If it cannot be read, or is no regular file.
+            If the file cannot be read, or is no regular file.
         """
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            # Reading a pipe or a device might never end.
+            # Reading a pipe or a device may never end.
             raise OSError(errno.EINVAL, "no regular file", str(path))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -52,7 +52,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, content: object) -> Self | None:
-        """Read a fingerprint; None where this is none."""
+        """Read a fingerprint; None if the content is no fingerprint."""
         stated = content if isinstance(content, Mapping) else {}
         digest = text(stated.get("SHA256"))
         if digest is None:
@@ -64,9 +64,10 @@ class Fingerprint:
         return {"Size": self.size, "ModifiedNs": self.modified_ns, "SHA256": self.sha256}
 
     def is_of(self, path: Path) -> bool:
-        """Whether a file is the one that this was taken of.
+        """Whether this is the fingerprint of a file.
 
-        By size and time; where only the time differs, as in a copy, or none is known, by content.
+        Size and time are compared. If the time differs, as it does for a copy, or is not recorded,
+        the checksum is compared too.
 
         Raises
         ------
@@ -82,7 +83,7 @@ class Fingerprint:
 
 
 def fingerprints(value: object) -> Mapping[str, Fingerprint] | None:
-    """Read fingerprints by the names of their files; None where one of them is none."""
+    """Read fingerprints by the names of their files; None if one of them is not valid."""
     if not isinstance(value, Mapping):
         return None
     found = {name: Fingerprint.from_json(one) for name, one in value.items()}

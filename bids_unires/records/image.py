@@ -1,4 +1,4 @@
-"""What the sidecar of an image says of how it came about."""
+"""The record of how an image was made, in its sidecar."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ _OF_SUPER_RESOLUTION = ("learned_detail", "learning_effort")
 
 @dataclass(frozen=True, eq=False)
 class SliceProfileRecord(Record):
-    """Which part of the head a slice of a scan shows.
+    """The slice profile and slice gap of a scan.
 
     Parameters
     ----------
     in_plane, through_plane
-        Shape of a voxel in the plane of the slices, and across them.
+        Slice profile in the plane of the slices, and along the slice axis.
     source
-        Where that comes from.
+        How the profile was determined.
     slice_axis
-        Voxel axis across the slices: 0, 1 or 2.
+        The slice axis: voxel axis 0, 1 or 2.
     gap
-        Share of the slice spacing that was not measured; negative where slices overlap.
+        Fraction of the slice spacing that was not measured; negative for overlapping slices.
     gap_source
-        Where that comes from.
+        How the gap was determined.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -65,23 +65,24 @@ class SliceProfileRecord(Record):
 
 @dataclass(frozen=True, eq=False)
 class ResidualRecord(Record):
-    """What the image leaves unexplained of a scan, in units of the scan's noise.
+    """Statistics of the residuals of a scan, in units of the standard deviation of its noise.
 
     Parameters
     ----------
     mean, sd
-        Of all voxels of the head; 0 and 1 for an image that explains the scan, no more and no
-        less.
+        Mean and standard deviation over the voxels of the head. They are 0 and 1 if the image
+        explains the scan up to its noise.
     robust_sd
-        From the median of the absolute values; a few outliers do not change it.
+        Standard deviation from the median of the absolute values, which is robust to outliers.
     autocorrelation
-        Between neighbours along each voxel axis of the scan; 0 for white noise.
+        Correlation between neighbouring voxels along each voxel axis of the scan; 0 for white
+        noise.
     share_beyond_4_sd
         Share of the voxels beyond four standard deviations of the noise, 0 to 1.
     voxels
-        How many voxels this is based on.
+        Number of voxels.
     deviations
-        In words, what does not look like noise.
+        The ways, in words, in which the residuals differ from noise.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -96,7 +97,7 @@ class ResidualRecord(Record):
 
     @classmethod
     def of_statement(cls, statement: ResidualStatement) -> Self:
-        """Take down what is left unexplained of a scan."""
+        """Make the record of the residuals of a scan."""
         return cls(
             statement.mean,
             statement.sd,
@@ -109,13 +110,13 @@ class ResidualRecord(Record):
 
 
 def _slice_motion(value: object) -> SliceMotionRecord | None:
-    # Written as null where slices might have moved, and were kept together.
+    # It is written as null if motion of the slices was allowed but they were kept together.
     return SliceMotionRecord(groups=()) if value is None else SliceMotionRecord.nested(value)
 
 
 @dataclass(frozen=True, eq=False)
 class ScanRecord(Record):
-    """What was found out about one scan of the image's contrast.
+    """The values that were estimated for one scan of the contrast of the image.
 
     Parameters
     ----------
@@ -130,29 +131,29 @@ class ScanRecord(Record):
     noise_method
         How the noise was estimated: ``rice-mixture``, ``gaussian-mixture``, ``high-pass-mad``.
     residual_scale
-        Scale of its residuals in the units of its intensities: its noise, or more where repeats
-        of one contrast disagree.
+        Scale of its residuals in the units of its intensities: that of its noise, or larger if
+        repeats of the contrast disagree.
     interleave_log_scale
-        Logarithm of the factor between its even slices and the mean; 0 where it was not
-        estimated.
+        Logarithm of the intensity factor of its even slices, where the mean of even and odd slices
+        has factor 1; 0 if it was not estimated.
     slice_profile
-        Which part of the head each of its slices shows.
+        Its slice profile and slice gap.
     residual
-        What the image leaves unexplained of it.
+        Statistics of its residuals.
     verdict
-        How far its slices are believed; None where the fit was not robust.
+        Rejected, repaired and weighted slices; None if the fit was not robust.
     origin_shift
-        How far CT was moved before it got its pose, in mm along x, y and z; None where the
-        origin was not reset.
+        Shift of CT when its origin was reset, in mm along x, y and z; None if the origin was not
+        reset.
     pose
-        ``(4, 4)``, world mm of the scan (of CT whose origin was reset: of the shifted scan) ->
-        world mm of the image.
+        ``(4, 4)``, world mm of the scan -> world mm of the image. For CT whose origin was reset,
+        it applies to the shifted scan.
     pose_parameters
-        The same as three shifts (mm) and three rotations (rad); None where the scan was scaled,
-        as to a template.
+        The pose as three translations (mm) and three rotations (rad); None if the scan was
+        scaled, as to a template.
     slice_motion
-        How its slices moved, without any group where they were kept together; None where that was
-        not asked for.
+        Motion of its slices, without groups if they were kept together; None if motion was not
+        estimated.
     """
 
     source: str | None = entry("Source", text)
@@ -180,16 +181,17 @@ class ScanRecord(Record):
 
 @dataclass(frozen=True, eq=False)
 class DetailRecord(Record):
-    """How good the detail is that was learned within the slices of a contrast's only scan.
+    """Quality of the detail that was learned within the thick slices of a single scan.
 
     Parameters
     ----------
     error_sd
-        Root mean square of its errors where the truth is known, in the units of the scan.
+        Root mean square error of the learned detail where the truth is known, in the units of
+        the scan.
     explained_share
-        Share of the detail's variance that was found there, at most 1.
+        Share of the variance of the detail that was predicted there, at most 1.
     other_contrast
-        Whether another contrast was looked at, too.
+        Whether another contrast was used for learning, too.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -200,12 +202,12 @@ class DetailRecord(Record):
 
     @classmethod
     def of_statement(cls, statement: DetailStatement) -> Self:
-        """Take down how good learned detail is."""
+        """Make the record of the quality of learned detail."""
         return cls(statement.error_sd, statement.explained, statement.used_other_contrast)
 
     @property
     def statement(self) -> DetailStatement | None:
-        """How good learned detail is, where this tells."""
+        """The quality of learned detail; None if the record is incomplete."""
         if self.error_sd is None or self.explained_share is None or self.explained_share > 1:
             return None
         return DetailStatement(self.error_sd, self.explained_share, self.other_contrast is True)
@@ -213,14 +215,14 @@ class DetailRecord(Record):
 
 @dataclass(frozen=True, eq=False)
 class PriorRecord(Record):
-    """What the fit believed of a contrast before it saw the scans.
+    """The prior of a contrast.
 
     Parameters
     ----------
     weight
-        Of the total variation of the contrast, in mm / intensity.
+        Weight of the total variation of the contrast, in mm / intensity.
     learned_detail
-        How good what was learned of the inside of its slices is; None where nothing was.
+        Quality of the detail learned within its thick slices; None if none was learned.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -236,18 +238,19 @@ def _prior(image: object) -> PriorRecord | None:
 
 @dataclass(frozen=True, eq=False)
 class RegriddingRecord(Record):
-    """How an image came to the grid of the study.
+    """How an image on the grid of the study was made.
 
     Parameters
     ----------
     mode
-        ``refit``, reconstructed on it from the scans, or ``reslice``, interpolated.
+        ``refit`` if it was reconstructed on this grid from the scans, ``reslice`` if it was
+        interpolated.
     image
-        BIDS URI of the participant level's image.
+        BIDS URI of the image of the participant level.
     transform
-        BIDS URI of the transform of that image into the space of the study.
+        BIDS URI of the transform of that image to the space of the study.
     study_from_image
-        ``(4, 4)``, the same: world mm of that image -> world mm of the study.
+        ``(4, 4)``, that transform: world mm of the image -> world mm of the study.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -260,19 +263,19 @@ class RegriddingRecord(Record):
 
 @dataclass(frozen=True)
 class QualityRecord(Record):
-    """Numbers about a finished image that need no truth.
+    """Measures of the quality of an image that need no reference image.
 
     Parameters
     ----------
     region
-        Where was looked: ``brain`` or ``head``.
+        Region in which they were computed: ``brain`` or ``head``.
     voxels
-        How many that are.
+        Number of voxels of the region.
     mean_intensity
-        Mean of the image there, in its units; None where there is no voxel.
+        Mean intensity in the region, in the units of the image; None if the region is empty.
     sharpness
-        Mean length of the gradient there over the range of intensities (5th to 95th percentile),
-        in 1/mm; None where there is no voxel, or one intensity.
+        Mean length of the gradient in the region, divided by the range of intensities (5th to
+        95th percentile), in 1/mm; None if the region is empty or constant.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -285,38 +288,38 @@ class QualityRecord(Record):
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord(SidecarRecord):
-    """How an image was made of its scans.
+    """How an image was made from its scans.
 
     Parameters
     ----------
     version
-        Of the program.
+        Version of the program.
     settings
-        By name: those of the model that the image depends on, and those of its space.
+        Settings by name: those of the model that the image depends on, and those of its space.
     device
-        Where it was computed: ``cpu`` or the name of the GPU.
+        Device of the computation: ``cpu`` or the name of the GPU.
     iterations
-        Of the solver, over all contrasts.
+        Number of iterations of the solver, over all contrasts.
     converged
-        Whether the fit met its tolerance, rather than its bound on iterations.
+        Whether the fit reached its tolerance before its largest number of iterations.
     objective
-        The value of the objective at the end.
+        Value of the objective at the end.
     runtime_seconds
-        Wall time in s that the participant (and session) had taken when the image was written.
+        Wall time in s from the start of the participant (and session) until the image was
+        written.
     peak_memory_bytes
-        Largest resident size of the process until then.
+        Largest resident set size of the process until then, in bytes.
     head_share
-        Share of the head that the scans of its contrast measured, 0 to 1, where the head is what
-        any image of the participant shows of one; None where that was not found out.
+        Share of the head that the scans of its contrast measured, 0 to 1. The head is the region
+        that any image of the participant shows. None if it was not determined.
     prior
-        What the fit believed before it saw the scans; None where images were interpolated
-        without one.
+        The prior of the contrast; None if the image was interpolated without a fit.
     scans
-        The scans of the image's contrast.
+        The scans of the contrast of the image.
     regridding
-        How it came to the grid of the study; None at the participant level.
+        How it was brought to the grid of the study; None at the participant level.
     quality
-        Numbers about it; None at the participant level.
+        Measures of its quality; None at the participant level.
     """
 
     version: str | None = entry("Version", text)
@@ -335,29 +338,29 @@ class ImageRecord(SidecarRecord):
 
     @property
     def weight(self) -> float | None:
-        """Weight of the prior in mm / intensity."""
+        """Weight of the prior in mm / intensity; None if it is not known."""
         return None if self.prior is None else self.prior.weight
 
     @property
     def detail(self) -> DetailStatement | None:
-        """How good what was learned of the inside of slices is."""
+        """Quality of the detail learned within thick slices; None if it is not known."""
         learned = None if self.prior is None else self.prior.learned_detail
         return None if learned is None else learned.statement
 
     @property
     def scan_by_uri(self) -> dict[str, ScanRecord]:
-        """What is said of the scans, by their URIs."""
+        """Records of the scans, by their BIDS URIs."""
         return {scan.source: scan for scan in self.scans or () if scan.source is not None}
 
     @property
     def poses(self) -> dict[str, Affine]:
-        """Poses of the scans, by their URIs; see `ScanRecord`."""
+        """Poses of the scans, ``(4, 4)``, by their BIDS URIs; see `ScanRecord`."""
         known = self.scan_by_uri.items()
         return {uri: scan.pose for uri, scan in known if scan.pose is not None}
 
     @property
     def model(self) -> ModelSettings:
-        """Settings of the model, as far as stated; all defaults where one of them is unusable."""
+        """Settings of the model; defaults for those not recorded, and for all if one is invalid."""
         names = {own.name for own in fields(ModelSettings)}
         stated = {name: own for name, own in (self.settings or {}).items() if name in names}
         try:
@@ -369,7 +372,7 @@ class ImageRecord(SidecarRecord):
 
 
 def stated_settings(model: ModelSettings, space: SpaceSettings) -> dict[str, Any]:
-    """The settings that images depend on, by name: all in a fit, few in an interpolation."""
+    """The settings that images depend on, by name: all for a fit, few for an interpolation."""
     own = asdict(model)
     if model.method == "linear":
         own = {name: own[name] for name in _OF_ANY_METHOD}
@@ -380,20 +383,20 @@ def stated_settings(model: ModelSettings, space: SpaceSettings) -> dict[str, Any
 
 @dataclass(frozen=True)
 class UncertaintyRecord(SidecarRecord):
-    """How the standard deviations of an image came about.
+    """How the map of standard deviations of an image was made.
 
     Parameters
     ----------
     version
-        Of the program.
+        Version of the program.
     statistic
-        What the map shows.
+        The statistic that the map shows.
     samples
-        Of the posterior that it was estimated from.
+        Number of posterior samples from which it was estimated.
     calibration_scale
-        Factor on them, from the calibration.
+        Factor from the calibration by which the standard deviations were multiplied.
     units
-        Of the map, in words.
+        Units of the map, in words.
     """
 
     version: str | None = entry("Version", text)

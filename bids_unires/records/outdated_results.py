@@ -1,10 +1,11 @@
-"""Files of earlier runs that the results of a later one replace under other names.
+"""Find and remove files of earlier runs that do not belong to the results of a new run.
 
-What a run writes again it overwrites. What it does not write any more (an image of a contrast
-that is no longer selected, a map that was not asked for, the transform of a scan that is gone)
-would stay beside the new results, under names that say that it belongs to them: ``individual``
-is the space of whatever scan was the reference. The transforms into it name no resolution, so
-that results with other voxels stay only where the same scans lie in the same place.
+A run overwrites the files that it writes again. Other files of an earlier run (an image of a
+contrast that is no longer selected, a map that was not requested, the transform of a scan that was
+removed) would stay beside the new results. Their names would wrongly suggest that they belong to
+them, because the space ``individual`` is that of the reference scan of each run. The names of
+transforms to this space have no resolution. Results with another voxel size are therefore kept only
+if the poses of the same scans are the same.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ _MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings))
 
 @dataclass(frozen=True)
 class Results:
-    """What one run made of a unit of work.
+    """The results of one run for a unit of work.
 
     In JSON: ``Inputs``, ``Settings`` and ``Outputs``.
 
     Parameters
     ----------
     inputs
-        Checksums of the files that it was made of, by name.
+        Checksums of the input files, by name.
     settings
-        What the results depend on, as in the record of the unit.
+        Settings that the results depend on, as in the record of the unit.
     outputs
-        Names of the files, relative to the folder of all results.
+        Paths of the output files, relative to the output folder.
     """
 
     inputs: Mapping[str, str]
@@ -54,7 +55,7 @@ class Results:
 
     @classmethod
     def from_json(cls, content: object) -> Results | None:
-        """Read what a run made of a unit; None where this is nothing of the kind."""
+        """Read the results of a run; None if the content is not valid."""
         stated = content if isinstance(content, Mapping) else {}
         inputs, settings, outputs = map(stated.get, ("Inputs", "Settings", "Outputs"))
         if not (isinstance(inputs, Mapping) and isinstance(settings, Mapping)):
@@ -64,7 +65,7 @@ class Results:
         return cls(dict(inputs), dict(settings), tuple(map(str, outputs)))
 
     def to_json(self) -> dict[str, Any]:
-        """The same in the types of JSON."""
+        """The results in the types of JSON."""
         return {
             "Inputs": dict(self.inputs),
             "Settings": dict(self.settings),
@@ -88,12 +89,12 @@ class Results:
 
     @cached_property
     def transforms(self) -> frozenset[str]:
-        """Those of the outputs that say where something lies."""
+        """The outputs that are transforms."""
         return frozenset(name for name in self.outputs if name.endswith("_xfm.txt"))
 
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """Those of the outputs that show the participant."""
+        """The outputs that are images or maps of standard deviations, not masks or labels."""
         return tuple(
             output
             for output, name in self._named_images()
@@ -108,11 +109,11 @@ class Results:
                     yield output, name
 
     def gives_way_to(self, new: Results, output_dir: Path) -> bool:
-        """Whether these results cannot stand beside newer ones.
+        """Whether these results have to be removed because of newer ones.
 
-        Those on another grid can, unless the new ones say under the same names of transforms
-        that scans lie elsewhere; so can those that another method made of the same scans in
-        the same place, such as ``resliced`` beside ``sr``, to be compared.
+        Results on another grid are kept, unless the new results have transforms of the same names
+        with other poses. Results of another method are kept for comparison, such as ``resliced``
+        beside ``sr``, if they were made from the same scans with the same poses on the same grid.
         """
         if self.grids.isdisjoint(new.grids):
             shared = not self.transforms.isdisjoint(new.transforms)
@@ -121,36 +122,37 @@ class Results:
         return not (
             is_other_method
             and self.lies_like(new)
-            # There is one mask of the field of view, and one transform of each scan, for both.
+            # Both results share the mask of the field of view and the transforms of the scans.
             and self.grid(output_dir) == new.grid(output_dir)
             and self._has_scans_where(new, output_dir)
         )
 
     def lies_like(self, other: Results) -> bool:
-        """Whether both were made of the same inputs and settings that decide where images lie."""
+        """Whether both have the same inputs, and the same settings of the space of the images."""
         return self.inputs == other.inputs and _placement(self.settings) == _placement(
             other.settings
         )
 
     def _has_scans_where(self, other: Results, output_dir: Path) -> bool:
-        """Whether scans of both lie in one place; by settings where no sidecar tells poses."""
+        """Whether the poses of the scans of both agree; without poses, settings are compared."""
         grid = self.grid(output_dir)
         poses, others = self.poses(output_dir), other.poses(output_dir)
         if grid is None or not poses or not others:
             return self.lies_like(other)
-        # Poses begin where the origin of a scan was put.
+        # Poses apply to the scan after its origin was reset, so they can be compared only if both
+        # or neither were.
         key = "reset_origin"
         return self.settings.get(key) == other.settings.get(key) and all(
             is_one_place(poses[scan], others[scan], grid) for scan in poses.keys() & others.keys()
         )
 
     def grid(self, output_dir: Path) -> Grid | None:
-        """The grid of the images; None where none can be read."""
+        """The grid of the images; None if no image can be read."""
         return next(filter(None, (_grid_of(output_dir / name) for name in self.images)), None)
 
     def poses(self, output_dir: Path) -> dict[str, Affine]:
-        """Where the sidecars of the images have the scans; see `ScanRecord`."""
-        # What knows of the model is slow to load, and seldom needed here.
+        """Poses of the scans, ``(4, 4)``, in the sidecars of the images; see `ScanRecord`."""
+        # Imported here, because it loads the model, which is slow and seldom needed.
         from .image import ImageRecord
 
         poses: dict[str, Affine] = {}
@@ -161,7 +163,7 @@ class Results:
 
 
 def _grid_of(image: Path) -> Grid | None:
-    # What reads images is slow to load, and seldom needed here.
+    # Imported here, because it is slow to load and seldom needed.
     from ..dataset.reading import grid_of
 
     return grid_of(image)
@@ -170,22 +172,22 @@ def _grid_of(image: Path) -> Grid | None:
 def remove_superseded(
     earlier: Sequence[Results], new: Results, output_dir: Path
 ) -> tuple[Results, ...]:
-    """Remove the files of those earlier results that give way to new ones.
+    """Remove the files of earlier results that give way to new ones.
 
     Parameters
     ----------
     earlier
-        What is known of earlier runs on the unit.
+        Results of earlier runs for the same unit of work.
     new
-        What was just made of it; its files stay.
+        The new results; their files are kept.
     output_dir
-        Folder of all results.
+        The output folder.
 
     Returns
     -------
     tuple of Results
-        The earlier results that are still there: files of theirs stay, also where others
-        that gave way had them too.
+        The earlier results that are kept. Their files are kept, also those that belong to removed
+        results as well. Results of which a file could not be removed are among them.
     """
     staying = [results for results in earlier if not results.gives_way_to(new, output_dir)]
     needed = {*new.outputs}.union(*(results.outputs for results in staying))
@@ -209,7 +211,7 @@ def remove_superseded(
 
 
 def _name_elsewhere(results: Results, new: Results, gone: Sequence[str]) -> None:
-    """Name images that nobody asked to replace: of another resolution, or by another method."""
+    """Warn about removed images of another resolution or method, which users may want to keep."""
     images = [PurePosixPath(name).name for name in results.images if name in gone]
     if images and (results.grids.isdisjoint(new.grids) or results.kinds.isdisjoint(new.kinds)):
         logger.warning(
@@ -220,12 +222,12 @@ def _name_elsewhere(results: Results, new: Results, gone: Sequence[str]) -> None
 
 
 def _placement(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that decide where images lie, whatever makes them; their names tell the rest."""
+    """The settings of the space of the images, without those of the model."""
     return {name: value for name, value in settings.items() if name not in _MODEL_SETTINGS}
 
 
 def _remove(name: str, output_dir: Path) -> bool:
-    """Remove a file, and its folder with the last one; whether it was there and is gone."""
+    """Remove a file, and its folder if it becomes empty; return whether a file was removed."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
         return False

@@ -1,4 +1,4 @@
-"""Whether results were made of the dataset at hand, and the link from them to it."""
+"""Check that earlier results were made from the raw dataset of a run, and update their link."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger("bids_unires")
 
 _RAW = "bids:raw:"
 
-# By name.
+# Fingerprints of input files, by name.
 _Inputs = Mapping[str, Fingerprint]
 
 
 def follow_raw(output_dir: Path, bids_dir: Path, replaced: Collection[str] = ()) -> None:
-    """Let the link ``raw`` of a derivative dataset follow its raw dataset to another place.
+    """Update the link ``raw`` of a derivative dataset if its raw dataset is now in another folder.
 
-    A dataset that was moved, or is mounted elsewhere in a container, still holds the scans that
-    results were made of. Where it does not, or a file of that name is another one, it may be
-    another dataset, whose participants would replace others of their label.
+    A dataset that was moved, or that a container mounts in another folder, still holds the scans
+    from which the results were made. If these scans are missing or have other content, it may be
+    another dataset; its results would then overwrite those of participants with the same labels.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def follow_raw(output_dir: Path, bids_dir: Path, replaced: Collection[str] = ())
     Raises
     ------
     OutputError
-        If the results were made of another dataset.
+        If the results were made from another dataset.
     """
     link = raw_link(output_dir, bids_dir)
     if link is None:
@@ -65,7 +65,7 @@ def follow_raw(output_dir: Path, bids_dir: Path, replaced: Collection[str] = ())
             f"{_made_of(output_dir, stored)}, and {difference}: "
             f"{_choose(output_dir, bids_dir, 'it is the same dataset and')}"
         )
-    # As where every job gets a copy of its participant alone.
+    # This happens if each job has a copy of the dataset with only its own participant.
     logger.warning(
         "%s links to %s as its raw dataset, and no scan that a result was made of is in %s: "
         "the link stays",
@@ -89,9 +89,12 @@ def _choose(output_dir: Path, bids_dir: Path, unless: str) -> str:
 def _difference(
     before: Path, bids_dir: Path, recorded: Mapping[str, _Inputs], replaced: Collection[str]
 ) -> str:
-    """What tells a dataset that has no scan of the results from theirs; empty if nothing does."""
+    """Evidence, in words, that a dataset is not the one of the results; empty if there is none.
+
+    It is needed if the dataset holds none of the scans from which the results were made.
+    """
     for label in replaced:
-        # Links to content that is not there yet, as of DataLad, have its names.
+        # `lexists` also counts links to content that DataLad has not fetched yet.
         if label in recorded and not any(map(os.path.lexists, _paths(recorded[label], bids_dir))):
             return f"none of the scans that those of {label} were made of is in {bids_dir}"
     with suppress(SidecarError):
@@ -102,14 +105,14 @@ def _difference(
 
 
 def _paths(inputs: _Inputs, bids_dir: Path) -> Iterator[Path]:
-    """Where a dataset would have the inputs that come from the raw one."""
+    """Paths that the inputs from the raw dataset would have in another dataset."""
     for name in inputs:
         if name.startswith(_RAW):
             yield bids_dir / name.removeprefix(_RAW)
 
 
 def _compared(recorded: Mapping[str, _Inputs], bids_dir: Path) -> Iterator[tuple[Path, bool]]:
-    """Files named as inputs of results, and whether they are these."""
+    """Files with the names of recorded inputs, and whether their content is the recorded one."""
     for inputs in recorded.values():
         for name, fingerprint in inputs.items():
             path = bids_dir / name.removeprefix(_RAW)

@@ -1,4 +1,4 @@
-"""The object in sidecars that tells how the program made a file; nobody else reads or writes it."""
+"""The object ``UniRes`` in sidecars, in which this program records how it made a file."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _KEY = "UniRes"
 
 @dataclass(frozen=True, eq=False)
 class SidecarRecord(VersionedRecord):
-    """What a sidecar tells, beside what BIDS defines, of how its file was made."""
+    """The record in a sidecar of how its file was made, in addition to the fields of BIDS."""
 
     @classmethod
     def of_sidecar(cls, sidecar: Mapping[str, Any]) -> Self:
-        """Take the record out of a sidecar; see `from_json`."""
+        """Read the record from the content of a sidecar; see `from_json`."""
         return cls.from_json(sidecar.get(_KEY))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the record in a sidecar; see `from_json`.
+        """Read the record from a sidecar file; see `from_json`.
 
         Raises
         ------
         SidecarError
-            If the file is not there, or no sidecar.
+            If the file does not exist, or is no sidecar.
         """
         return cls.of_sidecar(load_object(path, MAX_RESULT_SIDECAR_BYTES))
 
     def in_sidecar(self, sidecar: Mapping[str, Any]) -> dict[str, Any]:
-        """A sidecar with this record in it, in the place of one that is there."""
+        """The content of a sidecar with this record added; it replaces an existing record."""
         return {**sidecar, _KEY: self.to_json()}

@@ -1,4 +1,4 @@
-"""How the slices of a scan moved."""
+"""The record of the motion of the slices of a scan."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from .entries import Record, affine, entry, list_of, number, text, vector, whole
 
 @dataclass(frozen=True, eq=False)
 class SliceGroupRecord(Record):
-    """Slices of a scan that share a pose.
+    """A group of slices of a scan that share a pose.
 
     Parameters
     ----------
     slices
-        Their indices, from 0 along the slice axis.
+        Indices of the slices, from 0 along the slice axis.
     translation
-        Of the centre of the scan, in mm along the axes of its world.
+        Translation of the centre of the scan, in mm along its world axes.
     rotation
-        About that centre: a vector along the axis, as long as the angle in degrees.
+        Rotation about that centre: a vector along the axis of rotation, whose length is the angle
+        in degrees.
     matrix
-        ``(4, 4)``, both together: world mm of the scan -> world mm of the scan, before the pose
-        of the scan as a whole.
+        ``(4, 4)``, translation and rotation together: world mm of the scan -> world mm of the
+        scan. It is applied before the pose of the whole scan.
     """
 
     slices: tuple[int, ...] | None = entry("Slices", whole_numbers)
@@ -40,16 +41,16 @@ class SliceGroupRecord(Record):
 
 @dataclass(frozen=True, eq=False)
 class SliceMotionRecord(Record):
-    """How the slices of one scan moved, group by group.
+    """The motion of the slices of one scan, for each group of slices.
 
     Parameters
     ----------
     order
-        Where the order of the slices in time comes from.
+        How the order of the slices in time was determined.
     largest_displacement
-        How far the group lay that moved most, in mm: root mean square over the head.
+        Displacement of the group that moved most: root mean square over the head, in mm.
     groups
-        In order of time; together all slices.
+        The groups in the order of time; together they hold all slices.
     """
 
     order: str | None = entry("Order", text)
@@ -58,14 +59,14 @@ class SliceMotionRecord(Record):
 
     @classmethod
     def of_motion(cls, motion: SliceMotion, stack: Grid) -> Self:
-        """Take down how slices moved.
+        """Make the record of the motion of slices.
 
         Parameters
         ----------
         motion
-            Of the slices of one scan.
+            Motion of the slices of one scan.
         stack
-            The scan's grid.
+            Grid of the scan.
         """
         centre = centre_of(stack)
         groups = tuple(
@@ -80,7 +81,7 @@ class SliceMotionRecord(Record):
         return cls(motion.source, largest_motion(motion, stack), groups)
 
     def motion(self, count: int) -> SliceMotion | None:
-        """How slices moved; None where that is not known of every slice.
+        """The motion of the slices; None if it is not known for every slice.
 
         Parameters
         ----------
@@ -99,6 +100,6 @@ class SliceMotionRecord(Record):
 
 
 def largest_motion(motion: SliceMotion, stack: Grid) -> float:
-    """How far (mm, root mean square over the head) the group lay that moved most."""
+    """Displacement (mm, root mean square over the head) of the group that moved most."""
     poses = [group.motion for group in motion.groups]
     return float(rms_displacement(motion_parameters(poses, np.eye(4), stack)).max())

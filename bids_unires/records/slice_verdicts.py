@@ -1,4 +1,4 @@
-"""How far the slices of a scan are believed, and what was undone of them."""
+"""The record of the slices of a scan that a robust fit rejected, repaired or weighted less."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..model.scanner.rejected_slices import REJECTION_WEIGHT
 class SliceVerdictRecord:
     """The verdict on the slices of one scan, which are counted from 0 along the slice axis.
 
-    In JSON, ``RejectedSlices`` holds a ``Slice`` and a ``Reason`` each; ``MendedSlices`` a
-    ``Slice`` and whatever was undone of it: ``Brightness`` (factor), ``Shift`` (mm along both
-    axes of the slice) and ``Stripes`` (``Frequency`` in cycles per voxel along both axes, and
-    the amplitudes ``Cosine`` and ``Sine`` in intensity).
+    In JSON, each item of ``RejectedSlices`` has a ``Slice`` and a ``Reason``. Each item of
+    ``MendedSlices`` has a ``Slice`` and the artefacts that were removed: ``Brightness`` (factor),
+    ``Shift`` (mm along both axes of the slice) and ``Stripes`` (``Frequency`` in cycles per voxel
+    along both axes, and the amplitudes ``Cosine`` and ``Sine`` in intensity).
 
     Parameters
     ----------
     rejected
-        Why slices were left out: the feature that is off most, by slice.
+        The reason why slices were left out, by slice: the feature that deviates most.
     mended
-        What was undone of slices, by slice.
+        The repairs of slices, by slice.
     weights
-        How far each slice is believed: 1 for one that fits in with the others, and above 0.
+        Weight of each slice in the fit, above 0: 1 for a slice that agrees with the others.
     """
 
     rejected: Mapping[int, str]
@@ -39,23 +39,24 @@ class SliceVerdictRecord:
 
     @classmethod
     def of_verdict(cls, verdict: SliceVerdict) -> Self:
-        """Take down what was thought of the slices of one scan."""
+        """Make the record of the verdict on the slices of one scan."""
         rejected = dict(zip(verdict.rejected, verdict.reasons, strict=True))
         weights = tuple(np.round(verdict.weights, 4).tolist())
         return cls(rejected, dict(sorted(verdict.repairs.items())), weights)
 
     @classmethod
     def from_json(cls, scan: object) -> Self | None:
-        """Read the verdict in the record of a scan; None where there is none, or an unusable one.
+        """Read the verdict in the record of a scan; None if it is missing or not valid.
 
-        All of it is usable or none: slices would be taken for good ones.
+        If one part is not valid, the whole verdict is None. Otherwise, bad slices would be taken
+        for good ones.
         """
         if not isinstance(scan, Mapping):
             return None
         try:
             return cls(
                 {int(one["Slice"]): _feature(one["Reason"]) for one in scan["RejectedSlices"]},
-                # The first versions mended none.
+                # The first versions of the program repaired no slices.
                 {int(one["Slice"]): _repair(one) for one in scan.get("MendedSlices", ())},
                 tuple(map(float, scan["SliceWeights"])),
             )
@@ -73,7 +74,7 @@ class SliceVerdictRecord:
         }
 
     def verdict(self, axis: int, count: int) -> SliceVerdict | None:
-        """What was thought of the slices; None where this is no verdict on such a scan.
+        """The verdict on the slices; None if it does not match the scan.
 
         Parameters
         ----------
@@ -89,7 +90,7 @@ class SliceVerdictRecord:
             return None
         if not set(self.mended) <= set(range(count)):
             return None
-        # By how much a slice was off is not kept, only by what.
+        # The record holds the feature that deviates, but not the size of the deviation.
         deviations = np.zeros((count, len(FEATURES)))
         for index, feature in self.rejected.items():
             deviations[index, FEATURES.index(feature)] = 1.0
@@ -101,7 +102,7 @@ def _feature(name: Any) -> str:
 
 
 def _undone(repair: SliceRepair) -> dict[str, Any]:
-    """What was undone of a slice, and nothing else."""
+    """The parts of a repair that changed the slice, in the types of JSON."""
     stripes = [
         {"Frequency": list(own.frequency), "Cosine": own.cosine, "Sine": own.sine}
         for own in repair.stripes
@@ -115,7 +116,7 @@ def _undone(repair: SliceRepair) -> dict[str, Any]:
 
 
 def _repair(record: Mapping[str, Any]) -> SliceRepair:
-    """What `_undone` has put, or ValueError, TypeError or KeyError."""
+    """Read the output of `_undone`; raises ValueError, TypeError or KeyError if it is not valid."""
     factor = float(record.get("Brightness", 1.0))
     if not factor > 0:
         raise ValueError(f"no slice has {factor} times its brightness")

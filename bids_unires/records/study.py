@@ -1,4 +1,4 @@
-"""What the sidecars of the group level say of how grid, alignments and means came about."""
+"""Records of the grid, alignments and mean images of the group level, in their sidecars."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from .entries import Record, affine, entry, number, text, texts, vector, whole, 
 from .sidecar import SidecarRecord
 
 Extent = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Low and high end in world mm, ``(3,)`` each."""
+"""Lower and upper corner of a box in world mm, ``(3,)`` each."""
 
 
 @dataclass(frozen=True)
 class GridSettingsRecord(Record):
-    """What decides on the grid of the study besides the participants.
+    """The settings that the grid of the study depends on.
 
     Parameters
     ----------
     fov
-        What it holds of everybody: ``brain`` or ``head``.
+        Region of every participant that the grid contains: ``brain`` or ``head``.
     template
-        TemplateFlow's name of the template that everybody is aligned to, or ``none``.
+        Name in TemplateFlow of the template to which participants are aligned, or ``none``.
     align
-        How: ``none``, ``rigid`` or ``similarity``.
+        Kind of alignment: ``none``, ``rigid`` or ``similarity``.
     voxel_size
-        In mm along x, y and z.
+        Voxel size in mm along x, y and z.
     grid_margin
-        Space around every brain, or head, in mm.
+        Margin around every brain or head, in mm.
     grid_policy
-        Which sides it may have: ``pow23``, ``pow2`` or ``multiple``.
+        Numbers of voxels allowed along its sides: ``pow23``, ``pow2`` or ``multiple``.
     grid_multiple
-        In voxels, for the policy ``multiple``.
+        Number of voxels for the policy ``multiple``.
     """
 
     has_all_keys: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class GridSettingsRecord(Record):
 
     @classmethod
     def of_run(cls, config: RunConfig) -> Self:
-        """Those of a run."""
+        """The settings of a run."""
         group = config.group
         return cls(
             config.space.fov,
@@ -67,28 +67,28 @@ class GridSettingsRecord(Record):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of them are known."""
+        """Whether all settings are known."""
         return all(value is not None for value in vars(self).values())
 
 
 @dataclass(frozen=True, eq=False)
 class StudyGridRecord(SidecarRecord):
-    """How the grid that all participants share came about.
+    """How the grid that all participants share was made.
 
     Parameters
     ----------
     shape
-        Voxels along each axis.
+        Number of voxels along each axis.
     affine
         ``(4, 4)``, voxel indices -> world mm of the study.
     settings
-        What decided on it besides the participants.
+        Settings that it depends on.
     participants
-        Labels of those whose images come to it, or are on it.
+        Labels of the participants whose images are on the grid or will be brought to it.
     halvings
-        How often all sides can be halved without remainder.
+        How many times all sides (in voxels) can be halved without remainder.
     divisible_by
-        What all sides can be divided by.
+        Number by which all sides (in voxels) can be divided.
     """
 
     shape: tuple[int, ...] | None = entry("Shape", whole_numbers)
@@ -100,7 +100,7 @@ class StudyGridRecord(SidecarRecord):
 
     @property
     def grid(self) -> Grid | None:
-        """The grid; None where it is not known."""
+        """The grid; None if it is not known."""
         if self.shape is None or self.affine is None or len(self.shape) != 3:
             return None
         x, y, z = self.shape
@@ -123,18 +123,19 @@ def _extents(value: object) -> Mapping[str, Extent] | None:
 
 @dataclass(frozen=True, eq=False)
 class StudyPlacementRecord(SidecarRecord):
-    """How a participant was put into the space of the study.
+    """How a participant was aligned to the space of the study.
 
     Parameters
     ----------
     align
-        How the participant was aligned: ``none``, ``rigid`` or ``similarity``.
+        Kind of alignment: ``none``, ``rigid`` or ``similarity``.
     template
-        TemplateFlow's name of the template, or ``none``.
+        Name of the template in TemplateFlow, or ``none``.
     matrix
         ``(4, 4)``, world mm of the participant's images -> world mm of the study.
     extent
-        How far ``brain`` and ``head`` reach there: low and high end in mm, ``(3,)`` each.
+        Bounding boxes of ``brain`` and ``head`` there: lower and upper corner in world mm,
+        ``(3,)`` each.
     """
 
     align: str | None = entry("Align", text)
@@ -145,14 +146,14 @@ class StudyPlacementRecord(SidecarRecord):
 
 @dataclass(frozen=True)
 class CohortMeanRecord(SidecarRecord):
-    """How the mean came about that a cohort without a template is aligned to.
+    """How the mean image was made to which a cohort is aligned without a template.
 
     Parameters
     ----------
     participants
-        Labels of those that it is the mean of.
+        Labels of the participants whose mean it is.
     rounds
-        How often everybody was aligned to the mean so far.
+        Number of times that the participants were aligned to the mean.
     """
 
     participants: tuple[str, ...] | None = entry("Participants", texts)
@@ -161,15 +162,15 @@ class CohortMeanRecord(SidecarRecord):
 
 @dataclass(frozen=True)
 class StudyMeanRecord(SidecarRecord):
-    """How the mean image of a contrast came about.
+    """How the mean image of a contrast was made.
 
     Parameters
     ----------
     participants
-        How many images it is of.
+        Number of images that were averaged.
     mean_intensity
-        What every MR image was brought to in the brain, or the head; 1 for CT, whose Hounsfield
-        units stay.
+        Mean intensity in the brain or head to which every MR image was scaled; 1 for CT, which
+        keeps its Hounsfield units.
     """
 
     participants: int | None = entry("Participants", whole)

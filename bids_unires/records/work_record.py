@@ -1,9 +1,8 @@
-"""Which units of work are done, so that the same command again does the rest only.
+"""Records of the units of work that are done, so that a repeated command does only the rest.
 
-When a unit has succeeded, a record of its inputs, settings and outputs is written to the logs.
-A unit is done if its record is there and still true. While it is worked on again, the record
-says what earlier runs made of it, so that the files that no longer belong to it can be removed
-at the end.
+When a unit has succeeded, a record of its inputs, settings and outputs is written to the logs. A
+unit is done if its record exists and still holds. While a unit is processed again, its record lists
+the results of earlier runs. At the end, those files that no longer belong to it can be removed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from .outdated_results import Results, remove_superseded
 logger = logging.getLogger("bids_unires")
 
 _SHOWN = 3
-# Stage of the participant level.
+# Name of the stage of the participant level.
 _PARTICIPANT = "participant"
 
 
@@ -47,27 +46,28 @@ def _earlier(value: object) -> tuple[Results, ...] | None:
 
 @dataclass(frozen=True, eq=False)
 class WorkRecord(VersionedRecord):
-    """What is kept in the logs of a unit of work, so that it is done again only where it has to be.
+    """The record of a unit of work, by which a run decides whether it has to be done again.
 
     Parameters
     ----------
     version
-        Of the program.
+        Version of the program.
     begun
-        True while the unit is worked on, or where that came to no end; then all but the version
-        and the earlier results is None.
+        True while the unit is processed, or if processing was interrupted. All other values except
+        the version and the earlier results are then None.
     settings
-        Everything of the configuration that the results depend on, by name.
+        Settings that the results depend on, by name.
     metadata
-        Checksum of what else of the data they depend on: SHA-256, in hexadecimal digits.
+        SHA-256 checksum, in hexadecimal digits, of the metadata that the results depend on.
     inputs
-        Fingerprints of the files that they were made of, by name.
+        Fingerprints of the input files, by name.
     outputs
-        Size in bytes of each file written, by its name relative to the folder of all results.
+        Size in bytes of each output file, by its path relative to the output folder.
     missing
-        Files that could not be made, named in the same way; None where there are none.
+        Paths of files that could not be made, relative to the output folder; None if there are
+        none.
     earlier
-        What earlier runs made of the unit and is still there, the latest first.
+        Results of earlier runs that still exist, the latest first.
     """
 
     version: str | None = entry("Version", text)
@@ -86,13 +86,13 @@ class WorkRecord(VersionedRecord):
         Raises
         ------
         OSError, ValueError
-            If the file is not there, or no JSON.
+            If the file does not exist, or is not JSON.
         """
         return cls.from_json(json.loads(path.read_text("utf-8")))
 
     @property
     def latest(self) -> Results | None:
-        """What the run made that wrote the record; None if it has not finished."""
+        """Results of the run that wrote the record; None if it has not finished."""
         if self.inputs is None or self.settings is None or self.outputs is None:
             return None
         checksums = {name: file.sha256 for name, file in self.inputs.items()}
@@ -100,13 +100,13 @@ class WorkRecord(VersionedRecord):
 
     @property
     def results(self) -> tuple[Results, ...]:
-        """What runs made of the unit and left there, the latest first."""
+        """Results of all runs that still exist, the latest first."""
         latest = () if self.latest is None else (self.latest,)
         return (*latest, *(self.earlier or ()))
 
 
 def read_record(path: Path) -> WorkRecord:
-    """Read the record of a unit; one that says nothing where there is none, or none to be read."""
+    """Read the record of a unit; an empty record if there is none or it cannot be read."""
     try:
         return WorkRecord.read(path)
     except (OSError, ValueError):
@@ -120,27 +120,27 @@ class Standing:
     Parameters
     ----------
     done
-        Everything is there and as it would be made again.
+        Whether all results exist and a new run would make the same.
     reasons
-        If not: what changed since it was done; empty if it never was.
+        If it is not done: the changes since it was done; empty if it was never done.
     """
 
     done: bool
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Reasons in one line, the first few of them."""
+        """The first few reasons, in one line."""
         more = len(self.reasons) - _SHOWN
         return "; ".join(self.reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def record_path(unit: UnitOfWork, config: RunConfig) -> Path:
-    """Where the record of a unit is kept."""
+    """Path of the record of a unit."""
     return config.output_dir / "logs" / unit.stage / f"{unit.label}.json"
 
 
 def standing(unit: UnitOfWork, config: RunConfig) -> Standing:
-    """Compare the record of a unit with what is there and what is asked for."""
+    """Compare the record of a unit with its files and with the configuration."""
     path = record_path(unit, config)
     try:
         record = WorkRecord.read(path)
@@ -159,29 +159,29 @@ def standing(unit: UnitOfWork, config: RunConfig) -> Standing:
 def changed_since(
     unit: UnitOfWork, config: RunConfig, output: Path, inputs: Iterable[tuple[str, Path]]
 ) -> tuple[str, ...]:
-    """Names of those inputs that are others than the ones a result was made of.
+    """Names of the inputs that have changed since a result was made.
 
     Parameters
     ----------
     unit, config
-        The unit of work, and where its results are.
+        The unit of work, and the configuration of the run.
     output
-        A file of it. Where no record tells what it was made of, nothing is known to have
-        changed.
+        An output file of the unit. If no record says from which inputs it was made, no input
+        counts as changed.
     inputs
-        Names of inputs, and the files that are there now.
+        Names of the inputs, and their present files.
 
     Raises
     ------
     OSError
-        If one of these cannot be read.
+        If an input cannot be read.
     """
     before = _inputs_behind(record_path(unit, config), _below(output, config.output_dir))
     return tuple(name for name, path in inputs if name in before and not before[name].is_of(path))
 
 
 def placed_alike(unit: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
-    """Earlier results of the same inputs, with the settings that decide where images lie.
+    """Earlier results of the same inputs with the same settings of the space of the images.
 
     Raises
     ------
@@ -197,16 +197,16 @@ def placed_alike(unit: UnitOfWork, config: RunConfig) -> tuple[Results, ...]:
 
 
 def unfinished(output_dir: Path) -> frozenset[str]:
-    """Units that the participant level began to work on, and has not finished since.
+    """Labels of the units that the participant level has begun but not finished.
 
-    Their images may be some of one run and some of another, or not all that there will be.
+    Their images may be from different runs, or incomplete.
     """
     records = (output_dir / "logs" / _PARTICIPANT).glob("*.json")
     return frozenset(path.stem for path in records if read_record(path).begun)
 
 
 def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Fingerprint]]:
-    """What the results of the participant level were made of: fingerprints by unit and name."""
+    """Fingerprints of the inputs of the participant level, by label of the unit and by name."""
     found = {}
     for path in sorted((output_dir / "logs" / _PARTICIPANT).glob("*.json")):
         record = read_record(path)
@@ -216,7 +216,7 @@ def recorded_inputs(output_dir: Path) -> dict[str, Mapping[str, Fingerprint]]:
 
 
 def _inputs_behind(path: Path, output: str) -> Mapping[str, Fingerprint]:
-    """Fingerprints of what the run that wrote an output last made it of."""
+    """Fingerprints of the inputs of the last run that wrote an output."""
     record = read_record(path)
     for results in record.results:
         if output in results.outputs:
@@ -225,7 +225,10 @@ def _inputs_behind(path: Path, output: str) -> Mapping[str, Fingerprint]:
 
 
 def _fingerprints(record: WorkRecord, results: Results) -> Mapping[str, Fingerprint]:
-    """Those of the inputs of results, some of which have sizes and times that spare reading."""
+    """Fingerprints of the inputs of results.
+
+    Those of the latest run include size and time, which often make reading the file unnecessary.
+    """
     latest = record.inputs or {}
     return {
         name: latest[name]
@@ -236,13 +239,13 @@ def _fingerprints(record: WorkRecord, results: Results) -> Mapping[str, Fingerpr
 
 
 def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
-    """Take down that a unit is about to be worked on, which undoes that it was done.
+    """Record that processing of a unit begins; from now on it does not count as done.
 
     Returns
     -------
     WorkRecord or None
-        What the unit starts from, for `complete`; None if an input cannot be read, and then
-        nothing is taken down.
+        The inputs and settings of the unit, for `complete`. None if an input cannot be read; the
+        record on disk is then left as it is.
 
     Raises
     ------
@@ -252,8 +255,8 @@ def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
     try:
         inputs = {name: Fingerprint.of_file(path) for name, path in unit.inputs}
     except OSError:
-        # Whoever works with it will say what is wrong. What was done of it before still is, and
-        # will be known to be once the input is back.
+        # Processing the unit will report the error. The earlier results remain, and their record
+        # holds again once the input can be read.
         return None
     path = record_path(unit, config)
     earlier: tuple[Results, ...] = ()
@@ -262,7 +265,8 @@ def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
         begun = WorkRecord(version=__version__, begun=True, earlier=earlier)
         write_json(path, begun.to_json())
     else:
-        # There a run may be on some contrasts only, and removes what nothing replaces.
+        # At the group level, a run may process only some contrasts, and removes outdated files
+        # itself. The record is therefore removed without a list of earlier results.
         with suppress(FileNotFoundError):
             path.unlink()
     return WorkRecord(
@@ -275,7 +279,7 @@ def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
 
 
 def abandon(unit: UnitOfWork, config: RunConfig) -> None:
-    """Take back that a unit was begun, if no run has made anything of it."""
+    """Remove the record that a unit was begun, if no run has written a result."""
     path = record_path(unit, config)
     folders = [config.output_dir / folder for folder in unit.folders]
     made = any(True for folder in folders for _ in folder.glob(f"{unit.label}_*"))
@@ -283,7 +287,7 @@ def abandon(unit: UnitOfWork, config: RunConfig) -> None:
     if not made and record.begun and not record.results:
         with suppress(OSError):
             path.unlink()
-            # With the folder, if it was the first.
+            # Also remove the folder of the records, if it is empty.
             path.parent.rmdir()
 
 
@@ -294,18 +298,18 @@ def complete(
     outputs: Sequence[Path],
     missing: Sequence[Path] = (),
 ) -> None:
-    """Write the record of a unit that succeeded, and remove what it replaces.
+    """Write the record of a unit that succeeded, and remove the files that it replaces.
 
     Parameters
     ----------
     unit, config
-        The unit, and how it was worked on.
+        The unit, and the configuration of the run.
     begun
-        What `begin` returned.
+        The record that `begin` returned.
     outputs
         The files that were written.
     missing
-        Files that could not be made, without which the others are good: the next run does the
+        Files that could not be made and that the others do not depend on. The next run does the
         unit again.
     """
     try:
@@ -315,7 +319,8 @@ def complete(
             missing=tuple(_below(path, config.output_dir) for path in missing) or None,
         )
         latest, *earlier = record.results
-        # Before the record is final: whoever kills this leaves one that still knows the files.
+        # Files are removed before the record is written. If this process is killed in between,
+        # the old record still lists them.
         staying = remove_superseded(earlier, latest, config.output_dir)
         write_json(record_path(unit, config), replace(record, earlier=staying).to_json())
     except (OSError, UniResError) as error:
@@ -360,7 +365,7 @@ def _input_changes(before: Mapping[str, Fingerprint], now: Mapping[str, Path]) -
 
 
 def _settings(unit: UnitOfWork, config: RunConfig) -> dict[str, Any]:
-    """As they read back from JSON, which has no tuples."""
+    """Settings as they are read from JSON, which has no tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(unit.settings(config))))
     return plain
 
