@@ -1,1 +1,5 @@
-"""What happens to a participant (`participant.workflow`), and to a cohort (`group.workflow`)."""
+"""The steps of the two analysis levels.
+
+- `participant`: reconstruct the images of one participant; the steps are in `participant.workflow`.
+- `group`: bring all participants to one grid; the steps are in `group.workflow`.
+"""

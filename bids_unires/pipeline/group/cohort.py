@@ -1,4 +1,4 @@
-"""Who takes part in the group level: images of the participant level, and their scans."""
+"""Find the participants of the group level: their images, and the scans of these images."""
 
 from __future__ import annotations
 
@@ -26,36 +26,37 @@ from ...records.work_record import changed_since, unfinished
 logger = logging.getLogger("bids_unires")
 
 
-# Of what the image that shows most of the head shows.
+# An image shows enough of the head for the alignment if it shows at least this fraction of what the
+# image with the largest part of the head shows.
 _MOST_OF_THE_HEAD = 0.9
 
 
 def head_share(image: ResultImage) -> float:
-    """Share of the head that the scans behind an image measured; 1 if its sidecar says none."""
+    """Share of the head, 0 to 1, that the scans of an image measured; 1 if it is not recorded."""
     share = ImageRecord.of_sidecar(image.metadata).head_share
     return share if share is not None and 0 <= share <= 1 else 1.0
 
 
 @dataclass(frozen=True)
 class Member:
-    """A participant, or a session, that has images.
+    """A participant or session that has images.
 
     Parameters
     ----------
     participant, session
         Labels without ``sub-`` and ``ses-``.
     result
-        What the participant level wrote, on one grid.
+        Results of the participant level on one grid.
     known
-        All images of it that can be used, one of each contrast; the first is aligned.
+        All its images that can be used, one of each contrast, in the order of contrasts.
     images
-        Those of them that take part.
+        Those of ``known`` that this run uses.
     refused
-        Why other images cannot be used, by contrast.
+        Reasons why other images cannot be used, by contrast.
     plan
-        The scans these were made of, if all of them are there.
+        The scans from which ``images`` were made; None if they cannot be used.
     obstacle
-        Why the images cannot be reconstructed again from scans; empty if they can.
+        The reason why the images cannot be reconstructed again from the scans; empty if they can.
     """
 
     participant: str
@@ -74,46 +75,46 @@ class Member:
 
     @property
     def aligned(self) -> ResultImage:
-        """The image that is aligned for all of them, whichever take part.
+        """The image by which the participant is aligned, whichever images this run uses.
 
-        The first of those that show about as much of the head as any does.
+        It is the first image that shows about as much of the head as any other.
         """
         enough = _MOST_OF_THE_HEAD * max(head_share(image) for image in self.known)
         return next(image for image in self.known if head_share(image) >= enough)
 
     @property
     def shared_datatype(self) -> Datatype:
-        """Folder of what belongs to no single contrast."""
+        """Folder of files that belong to no single contrast."""
         return self.result.shared_datatype
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders of its results, relative to that of all results."""
+        """Folders of its results, relative to the output folder."""
         unit = Path(*self.label.split("_"))
         names = {self.shared_datatype, *(image.path.parent.name for image in self.known)}
         return tuple(unit / name for name in sorted(names))
 
     @property
     def model(self) -> ModelSettings:
-        """Settings that the images were made with, as far as their sidecars know."""
+        """Settings with which the images were made, as far as their sidecars record them."""
         return ImageRecord.of_sidecar(self.known[0].metadata).model
 
     @cached_property
     def records(self) -> tuple[ImageRecord, ...]:
-        """How the images that take part came about."""
+        """Records of the images that this run uses."""
         return tuple(ImageRecord.of_sidecar(image.metadata) for image in self.images)
 
 
 @dataclass(frozen=True)
 class Absentee:
-    """A participant, or a session, without images.
+    """A participant or session without images.
 
     Parameters
     ----------
     participant, session
         Labels without ``sub-`` and ``ses-``.
     reason
-        Why there are none.
+        The reason why there are none.
     """
 
     participant: str
@@ -133,11 +134,11 @@ class Cohort:
     Parameters
     ----------
     members
-        Those of this run, with images.
+        Participants and sessions of this run that have images.
     absentees
-        Those of this run, without.
+        Participants and sessions of this run that have no images.
     others
-        Those with images that this run leaves as they are.
+        Participants and sessions with images that were not selected for this run.
     """
 
     members: tuple[Member, ...]
@@ -146,16 +147,16 @@ class Cohort:
 
 
 def find_cohort(config: RunConfig) -> Cohort:
-    """Find out who takes part, and with which images.
+    """Find the participants of a run, and their images.
 
     Raises
     ------
     MissingInputError
-        If the participant level has left no image.
+        If there is no image of the participant level.
     NothingSelectedError
-        If a participant or a session was asked for that nobody knows.
+        If a selected participant or session does not exist.
     UsageError
-        If images have voxels of different sizes and nothing says which to take.
+        If images have different voxel sizes and no option chooses one of them.
     """
     found = find_results(config.output_dir)
     if not any(result.images for result in found):
@@ -221,7 +222,7 @@ def _name_whatever_is_missing(
 
 
 def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:
-    """Names of the contrasts of images, in the order of a plan."""
+    """Names of the contrasts of images, in the order of `contrast_order`."""
     return tuple(
         dict.fromkeys(
             i.contrast for i in sorted(images, key=lambda image: contrast_order(image.entities))
@@ -230,7 +231,7 @@ def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:
 
 
 def describe_cohort(cohort: Cohort) -> str:
-    """Say what will be done, in plain lines: participants and their images."""
+    """Text that lists the participants and their images."""
     lines = [f"{len(cohort.members)} participants and sessions with images"]
     for member in cohort.members:
         names = ", ".join(image.contrast for image in member.images)
@@ -246,27 +247,27 @@ def _is_selected(result: ParticipantResult, config: RunConfig) -> bool:
 
 
 def _unselected(found: Sequence[ParticipantResult], config: RunConfig) -> Iterator[Member]:
-    """Who has images and was not asked for; of several results the one that suits best."""
+    """Participants with images that were not selected; of several results, the most suitable."""
     units: dict[str, list[ParticipantResult]] = defaultdict(list)
     for result in found:
         if result.images and not _is_selected(result, config):
             units[result.label].append(result)
     for results in units.values():
-        # Nothing is made of their images, whatever happened to these since.
+        # This run makes nothing from their images, so these need not be checked.
         yield _member(_fitting(results, config)[0], None, config, refused={})
 
 
 def _absence(member: Member) -> str:
-    """Why none of the images that somebody has takes part."""
+    """The reason why this run uses none of the images of a participant."""
     contrasts = listing([image.contrast for image in member.known])
     asked = [f"of the modalities asked for it has none, but {contrasts}"] if member.known else []
     return "; ".join([*member.refused.values(), *asked])
 
 
 def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str, ParticipantPlan]:
-    """Scans of all participants, also of those contrasts that are not asked for by default.
+    """Scans of all participants, by label, also of contrasts that are not selected by default.
 
-    Whose scans are out of reach does not keep the others from theirs.
+    Participants whose scans cannot be found are left out, with a warning.
     """
     suffixes = (image.entities["suffix"] for result in results for image in result.images)
     modalities = tuple(dict.fromkeys([*(config.modalities or MRI_SUFFIXES), *suffixes]))
@@ -287,7 +288,7 @@ def _plans(config: RunConfig, results: Sequence[ParticipantResult]) -> dict[str,
 
 
 def _of_those_there(config: RunConfig) -> RunConfig | None:
-    """Ask for nobody who is not in the raw dataset any more; None if nobody is left."""
+    """Select only participants and sessions that are in the raw dataset; None if none is left."""
     known = known_participants(config.bids_dir)
     participants = tuple(label for label in config.participant_label if label in known)
     there = known_sessions(config.bids_dir, participants or known)
@@ -300,7 +301,7 @@ def _of_those_there(config: RunConfig) -> RunConfig | None:
             logger.warning(
                 "scans are out of reach: %s has no %s %s", config.bids_dir, what, listing(missing)
             )
-    # Without labels a run would be about all.
+    # Empty labels would select everybody.
     is_nobody = not known or (config.participant_label and not participants)
     if is_nobody or (config.session_label and not sessions):
         return None
@@ -308,19 +309,19 @@ def _of_those_there(config: RunConfig) -> RunConfig | None:
 
 
 def _plans_one_by_one(config: RunConfig) -> Iterator[ParticipantPlan]:
-    """Plan each participant alone: a file that is there twice concerns one of them only."""
+    """Plan each participant alone, so that a duplicate file affects only its own participant."""
     for label in config.participant_label or known_participants(config.bids_dir):
         try:
             yield from plan_participants(replace(config, participant_label=(label,)))
         except NothingSelectedError:
-            # Of other sessions, or without images, as some may be where all are asked for.
+            # Some participants may have no image, or not the selected sessions.
             continue
         except InvalidDatasetError as error:
             logger.warning("the scans of sub-%s are out of reach: %s", label, error)
 
 
 def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> ParticipantResult:
-    """Of one participant's results those on the grid that suits best."""
+    """The results of one participant on the most suitable grid."""
     fitting = _fitting(results, config)
     if len(fitting) > 1:
         sizes = " and ".join(result.res for result in fitting)
@@ -334,9 +335,9 @@ def _choose(results: Sequence[ParticipantResult], config: RunConfig) -> Particip
 def _fitting(
     results: Sequence[ParticipantResult], config: RunConfig
 ) -> Sequence[ParticipantResult]:
-    """Results in the space that suits best, and of the voxel size that is wanted, if there.
+    """Results in the most suitable space, and of the requested voxel size if there are any.
 
-    Images that are where the study wants them need no further alignment.
+    Images that are already aligned to the template are preferred, as they need no alignment.
     """
     aligned = aligned_space(config.space.template, config.space.align)
     spaces = [result.space for result in results]
@@ -349,7 +350,7 @@ def _fitting(
 def _refuse_mixed_voxels(members: Sequence[Member]) -> None:
     first: dict[str, str] = {}
     for member in members:
-        # Denoised images have the voxels of their scans, which differ.
+        # Denoised images have the voxel sizes of their scans, which differ between participants.
         if any(image.desc != "denoised" for image in member.result.images):
             first.setdefault(member.result.res, member.label)
     if len(first) > 1:
@@ -388,10 +389,10 @@ def _member(
 
 
 def _left_behind(result: ParticipantResult) -> dict[Path, str]:
-    """Images that lie in another world than the field of view, by path, and what to do.
+    """Images on another grid than the mask of the field of view, each with a message, by path.
 
-    Each run of the participant level has a grid, and a place of the head, of its own. What
-    cannot be read is said by whoever works with it.
+    They are from an earlier run of the participant level, which had another grid and another pose
+    of the head. Images that cannot be read are left out here; they are reported when they are used.
     """
     current = grid_of(result.fov_mask) if result.fov_mask is not None else None
     if current is None or result.fov_mask is None:
@@ -411,7 +412,7 @@ def _scans_of(
     result: ParticipantResult,
     config: RunConfig,
 ) -> ParticipantPlan:
-    """The scans that images were made of; a `ValueError` says why they cannot be used."""
+    """The scans from which images were made; a `ValueError` says why they cannot be used."""
     if not images or images[0].desc != "sr":
         raise ValueError("its images are not super-resolved")
     if plan is None:
@@ -434,7 +435,10 @@ def _scans_of(
 def _refuse_changed(
     plan: ParticipantPlan, images: Sequence[ResultImage], config: RunConfig
 ) -> None:
-    """Poses, weights and verdicts of the participant level hold for the scans it saw alone."""
+    """Raise a ValueError if scans have changed since the participant level.
+
+    Its poses, weights and verdicts hold only for the scans that it used.
+    """
     scans = {scan.uri: scan.path for scan in plan.scans}
     try:
         changed = {
@@ -463,7 +467,8 @@ def _check_scans(
             pose = read_transform(transform)
         except (OSError, ValueError, LookupError) as error:
             raise ValueError(f"{transform.name} is no transform that can be read") from error
-        # In CT it also tells where the origin was put, which the sidecar does not know.
+        # For CT, the transform includes the shift of the origin, but the pose in the sidecar does
+        # not, so that the two cannot be compared.
         stated = poses.get(scan.uri) if scan.datatype != "ct" else None
         if stated is not None and grid is not None and not is_one_place(stated, pose, grid):
             raise ValueError(

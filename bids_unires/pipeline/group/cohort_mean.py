@@ -1,4 +1,4 @@
-"""The mean of a cohort, to which everybody is aligned where there is no template."""
+"""The mean image of a cohort, to which all participants are aligned if there is no template."""
 
 from __future__ import annotations
 
@@ -34,35 +34,38 @@ from .study_alignment import Mask, measured_in
 logger = logging.getLogger("bids_unires")
 
 ROUNDS = 2
-# Tissue counts, not a few bright voxels of fat or flow.
+# Percentile of the intensities that is made equal between images. It represents tissue rather than
+# the few bright voxels of fat or blood flow.
 _BRIGHT_PERCENTILE = 98.0
-# At the rim of what anybody measured a mean fades out.
+# Where the sum of the participants' shares is below this, the sum of images is divided by this, so
+# that the mean fades to 0 at the edge of the measured region.
 _LEAST_COUNT = 0.5
-# Of the voxels of a mean, from those for humans to those for the smallest heads.
+# Largest number of halvings of the voxel size of a mean, from that for human heads to that for the
+# smallest heads.
 _MOST_HALVINGS = 4
 
 
 def cohort_mean(cohort: Cohort, config: RunConfig, *, stays: bool) -> Path:
-    """Find the mean image of a cohort, or the one that an earlier run left.
+    """Make the mean image of a cohort, or find the one of an earlier run.
 
-    Everybody is aligned to the first participant, then to the mean, and each time the poses
-    are corrected so that they are the identity on average: the mean lies, and looks, as no
-    single participant does. One image at a time is in memory.
+    All participants are aligned to the first participant, then to the mean. Each time, the poses
+    are corrected so that their mean is the identity. The position and shape of the mean are
+    therefore not those of any single participant. Only one image is in memory at a time.
 
     Parameters
     ----------
     cohort
-        Whose mean it is.
+        The participants.
     config
-        The run's configuration.
+        The configuration of the run.
     stays
-        Whether the mean of an earlier run is kept, which others are aligned to.
+        Whether to keep the mean of an earlier run, to which other participants were aligned.
 
     Returns
     -------
     Path
-        The mean, in the space of the study. Once made it stays, so that who joins later
-        moves nobody else.
+        The mean image, in the space of the study. It is kept once made, so that participants who
+        join later do not change the alignment of the others.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def _mean_path(image: ResultImage, size: float, config: RunConfig) -> Path:
 
 
 def _earlier_mean(cohort: Cohort, config: RunConfig) -> Path | None:
-    """The mean that is there, of whichever contrast was the most frequent then."""
+    """The existing mean image, whose contrast was the most frequent one when it was made."""
     firsts = [member.aligned for member in (*cohort.members, *cohort.others)]
     frequency = Counter(image.contrast for image in firsts)
     for image in sorted(firsts, key=lambda image: -frequency[image.contrast]):
@@ -117,14 +120,17 @@ def _earlier_mean(cohort: Cohort, config: RunConfig) -> Path | None:
 
 
 def _images_of_one_contrast(cohort: Cohort) -> dict[str, ResultImage]:
-    """The image that is aligned of everybody in whom it has the most frequent contrast."""
+    """The images to align, by label, of all participants where it has the most frequent contrast.
+
+    The contrast is the most frequent one among the images by which participants are aligned.
+    """
     firsts = {member.label: member.aligned for member in cohort.members}
     frequent, _ = Counter(image.contrast for image in firsts.values()).most_common(1)[0]
     return {label: image for label, image in firsts.items() if image.contrast == frequent}
 
 
 class _Images(Mapping[str, Volume]):
-    """Images by label, read anew each time, so that they need not all be in memory."""
+    """Images by label, read from disk at each access, so that they are not all in memory."""
 
     def __init__(self, images: Mapping[str, ResultImage]) -> None:
         self._images = images
@@ -139,7 +145,7 @@ class _Images(Mapping[str, Volume]):
         return len(self._images)
 
     def measured(self, label: str, volume: Volume) -> Mask | None:
-        """Which voxels of an image were measured; None for all of the head."""
+        """Mask of the voxels that were measured, ``(X, Y, Z)``; None if it is the whole head."""
         return measured_in(self._images[label], volume)
 
 
@@ -149,7 +155,7 @@ def _readable(images: Mapping[str, ResultImage]) -> _Images:
         try:
             load_volume(image.path)
         except UniResError as error:
-            # Who works with it will say so once more, and be counted as failed.
+            # The alignment of this participant will fail and report the error again.
             logger.warning("%s is not in the mean of the cohort: %s", label, error)
             continue
         readable[label] = image
@@ -161,7 +167,7 @@ def _readable(images: Mapping[str, ResultImage]) -> _Images:
 def _aligned(
     reference: Volume, images: _Images, before: Mapping[str, Affine], number: int
 ) -> dict[str, Affine]:
-    """Poses of all images, world mm of each -> of the reference, roughly."""
+    """Approximate poses of all images, ``(4, 4)``: world mm of image -> world mm of reference."""
     threads = thread_count()
     finest = finest_level([reference])
     fixed = build_pyramid(reference, threads, finest=finest)
@@ -190,14 +196,14 @@ def _starts(fixed: Pyramid, moving: Pyramid, before: Affine | None) -> Sequence[
 
 
 def _mean_corrected(poses: Mapping[str, Affine]) -> dict[str, Affine]:
-    """Poses relative to their mean, in the Lie algebra of rigid motions."""
+    """Poses relative to their mean, which is computed in the Lie algebra of rigid motions."""
     mean = np.mean([rigid_parameters(pose) for pose in poses.values()], axis=0)
     correction = np.linalg.inv(rigid_matrix(mean))
     return {label: np.asarray(correction @ pose) for label, pose in poses.items()}
 
 
 def _average(images: _Images, poses: Mapping[str, Affine], size: float) -> Volume:
-    """Mean of images at common brightness, over the box of the typical one."""
+    """Mean of images scaled to common brightness, in the median of their bounding boxes."""
     boxes = []
     for label, pose in poses.items():
         volume = images[label]

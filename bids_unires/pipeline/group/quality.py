@@ -1,4 +1,4 @@
-"""Numbers about a finished image that need no truth."""
+"""Measures of the quality of an image that need no reference image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _DARK_AND_BRIGHT = (5.0, 95.0)
 def quality_of(
     image: NDArray[np.float32], grid: Grid, masks: Mapping[str, NDArray[np.bool_]]
 ) -> QualityRecord:
-    """How sharp an image is, and how bright.
+    """Measure the sharpness and the mean intensity of an image.
 
     Parameters
     ----------
     image
         Intensities, ``(X, Y, Z)``.
     grid
-        Where they lie.
+        Grid of the image.
     masks
-        ``brain`` or else ``head`` is where to look, within ``fov``; ``(X, Y, Z)`` each.
+        Masks by name, ``(X, Y, Z)`` each. The region is ``brain`` if it exists, else ``head``,
+        within ``fov``.
     """
     name = "brain" if "brain" in masks else "head"
     region = masks.get(name, np.ones(image.shape, dtype=bool))

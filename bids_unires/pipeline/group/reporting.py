@@ -1,4 +1,4 @@
-"""The page that shows how a cohort came out."""
+"""Write the report page of the group level."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .table import QUALITY_COLUMNS, data_dictionary
 
 logger = logging.getLogger("bids_unires")
 
-# By axis, and towards its low or high end.
+# Faces of the grid: the axis, and 0 for its lower or 1 for its upper end.
 _FACES = {
     "left": (0, 0),
     "right": (0, 1),
@@ -54,7 +54,7 @@ _FACES = {
     "bottom": (2, 0),
     "top": (2, 1),
 }
-# The line of the log says this many, the page has all.
+# Largest number of outliers named in the log; the page shows all.
 _NAMED = 8
 
 
@@ -64,18 +64,18 @@ def write_group_page(
     rows: Sequence[Mapping[str, Any]],
     config: RunConfig,
 ) -> None:
-    """Write the report of the group level; without one, its results are still good.
+    """Write the report of the group level; if it fails, the run continues without it.
 
     Parameters
     ----------
     cohort
-        Who took part.
+        The participants.
     images
-        Everybody's images on the shared grid, by label.
+        Images of all participants on the shared grid, by label.
     rows
-        The table.
+        Rows of the table.
     config
-        The run's configuration.
+        The configuration of the run.
     """
     with may_fail("the group"):
         logger.info("writing the report of the group")
@@ -89,7 +89,7 @@ def write_group_page(
 
 
 def has_shared_grid(config: RunConfig) -> bool:
-    """Whether an earlier run of the group level left a grid of the voxel size that is wanted."""
+    """Whether an earlier run of the group level left a grid of the requested voxel size."""
     return study_grid_path(config.output_dir, voxel_size=config.model.voxel_size).is_file()
 
 
@@ -136,7 +136,7 @@ def _name_outliers(outliers: Sequence[Outlier], rows: Sequence[Mapping[str, Any]
 
 
 def _shared_grid(cohort: Cohort, config: RunConfig) -> SharedGrid | None:
-    """The grid as its sidecar tells of it, whatever the options of this run."""
+    """The shared grid as its sidecar records it, regardless of the options of this run."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     record = read_grid_record(config)
     grid, members, settings = record.grid, record.participants, record.settings
@@ -161,7 +161,7 @@ def _extents(members: Iterable[Member], fov: str, config: RunConfig) -> dict[str
 
 
 def _reaches(grid: Grid, extents: Mapping[str, Extent]) -> tuple[Reach, ...]:
-    """Who reaches furthest towards each face: left, right, back, front, bottom, top."""
+    """Participant that extends furthest to each face: left, right, back, front, bottom, top."""
     if not extents:
         return ()
     edges = apply_affine(grid.affine, corners(grid.shape, 0.5))
@@ -219,7 +219,7 @@ def _pictures(
 
 
 def _settings(records: Sequence[ImageRecord]) -> dict[str, tuple[Any, ...]]:
-    """What the images were made with, by their sidecars: the model's part of it."""
+    """Settings of the model with which the images were made, as their sidecars record them."""
     values: dict[str, list[Any]] = {}
     for record in records:
         stated = record.settings or {}

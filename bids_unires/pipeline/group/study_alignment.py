@@ -1,4 +1,4 @@
-"""Where a participant lies in the space of the study, and how far brain and head reach."""
+"""Align a participant to the space of the study, and find its brain and head."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Placing:
-    """A unit of work: one participant is put into the space of the study.
+    """A unit of work: align one participant to the space of the study.
 
     Parameters
     ----------
     member
         The participant.
     align
-        How.
+        Kind of alignment: ``none``, ``rigid`` or ``similarity``.
     template
         Name of the template to align to, or ``none``.
     mean
-        Image to align to where there is no template.
+        Image to align to if there is no template.
     fov
-        What the grid has to hold, and so has to be found.
+        Region that the grid has to contain, and that has to be found: ``brain`` or ``head``.
     """
 
     member: Member
@@ -90,29 +90,29 @@ class Placing:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where its files go."""
+        """Folders that its files are written to, relative to the output folder."""
         return self.member.folders
 
     @property
     def inputs(self) -> tuple[tuple[str, Path], ...]:
-        """What decides on the alignment: the image that is aligned, and to what."""
+        """Inputs of the alignment: the image to align, and the mean image if it is used."""
         image = self.member.aligned.path
         mean = ((self.mean.name, self.mean),) if self.mean is not None else ()
         return ((image.name, image), *mean)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """Nothing besides the inputs."""
+        """Empty: the results depend on no other data."""
         return {}
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """How to align."""
+        """Settings of the alignment."""
         return {"align": self.align, "template": self.template, "fov": self.fov}
 
 
 @dataclass(frozen=True)
 class PlacingOutcome:
-    """What became of one `Placing`; see `ParticipantOutcome`."""
+    """Result of a `Placing`; see `ParticipantOutcome` for its fields."""
 
     label: str
     outputs: tuple[Path, ...]
@@ -121,27 +121,28 @@ class PlacingOutcome:
     missing: tuple[Path, ...] = ()
 
 
-# Of what is known of the head: with more, nothing to speak of lies outside the field of view.
+# Share of the head above which the part outside the field of view is negligible. The head is the
+# region that any image of the participant shows.
 _WHOLE_HEAD = 0.98
-# Single voxels without signal were measured.
+# Voxels without signal in holes up to about this size (voxels) count as measured.
 _HOLE_VOXELS = 2
-# Of heads of adults and of children from about two years on, and of a brain cut by the field of
-# view at its top or bottom.
+# Usual ratios of the size of the template's head to heads of adults and of children from about two
+# years of age. The least share of the brain allows for a field of view that cuts its top or bottom.
 _SMALLEST_USUAL_SCALE, _LARGEST_USUAL_SCALE = 0.9, 1.22
 _LEAST_BRAIN = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class _Pose:
-    """Where one image lies.
+    """The pose of one image.
 
     Parameters
     ----------
     study_from_image
-        ``(4, 4)``, world mm of the image -> of the study.
+        ``(4, 4)``, world mm of the image -> world mm of the study.
     template_from_image
-        The same to the template at the size of the head, which may differ from
-        the former by a scale; None without a template.
+        ``(4, 4)``, world mm of the image -> world mm of the template. It includes the scale
+        between head and template, which ``study_from_image`` may lack. None without a template.
     """
 
     study_from_image: Affine
@@ -149,7 +150,7 @@ class _Pose:
 
     @property
     def scale(self) -> float:
-        """Size of the template's head in units of the image's; 1 without a template."""
+        """Size of the head of the template divided by that of the image; 1 without a template."""
         if self.template_from_image is None:
             return 1.0
         return float(np.cbrt(np.linalg.det(self.template_from_image[:3, :3])))
@@ -161,7 +162,7 @@ def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> Pl
     Raises
     ------
     UniResError
-        If the image cannot be read, does not fit, or shows no head.
+        If the image cannot be read, cannot be aligned, or shows no head.
     """
     began = time.perf_counter()
     tell = listener()
@@ -191,28 +192,28 @@ def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> Pl
 
 
 def study_transform_path(output_dir: Path, member: Member) -> Path:
-    """Where the transform of a participant's images into the space of the study is."""
+    """Path of the transform of the images of a participant to the space of the study."""
     return template_transform_path(output_dir, member, STUDY_SPACE, space=member.result.space)
 
 
 def member_mask_path(output_dir: Path, member: Member, name: str) -> Path:
-    """Where a mask (``brain``, ``head``) in the space of a participant's images is."""
+    """Path of a mask (``brain``, ``head``) in the space of the images of a participant."""
     path = mask_path(output_dir, member, desc=name, voxel_size=(1, 1, 1), space=member.result.space)
     return path.with_name(path.name.replace("_res-1mm_", f"_res-{member.result.res}_"))
 
 
 def extent_in_study(output_dir: Path, member: Member, fov: str) -> Extent:
-    """How far a participant's brain or head reaches in the space of the study.
+    """Bounding box of the brain or head of a participant in the space of the study.
 
     Returns
     -------
     low, high
-        World mm, ``(3,)`` each.
+        Lower and upper corner in world mm, ``(3,)`` each.
 
     Raises
     ------
     MissingInputError
-        If no alignment is there, or none that tells.
+        If there is no alignment, or its sidecar does not record the box.
     """
     path = sidecar_path(study_transform_path(output_dir, member))
     with suppress(SidecarError):
@@ -240,7 +241,7 @@ def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
         image, template, kind="similarity", threads=threads, measured=measured
     )
     if stays:
-        # It lies where it should; how large the head is remains to be found for the masks.
+        # The image is already in this space. The masks still need the scale of the head.
         return _Pose(np.eye(4), similar.matrix)
     matrix = similar.matrix
     if unit.align == "rigid":
@@ -249,7 +250,10 @@ def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
 
 
 def measured_in(image: ResultImage, volume: Volume) -> Mask | None:
-    """Voxels of an image that its scans measured, ``(X, Y, Z)``; None where that is the head."""
+    """Mask of the voxels that the scans of an image measured, ``(X, Y, Z)``.
+
+    None if the scans measured the whole head.
+    """
     if head_share(image) >= _WHOLE_HEAD:
         return None
     shows = nonempty_voxels(volume.data, "CT" if image.entities["suffix"] == CT_SUFFIX else "MR")
@@ -262,7 +266,7 @@ def measured_in(image: ResultImage, volume: Volume) -> Mask | None:
 def _oddities(
     image: Volume, pose: _Pose, masks: Mapping[FieldOfView, Mask], unit: Placing
 ) -> Iterator[str]:
-    """What about an alignment is worth a look, in words."""
+    """Warnings about an alignment that may be wrong."""
     advice = "look at it on the page of the group, and leave the participant out if it is wrong"
     if not _SMALLEST_USUAL_SCALE <= pose.scale <= _LARGEST_USUAL_SCALE:
         yield (

@@ -1,4 +1,4 @@
-"""The grid that all participants share: the box of all brains, or heads, and its record."""
+"""The grid that all participants share, which contains all brains or heads, and its record."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class StudyGrid:
     Parameters
     ----------
     grid
-        Shape, and affine into the space of the study.
+        Its shape, and its affine to world mm of the study.
     path
         The image that defines it.
     members
-        Labels of the participants whose images come to it, or are on it.
+        Labels of the participants whose images are on it or will be brought to it.
     """
 
     grid: Grid
@@ -44,12 +44,12 @@ class StudyGrid:
     members: tuple[str, ...]
 
     def halvings(self) -> int:
-        """How often all sides can be halved without remainder."""
+        """How many times all sides (in voxels) can be halved without remainder."""
         return halvings(self.grid)
 
 
 def halvings(grid: Grid) -> int:
-    """How often all sides of a grid can be halved without remainder.
+    """How many times all sides of a grid (in voxels) can be halved without remainder.
 
     Examples
     --------
@@ -62,22 +62,23 @@ def halvings(grid: Grid) -> int:
 def find_grid(
     extents: Mapping[str, Extent], config: RunConfig, others: Mapping[str, Extent] | None = None
 ) -> StudyGrid:
-    """Find the grid that holds everybody: that of an earlier run if it still does.
+    """Find the grid that contains all participants; an earlier grid is kept if it is large enough.
 
     Parameters
     ----------
     extents
-        How far each participant's brain or head reaches, by label.
+        Bounding box of the brain or head of each participant, by label.
     others
-        The same of those whom this run leaves as they are. With any, the grid of an earlier
-        run stays where it can even if ``config.resume`` is off.
+        Boxes of the participants that are not part of this run. If there are any, the grid of an
+        earlier run is kept if possible, even if ``config.resume`` is off.
     config
-        Field of view, margin, voxel size and policy.
+        The configuration: field of view, margin, voxel size and policy of the grid.
 
     Raises
     ------
     UsageError
-        If no grid that the policy allows is large enough; the message names who forces it.
+        If no grid that the policy allows is large enough. The message names the participant that
+        enlarges it most.
     """
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     run, others = extents, others or {}
@@ -104,16 +105,16 @@ def find_grid(
 
 
 def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> list[Path]:
-    """Write the shared grid as an image and say in its sidecar how it came about.
+    """Write the shared grid as an image, with a record of how it was made in its sidecar.
 
     Parameters
     ----------
     study
         The grid.
     sources
-        Transforms of the participants into the space of the study.
+        Transforms of the participants to the space of the study.
     config
-        The run's configuration.
+        The configuration of the run.
     """
     grid = study.grid
     record = StudyGridRecord(
@@ -143,14 +144,14 @@ def write_grid(study: StudyGrid, sources: Sequence[Path], config: RunConfig) -> 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The shared grid that is there, and the space that it is in.
+    """The existing shared grid, and its space.
 
     Parameters
     ----------
     grid
-        Shape, and affine into the space of the study.
+        Its shape, and its affine to world mm of the study.
     align, template
-        How that space came about.
+        Kind of alignment and name of the template that define the space.
     """
 
     grid: Grid
@@ -159,7 +160,7 @@ class Frame:
 
 
 def read_frame(config: RunConfig) -> Frame | None:
-    """Read back the shared grid of the wanted voxel size, whatever it was made with."""
+    """Read the shared grid of the requested voxel size, whatever its other settings."""
     record = read_grid_record(config)
     settings = record.settings
     if record.grid is None or settings is None:
@@ -170,7 +171,7 @@ def read_frame(config: RunConfig) -> Frame | None:
 
 
 def read_grid_record(config: RunConfig) -> StudyGridRecord:
-    """Read how the shared grid of the wanted voxel size came about, as far as that is known."""
+    """Read the record of the shared grid of the requested voxel size."""
     path = study_grid_path(config.output_dir, voxel_size=config.model.voxel_size)
     try:
         return StudyGridRecord.read(sidecar_path(path))
@@ -179,13 +180,13 @@ def read_grid_record(config: RunConfig) -> StudyGridRecord:
 
 
 def _earlier(config: RunConfig) -> Grid | None:
-    """The grid of an earlier run, if it was made with the same settings."""
+    """The grid of an earlier run; None if its settings were not the same."""
     record = read_grid_record(config)
     return record.grid if record.settings == GridSettingsRecord.of_run(config) else None
 
 
 def union(extents: Collection[Extent]) -> Extent:
-    """Low and high end of the smallest box around several, at least one."""
+    """Lower and upper corner of the smallest box around one or more boxes."""
     low = np.min([extent[0] for extent in extents], axis=0)
     return low, np.max([extent[1] for extent in extents], axis=0)
 
@@ -205,7 +206,7 @@ def _too_large(
     others: Mapping[str, Extent],
     config: RunConfig,
 ) -> str:
-    """Say which participant forces a grid that is too large, and what to do."""
+    """Message that names the participant that makes the grid too large, and what to do."""
     axis = int(np.argmax(grid.shape))
     low, high = union(extents.values())
     forcing, gain = max(
@@ -228,7 +229,7 @@ def _too_large(
 
 
 def _gain(label: str, extents: Mapping[str, Extent], axis: int) -> float:
-    """How much less in mm the others reach than all together, along one axis."""
+    """By how many mm the box of all becomes smaller along one axis without a participant."""
     low, high = union(extents.values())
     others = [extent for name, extent in extents.items() if name != label]
     if not others:

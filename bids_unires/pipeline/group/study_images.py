@@ -1,4 +1,4 @@
-"""One participant on the grid of the study: reconstructed on it, or interpolated."""
+"""Bring one participant to the grid of the study, by reconstruction or by interpolation."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ from .study_alignment import member_mask_path
 
 logger = logging.getLogger("bids_unires")
 
-# In units of the tolerance from scratch: where the fit starts from a converged image, it is
-# past the quality of the interpolated one by then, in about two thirds of the time.
+# Factor on the tolerance. The fit starts from a converged image. With this tolerance, its result is
+# better than the interpolated image, in about two thirds of the time of the full tolerance.
 WARM_TOLERANCE = 5.0
 
 RECALLING_ORDER = 5
-"""Of the spline that a reconstruction on the study's grid begins with: nearly without blur."""
+"""Order of the spline that gives the start of a reconstruction; this order hardly blurs."""
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -62,7 +62,7 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Regridding:
-    """A unit of work: one participant is brought to the grid of the study.
+    """A unit of work: bring one participant to the grid of the study.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class Regridding:
     grid_path
         The image that defines it.
     transform
-        Where the transform of the participant's images into the space of the study is.
+        Path of the transform of the images of the participant to the space of the study.
     mode
-        Reconstruct, interpolate, or the better one that can be done.
+        ``refit`` to reconstruct, ``reslice`` to interpolate, ``auto`` to reconstruct if possible.
     """
 
     member: Member
@@ -96,12 +96,12 @@ class Regridding:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where its files go."""
+        """Folders that its files are written to, relative to the output folder."""
         return self.member.folders
 
     @property
     def refit(self) -> bool:
-        """Whether it is reconstructed from its scans."""
+        """Whether the images are reconstructed from the scans."""
         return self.mode == "refit" or (self.mode == "auto" and self.member.plan is not None)
 
     @property
@@ -120,12 +120,12 @@ class Regridding:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the sidecars of the scans in use say."""
+        """Metadata of the scans in use."""
         plan = self.member.plan
         return plan.metadata if self.refit and plan is not None else {}
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """How images come to the grid, and which one that is."""
+        """The grid, and the settings with which images are brought to it."""
         return {
             "mode": "refit" if self.refit else "reslice",
             "shape": list(self.grid.shape),
@@ -135,7 +135,7 @@ class Regridding:
 
 @dataclass(frozen=True)
 class RegriddingOutcome:
-    """What became of one `Regridding`; see `ParticipantOutcome`."""
+    """Result of a `Regridding`; see `ParticipantOutcome` for its fields."""
 
     label: str
     outputs: tuple[Path, ...]
@@ -182,19 +182,19 @@ def spline(volume: Volume, grid: Grid, pose: Affine, order: int = 3) -> Image:
     Parameters
     ----------
     volume
-        The image; it counts as 0 beyond its outermost voxel centres, or where there are
-        negative values, as in CT, as its darkest value.
+        The image. Beyond its outermost voxel centres, its value is taken as 0, or as its minimum
+        if it has negative values, as CT has.
     grid
-        Where to.
+        The grid to interpolate to.
     pose
-        ``(4, 4)``, world mm of the image -> of the grid.
+        ``(4, 4)``, world mm of the image -> world mm of the grid.
     order
-        Of the spline: cubic, or up to 5, which keeps more of the finest detail.
+        Order of the spline: 3 (cubic) to 5; a higher order keeps more of the finest detail.
 
     Returns
     -------
     ndarray
-        Of the shape of ``grid``; overshoots of the spline are cut off.
+        Float32 image of the shape of ``grid``; overshoots of the spline are clipped.
     """
     low, high = float(volume.data.min()), float(volume.data.max())
     into_image = np.linalg.inv(pose @ volume.affine) @ grid.affine
@@ -213,7 +213,7 @@ def spline(volume: Volume, grid: Grid, pose: Affine, order: int = 3) -> Image:
 def _splines(
     volumes: Sequence[Volume], grid: Grid, pose: Affine, threads: int, order: int = 3
 ) -> list[Image]:
-    """Interpolate all at once: the interpolation holds no lock."""
+    """Interpolate several images in parallel threads; the interpolation releases Python's lock."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda volume: spline(volume, grid, pose, order), volumes))
 
@@ -226,7 +226,7 @@ def _refit(
     allotment: Allotment,
     began: float,
 ) -> ReconstructedParticipant:
-    """Fit the model on the grid, from where the participant level ended."""
+    """Fit the model on the grid, starting from the images of the participant level."""
     member = unit.member
     plan = member.plan
     if plan is None:
@@ -234,7 +234,7 @@ def _refit(
             f"{unit.label} cannot be reconstructed again: {member.obstacle}; use --group-mode "
             "auto or reslice"
         )
-    # Transforms on disk begin in the space of the files, wherever their origin.
+    # The transforms on disk apply to the scans as stored, so the origin must not be reset.
     model = _model_on_grid(unit, config)
     contrasts = acquire(plan, model, allotment.memory, reset_origin=False)
     listener().phase(unit.label, "reconstruction")
@@ -265,7 +265,7 @@ def _refit(
 
 
 def _model_on_grid(unit: Regridding, config: RunConfig) -> ModelSettings:
-    """Settings of the participant level, for a fit that begins where that ended."""
+    """Settings of the participant level, changed for a fit that starts from its results."""
     before = unit.member.model
     return replace(
         before,
@@ -274,7 +274,7 @@ def _model_on_grid(unit: Regridding, config: RunConfig) -> ModelSettings:
         coregister=False,
         unified_rigid=False,
         uncertainty=None,
-        # Slices stay where the participant level found them.
+        # The motion of slices that the participant level found is used without change.
         slice_motion=False,
     )
 
@@ -282,7 +282,7 @@ def _model_on_grid(unit: Regridding, config: RunConfig) -> ModelSettings:
 def _poses_in_study(
     member: Member, contrasts: Sequence[AcquiredContrast], study_pose: Affine, output_dir: Path
 ) -> list[list[Affine]]:
-    """``(4, 4)``, world mm of each scan -> of the study, (contrast, repeat)."""
+    """Poses ``(4, 4)``, world mm of each scan -> world mm of the study, (contrast, repeat)."""
 
     def pose(scan: AcquiredScan) -> Affine:
         path = transform_path(output_dir, member, scan.scan, space=member.result.space)
@@ -292,13 +292,13 @@ def _poses_in_study(
 
 
 def _weights(member: Member) -> list[float] | None:
-    """Weights of the prior that the participant level found; None where sidecars lack one."""
+    """Weights of the prior from the participant level; None if a sidecar lacks one."""
     usable = [record.weight for record in member.records if record.weight is not None]
     return usable if len(usable) == len(member.records) else None
 
 
 def _scan_records(member: Member) -> dict[str, ScanRecord]:
-    """What the participant level's sidecars say of each scan, by its URI."""
+    """Records of the scans in the sidecars of the participant level, by BIDS URI."""
     found: dict[str, ScanRecord] = {}
     for record in member.records:
         found |= record.scan_by_uri
@@ -308,7 +308,7 @@ def _scan_records(member: Member) -> dict[str, ScanRecord]:
 def _slice_motions(
     member: Member, contrasts: Sequence[AcquiredContrast]
 ) -> list[list[SliceMotion | None]] | None:
-    """How the participant level found slices to have moved; None if they did not."""
+    """Motion of slices from the participant level, (contrast, repeat); None if there was none."""
     records = _scan_records(member)
 
     def motion(scan: AcquiredScan) -> SliceMotion | None:
@@ -320,7 +320,7 @@ def _slice_motions(
 
 
 def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Verdicts | None:
-    """How far the participant level believed the slices of each scan; None if it did not ask."""
+    """Verdicts on the slices from the participant level; None if its fit was not robust."""
     records = _scan_records(member)
     verdicts = []
     for acquired in contrasts:
@@ -337,7 +337,7 @@ def _slice_verdicts(member: Member, contrasts: Sequence[AcquiredContrast]) -> Ve
 
 
 class _Writer:
-    """Writes what belongs to one participant, all on the grid of the study."""
+    """Writes the files of one participant on the grid of the study."""
 
     def __init__(self, unit: Regridding, config: RunConfig, study_pose: Affine) -> None:
         self.written: list[Path] = []
@@ -350,7 +350,7 @@ class _Writer:
         self._reference = derivative_uri(config.output_dir, unit.grid_path)
 
     def write_masks(self) -> dict[str, Mask]:
-        """Bring the masks along; of the field of view, too."""
+        """Resample the masks to the grid, including that of the field of view, and write them."""
         sources = {name: self._mask_source(name) for name in ("fov", "brain", "head")}
         masks = {}
         for name, source in sources.items():

@@ -1,4 +1,4 @@
-"""Mean images of all participants, one of each contrast."""
+"""Write the mean image of all participants for each contrast."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ...space.grid import Grid
 
 @dataclass(frozen=True)
 class StudyImage:
-    """A participant's image on the grid of the study.
+    """An image of a participant on the grid of the study.
 
     Parameters
     ----------
     contrast
         Name of the contrast.
     entities
-        Entities of the contrast, ``suffix`` among them.
+        Entities of the contrast, including ``suffix``.
     path
         The NIfTI file.
     record
-        How it came about.
+        Record of how it was made.
     is_stripped
-        Whether its sidecar says that it shows the brain alone.
+        Whether its sidecar says that it shows only the brain (``SkullStripped``).
     field_of_view
-        Mask on the same grid of where the participant was scanned, if there is one.
+        Mask of the scanned field of view on the same grid; None if there is none.
     """
 
     contrast: str
@@ -52,10 +52,11 @@ def write_mean(
 ) -> list[Path]:
     """Average one contrast over the participants, with one image in memory at a time.
 
-    MR has no unit, so every image first gets the mean brain intensity that the images have
-    on average. A participant counts only where its scans measured: where an MR image is not 0,
-    and of CT, in which 0 is water, within the field of view of all the participant's contrasts.
-    Where nobody counts, the images are averaged as they are: mostly air.
+    Intensities of MR have no unit. Every MR image is therefore scaled so that its mean brain
+    intensity is the average of the mean brain intensities of all images. A participant contributes
+    only where its scans measured: where an MR image is not 0, and for CT, in which 0 is water,
+    within the field of view of all contrasts of the participant. Where no participant contributes,
+    which is mostly air, the images are averaged without scaling.
 
     Parameters
     ----------
@@ -64,14 +65,14 @@ def write_mean(
     grid
         The grid.
     reference
-        The image that defines it.
+        The image that defines the grid.
     config
-        The run's configuration.
+        The configuration of the run.
 
     Raises
     ------
     UniResError
-        If an image cannot be read, or the mean not be written.
+        If an image cannot be read, or the mean cannot be written.
     """
     common = float(np.mean([_level(image) for image in images]))
     total, as_they_are = (np.zeros(grid.shape, dtype=np.float32) for _ in range(2))
@@ -102,7 +103,7 @@ def write_mean(
 
 
 def _measured(image: StudyImage, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where scans of a participant show what there is, ``(X, Y, Z)``."""
+    """Mask of the voxels that the scans of a participant measured, ``(X, Y, Z)``."""
     if not _is_ct(image):
         return np.asarray(values != 0)
     if image.field_of_view is None:
@@ -115,7 +116,7 @@ def _is_ct(image: StudyImage) -> bool:
 
 
 def _level(image: StudyImage) -> float:
-    """Intensity that stands for an image; Hounsfield units stay as they are."""
+    """Mean intensity by which an image is scaled; 1 for CT, which keeps its Hounsfield units."""
     if _is_ct(image):
         return 1.0
     quality = image.record.quality

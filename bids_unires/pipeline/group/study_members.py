@@ -1,4 +1,4 @@
-"""Whose images lie on the grid of the study, by whichever run, and whose no longer do."""
+"""Find the participants whose images are on the grid of the study, and outdated images."""
 
 from __future__ import annotations
 
@@ -39,28 +39,29 @@ _UNIT = re.compile(r"sub-[^_]+(?:_ses-[^_]+)?(?=_)")
 
 
 def labels_in_study(config: RunConfig) -> frozenset[str]:
-    """Labels of all who have images, masks or labels of the study, on whichever grid."""
+    """Labels of all units with images, masks or segmentations of the study, on any grid."""
     return frozenset(_label(path) for path in _study_files(config))
 
 
 def earlier_extents(
     labels: Iterable[str], align: str, template: str, config: RunConfig
 ) -> dict[str, Extent]:
-    """How far brain or head reaches of those whom earlier runs put into the same space.
+    """Bounding boxes of brain or head of the participants that earlier runs aligned to a space.
 
     Parameters
     ----------
     labels
-        Of participants and sessions.
+        Labels of participants and sessions.
     align, template
-        How the space came about; who was aligned otherwise is left out.
+        Kind of alignment and name of the template that define the space. Participants with another
+        alignment are left out.
     config
-        The run's configuration.
+        The configuration of the run.
 
     Returns
     -------
     dict
-        Low and high end, world mm, ``(3,)`` each, by label.
+        Lower and upper corner in world mm, ``(3,)`` each, by label.
     """
     extents = {}
     for label in sorted(labels, key=natural_key):
@@ -77,7 +78,7 @@ def earlier_extents(
 def images_on_grid(
     members: Iterable[Member], frame: Frame | None, config: RunConfig
 ) -> dict[str, tuple[StudyImage, ...]]:
-    """Everybody's images on the shared grid, those of earlier runs among them, by label."""
+    """Images of participants on the shared grid, also those of earlier runs, by label."""
     return {
         member.label: tuple(_on_grid(member, frame, config)) if frame is not None else ()
         for member in members
@@ -87,13 +88,13 @@ def images_on_grid(
 def outdated_contrasts(
     member: Member, on_grid: Sequence[StudyImage], config: RunConfig
 ) -> frozenset[str]:
-    """Contrasts whose images in the space of the study do not lie on its grid any more."""
+    """Contrasts with images in the space of the study that are not on its present grid."""
     there = {image.contrast for image in member.known if _study_path(image.path, config).is_file()}
     return frozenset(there - {image.contrast for image in on_grid})
 
 
 def outdated_labels(frame: Frame, config: RunConfig) -> tuple[str, ...]:
-    """Labels of all who have images, masks or labels on a former grid, or in another space."""
+    """Labels of units with files of the study that are on an earlier grid or in another space."""
     labels = {_label(path) for path in _study_files(config) if grid_of(path) != frame.grid}
     for label in labels_in_study(config) - labels:
         if not any(_placings(config.output_dir, label, frame.align, frame.template)):
@@ -102,9 +103,10 @@ def outdated_labels(frame: Frame, config: RunConfig) -> tuple[str, ...]:
 
 
 def remove_leftovers_of(members: Sequence[Member], frame: Frame, config: RunConfig) -> None:
-    """Remove what lies on a former grid of those who came to the new one.
+    """Remove files on an earlier grid of participants that were brought to the new grid.
 
-    What they still have a source for, as contrasts that a run did not ask for, stays.
+    An image is kept if the participant level still has the image from which it was made, as it has
+    for contrasts that this run did not select.
     """
     kept = {_study_path(image.path, config) for member in members for image in member.known}
     labels = {member.label for member in members}
@@ -126,10 +128,10 @@ def remove_leftovers_of(members: Sequence[Member], frame: Frame, config: RunConf
 
 
 def name_realigned(members: Iterable[Member], config: RunConfig) -> None:
-    """Say which images with other voxels lie elsewhere than their transform says by now.
+    """Warn about images with another voxel size that do not agree with the present transforms.
 
-    Transforms into the space of the study name no resolution, so that those of this run are
-    beside images of earlier ones.
+    The names of transforms to the space of the study have no resolution. The transforms of this
+    run have therefore replaced those of earlier runs, whose images are still there.
     """
     elsewhere = [path for member in members for path in _realigned(member, config)]
     if elsewhere:
@@ -162,7 +164,7 @@ def _realigned(member: Member, config: RunConfig) -> Iterator[Path]:
 
 
 def redo_command(labels: Iterable[str], config: RunConfig) -> str:
-    """The command that brings participants to the grid that this run left."""
+    """The command that brings participants to the grid of this run."""
     participants = dict.fromkeys(label.split("_")[0].removeprefix("sub-") for label in labels)
     words = ["bids_unires", str(config.bids_dir), str(config.output_dir), "group"]
     words += ["--participant-label", *participants, *_grid_options(config)]
@@ -170,7 +172,7 @@ def redo_command(labels: Iterable[str], config: RunConfig) -> str:
 
 
 def _grid_options(config: RunConfig) -> Iterator[str]:
-    """Options that decide on the grid, where they are not the defaults."""
+    """The options that the grid depends on, if they differ from the defaults."""
     if config.model.voxel_size != ModelSettings().voxel_size:
         sizes = config.model.voxel_size
         yield "--voxel-size"
@@ -210,7 +212,7 @@ def _on_grid(member: Member, frame: Frame, config: RunConfig) -> Iterator[StudyI
 def _placings(
     output_dir: Path, label: str, align: str, template: str
 ) -> Iterator[StudyPlacementRecord]:
-    """Records of how a participant was put into the space of the study, the same way."""
+    """Records of the alignments of a participant to the study, of this kind and template."""
     folder = output_dir.joinpath(*label.split("_"))
     for path in sorted(folder.glob(f"*/{label}_from-*_to-{STUDY_SPACE}_mode-image_xfm.json")):
         with suppress(SidecarError):
@@ -224,7 +226,7 @@ def _study_path(path: Path, config: RunConfig) -> Path:
 
 
 def _study_files(config: RunConfig) -> Iterator[Path]:
-    """Images, masks and labels of all participants in the space and voxel size of the study."""
+    """Images, masks and segmentations of all participants in the study space and voxel size."""
     resolution = f"_res-{resolution_label(config.model.voxel_size)}_"
     for path in sorted(config.output_dir.glob(f"sub-*/**/*_space-{STUDY_SPACE}_*.nii.gz")):
         if resolution in path.name and _UNIT.match(path.name):

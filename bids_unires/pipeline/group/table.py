@@ -1,4 +1,4 @@
-"""The table of the group level: one row for each image, and what its columns mean."""
+"""The table of the group level: one row for each image, with a description of its columns."""
 
 from __future__ import annotations
 
@@ -93,16 +93,16 @@ QUALITY_COLUMNS = (
     "mean_intensity",
     "displacement",
 )
-"""Columns in which a value far from all others is worth a look."""
+"""Columns in which outliers are reported."""
 
 Row = Mapping[str, Any]
 
-# About the size of a brain.
+# Side of a cube of about the size of a brain, at whose corners motion is measured.
 _CUBE_MM = 100.0
 
 
 def unit_row(participant: str, session: str | None, contrast: str | None) -> dict[str, Any]:
-    """Columns that say what a row is about."""
+    """Columns with participant, session and contrast of a row."""
     return {
         "participant_id": f"sub-{participant}",
         "session_id": f"ses-{session}" if session else None,
@@ -111,14 +111,14 @@ def unit_row(participant: str, session: str | None, contrast: str | None) -> dic
 
 
 def image_columns(record: ImageRecord, first_pose: Affine | None) -> dict[str, Any]:
-    """Columns about a finished image, from its sidecar; None where that says nothing.
+    """Columns about an image, from its sidecar; None for values that are not recorded.
 
     Parameters
     ----------
     record
-        What the sidecar says.
+        Record in the sidecar of the image.
     first_pose
-        ``(4, 4)``, pose of the participant's first scan.
+        ``(4, 4)``, pose of the first scan of the participant.
     """
     scans = record.scans or ()
     residuals = [scan.residual for scan in scans if scan.residual is not None]
@@ -143,12 +143,12 @@ def image_columns(record: ImageRecord, first_pose: Affine | None) -> dict[str, A
 
 
 def first_pose(record: ImageRecord) -> Affine | None:
-    """Pose of the first scan of an image, ``(4, 4)``, if its sidecar says it."""
+    """Pose of the first scan of an image, ``(4, 4)``; None if it is not recorded."""
     return record.scans[0].pose if record.scans else None
 
 
 def write_table(output_dir: Path, rows: Sequence[Row]) -> list[Path]:
-    """Write the rows as a table of tab-separated values, and what its columns mean.
+    """Write the rows as a table of tab-separated values, and a JSON file about its columns.
 
     Raises
     ------
@@ -165,15 +165,15 @@ def write_table(output_dir: Path, rows: Sequence[Row]) -> list[Path]:
 
 
 def data_dictionary() -> dict[str, dict[str, Any]]:
-    """What the columns mean, in their order."""
+    """Descriptions of the columns, in their order."""
     return {name: {"LongName": name.replace("_", " "), **about} for name, about in COLUMNS.items()}
 
 
 def read_reasons(output_dir: Path) -> dict[str, str]:
-    """Why participants failed when the table was written, by label, session included.
+    """Reasons in the table why participants (and sessions) failed, by label.
 
-    Who has an image that did not fail is not among them. Empty if there is no table, or none
-    that can be read.
+    A participant with an image that did not fail is left out. Empty if there is no table, or it
+    cannot be read.
     """
     rows = read_rows(output_dir)
     usable = {label for label, row in rows if row.get("status") in ("done", "outdated")}
@@ -185,10 +185,9 @@ def read_reasons(output_dir: Path) -> dict[str, str]:
 
 
 def read_rows(output_dir: Path) -> list[tuple[str, dict[str, str | None]]]:
-    """Rows of the table as they were written, with the label of participant and session each.
+    """Rows of the existing table, each with the label of its participant and session.
 
-    ``None`` stands for what is not available. Empty if there is no table, or none that can
-    be read.
+    Values that are not available are None. Empty if there is no table, or it cannot be read.
     """
     try:
         with (output_dir / TABLE_NAME).open(encoding="utf-8", newline="") as file:

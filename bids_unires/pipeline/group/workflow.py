@@ -1,4 +1,4 @@
-"""What happens at the group level, from the participants' images to one grid for all."""
+"""The steps of the group level, which bring the images of all participants to one grid."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ Work = Callable[[Process, Sequence[Any]], WorkDone]
 
 @dataclass(frozen=True)
 class GroupOutcome:
-    """What became of a group level.
+    """The result of the group level.
 
     Parameters
     ----------
     done
-        Labels of the participants, and sessions, on the shared grid.
+        Labels of the participants and sessions on the shared grid.
     failures
-        Those that failed.
+        The participants and sessions that failed.
     """
 
     done: tuple[str, ...]
@@ -56,24 +56,24 @@ class GroupOutcome:
 
 
 def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
-    """Bring all participants to one grid, and say how they are.
+    """Bring all participants to one grid, and write means, table and report.
 
-    Those outside this run, whom earlier runs brought to it, keep what they have: the grid
-    holds them too, and grid, means, table and page tell of them as of those of this run.
+    Participants that are not part of this run, and that earlier runs brought to the grid, keep
+    their images. The grid contains them too, and means, table and report include them.
 
     Parameters
     ----------
     cohort
-        Who takes part.
+        The participants.
     config
-        The run's configuration.
+        The configuration of the run.
     work
-        Does units of work, as many at once as the run allows.
+        Function that does units of work, as many at the same time as the run allows.
 
     Raises
     ------
     UniResError
-        If there is no grid for all, or an output cannot be written.
+        If no grid can contain all participants, or an output cannot be written.
     """
     if config.reports_only:
         return _report_again(cohort, config)
@@ -98,7 +98,7 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
 
 
 def _report_again(cohort: Cohort, config: RunConfig) -> GroupOutcome:
-    """Write table and page from what an earlier run left, which knew why others failed."""
+    """Write table and page from the results of an earlier run, with its reasons of failures."""
     if not has_shared_grid(config):
         size = resolution_text(config.model.voxel_size)
         raise MissingInputError(
@@ -112,7 +112,7 @@ def _report_again(cohort: Cohort, config: RunConfig) -> GroupOutcome:
 
 
 def _extents_of_others(cohort: Cohort, config: RunConfig) -> dict[str, Extent]:
-    """What the grid has to hold besides this run's members: who earlier runs brought to one."""
+    """Bounding boxes of the participants that only earlier runs brought to the grid, by label."""
     labels = labels_in_study(config) - {member.label for member in cohort.members}
     return earlier_extents(labels, config.space.align, config.space.template, config)
 
@@ -120,7 +120,7 @@ def _extents_of_others(cohort: Cohort, config: RunConfig) -> dict[str, Extent]:
 def _place(
     cohort: Cohort, config: RunConfig, work: Work, *, anybody_else: bool
 ) -> tuple[tuple[Member, ...], tuple[Failure, ...]]:
-    """Align everybody; give those that were, and why the others were not."""
+    """Align all participants; return those that were aligned, and the failures of the others."""
     space = config.space
     mean = None
     if space.align != "none" and space.template == NO_TEMPLATE:
@@ -144,7 +144,7 @@ def _find_study(
 
 
 def _already_there(cohort: Cohort, frame: Frame, config: RunConfig) -> list[Member]:
-    """Those outside this run whose images lie on the grid."""
+    """Participants that are not part of this run and whose images are on the grid."""
     images = images_on_grid(cohort.others, frame, config)
     return [member for member in cohort.others if images[member.label]]
 
@@ -175,18 +175,18 @@ def _regrid(
 
 @dataclass(frozen=True)
 class _Roll:
-    """All whom the study knows, by this run and by earlier ones.
+    """All participants of the study, of this run and of earlier ones.
 
     Parameters
     ----------
     members
-        They, in natural order.
+        The participants and sessions, in natural order.
     images
-        Their images on the shared grid, by label; those of who failed do not count.
+        Their images on the shared grid, by label; empty for those that failed.
     reasons
-        Why others failed, by label.
+        Reasons of failures, by label.
     present
-        Labels of those of this run.
+        Labels of the participants and sessions of this run.
     """
 
     members: tuple[Member, ...]
@@ -196,7 +196,7 @@ class _Roll:
 
     @cached_property
     def contrasts(self) -> tuple[str, ...]:
-        """Names of the contrasts that took part in this run, or are on the grid."""
+        """Names of the contrasts that this run used or refused, or that are on the grid."""
         done = {image.contrast for found in self.images.values() for image in found}
         taking_part = [
             image
@@ -214,7 +214,7 @@ class _Roll:
 
 
 def _call_roll(cohort: Cohort, reasons: Mapping[str, str], config: RunConfig) -> _Roll:
-    """See who is on the grid; ``reasons`` says why members of this run failed."""
+    """Find all participants of the study; ``reasons`` are those of the failures of this run."""
     present = frozenset(member.label for member in cohort.members)
     before = {
         label: reason
@@ -255,7 +255,7 @@ def _write_reports(roll: _Roll, cohort: Cohort, config: RunConfig) -> None:
                 }
             )
     if config.participant_label or config.session_label:
-        # Of those without images who were not asked for, only the table knows.
+        # Participants without images that were not selected are only in the existing table.
         told |= {absentee.label for absentee in cohort.absentees}
         told |= {member.label for member in cohort.others}
         rows += [
@@ -270,7 +270,7 @@ def _write_reports(roll: _Roll, cohort: Cohort, config: RunConfig) -> None:
 
 
 def _rows_of(member: Member, roll: _Roll, config: RunConfig) -> Iterator[dict[str, Any]]:
-    """A row for each contrast that anybody has."""
+    """Rows of one participant: one for each contrast that any participant has."""
     images = roll.images[member.label]
     done = {image.contrast: image for image in images}
     first = next((first_pose(image.record) for image in images), None)
@@ -287,7 +287,7 @@ def _rows_of(member: Member, roll: _Roll, config: RunConfig) -> Iterator[dict[st
 
 
 def _absence(member: Member, contrast: str, roll: _Roll, config: RunConfig) -> tuple[str, str]:
-    """Why somebody has no image of a contrast on the grid: status and reason."""
+    """Status and reason of a participant that has no image of a contrast on the grid."""
     if contrast in member.refused:
         return "failed", member.refused[contrast]
     if contrast not in {image.contrast for image in member.known}:
@@ -303,7 +303,7 @@ def _absence(member: Member, contrast: str, roll: _Roll, config: RunConfig) -> t
 
 
 def _name_outdated(config: RunConfig) -> None:
-    """Say whose images are kept although they do not lie on the grid any more, and what to do."""
+    """Warn about kept images that are not on the present grid, and say what to do."""
     frame = read_frame(config)
     labels = outdated_labels(frame, config) if frame is not None else ()
     if labels:

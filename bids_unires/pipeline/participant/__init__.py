@@ -1,9 +1,12 @@
-"""What happens to one participant: read `workflow` from top to bottom.
+"""The participant level: reconstruct the images of one participant from its scans.
 
-- `acquired`: scans and segmentations are read, with what their sidecars say about the scanner.
-- `slice_order`: the order in which slices were acquired.
-- `alignment`: scans are aligned to each other, and to a template if asked.
-- `reconstructed`: the images, and what the fit found of every scan.
-- `derivatives`: the files that are written; `provenance`, `head_coverage`: what their sidecars say.
-- `reporting`: the page.
+- `workflow`: the steps of the participant level, in order; start reading here.
+- `acquired`: read scans and segmentations, and find how each scan was acquired.
+- `slice_order`: the order in which the slices of a scan were acquired.
+- `alignment`: align the scans to each other, and to a template if requested.
+- `reconstructed`: the images, and the values that the fit estimated for each scan.
+- `derivatives`: write the output files.
+- `provenance`: the records in sidecars of how images were made.
+- `head_coverage`: the share of the head that the scans of each contrast measured.
+- `reporting`: the report page.
 """

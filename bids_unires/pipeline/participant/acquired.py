@@ -1,4 +1,4 @@
-"""Scans in memory, with what their sidecars say about the scanner."""
+"""Read the scans of a participant, and find how each was acquired."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class AcquiredLabel:
     Parameters
     ----------
     label
-        Where it comes from.
+        Its file and metadata.
     volume
-        Its labels, where its file places them.
+        Its labels, with the affine of the file.
     """
 
     label: LabelImage
@@ -40,23 +40,23 @@ class AcquiredLabel:
 
 @dataclass(frozen=True, eq=False)
 class AcquiredScan:
-    """A scan in memory, with what its sidecar says about the scanner.
+    """A scan in memory, with how it was acquired.
 
     Parameters
     ----------
     scan
-        Where it comes from.
+        Its file and metadata.
     volume
-        Intensities, and where they lie.
+        Its intensities and affine.
     shift
         ``(4, 4)`` translation, world mm of the file -> world mm of ``volume``; the identity
         unless the origin was reset.
     acquisition
-        What the sidecar says.
+        Slice axis, slice profile and slice gap from its sidecar and affine.
     profile
-        The slice profile that follows.
+        The slice profile for the model.
     labels
-        Segmentations drawn on it, in the order of ``scan.labels``.
+        Segmentations that were drawn on it, in the order of ``scan.labels``.
     """
 
     scan: Scan
@@ -83,23 +83,23 @@ class AcquiredContrast:
 def acquire(
     plan: ParticipantPlan, settings: ModelSettings, memory: int, *, reset_origin: bool
 ) -> list[AcquiredContrast]:
-    """Read all scans of a participant and work out how each was acquired.
+    """Read all scans of a participant, and find how each was acquired.
 
     Parameters
     ----------
     plan
         The scans.
     settings
-        Of the model, which decide on the slice profiles.
+        Settings of the model, which the slice profiles depend on.
     memory
-        Bytes that an image may take.
+        Memory in bytes that reading an image may need.
     reset_origin
-        Whether the origin of CT is put into the middle of the image.
+        Whether to move the origin of CT to the centre of the image.
 
     Raises
     ------
     UniResError
-        If one of them cannot be used.
+        If a scan cannot be used.
     """
     return [
         AcquiredContrast(
@@ -120,7 +120,7 @@ def acquire(
 
 
 def volumes_of(contrasts: Sequence[AcquiredContrast]) -> list[list[Volume]]:
-    """The volumes alone, (contrast, repeat)."""
+    """The volumes of all scans, (contrast, repeat)."""
     return [[scan.volume for scan in contrast.scans] for contrast in contrasts]
 
 
@@ -143,7 +143,7 @@ def _acquire_scan(
         f", axes {tilt:.1f} degrees off right angles" if tilt > _TILT_WORTH_A_WORD else "",
     )
     profile = _profile(volume, acquisition, settings)
-    # Read before the fit, so that a segmentation that cannot be used does not cost one.
+    # Read before the fit, so that an error in a segmentation is found before the long computation.
     labels = tuple(AcquiredLabel(label, load_labels(label.path, memory)) for label in scan.labels)
     for label in labels:
         _warn_if_elsewhere(label.volume, as_placed)
@@ -151,16 +151,16 @@ def _acquire_scan(
 
 
 def _warn_if_elsewhere(labels: LabelVolume, scan: Volume) -> None:
-    """Tell of labels that have as many voxels as their scan, but another place by their header.
+    """Warn about labels that have the shape of their scan but another position.
 
-    Programs that copy only one of the two forms of a header, or neither, leave such.
+    Such files are written by programs that copy only the sform or only the qform, or neither.
     """
     if sorted(labels.grid.shape) != sorted(scan.grid.shape):
         return
     of_labels, of_scan = (
         apply_affine(grid.affine, corners(grid.shape)) for grid in (labels.grid, scan.grid)
     )
-    # The corners of the same box are the same, in whatever order the axes are stored.
+    # Sets of corners are compared, because the axes may be stored in another order.
     apart = np.linalg.norm(of_labels[:, None] - of_scan, axis=-1).min(axis=1).max()
     if apart > scan.grid.voxel_size.max():
         logger.warning(

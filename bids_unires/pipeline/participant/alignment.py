@@ -1,4 +1,4 @@
-"""Where the images of a participant will lie: in the scans' own space, or a template's."""
+"""Align the scans of a participant to each other and, if requested, to a template."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ logger = logging.getLogger("bids_unires")
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where scans and images lie before the fit.
+    """Poses of the scans, and space and grid of the images, before the fit.
 
     Parameters
     ----------
     space
-        Label of the space the images will be in.
+        Label of the space of the images.
     poses
-        ``(4, 4)`` matrices, scan world mm -> world mm of that space, (contrast, repeat).
+        ``(4, 4)`` matrices, world mm of the scan -> world mm of that space, (contrast, repeat).
     grid
-        Grid that the space prescribes; None where the scans decide.
+        Grid of the images if the space defines it; None if it follows from the scans.
     """
 
     space: str
@@ -40,21 +40,21 @@ class Placement:
 
 
 def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int) -> Placement:
-    """Align the scans to each other and, if asked for, to a template.
+    """Align the scans to each other and, if requested, to a template.
 
     Parameters
     ----------
     contrasts
         The scans.
     config
-        The run's configuration.
+        The configuration of the run.
     threads
-        How many the alignment to a template may use.
+        Number of threads for the alignment to a template.
 
     Raises
     ------
     UniResError
-        If scans do not overlap, or the template is not there or does not fit.
+        If scans do not overlap, or the template is missing or cannot be aligned.
     """
     scans = [scan for contrast in contrasts for scan in contrast.scans]
     volumes = [scan.volume for scan in scans]
@@ -63,7 +63,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     wanted = config.space
     if wanted.align == "none":
         return Placement(SPACE, tuple(map(tuple, poses)), None)
-    # Only who asks for a template waits for these to load.
+    # These load slowly, and only the alignment to a template needs them.
     from ...registration import (
         align_to_template,
         fullest_scan,
@@ -95,7 +95,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
 
 
 def _series(scan: Scan) -> Hashable:
-    """What all stations of one scan (``chunk-1``, ``chunk-2``, ...) share; None for a whole one."""
+    """Key that all parts of a scan (``chunk-1``, ``chunk-2``, ...) share; None for a whole scan."""
     if "chunk" not in scan.entities:
         return None
     return tuple(sorted((key, label) for key, label in scan.entities.items() if key != "chunk"))
@@ -104,10 +104,11 @@ def _series(scan: Scan) -> Hashable:
 def placed_before(
     plan: ParticipantPlan, contrasts: Sequence[AcquiredContrast], config: RunConfig
 ) -> Placement | None:
-    """Where super-resolved images of the same scans lie that interpolated ones are to stand beside.
+    """Poses and grid of existing super-resolved images of the same scans, for interpolation.
 
-    Both have one mask of the field of view and one transform of each scan, and images are
-    compared voxel by voxel. None where there are no such images, or others are to be made.
+    Interpolated images are put on the same grid, so that they can be compared voxel by voxel. Both
+    share the mask of the field of view and the transforms of the scans. None if there are no such
+    images, or if the method is not interpolation.
     """
     if config.model.method != "linear":
         return None

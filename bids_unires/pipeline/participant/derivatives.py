@@ -1,4 +1,4 @@
-"""Writing what was found about a participant."""
+"""Write the results of a participant."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ _STD_DESCRIPTION = (
 
 
 def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) -> tuple[Path, ...]:
-    """Write the grid first, then what refers to it, the images last.
+    """Write the mask that defines the grid first, then the files that refer to it, the images last.
 
     Parameters
     ----------
     participant
-        The images, and what they were made of.
+        The images, and the scans from which they were made.
     config
-        The run's configuration.
+        The configuration of the run.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) 
     Raises
     ------
     UniResError
-        If a file cannot be written; none is left half-written under its final name.
+        If a file cannot be written. No file under its final name is incomplete.
     """
     writer = _Writer(participant, config)
     return (
@@ -104,7 +104,7 @@ def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) 
 def image_path(
     participant: ReconstructedParticipant, contrast: Contrast, config: RunConfig
 ) -> Path:
-    """Where the image of a contrast is."""
+    """Path of the image of a contrast."""
     return _path(participant, contrast, _DESC[config.model.method], config.output_dir)
 
 
@@ -122,7 +122,7 @@ def _path(
 
 
 def _warn_of_lost_labels(drawn: LabelVolume, carried: NDArray[np.int32]) -> None:
-    """Name the labels of a segmentation that its image on the grid of the result has not."""
+    """Warn about labels of a segmentation that resampling to the grid of the results has lost."""
     present = np.unique(drawn.data)
     lost = np.setdiff1d(present[present != 0], carried)
     if lost.size == 0:

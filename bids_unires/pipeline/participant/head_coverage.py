@@ -1,4 +1,4 @@
-"""How much of the head the images of each contrast show."""
+"""The share of the head that the scans of each contrast measured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ...model import Reconstruction
 
 
 def head_of(result: Reconstruction) -> NDArray[np.bool_]:
-    """Voxels of the head, ``(X, Y, Z)``: what any of the images shows of one."""
-    # Loaded only once there is something to write.
+    """Mask of the head, ``(X, Y, Z)``: the region that any of the images shows."""
+    # Imported only here, because it loads slowly.
     from ...registration import head_mask
 
     head = np.zeros(result.grid.shape, dtype=bool)
@@ -21,22 +21,21 @@ def head_of(result: Reconstruction) -> NDArray[np.bool_]:
 
 
 def share_of_head(image: NDArray[np.float32], modality: Modality, head: NDArray[np.bool_]) -> float:
-    """Share of the head that the scans behind an image measured.
+    """Share of the head that the scans of an image measured.
 
     Parameters
     ----------
     image
-        ``(X, Y, Z)``, of one contrast.
+        Image of one contrast, ``(X, Y, Z)``.
     modality
-        Of that contrast.
+        Modality of that contrast.
     head
-        ``(X, Y, Z)``, see `head_of`.
+        Mask of the head, ``(X, Y, Z)``; see `head_of`.
 
     Returns
     -------
     float
-        From 0 to 1. A share of 1 says no more than that no other contrast shows what this one
-        does not.
+        From 0 to 1. A share of 1 means only that no other contrast shows more of the head.
     """
     from ...registration.masks import nonempty_voxels
 

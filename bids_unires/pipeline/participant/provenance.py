@@ -1,4 +1,4 @@
-"""What the sidecars of a participant's images say of how these came about."""
+"""Records in the sidecars of how the images of a participant were made."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .reconstructed import (
 
 
 def run_record(participant: ReconstructedParticipant, settings: Mapping[str, Any]) -> ImageRecord:
-    """What holds of how all images of a participant came about, up to now.
+    """The part of the record that is the same for all images of a participant, at this time.
 
     Parameters
     ----------
     participant
         The images.
     settings
-        What they depend on, by name; see `stated_settings`.
+        Settings that they depend on, by name; see `stated_settings`.
     """
     fit = participant.result.fit
     return ImageRecord(
@@ -55,20 +55,20 @@ def run_record(participant: ReconstructedParticipant, settings: Mapping[str, Any
 
 
 def image_record(contrast: ReconstructedContrast, run: ImageRecord) -> ImageRecord:
-    """How one image came about.
+    """The record of how one image was made.
 
     Parameters
     ----------
     contrast
         The image.
     run
-        What holds of all images of the participant; see `run_record`.
+        The part that is the same for all images of the participant; see `run_record`.
     """
     return replace(run, prior=_prior(contrast), scans=tuple(map(_scan, contrast.scans)))
 
 
 def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> UncertaintyRecord:
-    """How the standard deviations of an image came about."""
+    """The record of how the map of standard deviations of an image was made."""
     return UncertaintyRecord(
         version=__version__,
         statistic="standard deviation",
@@ -116,7 +116,7 @@ def _pose_parameters(pose: Affine) -> tuple[float, ...] | None:
     try:
         return tuple(rigid_parameters(pose).tolist())
     except ValueError:
-        # Scaled to a template: no rigid motion any more.
+        # The scan was scaled to a template, so its pose is not rigid.
         return None
 
 

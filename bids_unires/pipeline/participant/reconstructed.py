@@ -1,4 +1,4 @@
-"""What became of a participant's scans, each with all that was found out about it."""
+"""The reconstructed images of a participant, with the values estimated for each scan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .acquired import AcquiredContrast, AcquiredScan
 
 @dataclass(frozen=True, eq=False)
 class FittedScan:
-    """What the fit found out about one scan.
+    """The values that the fit estimated for one scan.
 
     Parameters
     ----------
@@ -34,17 +34,17 @@ class FittedScan:
     profile
         The slice profile that was inverted.
     interleave
-        Logarithm of the factor of even slices; 0 where it was not estimated.
+        Logarithm of the intensity factor of even slices; 0 if it was not estimated.
     scale
-        Scale of its residuals in intensity.
+        Scale of its residuals in the units of its intensities.
     residual
-        Statistics of what the image leaves unexplained.
+        Statistics of its residuals.
     could_move
-        Whether its slices could move in the fit, had they not been kept together.
+        Whether the fit could estimate motion of its slices.
     motion
-        How they moved; None where they were kept together.
+        Motion of its slices; None if they were kept together.
     verdict
-        How far each of them is believed; None where the fit was not robust.
+        Verdict on its slices; None if the fit was not robust.
     """
 
     noise: NoiseEstimate
@@ -59,7 +59,7 @@ class FittedScan:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedScan:
-    """A scan, and where the images have it.
+    """A scan with its pose and the values that the fit estimated.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ReconstructedScan:
     pose
         ``(4, 4)``, world mm of its volume -> world mm of the images.
     fit
-        What the fit found out about it; None where images were interpolated without one.
+        The values that the fit estimated; None if images were interpolated without a fit.
     """
 
     acquired: AcquiredScan
@@ -78,25 +78,24 @@ class ReconstructedScan:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedContrast:
-    """An image, and the scans it was made of.
+    """The image of one contrast, and the scans from which it was made.
 
     Parameters
     ----------
     contrast
-        Which one.
+        The contrast.
     scans
-        In the order of their names.
+        Its scans, in the order of their names.
     image
-        ``(X, Y, Z)`` float32.
+        Intensities, ``(X, Y, Z)`` float32.
     sds
-        Standard deviations of the image, ``(X, Y, Z)`` float32; None where they were not asked
-        for.
+        Standard deviations of the image, ``(X, Y, Z)`` float32; None if they were not requested.
     calibration_scale
-        Factor on these, from the calibration; None where there are none.
+        Factor from the calibration by which these were multiplied; None if there are none.
     weight
-        Of the prior in mm / intensity; None without a fit.
+        Weight of the prior in mm / intensity; None without a fit.
     detail
-        How good what was learned of the inside of its slices is; None where nothing was.
+        Quality of the detail learned within its thick slices; None if none was learned.
     """
 
     contrast: Contrast
@@ -115,15 +114,15 @@ class ReconstructedParticipant:
     Parameters
     ----------
     plan
-        Which scans they were made of.
+        The scans from which they were made.
     contrasts
         The images, in the order of the plan.
     result
-        What they came out of.
+        The reconstruction that produced them.
     space
-        Label of the space they lie in.
+        Label of the space of the images.
     began
-        When the participant was begun, by `time.perf_counter`.
+        Start of the processing of the participant, in s on the clock `time.perf_counter`.
     """
 
     plan: ParticipantPlan
@@ -142,14 +141,14 @@ class ReconstructedParticipant:
 def reconstructed(
     acquired: Sequence[AcquiredContrast], result: Reconstruction
 ) -> tuple[ReconstructedContrast, ...]:
-    """Put what a reconstruction found together with the scans and contrasts it is about.
+    """Combine the results of a reconstruction with the scans and contrasts to which they belong.
 
     Parameters
     ----------
     acquired
-        What was reconstructed.
+        The contrasts that were reconstructed.
     result
-        What came out, in the same order.
+        The reconstruction, with contrasts in the same order.
     """
     return tuple(_contrast(index, own, result) for index, own in enumerate(acquired))
 

@@ -1,4 +1,4 @@
-"""The page that shows what was done with a participant, and how well it went."""
+"""Write the report page of a participant."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ from .reconstructed import (
 
 logger = logging.getLogger("bids_unires")
 
-# Around the images, so that slice profiles at the rim meet more of the same rather than nothing.
+# Margin by which images are extended with their edge values before scans are predicted. Otherwise,
+# slice profiles at the edge would extend beyond the image, where it is 0.
 _MARGIN_MM = 12.0
-# Receive coils vary over centimetres.
+# Size of the region over which the brightness of two scans is compared. The sensitivity of receive
+# coils varies over centimetres.
 _FIELD_MM = 45.0
 
 
@@ -53,21 +55,21 @@ def write_report(
     config: RunConfig,
     warnings: Sequence[str],
 ) -> tuple[Path, ...]:
-    """Write the report of a participant; without one, its results are still good.
+    """Write the report of a participant; if it fails, the run continues without it.
 
     Parameters
     ----------
     participant
-        The images, and what they were made of.
+        The images, and the scans from which they were made.
     config
-        The run's configuration.
+        The configuration of the run.
     warnings
-        What was warned of so far.
+        Messages of the warnings so far.
 
     Returns
     -------
     tuple of Path
-        The files, in the order of writing; none if the report could not be made, which is
+        The files, in the order of writing. It is empty if the report could not be made, which is
         logged as a warning.
     """
     label = participant.plan.label
@@ -92,12 +94,12 @@ def write_report(
 
 @contextmanager
 def may_fail(what: str) -> Iterator[None]:
-    """Let a report fail without failing what it is about: that is logged as a warning.
+    """Log an error in a report as a warning, so that it does not fail the unit of work.
 
     Parameters
     ----------
     what
-        What the report is about.
+        Subject of the report, for the warning.
     """
     try:
         yield
@@ -111,7 +113,7 @@ def may_fail(what: str) -> Iterator[None]:
 
 
 def dataset_name(bids_dir: Path) -> str:
-    """Name of a dataset by its description, or else of its folder."""
+    """Name of a dataset in its description, or else the name of its folder."""
     name = load_object(bids_dir / "dataset_description.json").get("Name")
     return name if isinstance(name, str) else bids_dir.resolve().name
 
@@ -173,7 +175,7 @@ def _reported_fit(
 def _residual_map(
     scan: ReconstructedScan, fit: FittedScan, contrast: ReconstructedContrast, grid: Grid
 ) -> Volume:
-    """Standardised residual of a scan against its image as written; NaN outside of the head."""
+    """Residual of a scan against the written image, in units of the noise; NaN outside the head."""
     volume, noise = scan.acquired.volume, fit.noise
     margin = math.ceil(_MARGIN_MM / float(grid.voxel_size.min()))
     placed = Observation(
@@ -188,7 +190,7 @@ def _residual_map(
     threshold = noise.halfway
     head = (volume.data > threshold) | (prediction > threshold)
     if len(contrast.scans) > 1 and contrast.contrast.modality == "MR":
-        # Repeats differ by a smooth factor, which the fit takes out of them.
+        # Repeats differ by a smooth intensity factor, which the fit removes from them.
         prediction = prediction * _smooth_ratio(volume, prediction, head)
     standardised = (volume.data - prediction) / np.float32(noise.noise_sd)
     return Volume(np.where(head, standardised, np.float32(np.nan)), volume.affine)

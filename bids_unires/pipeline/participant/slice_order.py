@@ -1,4 +1,4 @@
-"""The order in which the slices of a scan were acquired, as its sidecar tells it."""
+"""The order in which the slices of a scan were acquired, from its sidecar."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ logger = logging.getLogger("bids_unires")
 def slice_orders(contrasts: Sequence[AcquiredContrast]) -> list[list[SliceOrder | None]]:
     """The order of the slices of every 2-D scan, (contrast, repeat).
 
-    ``SliceTiming`` has it where it is stated. A scan that was not acquired slice by slice has
-    none, which is logged.
+    It is taken from ``SliceTiming`` if the sidecar has it. A scan that was not acquired slice by
+    slice has no order; this is logged.
     """
     return [
         [_order(scan, acquired.contrast.modality == "CT") for scan in acquired.scans]
@@ -49,7 +49,7 @@ def _order(scan: AcquiredScan, is_ct: bool) -> SliceOrder | None:
 
 
 def _slice_times(metadata: Mapping[str, Any], count: int) -> list[float] | None:
-    """Time (s) of every slice in the order of the image; None where nothing usable is stated."""
+    """Time (s) of every slice, in the order of the image; None if no valid times are stated."""
     stated = metadata.get("SliceTiming")
     if stated is None:
         return None
@@ -60,6 +60,7 @@ def _slice_times(metadata: Mapping[str, Any], count: int) -> list[float] | None:
     if not numbers or len(stated) != count or len(set(stated)) < 2:
         logger.warning("SliceTiming is not one time for each of %d slices; it is not used", count)
         return None
-    # Of an axis that runs against the image's the last slice comes first.
+    # If the slice encoding direction is opposite to the image axis, the first time is that of the
+    # last slice.
     backwards = str(metadata.get("SliceEncodingDirection", "")).endswith("-")
     return [float(time) for time in (reversed(stated) if backwards else stated)]

@@ -1,4 +1,4 @@
-"""What happens to one participant (and session), from its scans to its derivatives."""
+"""The steps for one participant (and session), from its scans to its derivatives."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from .slice_order import slice_orders
 
 logger = logging.getLogger("bids_unires")
 
-# Coils and rescaling make repeats differ by less than this factor.
+# Receive coils and rescaling make the brightness of repeats differ by less than this factor.
 _MOST_UNLIKE_REPEATS = 1.5
 
 
 @dataclass(frozen=True)
 class ParticipantOutcome:
-    """What became of one participant.
+    """The result of the processing of one participant.
 
     Attributes
     ----------
@@ -46,11 +46,11 @@ class ParticipantOutcome:
     outputs
         Files written, in the order of writing.
     seconds
-        Wall time.
+        Wall time in s.
     warnings
-        Messages worth a second look.
+        Messages of the warnings that the user should read.
     missing
-        The page, if it could not be made.
+        Path of the report page if it could not be made; else empty.
     """
 
     label: str
@@ -63,22 +63,22 @@ class ParticipantOutcome:
 def run_participant(
     plan: ParticipantPlan, config: RunConfig, allotment: Allotment
 ) -> ParticipantOutcome:
-    """Read a participant's scans, reconstruct them on one grid and write the derivatives.
+    """Read the scans of a participant, reconstruct them on one grid and write the derivatives.
 
     Parameters
     ----------
     plan
         The scans, grouped into contrasts and repeats.
     config
-        The run's configuration.
+        The configuration of the run.
     allotment
-        What the participant may use.
+        Device, threads and memory that the participant may use.
 
     Raises
     ------
     UniResError
-        If a scan cannot be used, or an output cannot be written. Then nothing that was
-        being written is left under its final name.
+        If a scan cannot be used, or an output cannot be written. No file under its final name is
+        then incomplete.
     """
     began = time.perf_counter()
     tell = listener()
@@ -115,7 +115,7 @@ def _reconstruct(
     settings: ModelSettings,
     allotment: Allotment,
 ) -> Reconstruction:
-    """Make one image of every contrast, by the method that was asked for."""
+    """Make one image of every contrast, with the selected method."""
     volumes = volumes_of(contrasts)
     modalities = [acquired.contrast.modality for acquired in contrasts]
     if settings.method == "linear":
@@ -169,7 +169,7 @@ def _say_how_it_went(contrasts: Sequence[ReconstructedContrast], fit: Fit) -> No
 
 
 def say_which_slices(contrasts: Sequence[ReconstructedContrast]) -> None:
-    """Log the slices that a robust fit mended or left out."""
+    """Log the slices that a robust fit repaired or left out."""
     _say_of_each(contrasts, _say_which_slices)
 
 
@@ -183,7 +183,10 @@ def _say_of_each(
 
 
 def _say_how_repeats_differ(contrast: ReconstructedContrast) -> None:
-    """Log repeats of MR whose brightness differs so much that the image has the unit of neither."""
+    """Log repeats of MR whose brightness differs much.
+
+    The intensities of the image are then on the scale of none of its repeats.
+    """
     brightness = {
         scan.acquired.scan.path.name: scan.fit.noise.foreground_mean
         for scan in contrast.scans
@@ -205,7 +208,7 @@ def _say_how_repeats_differ(contrast: ReconstructedContrast) -> None:
 
 
 def _say_what_is_left(scan: AcquiredScan, fit: FittedScan) -> None:
-    """Log the residuals of a scan, and where they are no noise."""
+    """Log the residuals of a scan, and how they differ from noise."""
     residual = fit.residual
     logger.info(
         "%s: residuals of %.2f times the noise, mean %+.2f, neighbours correlated %s, "
@@ -271,7 +274,7 @@ class _WarningCollector(logging.Handler):
 
 @contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """Gather the warnings logged while the block runs."""
+    """Collect the warnings that are logged while the block runs."""
     collector = _WarningCollector()
     logger.addHandler(collector)
     try:
