@@ -40,7 +40,7 @@ def attach_labels(
     Parameters
     ----------
     config
-        The run's configuration.
+        The configuration of the run.
     layout
         Index of the raw dataset.
     scans
