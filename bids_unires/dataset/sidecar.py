@@ -44,6 +44,8 @@ INHERITED: Mapping[str, tuple[type, ...]] = {
     "SpoilingType": _TEXT,
     "MTState": _SWITCH,
     "PixelBandwidth": _NUMBER,
+    # Of quantitative maps; images stay in the units of their scans.
+    "Units": _TEXT,
     # Fields of CT.
     "KVP": _NUMBER,
     "ConvolutionKernel": (str, list),

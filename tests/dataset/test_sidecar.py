@@ -72,6 +72,8 @@ def test_metadata_are_inherited_if_they_hold_for_the_result() -> None:
     ("metadata", "kept"),
     [
         ({"EchoTime": "short"}, False),
+        ({"Units": "ms"}, True),
+        ({"Units": 3}, False),
         ({"EchoTime": True}, False),
         ({"EchoTime": [0.01, 0.02]}, True),
         ({"Manufacturer": 7}, False),

@@ -14,6 +14,7 @@ from ...space.boxes import enclose
 from ...space.grid import Grid
 from ...space.mean_space import in_axial_order, mean_space
 from ...space.volume import Volume
+from .sample_positions import moved_onto_samples
 
 logger = logging.getLogger("bids_unires")
 
@@ -107,4 +108,4 @@ def _lattice(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
         canonical = in_axial_order(scan)
         if np.allclose(canonical.voxel_size, voxel_size, rtol=_SAME_VOXEL_SIZE):
             return canonical
-    return mean_space(scans, voxel_size)
+    return moved_onto_samples(mean_space(scans, voxel_size), scans)
