@@ -175,6 +175,7 @@ def example() -> dict[str, Any]:
     return dict(json.loads(written))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BOSH is None, reason="boutiques is not installed")
 def test_the_documented_launch(demo: Path) -> None:
     assert BOSH is not None

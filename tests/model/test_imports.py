@@ -1,4 +1,4 @@
-"""Kernels and model run where nothing but torch, numpy and warp is installed."""
+"""Kernels and model run where nothing but torch, numpy, scipy and warp is installed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ ABSENT = {
     "nitransforms",
     "pandas",
     "rich",
-    "scipy",
     "templateflow",
 }
 
 
-def test_torch_numpy_and_warp_are_enough() -> None:
+def test_torch_numpy_scipy_and_warp_are_enough() -> None:
     script = IMPORT_ALL.format(absent=ABSENT, packages=PACKAGES)
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False

@@ -15,6 +15,8 @@ from bids_unires.space.affines import Affine, apply_affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 
+pytestmark = pytest.mark.slow
+
 AXIAL = Grid((56, 70, 40), scaling((3.4, 3.2, 4.6)) @ translation((-28, -36, -20)))
 
 

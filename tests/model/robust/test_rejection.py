@@ -122,6 +122,7 @@ def test_repeats_tell_all_damaged_slices_and_repair_them(damaged_stacks: Fitted)
             assert moved == pytest.approx(SHIFT_MM if kind == "shifted" else 0.0, abs=0.3)
 
 
+@pytest.mark.slow
 def test_damage_costs_little_where_repeats_show_the_place(
     three_stacks: Fitted, damaged_stacks: Fitted
 ) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
+import pytest
 
 from bids_unires.cli.main import main
+
+pytestmark = pytest.mark.slow
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]

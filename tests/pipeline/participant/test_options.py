@@ -109,6 +109,7 @@ def test_voxels_may_be_anisotropic(run: Runner, make_head_scan: ScanMaker) -> No
     np.testing.assert_allclose(nib.load(image).header.get_zooms(), (5, 5, 7.5), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_poses_are_refined_unless_switched_off(run: Runner, make_head_scan: ScanMaker) -> None:
     scans = {
         "sub-01_acq-ax_T1w": make_head_scan(2, seed=1),
@@ -254,6 +255,7 @@ def thick_slices_of(head: Volume) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.hypot(slices + noise[0], noise[1]).astype(np.float32), affine)
 
 
+@pytest.mark.slow
 def test_uneven_slices_are_evened_out(run: Runner) -> None:
     scan = thick_slices_of(load_template().image)
     sign = 1 - 2 * (np.arange(scan.shape[2]) % 2)

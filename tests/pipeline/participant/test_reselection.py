@@ -12,6 +12,8 @@ import pytest
 from bids_unires.cli.main import main
 from bids_unires.dataset.derivatives import find_results
 
+pytestmark = pytest.mark.slow
+
 BRIEF = [
     "--learning-effort",
     "brief",
