@@ -2,6 +2,7 @@
 # make test    install into .venv and run the fast tests, which cover every module (5 minutes)
 # make test-slow        all other tests: processes that are killed, real scans, learning in full
 # make check   format, lint, types and who imports whom
+# make test-timing      compare times with the recorded ones, on a machine that does nothing else
 # make baseline renew the figures that the slow tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (about an hour)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
@@ -28,7 +29,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
+.PHONY: help install demo test test-slow test-timing baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -50,6 +51,8 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not timing" $(BESIDE) $(PYTEST_ARGS)
+
+test-timing: $(STAMP)
 	$(PYTEST) -m timing $(PYTEST_ARGS)
 
 baseline: $(STAMP)
