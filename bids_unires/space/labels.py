@@ -27,7 +27,7 @@ _MIXED = -1
 
 
 def resample_labels(
-    labels: LabelVolume, grid: Grid, pose: Affine | None = None
+    labels: LabelVolume, grid: Grid, pose: Affine | None = None, *, voxels_at_once: int = _CHUNK
 ) -> NDArray[np.int32]:
     """Resample a segmentation: take the label with the largest weight in trilinear interpolation.
 
@@ -44,6 +44,8 @@ def resample_labels(
     pose
         ``(4, 4)`` rigid matrix, world mm of the segmentation -> world mm of ``grid``; None
         for the identity.
+    voxels_at_once
+        Processed together; the result does not depend on it.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def resample_labels(
     padded = torch.from_numpy(np.pad(np.ascontiguousarray(labels.data, dtype=np.int32), 2))
     cells = _cells(padded)
     resampled = np.empty(grid.shape, dtype=np.int32)
-    planes = max(1, _CHUNK // math.prod(grid.shape[1:]))
+    planes = max(1, voxels_at_once // math.prod(grid.shape[1:]))
     for first in range(0, grid.shape[0], planes):
         chunk = resampled[first : first + planes]
         at = _positions(range(first, first + len(chunk)), grid, into_labels, padded.shape)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_unires.space import labels as labels_module
 from bids_unires.space.affines import Affine, apply_affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.labels import resample_labels
@@ -59,12 +58,12 @@ def test_the_label_has_the_largest_one_hot_image(seed: int, pose: Affine, size: 
     assert found.dtype == np.int32
 
 
-def test_many_chunks_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_chunks_are_as_one() -> None:
     labels = LabelVolume(blocks(1), VOXEL)
     grid, pose = Grid((9, 8, 10), translation([-4, -4, -5])), rigid_matrix([1, 0, 0, 0.1, 0, 0.3])
     at_once = resample_labels(labels, grid, pose)
-    monkeypatch.setattr(labels_module, "_CHUNK", 90)
-    np.testing.assert_array_equal(resample_labels(labels, grid, pose), at_once)
+    in_chunks = resample_labels(labels, grid, pose, voxels_at_once=90)
+    np.testing.assert_array_equal(in_chunks, at_once)
     assert len(np.unique(at_once)) > 3
 
 
