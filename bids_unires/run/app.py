@@ -300,7 +300,9 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
             f"{error.filename or logs} cannot be created: {error.strerror or error}"
         ) from error
     folders = (config.output_dir / folder for member in members for folder in member.folders)
-    for folder in (config.output_dir, logs, *folders):
+    # The records of each stage have a folder of their own.
+    records = (path for path in logs.iterdir() if path.is_dir())
+    for folder in (config.output_dir, logs, *records, *folders):
         remove_leftovers(folder)
     # Only the participant level replaces results that were made from other scans.
     replaced = [member.label for member in members] if config.level == "participant" else []

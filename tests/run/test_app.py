@@ -207,8 +207,9 @@ def test_participants_one_after_the_other_share_a_process(three: RunConfig) -> N
     assert marks(three, 0) == [str(os.getpid()), process, process]
 
 
-def test_leftovers_of_killed_runs_are_cleared(three: RunConfig) -> None:
-    folder = three.output_dir / "sub-01" / "anat"
+@pytest.mark.parametrize("place", ["", "logs", "logs/participant", "sub-01/anat"])
+def test_leftovers_of_killed_runs_are_cleared(three: RunConfig, place: str) -> None:
+    folder = three.output_dir / place
     with atomic_path(folder / "a.nii.gz") as temporary:
         leftover = folder / temporary.name.replace("a.nii", "b.nii")
         leftover.write_bytes(b"half")
