@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .layers import Layers
 from .one_cycle import descend_in_one_cycle
 from .parameters import Effort
 
@@ -89,40 +90,6 @@ class Prediction(NamedTuple):
         )
 
 
-class _Layers(NamedTuple):
-    """Weights ``(I, O)`` and biases ``(O,)`` of the layers, and the shortcut ``(F, R)``."""
-
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-    shortcut: Tensor
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Output ``(N, R)`` from features ``(N, F)``."""
-        hidden = features
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = torch.relu(torch.addmm(bias, hidden, weight))
-        return torch.addmm(self.biases[-1], hidden, self.weights[-1]) + features @ self.shortcut
-
-    def after_map(self, basis: Tensor, mean: Tensor) -> _Layers:
-        """Layers whose output at ``x`` is that of these at ``(x - mean) @ basis``."""
-        first, *others = self.weights
-        biases = [*self.biases]
-        biases[0] = biases[0] - (mean @ basis @ first)[0]
-        biases[-1] = biases[-1] - (mean @ basis @ self.shortcut)[0]
-        return _Layers((basis @ first, *others), tuple(biases), basis @ self.shortcut)
-
-    def flipped(self, features: Tensor, axes: Sequence[int]) -> _Layers:
-        """Layers for unflipped patches whose output is that of these for flipped ones.
-
-        ``features`` ``(F,)`` is the index of each feature in a flipped patch.
-        """
-        first, *others, last = self.weights
-        bias, shortcut = self.biases[-1], self.shortcut[features]
-        if 0 in axes:
-            last, bias, shortcut = last.flip(1), bias.flip(0), shortcut.flip(1)
-        return _Layers((first[features], *others, last), (*self.biases[:-1], bias), shortcut)
-
-
 class _Standard(NamedTuple):
     """Mean and standard deviation ``(1, B)`` of `_brightness`, which standardise it."""
 
@@ -153,7 +120,7 @@ class PlaneNetwork:
         explained in held-out pairs.
     """
 
-    ways: tuple[_Layers, ...]
+    ways: tuple[Layers, ...]
     standard: _Standard
     noise_sd: float
     variance: Tensor
@@ -272,7 +239,7 @@ def _flipped_features(patches: Tensor, views: Tensor, axes: Sequence[int]) -> Te
     return torch.cat([*places, count + torch.arange(brightness, device=patches.device)])
 
 
-def _mean_output(ways: Sequence[_Layers], features: Tensor) -> Tensor:
+def _mean_output(ways: Sequence[Layers], features: Tensor) -> Tensor:
     total = ways[0](features)
     for way in ways[1:]:
         total += way(features)
@@ -281,7 +248,7 @@ def _mean_output(ways: Sequence[_Layers], features: Tensor) -> Tensor:
 
 def _learned(
     data: tuple[Tensor, Tensor, Tensor], effort: Effort, random: torch.Generator
-) -> _Layers:
+) -> Layers:
     """Layers trained on features ``(N, F)``, outputs ``(N, R)`` and importances ``(N, 1)``."""
     features, wanted, importance = data
     basis, mean = _whitening(features, importance)
@@ -293,7 +260,7 @@ def _learned(
     def loss(parameters: Sequence[Tensor], batch: Sequence[Tensor]) -> Tensor:
         inputs, outputs, importances = batch
         *others, shortcut = parameters
-        error = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(inputs) - outputs
+        error = Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(inputs) - outputs
         return (error.square() * importances).mean()
 
     steps = min(effort.steps, math.ceil(_EPOCHS * len(features) / _BATCH))
@@ -305,7 +272,7 @@ def _learned(
         steps=steps,
         fastest=_LEARNING_RATE,
     )
-    layers = _Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
+    layers = Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
     return layers.after_map(basis, mean)
 
 

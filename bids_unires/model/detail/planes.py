@@ -21,7 +21,7 @@ from ..scanner.interleave import interleave_factors
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 from .network import Pairs
-from .spline import interpolation
+from .spline import PlaneSplines, weight_of
 
 # Voxels on each side of the middle of a patch: across the slices, along them, and along them with a
 # guide. Six along them gain 0.1 dB in Colin27 and 0.05 dB in a real T1w over four. With a guide,
@@ -213,78 +213,70 @@ def patches_at(
     return _picked(thick, rows, columns, across)
 
 
-def oblique_patches(
-    planes: Tensor, degrees: float, where: Tensor
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Patches of planes across the slices, at an angle to the axes of the slices.
+class ObliquePatches:
+    """Patches of planes across the slices, at any angle to the axes of the slices.
 
     Parameters
     ----------
     planes
         ``(K, M, N)``, NaN where nothing was measured.
-    degrees
-        Direction of the patches within a slice, from axis 1 towards axis 2, both in voxels.
     where
         ``(K, M, N)`` bool: the voxels in the middle of the patches.
-
-    Yields
-    ------
-    tuple
-        For each slice with such voxels: its index, the indices ``(N,)`` of the voxels along axes 1
-        and 2, and the patches, as from `patches_at`.
     """
-    if not where.any():
-        return
-    rows, columns = (_with_surroundings(where.any(dim=0).any(dim=axis)) for axis in (1, 0))
-    lines = _ObliqueLines(planes[:, rows, columns], degrees)
-    cut: dict[int, Tensor] = {}
-    for k in where.flatten(1).any(dim=1).nonzero().flatten().tolist():
-        around = [min(max(row, 0), len(planes) - 1) for row in range(k - _SLICES, k + _SLICES + 1)]
-        cut = {row: cut[row] if row in cut else lines.through(row) for row in around}
-        first, second = where[k].nonzero().T
-        here = (first - rows.start, second - columns.start)
-        yield k, first, second, torch.stack([cut[row][here] for row in around], dim=1)
+
+    def __init__(self, planes: Tensor, where: Tensor) -> None:
+        self._where = where
+        if not where.any():
+            return
+        rows, columns = (_with_surroundings(where.any(dim=0).any(dim=axis)) for axis in (1, 0))
+        near = planes[:, rows, columns]
+        self._corner = (rows.start, columns.start)
+        self._missing = ~near.isfinite()
+        self._splines = PlaneSplines.through(near.masked_fill(self._missing, 0), _ALONG)
+
+    def cut(self, degrees: float) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Patches at an angle to the axes of the slices.
+
+        Parameters
+        ----------
+        degrees
+            Direction of the patches within a slice, from axis 1 towards axis 2, both in voxels.
+
+        Yields
+        ------
+        tuple
+            For each slice with such voxels: its index, the indices ``(N,)`` of the voxels along
+            axes 1 and 2, and the patches, as from `patches_at`.
+        """
+        lines: dict[int, Tensor] = {}
+        for k in self._where.flatten(1).any(dim=1).nonzero().flatten().tolist():
+            around = range(k - _SLICES, k + _SLICES + 1)
+            slices = [min(max(row, 0), len(self._where) - 1) for row in around]
+            lines = {
+                row: lines[row] if row in lines else self._lines(row, degrees) for row in slices
+            }
+            first, second = self._where[k].nonzero().T
+            here = (first - self._corner[0], second - self._corner[1])
+            patches = torch.stack([lines[row][:, *here] for row in slices])
+            yield k, first, second, patches.permute(2, 0, 1)
+
+    def _lines(self, k: int, degrees: float) -> Tensor:
+        """Lines through all voxels of slice k, ``(13, M, N)``; NaN where not measured."""
+        angle = math.radians(degrees)
+        steps = range(-_ALONG, _ALONG + 1)
+        offsets = [(n * math.cos(angle), n * math.sin(angle)) for n in steps]
+        lines = torch.stack([self._splines.moved(k, offset) for offset in offsets])
+        missing = self._missing[k]
+        if missing.any():
+            weight = torch.stack([weight_of(missing, offset) for offset in offsets])
+            lines.masked_fill_(weight > _MISSING, torch.nan)
+        return lines
 
 
 def _with_surroundings(wanted: Tensor) -> slice:
     """The part of an axis with all wanted voxels, and those that lines through them depend on."""
     places = wanted.nonzero()
     return slice(max(int(places.min()) - _SURROUNDINGS, 0), int(places.max()) + _SURROUNDINGS + 1)
-
-
-class _ObliqueLines:
-    """Lines within slices at an angle to the axes of the slices, interpolated by splines.
-
-    Parameters
-    ----------
-    planes
-        ``(K, M, N)``, NaN where nothing was measured.
-    degrees
-        From axis 1 towards axis 2, both measured in voxels.
-    """
-
-    def __init__(self, planes: Tensor, degrees: float) -> None:
-        self._missing = ~planes.isfinite()
-        self._planes = planes.masked_fill(self._missing, 0)
-        angle = math.radians(degrees)
-        _, rows, columns = planes.shape
-        self._first = self._interpolations(rows, math.cos(angle))
-        self._second = self._interpolations(columns, math.sin(angle))
-
-    def _interpolations(self, count: int, step: float) -> Tensor:
-        """Matrices ``(13, count, count)`` to values at multiples of a step from every voxel."""
-        offsets = [number * step for number in range(-_ALONG, _ALONG + 1)]
-        matrices = [interpolation(count, offset).astype(np.float32) for offset in offsets]
-        return torch.from_numpy(np.stack(matrices)).to(self._planes.device)
-
-    def through(self, k: int) -> Tensor:
-        """Lines through all voxels of slice k, ``(M, N, 13)``; NaN where not measured."""
-        lines = self._first @ self._planes[k] @ self._second.mT
-        missing = self._missing[k]
-        if missing.any():
-            share = self._first.abs() @ missing.float() @ self._second.abs().mT
-            lines.masked_fill_(share > _MISSING, torch.nan)
-        return lines.permute(1, 2, 0).contiguous()
 
 
 def slice_planes(

@@ -15,7 +15,7 @@ from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
 from .network import PlaneNetwork, Prediction
 from .parameters import LearningParameters
-from .planes import SlicePlanes, oblique_patches, patches_at
+from .planes import ObliquePatches, SlicePlanes, patches_at
 
 _PATCHES_AT_ONCE = 4096
 _POINTS = SliceProfile("point", "point")
@@ -90,9 +90,10 @@ class ThinSlices:
         where
             ``(K, M, N)`` bool: thick voxels to divide.
         """
+        oblique = ObliquePatches(self._planes.data, where)
         for number, degrees in enumerate(self._parameters.directions):
             way = number % len(network.ways)
-            for k, first, second, patches in oblique_patches(self._planes.data, degrees, where):
+            for k, first, second, patches in oblique.cut(degrees):
                 prediction = self._predicted(network, patches, way)
                 self._add(k, torch.stack([first, second]), prediction, self._parameters.share)
 

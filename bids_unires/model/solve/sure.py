@@ -21,6 +21,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -106,6 +107,18 @@ class Block:
 
     problem: Problem
     contrasts: tuple[DisturbedContrast, ...]
+
+    @cached_property
+    def measured(self) -> Tensor:
+        """Interpolated scans, ``(C, X, Y, Z)``, from which all fits of these start."""
+        scans = (contrast.measured for contrast in self.contrasts)
+        return self.problem.with_contrasts(scans).start(None)
+
+    @cached_property
+    def disturbed(self) -> Tensor:
+        """Interpolated disturbed scans, ``(C, X, Y, Z)``, from which all fits of these start."""
+        scans = (contrast.disturbed for contrast in self.contrasts)
+        return self.problem.with_contrasts(scans).start(None)
 
 
 def minimise_risk(problem: Problem) -> Problem:
@@ -230,12 +243,12 @@ def estimate_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float
         Weight of the prior of each contrast in mm / intensity.
     """
 
-    def fit(contrasts: Iterable[ContrastState]) -> Tensor:
+    def fit(contrasts: Iterable[ContrastState], start: Tensor) -> Tensor:
         problem = block.problem.with_contrasts(contrasts).with_weights(weights)
-        return solve_problem(problem, Stop(_TOLERANCE, _ITERATIONS)).images
+        return solve_problem(problem, Stop(_TOLERANCE, _ITERATIONS), start).images
 
-    images = fit(contrast.measured for contrast in block.contrasts)
-    disturbed = fit(contrast.disturbed for contrast in block.contrasts)
+    images = fit((contrast.measured for contrast in block.contrasts), block.measured)
+    disturbed = fit((contrast.disturbed for contrast in block.contrasts), block.disturbed)
     return np.array(
         [
             _risk(block.problem.grid, contrast.scans, images[c], disturbed[c])

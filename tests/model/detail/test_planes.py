@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bids_unires.model.detail.planes import oblique_patches, patches_at
+from bids_unires.model.detail.planes import ObliquePatches, patches_at
 
 SLICES, ROWS, COLUMNS = 6, 22, 26
 # Voxels of a patch along the slices, on either side of its middle.
@@ -24,7 +24,7 @@ def planes() -> Tensor:
 def all_patches(data: Tensor, degrees: float) -> Tensor:
     """``(K, M, N, P, Q)``."""
     everywhere = torch.ones(data.shape, dtype=torch.bool)
-    found = list(oblique_patches(data, degrees, everywhere))
+    found = list(ObliquePatches(data, everywhere).cut(degrees))
     assert [k for k, *_ in found] == list(range(len(data)))
     return torch.stack([patches.view(*data.shape[1:], *patches.shape[1:]) for *_, patches in found])
 
@@ -93,7 +93,7 @@ def test_what_stands_for_missing_voxels_does_not_show(degrees: float) -> None:
 
 def test_nothing_is_cut_out_where_nothing_is_asked_for() -> None:
     data = planes()
-    assert list(oblique_patches(data, 45.0, torch.zeros(data.shape, dtype=torch.bool))) == []
+    assert list(ObliquePatches(data, torch.zeros(data.shape, dtype=torch.bool)).cut(45.0)) == []
 
 
 def test_far_from_what_is_asked_for_nothing_matters() -> None:
@@ -103,7 +103,7 @@ def test_far_from_what_is_asked_for_nothing_matters() -> None:
     where[2, 25:30, 30:34] = where[5, 27, 31] = True
     other = data.clone()
     other[:, :8] = other[:, :, :12] = 5.0
-    found, again = (list(oblique_patches(each, 67.5, where)) for each in (data, other))
+    found, again = (list(ObliquePatches(each, where).cut(67.5)) for each in (data, other))
     assert [k for k, *_ in found] == [2, 5]
     for (_, *at, patches), (_, *again_at, same) in zip(found, again, strict=True):
         torch.testing.assert_close(at, again_at)
@@ -116,7 +116,7 @@ def test_only_what_is_asked_for_is_cut_out() -> None:
     data = planes()
     where = torch.zeros(data.shape, dtype=torch.bool)
     where[3, 5, 7] = where[3, 9, 2] = True
-    ((k, first, second, patches),) = oblique_patches(data, 22.5, where)
+    ((k, first, second, patches),) = ObliquePatches(data, where).cut(22.5)
     assert (k, first.tolist(), second.tolist()) == (3, [5, 9], [7, 2])
     everything = all_patches(data, 22.5)
     torch.testing.assert_close(patches[0], everything[3, 5, 7])
