@@ -64,9 +64,12 @@ def build_parser() -> Parser:
         prog="bids_unires",
         usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
         "       %(prog)s --config-file FILE [options]\n"
+        "       %(prog)s files T1.nii.gz T2.nii.gz ... [options]\n"
         "       %(prog)s demo output_dir",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
-        epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
+        epilog="bids_unires files makes images of scans that are in no BIDS dataset, see "
+        "bids_unires files --help. "
+        "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -84,8 +87,8 @@ def build_parser() -> Parser:
         help="print the Boutiques descriptor of this command and exit",
     )
     _add_selection(parser.add_argument_group("which images"))
-    _add_model(parser.add_argument_group("model"))
-    _add_space(parser.add_argument_group("alignment and grid"))
+    add_model(parser.add_argument_group("model"))
+    add_space(parser.add_argument_group("alignment and grid"))
     _add_ct(parser.add_argument_group("CT"))
     _add_group(parser.add_argument_group("group level"))
     _add_resources(parser.add_argument_group("resources"))
@@ -153,7 +156,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_model(group: argparse._ArgumentGroup) -> None:
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """Add the options of the model."""
     group.add_argument(
         "--voxel-size",
         "--vx",
@@ -226,6 +230,7 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--unified-rigid",
+        "--unified_rigid",
         action=argparse.BooleanOptionalAction,
         help="refine the poses of the scans within the fit "
         f"(default: {_yes_or_no(_MODEL.unified_rigid)})",
@@ -247,6 +252,7 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--interleave-correction",
         "--scale",
+        "--scl",
         action="store_true",
         help="correct scans whose odd and even slices differ in brightness",
     )
@@ -264,7 +270,8 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_space(group: argparse._ArgumentGroup) -> None:
+def add_space(group: argparse._ArgumentGroup) -> None:
+    """Add the options of alignment and grid."""
     group.add_argument(
         "--common-output",
         "--common_output",
@@ -295,9 +302,16 @@ def _add_ct(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--ct", action="store_true", help="use CT scans too (*_ct.nii.gz); same as naming ct in -m"
     )
+    add_reset_origin(group)
+
+
+def add_reset_origin(group: argparse._ArgumentGroup) -> None:
+    """Add the option that moves the origin of CT."""
     group.add_argument(
         "--reset-origin",
         "--res-origin",
+        "--res_origin",
+        "--do_res_origin",
         action="store_true",
         help="move the origin of CT scans, often metres away, to their centre",
     )
@@ -339,13 +353,6 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--device",
-        type=_device,
-        metavar="{auto,cpu,cuda,cuda:N}",
-        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
-        "auto is cuda where a GPU is usable, else cpu (default: auto)",
-    )
-    group.add_argument(
         "--nprocs",
         "--n-cpus",
         "--n_cpus",
@@ -353,6 +360,18 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         type=_positive,
         metavar="N",
         help="participants to process at once (default: 1)",
+    )
+    add_machine(group)
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Add the options for what of this machine is used."""
+    group.add_argument(
+        "--device",
+        type=_device,
+        metavar="{auto,cpu,cuda,cuda:N}",
+        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
+        "auto is cuda where a GPU is usable, else cpu (default: auto)",
     )
     group.add_argument(
         "--omp-nthreads",
@@ -406,9 +425,6 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "override; every run writes its own to output_dir/logs",
     )
     group.add_argument(
-        "--dry-run", action="store_true", help="print what would be done and stop there"
-    )
-    group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="pass over participants that an earlier run finished with the same inputs, settings "
@@ -418,6 +434,14 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "--stop-on-first-crash",
         action="store_true",
         help="start no other participant after one has failed",
+    )
+    add_saying(group)
+
+
+def add_saying(group: argparse._ArgumentGroup) -> None:
+    """Add the options for what is said, and for saying only what would be done."""
+    group.add_argument(
+        "--dry-run", action="store_true", help="print what would be done and stop there"
     )
     group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
     group.add_argument("-q", "--quiet", action="count", help="say less")
