@@ -64,7 +64,8 @@ def nifti_content(path: Path) -> bytes:
             "the result with another image of this head, or convert the scan to NIfTI again",
             path,
         )
-    converted = nib.Nifti1Image(_storable(voxels), None, _nifti_header(image))
+    voxels = _storable(voxels)
+    converted = nib.Nifti1Image(voxels, None, _nifti_header(image), dtype=voxels.dtype)
     if not isinstance(image, nib.Nifti1Pair):
         converted.set_sform(image.affine, code=1)
         converted.set_qform(image.affine, code=1)

@@ -16,14 +16,14 @@ from .metadata import metadata_beside
 from .scans import Contrast, LabelImage, ParticipantPlan, Scan
 
 # Words in the name of a file that tell its contrast. Where a name has several, the first here is
-# right: a FLAIR is often called T2_FLAIR, and T1 is also part of other names.
+# right: a FLAIR is often called T2_FLAIR.
 _WORDS = (
-    ("FLAIR", ("flair", "darkfluid")),
-    ("T2starw", ("t2star", "t2starw", "t2s")),
-    ("T2w", ("t2", "t2w")),
-    ("PDw", ("pd", "pdw")),
-    ("T1w", ("t1", "t1w", "mprage")),
-    (CT_SUFFIX, ("ct",)),
+    ("FLAIR", r"\w*flair\w*|\w*darkfluid\w*"),
+    ("T2starw", r"t2(star|s)\w*"),
+    ("T2w", r"t2(?!\d)\w*"),
+    ("PDw", r"pdw?[a-z]?\d*"),
+    ("T1w", r"t1(?!\d)\w*|\w*mprage\w*"),
+    (CT_SUFFIX, r"ct"),
 )
 
 
@@ -219,8 +219,11 @@ def _order(contrast: PlainContrast) -> tuple[bool, int]:
 
 def _suffix_in(name: str) -> str | None:
     """BIDS suffix of the contrast that a name tells; None if it tells none."""
-    words = set(re.split(r"[^0-9a-z]+", name.lower()))
-    return next((suffix for suffix, known in _WORDS if words.intersection(known)), None)
+    words = re.split(r"[^0-9a-z]+", name.lower())
+    return next(
+        (suffix for suffix, word in _WORDS if any(re.fullmatch(word, each) for each in words)),
+        None,
+    )
 
 
 def _identifiers(names: Sequence[str]) -> Iterator[str]:
