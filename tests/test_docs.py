@@ -45,6 +45,11 @@ RUN_BY = {
         "datalad containers-add": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad containers-run": "tests/containers/test_datalad.py::test_the_documented_run",
     },
+    "docs/files.md": {
+        "bids_unires files T1.nii.gz T2.nii.gz PD.nii.gz": (
+            "tests/pipeline/participant/test_plain_files.py::test_the_examples_of_the_original"
+        ),
+    },
 }
 # Beginning of a command -> why no test runs it.
 NOT_RUN = {
@@ -58,6 +63,10 @@ NOT_RUN = {
         "apptainer": "not packaged for Debian bookworm; tests/containers/check.sh does the same "
         "with one from sid, in a root of its own",
         "make": "runs tests",
+    },
+    "docs/files.md": {
+        "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
+        "apptainer run": "tests/containers/check.sh runs one in a root of its own",
     },
 }
 

@@ -12,24 +12,14 @@ import numpy as np
 import pytest
 
 from bids_unires.cli.main import main
-from tests.documented import documented
+from tests.documented import commands
+from tests.paths import ROOT
 from tests.pipeline.conftest import scan_of_head, write_dataset
 
 PAGE = "docs/files.md"
-QUICK = [
-    "--voxel-size",
-    "5",
-    "--reg-scale",
-    "4",
-    "--max-iter",
-    "2",
-    "--no-coregister",
-    "--no-unified-rigid",
-    "--no-learned-detail",
-    "--device",
-    "cpu",
-    "-q",
-]
+COARSE = ["--voxel-size", "5", "--device", "cpu", "-q"]
+UNPLACED = ["--no-coregister", "--no-unified-rigid", "--no-learned-detail"]
+QUICK = [*COARSE, *UNPLACED, "--reg-scale", "4", "--max-iter", "2"]
 GAPS = {"SliceThickness": 12, "MRAcquisitionType": "2D", "EchoTime": 0.1}
 
 
@@ -84,6 +74,20 @@ def derivatives(
     words = [str(raw), str(folder / "out"), "participant", "--ct", "--skip-bids-validation"]
     assert main([*words, *QUICK]) == 0
     return folder / "out" / "sub-01"
+
+
+def thick_slices_of_a_head(axis: int) -> nib.Nifti1Image:
+    """The packaged head in voxels of 4 mm and slices of 12 mm."""
+    head = nib.load(ROOT / "bids_unires" / "templates" / "icbm152_head_T1w.nii.gz")
+    size = np.round(np.where(np.arange(3) == axis, 12, 4) / head.header.get_zooms()).astype(int)
+    shape = np.array(head.shape) // size
+    blocks = head.get_fdata()[tuple(slice(n) for n in shape * size)]
+    for at in (2, 1, 0):
+        blocks = np.add.reduceat(blocks, np.arange(0, blocks.shape[at], size[at]), axis=at)
+    affine = head.affine @ np.diag([*size, 1.0])
+    affine[:3, 3] = (head.affine @ [*((size - 1) / 2), 1.0])[:3]
+    noise = np.random.default_rng(axis).normal(scale=0.02 * blocks.max(), size=(2, *shape))
+    return nib.Nifti1Image(np.hypot(blocks + noise[0], noise[1]).astype(np.float32), affine)
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -195,16 +199,23 @@ def test_results_that_cannot_be_written_leave_those_of_before(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beginning", ["files T1.nii.gz T2.nii.gz PD.nii.gz"])
-def test_the_examples_of_the_original(
-    beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert documented
-    for seed, (name, axis) in enumerate({"T1": 2, "T2": 0, "PD": 1}.items()):
-        scan_of_head(axis, seed=seed).to_filename(tmp_path / f"{name}.nii.gz")
+def test_the_examples_of_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, axis in {"T1": 2, "T2": 0, "PD": 1}.items():
+        thick_slices_of_a_head(axis).to_filename(tmp_path / f"{name}.nii.gz")
     monkeypatch.chdir(tmp_path)
-    small = ["--learning-effort", "brief", "--max-iter", "5", "--device", "cpu", "-q"]
-    for options in ("--vx 5", "--vx 7.5", "--common_output --vx 6", "--linear --common_output"):
-        assert main([*beginning.split(), *options.split(), *small, "--overwrite"]) == 0
-        shapes = {nib.load(tmp_path / f"ur_{name}.nii.gz").shape for name in ("T1", "T2", "PD")}
-        assert len(shapes) == 1
+    beginning = "bids_unires files T1.nii.gz T2.nii.gz PD.nii.gz"
+    examples = [command for command in commands(PAGE) if command.startswith(beginning)]
+    assert [command.removeprefix(beginning) for command in examples] == [
+        "",
+        " --vx 1.5",
+        " --common_output",
+        " --linear --common_output",
+    ]
+    for command in examples:
+        options = command.removeprefix("bids_unires ").split()
+        coarse = ["--voxel-size", "7.5" if "--vx" in options else "6"]
+        brief = ["--no-learned-detail", "--max-iter", "3", "-q", "--overwrite"]
+        assert main([*options, *coarse, *brief]) == 0
+        images = [nib.load(tmp_path / f"ur_{name}.nii.gz") for name in ("T1", "T2", "PD")]
+        assert len({image.shape for image in images}) == 1
+        assert {image.header.get_zooms() for image in images} == {(float(coarse[1]),) * 3}
