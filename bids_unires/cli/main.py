@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .files import main as files
 
             return files(arguments[1:])
+        if arguments[:1] == ["dicom"]:
+            from .dicom import main as dicom
+
+            return dicom(arguments[1:])
         config = parse_arguments(arguments)
         from ..run.devices import limit_threads, threads_each
 

@@ -65,10 +65,11 @@ def build_parser() -> Parser:
         usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
         "       %(prog)s --config-file FILE [options]\n"
         "       %(prog)s files T1.nii.gz T2.nii.gz ... [options]\n"
+        "       %(prog)s dicom dicom_dir output_dir [options]\n"
         "       %(prog)s demo output_dir",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
-        epilog="bids_unires files makes images of scans that are in no BIDS dataset, see "
-        "bids_unires files --help. "
+        epilog="bids_unires files and bids_unires dicom take scans that are in no BIDS dataset; "
+        "with --help they say how. "
         "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -91,7 +92,7 @@ def build_parser() -> Parser:
     add_space(parser.add_argument_group("alignment and grid"))
     _add_ct(parser.add_argument_group("CT"))
     _add_group(parser.add_argument_group("group level"))
-    _add_resources(parser.add_argument_group("resources"))
+    add_resources(parser.add_argument_group("resources"))
     _add_cluster(parser.add_argument_group("other machines"))
     _add_control(parser.add_argument_group("control"))
     return parser
@@ -351,7 +352,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_resources(group: argparse._ArgumentGroup) -> None:
+def add_resources(group: argparse._ArgumentGroup) -> None:
+    """Add the options for how many participants share this machine, and what they use of it."""
     group.add_argument(
         "--nprocs",
         "--n-cpus",

@@ -1,0 +1,254 @@
+"""Which image becomes which file of the dataset: participants, sessions, names, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..config import CT_SUFFIX, MRI_SUFFIXES
+from ..dataset.scans import datatype_of
+from ..errors import UsageError
+from .conversion import ConvertedImage
+from .headers import SeriesHeader
+from .recognition import (
+    Recognised,
+    is_3d,
+    is_gradient_echo,
+    plane_of,
+    recognise,
+    shows_agent,
+    why_not_usable,
+)
+
+SUFFIXES = (*MRI_SUFFIXES, CT_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Overruled:
+    """What the user decides.
+
+    A series is named by its number, its description or its unique identifier; where several
+    participants have a number, by the label of the participant and the number, ``01:5``.
+
+    Parameters
+    ----------
+    taken
+        Series and the BIDS suffixes that they are taken for.
+    skipped
+        Series that are left out.
+    """
+
+    taken: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @staticmethod
+    def read_take(text: str) -> tuple[str, str]:
+        """Read ``SERIES=SUFFIX``.
+
+        Raises
+        ------
+        UsageError
+            If it is something else, or the suffix is unknown.
+        """
+        series, _, suffix = text.rpartition("=")
+        known = {each.lower(): each for each in SUFFIXES}
+        if not series or suffix.lower() not in known:
+            raise UsageError(
+                f"--take {text!r} is not SERIES=SUFFIX, with one of {', '.join(SUFFIXES)}"
+            )
+        return series, known[suffix.lower()]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedImage:
+    """One image of a series, or a series that has none, and what becomes of it.
+
+    Parameters
+    ----------
+    participant
+        Label of the participant, without ``sub-``.
+    session
+        Label of the session, without ``ses-``; None where a patient has one study.
+    header
+        The series.
+    image
+        The image; None if dcm2niix made none.
+    suffix
+        BIDS suffix; None if it is left out.
+    reason
+        Why, in words.
+    name
+        Name of the file in the dataset, without extension; empty if it is left out.
+    """
+
+    participant: str
+    session: str | None
+    header: SeriesHeader
+    image: ConvertedImage | None
+    suffix: str | None
+    reason: str
+    name: str = ""
+
+    @property
+    def unit(self) -> str:
+        """``sub-01`` or ``sub-01_ses-1``."""
+        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
+    def path(self) -> str:
+        """Path of the image in the dataset, without extension."""
+        folders = [*self.unit.split("_"), datatype_of(self.suffix or "")]
+        return "/".join([*folders, self.name])
+
+
+def plan_dataset(
+    series: Sequence[SeriesHeader],
+    images: Sequence[ConvertedImage],
+    labels: Mapping[str, str],
+    overruled: Overruled,
+) -> tuple[PlannedImage, ...]:
+    """Decide what becomes of every image.
+
+    Every study of a patient is a session of its own, since scans of different days, and of
+    different people without names, must not be fitted together.
+
+    Parameters
+    ----------
+    series
+        The series, by patient, study and number.
+    images
+        The images that were made of them.
+    labels
+        Label of each patient.
+    overruled
+        What the user decides.
+
+    Raises
+    ------
+    UsageError
+        If what the user decides fits no series, or a series that cannot be used.
+    """
+    of_series: dict[str, list[ConvertedImage | None]] = defaultdict(list)
+    for image in images:
+        of_series[image.uid].append(image)
+    sessions = _sessions(series)
+    planned = [
+        _decided(
+            PlannedImage(labels[header.patient], sessions[header.study], header, image, None, ""),
+            overruled,
+        )
+        for header in series
+        for image in (of_series[header.uid] or [None])
+    ]
+    _refuse_unknown(overruled, planned)
+    return _named(planned)
+
+
+def describe_dataset(planned: Sequence[PlannedImage]) -> str:
+    """Text that says of every series what it was taken for, and why."""
+    lines: list[str] = []
+    for unit in dict.fromkeys(each.unit for each in planned):
+        lines.append(unit)
+        for each in (each for each in planned if each.unit == unit):
+            outcome = each.name.removeprefix(f"{unit}_") if each.suffix else "left out"
+            lines.append(f"  {each.header.title}: {outcome}: {each.reason}")
+    lines.append(
+        "overrule by --take SERIES=SUFFIX (such as --take 5=T1w) and --skip SERIES; a series is "
+        "named by its number or its description"
+    )
+    return "\n".join(lines)
+
+
+def _sessions(series: Sequence[SeriesHeader]) -> dict[str, str | None]:
+    """Label of the session of each study, counted in the order of their dates."""
+    studies: dict[str, list[str]] = defaultdict(list)
+    for header in sorted(series, key=lambda header: (header.date, header.study)):
+        if header.study not in studies[header.patient]:
+            studies[header.patient].append(header.study)
+    return {
+        study: str(number) if len(own) > 1 else None
+        for own in studies.values()
+        for number, study in enumerate(own, 1)
+    }
+
+
+def _decided(item: PlannedImage, overruled: Overruled) -> PlannedImage:
+    if item.image is None:
+        return replace(item, reason="dcm2niix could not convert it")
+    if any(_means(text, item) for text in overruled.skipped):
+        return replace(item, reason="as --skip says")
+    for text, suffix in overruled.taken:
+        if _means(text, item):
+            if reason := why_not_usable(item.image):
+                raise UsageError(f"--take {text}={suffix}: the series is {reason}")
+            return replace(item, suffix=suffix, reason="as --take says")
+    found = recognise(item.image, item.header)
+    return replace(item, suffix=found.suffix, reason=_with_mending(found, item.image))
+
+
+def _with_mending(found: Recognised, image: ConvertedImage) -> str:
+    if not image.mended or found.suffix is None:
+        return found.reason
+    return f"{found.reason}; dcm2niix resampled {image.mended}"
+
+
+def _means(text: str, item: PlannedImage) -> bool:
+    header = item.header
+    return text in (str(header.number), header.uid, f"{item.participant}:{header.number}") or (
+        bool(header.description) and text.lower() == header.description.lower()
+    )
+
+
+def _refuse_unknown(overruled: Overruled, planned: Sequence[PlannedImage]) -> None:
+    for option, text in (
+        *(("--take", text) for text, _ in overruled.taken),
+        *(("--skip", text) for text in overruled.skipped),
+    ):
+        if not any(_means(text, item) for item in planned):
+            raise UsageError(f"{option} {text}: no series has this number or description")
+
+
+def _named(planned: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
+    """The images with their names; images that would have the same name are numbered as runs."""
+    planned = list(planned)
+    entities = [_entities(each) if each.suffix else None for each in planned]
+    keys = [
+        (each.unit, tuple(own), each.suffix) if own is not None else None
+        for each, own in zip(planned, entities, strict=True)
+    ]
+    counts, runs = Counter(keys), Counter[object]()
+    named = []
+    for each, own, key in zip(planned, entities, keys, strict=True):
+        if own is None:
+            named.append(each)
+            continue
+        runs[key] += 1
+        run = [f"run-{runs[key]}"] if counts[key] > 1 else []
+        named.append(replace(each, name="_".join([each.unit, *own, *run, str(each.suffix)])))
+    return tuple(named)
+
+
+def _entities(item: PlannedImage) -> list[str]:
+    """Entities that tell contrasts and orientations apart, in the order of BIDS."""
+    assert item.image is not None
+    label = "".join(_acquisition(item.image, item.suffix))
+    found = [f"acq-{label}"] if label else []
+    return [*found, "ce-agent"] if shows_agent(item.header) else found
+
+
+def _acquisition(image: ConvertedImage, suffix: str | None) -> Iterator[str]:
+    """What differs between images of one weighting: sequence and plane, or kernel of CT."""
+    if suffix == CT_SUFFIX:
+        # The same scan is often reconstructed with two kernels, for soft tissue and for bone.
+        yield re.sub(r"[^0-9A-Za-z]", "", str(image.metadata.get("ConvolutionKernel", "")))
+        return
+    if is_3d(image):
+        yield "3D"
+        if suffix == "T1w" and not is_gradient_echo(image):
+            yield "SE"
+        return
+    if suffix == "T1w" and is_gradient_echo(image):
+        yield "GRE"
+    yield plane_of(image)

@@ -1,0 +1,156 @@
+"""One run on a folder of DICOM files: a raw BIDS dataset of them, then the participant level."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from ..config import RunConfig
+from ..dicom.conversion import convert, find_converter
+from ..dicom.headers import SeriesHeader, read_headers
+from ..dicom.key import Key, folder_labels
+from ..dicom.plan import Overruled, PlannedImage, describe_dataset, plan_dataset
+from ..dicom.raw_dataset import write_raw_dataset
+from ..errors import BadDataError, MissingInputError, NothingSelectedError, OutputError, UsageError
+from .app import run, say, temporary_files_in
+from .logs import logging_to_stderr
+
+logger = logging.getLogger("bids_unires")
+
+LabelSource = Literal["hash", "folder"]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class DicomRequest:
+    """A folder of DICOM files, and where the dataset and the results go.
+
+    Parameters
+    ----------
+    folder
+        The folder, which is only read.
+    output
+        Folder for ``bids`` and ``derivatives``.
+    overruled
+        What the user decides of single series.
+    label_by
+        What labels of participants are made of: a hash of the patient, or the name of the folder
+        directly in ``folder`` that holds the patient's files.
+    key_file
+        File that says who the participants are; None for ``key.json`` in ``output``.
+    overwrite
+        Whether another dataset in ``output`` is replaced.
+    """
+
+    folder: Path
+    output: Path
+    overruled: Overruled = field(default_factory=Overruled)
+    label_by: LabelSource = "hash"
+    key_file: Path | None = None
+    overwrite: bool = False
+
+    @property
+    def bids(self) -> Path:
+        """Root of the raw dataset."""
+        return self.output / "bids"
+
+    @property
+    def derivatives(self) -> Path:
+        """Root of the dataset of results."""
+        return self.output / "derivatives"
+
+    @property
+    def key(self) -> Path:
+        """File that says who the participants are."""
+        return self.key_file or self.output / "key.json"
+
+
+def run_dicom(request: DicomRequest, config: RunConfig) -> int:
+    """Convert a folder of DICOM files and make images of its scans.
+
+    Parameters
+    ----------
+    request
+        The folder.
+    config
+        The options of the participant level. Its folders are those of the request.
+
+    Returns
+    -------
+    int
+        The exit code of the participant level.
+
+    Raises
+    ------
+    UniResError
+        If the folder holds no usable series, or an output cannot be created.
+    """
+    _check_places(request)
+    find_converter()
+    with logging_to_stderr(config.verbosity), temporary_files_in(config.work_dir):
+        series = read_headers(request.folder)
+        key = Key.read(request.key)
+        labels = _labels(request, series, key)
+        with tempfile.TemporaryDirectory(prefix="bids_unires-") as scratch:
+            images = convert(request.folder, Path(scratch))
+            planned = plan_dataset(series, images, labels, request.overruled)
+            say(describe_dataset(planned))
+            _refuse_nothing(planned, request.folder)
+            if config.dry_run:
+                if request.label_by == "hash" and not request.key.exists():
+                    say("labels of participants are drawn anew by the first run that is not dry")
+                return 0
+            key.with_patients(labels).write(request.key)
+            write_raw_dataset(request.bids, planned, overwrite=request.overwrite)
+        logger.info("raw dataset in %s; who is who in %s", request.bids, request.key)
+    suffixes = tuple(dict.fromkeys(each.suffix for each in planned if each.suffix))
+    return run(
+        replace(config, bids_dir=request.bids, output_dir=request.derivatives, modalities=suffixes)
+    )
+
+
+def _labels(request: DicomRequest, series: Sequence[SeriesHeader], key: Key) -> Mapping[str, str]:
+    if request.label_by == "hash":
+        labels = key.hashed_labels(series)
+    else:
+        labels = folder_labels(series, request.folder)
+    key.with_patients(labels)
+    return labels
+
+
+def _check_places(request: DicomRequest) -> None:
+    """Refuse outputs within the folder of the scans, and a key within what is given to others."""
+    folder, output = request.folder.resolve(), request.output.resolve()
+    if not request.folder.exists():
+        raise MissingInputError(f"{request.folder} does not exist: name a folder of DICOM files")
+    if output.is_relative_to(folder) or request.key.resolve().is_relative_to(folder):
+        raise UsageError(
+            f"{request.output} lies in {request.folder}, which is only read: choose a place "
+            "outside of it"
+        )
+    for shared in (request.bids, request.derivatives):
+        if request.key.resolve().is_relative_to(shared.resolve()):
+            raise UsageError(
+                f"--key-file {request.key} lies in {shared}, which it must not be given away with: "
+                "choose a place outside of it"
+            )
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{request.output} cannot be created: it is not a folder")
+
+
+def _refuse_nothing(planned: Sequence[PlannedImage], folder: Path) -> None:
+    """Raise an error if no series is used."""
+    if any(each.suffix for each in planned):
+        return
+    reasons = [f"{each.header.title}: {each.reason}" for each in planned]
+    more = len(reasons) - _SHOWN
+    told = "; ".join(reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    if all(each.image is None for each in planned):
+        raise BadDataError(f"dcm2niix could convert none of the DICOM files in {folder}")
+    raise NothingSelectedError(
+        f"{folder} holds no usable series ({told}): take one by --take SERIES=SUFFIX"
+    )
