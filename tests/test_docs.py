@@ -50,6 +50,9 @@ RUN_BY = {
             "tests/pipeline/participant/test_plain_files.py::test_the_examples_of_the_original"
         ),
     },
+    "docs/dicom.md": {
+        "bids_unires dicom DICOM OUT": "tests/run/test_dicom.py::test_the_documented_commands",
+    },
 }
 # Beginning of a command -> why no test runs it.
 NOT_RUN = {
@@ -65,6 +68,10 @@ NOT_RUN = {
         "make": "runs tests",
     },
     "docs/files.md": {
+        "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
+        "apptainer run": "tests/containers/check.sh runs one in a root of its own",
+    },
+    "docs/dicom.md": {
         "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
         "apptainer run": "tests/containers/check.sh runs one in a root of its own",
     },

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,24 +109,41 @@ def read_headers(folder: Path) -> tuple[SeriesHeader, ...]:
     Raises
     ------
     MissingInputError
-        If the folder does not exist, or holds no DICOM file.
+        If the folder does not exist, or holds no DICOM file, or pydicom is not installed.
     """
+    if find_spec("pydicom") is None:
+        raise MissingInputError(
+            "pydicom is not installed: pip install 'bids_unires[dicom]' brings it"
+        )
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise MissingInputError(f"{folder} {what}: name a folder of DICOM files")
     found: dict[str, SeriesHeader] = {}
-    counts: dict[str, int] = {}
-    for path in _files(folder):
-        header = _read(path)
-        if header is not None:
+    counts: Counter[str] = Counter()
+    with _quiet_reader():
+        for header in filter(None, map(_read, _files(folder))):
             found.setdefault(header.uid, header)
-            counts[header.uid] = counts.get(header.uid, 0) + 1
+            counts[header.uid] += 1
     if not found:
         raise MissingInputError(f"{folder} holds no DICOM file")
     series = [_counted(header, counts[uid]) for uid, header in found.items()]
     return tuple(
         sorted(series, key=lambda each: (each.patient, each.date, each.study, each.number or 0))
     )
+
+
+@contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """Keep pydicom from telling of each file that does not follow the standard."""
+    reader = logging.getLogger("pydicom")
+    before = reader.disabled
+    reader.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        reader.disabled = before
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -136,13 +157,11 @@ def _read(path: Path) -> SeriesHeader | None:
     import pydicom
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Scanners and archives also write files without the preamble that marks DICOM.
-            header: Any = pydicom.dcmread(
-                path, stop_before_pixels=True, force=True, specific_tags=list(_FIELDS)
-            )
-            return _described(header, path) if "SeriesInstanceUID" in header else None
+        # Scanners and archives also write files without the preamble that marks DICOM.
+        header: Any = pydicom.dcmread(
+            path, stop_before_pixels=True, force=True, specific_tags=list(_FIELDS)
+        )
+        return _described(header, path) if "SeriesInstanceUID" in header else None
     # Other files are read as if they were DICOM, which fails in any way.
     except Exception:
         return None

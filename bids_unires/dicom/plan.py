@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..config import CT_SUFFIX, MRI_SUFFIXES
 from ..dataset.scans import datatype_of
@@ -23,6 +25,7 @@ from .recognition import (
 )
 
 SUFFIXES = (*MRI_SUFFIXES, CT_SUFFIX)
+_TAKEN = "as --take says"
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def plan_dataset(
         for image in (of_series[header.uid] or [None])
     ]
     _refuse_unknown(overruled, planned)
-    return _named(planned)
+    return _named(list(_without_copies(planned)))
 
 
 def describe_dataset(planned: Sequence[PlannedImage]) -> str:
@@ -183,7 +186,7 @@ def _decided(item: PlannedImage, overruled: Overruled) -> PlannedImage:
         if _means(text, item):
             if reason := why_not_usable(item.image):
                 raise UsageError(f"--take {text}={suffix}: the series is {reason}")
-            return replace(item, suffix=suffix, reason="as --take says")
+            return replace(item, suffix=suffix, reason=_TAKEN)
     found = recognise(item.image, item.header)
     return replace(item, suffix=found.suffix, reason=_with_mending(found, item.image))
 
@@ -210,10 +213,37 @@ def _refuse_unknown(overruled: Overruled, planned: Sequence[PlannedImage]) -> No
             raise UsageError(f"{option} {text}: no series has this number or description")
 
 
-def _named(planned: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
+def _without_copies(planned: Sequence[PlannedImage]) -> Iterator[PlannedImage]:
+    """Leave out what was reconstructed again from the same acquisition, with another filter.
+
+    As repeats, such images would count twice. A series that the user takes stays.
+    """
+    first: dict[object, PlannedImage] = {}
+    for item in planned:
+        time = _acquisition_time(item)
+        if item.suffix in (None, CT_SUFFIX) or item.image is None or not time:
+            yield item
+            continue
+        place = np.round(item.image.affine, 3).tobytes()
+        echo = item.image.metadata.get("EchoTime")
+        original = first.setdefault((item.unit, item.suffix, time, place, echo), item)
+        if original.header is item.header or item.reason == _TAKEN:
+            yield item
+        else:
+            reason = f"the same acquisition as {original.header.title}, reconstructed again"
+            yield replace(item, suffix=None, reason=reason)
+
+
+def _acquisition_time(item: PlannedImage) -> str:
+    """Time of day at which a scan began; empty if it is not stated, or was removed."""
+    stated = "" if item.image is None else str(item.image.metadata.get("AcquisitionTime", ""))
+    return stated if stated.strip("0:.") else ""
+
+
+def _named(planned: Sequence[PlannedImage]) -> tuple[PlannedImage, ...]:
     """The images with their names; images that would have the same name are numbered as runs."""
-    planned = list(planned)
-    entities = [_entities(each) if each.suffix else None for each in planned]
+    several = _of_several_echoes(planned)
+    entities = [_entities(each, several) if each.suffix else None for each in planned]
     keys = [
         (each.unit, tuple(own), each.suffix) if own is not None else None
         for each, own in zip(planned, entities, strict=True)
@@ -225,17 +255,32 @@ def _named(planned: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
             named.append(each)
             continue
         runs[key] += 1
-        run = [f"run-{runs[key]}"] if counts[key] > 1 else []
-        named.append(replace(each, name="_".join([each.unit, *own, *run, str(each.suffix)])))
+        if counts[key] > 1:
+            # In BIDS, run comes before echo.
+            own.insert(sum(not entity.startswith("echo-") for entity in own), f"run-{runs[key]}")
+        named.append(replace(each, name="_".join([each.unit, *own, str(each.suffix)])))
     return tuple(named)
 
 
-def _entities(item: PlannedImage) -> list[str]:
+def _of_several_echoes(planned: Sequence[PlannedImage]) -> frozenset[tuple[str, str | None]]:
+    """Series, and suffixes of their images, of which there are images with several echo times."""
+    times: dict[tuple[str, str | None], set[object]] = defaultdict(set)
+    for item in planned:
+        if item.image is not None:
+            times[item.header.uid, item.suffix].add(item.image.metadata.get("EchoTime"))
+    return frozenset(key for key, own in times.items() if len(own) > 1)
+
+
+def _entities(item: PlannedImage, several: frozenset[tuple[str, str | None]]) -> list[str]:
     """Entities that tell contrasts and orientations apart, in the order of BIDS."""
     assert item.image is not None
     label = "".join(_acquisition(item.image, item.suffix))
     found = [f"acq-{label}"] if label else []
-    return [*found, "ce-agent"] if shows_agent(item.header) else found
+    if shows_agent(item.header):
+        found.append("ce-agent")
+    if (item.header.uid, item.suffix) in several:
+        found.append(f"echo-{item.image.metadata.get('EchoNumber', 1)}")
+    return found
 
 
 def _acquisition(image: ConvertedImage, suffix: str | None) -> Iterator[str]:

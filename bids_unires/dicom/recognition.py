@@ -41,6 +41,8 @@ _COMPUTED = {
     "T1 MAP": "a map (T1)",
     "T2 MAP": "a map (T2)",
     "T2_STAR MAP": "a map (T2*)",
+    "REAL": "a real part",
+    "IMAGINARY": "an imaginary part",
     "LOCALIZER": "a localiser",
 }
 # The same in names, for headers that do not say it.
@@ -54,6 +56,7 @@ _NAMES = (
     (r"bold|fmri|rest", "functional MRI"),
     (r"swi|swan|venbold|qsm", "a susceptibility-weighted image"),
     (r"tof|mra|angio\w*|mrv|pca", "an angiogram"),
+    (r"\w*spine|hws|bws|lws|knee|shoulder|pelvis|abdomen|heart", "of another part of the body"),
     (r"phantom|qa", "a phantom"),
     (r"screen\w*|dose|protocol|report|summary", "a screenshot or report"),
 )

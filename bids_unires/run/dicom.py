@@ -92,10 +92,12 @@ def run_dicom(request: DicomRequest, config: RunConfig) -> int:
     _check_places(request)
     find_converter()
     with logging_to_stderr(config.verbosity), temporary_files_in(config.work_dir):
+        logger.info("reading the headers of the files in %s", request.folder)
         series = read_headers(request.folder)
         key = Key.read(request.key)
         labels = _labels(request, series, key)
         with tempfile.TemporaryDirectory(prefix="bids_unires-") as scratch:
+            logger.info("dcm2niix converts %d series", len(series))
             images = convert(request.folder, Path(scratch))
             planned = plan_dataset(series, images, labels, request.overruled)
             say(describe_dataset(planned))

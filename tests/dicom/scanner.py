@@ -1,7 +1,11 @@
-"""Series of DICOM files as scanners write them, of heads that are made of ellipsoids."""
+"""Series of DICOM files as scanners write them, of heads that are made of ellipsoids.
+
+``python -m tests.dicom.scanner FOLDER`` writes two scans of a participant 01.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,3 +175,8 @@ def _set_pixels(dataset: Dataset, pixels: np.ndarray) -> None:
     dataset.HighBit = 15
     dataset.PixelRepresentation = 0
     dataset.PixelData = np.ascontiguousarray(np.round(pixels * 4), np.uint16).tobytes()
+
+
+if __name__ == "__main__":
+    for number, series in enumerate((Series("t1", T1W), Series("flair", FLAIR, axis=0)), 1):
+        write_series(Path(sys.argv[1]) / "01", Patient(), number, series)

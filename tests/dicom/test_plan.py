@@ -132,6 +132,52 @@ def test_sequences_are_contrasts_and_planes_are_repeats(
     assert contrasts == ["T1w", "T1w", "acq-GRE_T1w", "acq-3D_T1w", "acq-3DSE_T1w"]
 
 
+def test_what_was_reconstructed_again_is_no_repeat(
+    make_header: HeaderMaker, make_image: ImageMaker
+) -> None:
+    known = {"ScanningSequence": "SE", "EchoTime": 0.01, "RepetitionTime": 0.5}
+    times = ("10:00:01.5", "10:00:01.5", "10:09:00.0", "00:00:00", "00:00:00")
+    images = tuple(
+        make_image(uid=str(number), AcquisitionTime=time, **known)
+        for number, time in enumerate(times, 1)
+    )
+    headers = tuple(make_header(uid=image.uid, number=int(image.uid)) for image in images)
+    plan = plan_dataset(headers, images, {"P": "p"}, Overruled())
+    assert plan[1].reason == "the same acquisition as series 1, reconstructed again"
+    runs = [f"sub-p_acq-tra_run-{number}_T1w" for number in range(1, 6)]
+    assert [each.name for each in plan] == [runs[0], "", *runs[1:4]]
+    taken = plan_dataset(headers, images, {"P": "p"}, Overruled((("2", "T1w"),)))
+    assert [each.name for each in taken] == runs
+
+
+def test_echoes_of_one_series_are_contrasts(
+    make_header: HeaderMaker, make_image: ImageMaker
+) -> None:
+    images = tuple(
+        make_image(
+            uid="1",
+            ScanningSequence=sequence,
+            EchoTime=te,
+            RepetitionTime=3,
+            EchoNumber=number,
+            AcquisitionTime="10:00:01.5",
+        )
+        for sequence, number, te in (
+            ("SE", 1, 0.015),
+            ("SE", 2, 0.09),
+            ("GR", 3, 0.013),
+            ("GR", 4, 0.026),
+        )
+    )
+    plan = plan_dataset((make_header(uid="1"),), images, {"P": "p"}, Overruled())
+    assert [each.name for each in plan] == [
+        "sub-p_acq-tra_PDw",
+        "sub-p_acq-tra_T2w",
+        "sub-p_acq-tra_echo-3_T2starw",
+        "sub-p_acq-tra_echo-4_T2starw",
+    ]
+
+
 def test_a_series_without_image_says_so(make_header: HeaderMaker) -> None:
     (item,) = plan_dataset((make_header(),), (), {"P": "p"}, Overruled())
     assert (item.suffix, item.reason) == (None, "dcm2niix could not convert it")

@@ -16,6 +16,7 @@ from bids_unires.cli.main import parse_arguments as parse_bids
 from bids_unires.dicom import conversion
 from tests.dicom.conftest import FIRST, LOCALISER, PROTOCOL, SECOND, write_patients
 from tests.dicom.scanner import Series, write_series
+from tests.documented import commands
 from tests.paths import SHARED
 
 QUICK = ["--linear", "--no-coregister", "--device", "cpu", "-q"]
@@ -77,6 +78,21 @@ def test_a_dry_run_writes_nothing(
     assert not out.exists()
 
 
+@pytest.mark.slow
+def test_the_documented_commands(patient: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    dry, done = (
+        command.replace("DICOM", str(patient)).replace("OUT", str(out)).split()[1:]
+        for command in commands("docs/dicom.md")
+        if command.startswith("bids_unires dicom")
+    )
+    assert main(dry) == 0
+    assert not out.exists()
+    assert main([*done, "--voxel-size", "7.5", *QUICK]) == 0
+    assert (out / "bids").is_dir()
+    assert (out / "derivatives").is_dir()
+
+
 def written(folder: Path, what: str) -> Path:
     """Write one of several folders from which no image can come."""
     folder.mkdir()
@@ -121,7 +137,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = files(written(Path("in"), what))
-    assert main(["dicom", "in", "out", *options.split()]) == code
+    assert main(["dicom", "in", "out", "-q", *options.split()]) == code
     message = capsys.readouterr().err
     assert re.search(said, message), message
     assert message.count("\n") == 1
