@@ -19,6 +19,11 @@ from .headers import SeriesHeader
 
 # Fewer slices than this are a localiser, or no volume.
 LEAST_SLICES = 5
+# Spin echoes have longer repetition times than this, in ms.
+LONGEST_GRADIENT_TR = 100.0
+# Steady-state sequences, whose weighting is mixed, have larger flip angles than spoiled ones with
+# such short repetition times (ms); in degrees.
+SHORT_TR, LARGEST_SPOILED_FLIP = 20.0, 40.0
 # Values of ImageType that name what was computed from other images, or is no image of the head.
 _COMPUTED = {
     "ADC": "a map (ADC)",
@@ -41,6 +46,8 @@ _COMPUTED = {
     "T1 MAP": "a map (T1)",
     "T2 MAP": "a map (T2)",
     "T2_STAR MAP": "a map (T2*)",
+    "FAT": "an image of fat",
+    "OPP_PHASE": "an image in opposed phase",
     "REAL": "a real part",
     "IMAGINARY": "an imaginary part",
     "LOCALIZER": "a localiser",
@@ -57,6 +64,7 @@ _NAMES = (
     (r"swi|swan|venbold|qsm", "a susceptibility-weighted image"),
     (r"tof|mra|angio\w*|mrv|pca", "an angiogram"),
     (r"\w*spine|hws|bws|lws|knee|shoulder|pelvis|abdomen|heart", "of another part of the body"),
+    (r"ciss|fiesta|tru(e?fisp|fi)|b?-?ffe|drive|psif", "a steady-state sequence"),
     (r"phantom|qa", "a phantom"),
     (r"screen\w*|dose|protocol|report|summary", "a screenshot or report"),
 )
@@ -121,9 +129,16 @@ def is_3d(image: ConvertedImage) -> bool:
 
 
 def is_gradient_echo(image: ConvertedImage) -> bool:
-    """Whether the sequence is a gradient echo and no spin echo."""
+    """Whether the sequence is a gradient echo and no spin echo.
+
+    Where the header names neither, as of sequences that are not in DICOM ("research mode"), a
+    short repetition time tells.
+    """
     words = _words(image.metadata.get("ScanningSequence"))
-    return "GR" in words and "SE" not in words
+    if words & {"GR", "SE"}:
+        return "SE" not in words
+    _, tr, _ = _times(image)
+    return tr is not None and tr < LONGEST_GRADIENT_TR
 
 
 def shows_agent(header: SeriesHeader) -> bool:
@@ -181,15 +196,18 @@ def _weighting(image: ConvertedImage, header: SeriesHeader) -> Recognised:
     if te is None or tr is None:
         return Recognised(None, f"not recognised: {said}")
     gradient = is_gradient_echo(image)
-    suffix = _inverted(te, ti, gradient) if ti else None
-    if suffix is None and not ti:
-        flair = _is_called(r"\w*flair\w*|dark|fluid|darkfluid", header.description)
-        if flair and te >= 60 and tr >= 4000:
-            return Recognised("FLAIR", f"{said}; FLAIR by its name, since no TI is stated")
-        suffix = _gradient_echo(te, tr) if gradient else _spin_echo(te, tr)
     what = "gradient echo" if gradient else "spin echo"
     if ti:
+        suffix = _inverted(te, ti, gradient)
         what = f"inversion recovery, {what}"
+    elif gradient:
+        flip = image.metadata.get("FlipAngle")
+        suffix = _gradient_echo(te, tr, flip if isinstance(flip, int | float) else None)
+    elif _is_called(r"\w*flair\w*|dark|fluid|darkfluid", header.description):
+        suffix = "FLAIR" if te >= 60 and tr >= 4000 else "T1w" if te < 40 and tr < 3500 else None
+        what = "inversion recovery by its name, since no TI is stated"
+    else:
+        suffix = _spin_echo(te, tr)
     return Recognised(suffix, f"{'' if suffix else 'not recognised: '}{what}, {said}")
 
 
@@ -212,10 +230,12 @@ def _spin_echo(te: float, tr: float) -> str | None:
     return "PDw" if te <= 45 and tr >= 1500 else None
 
 
-def _gradient_echo(te: float, tr: float) -> str | None:
-    """Weighting of a spoiled gradient echo; times in ms."""
+def _gradient_echo(te: float, tr: float, flip: float | None) -> str | None:
+    """Weighting of a gradient echo; times in ms, flip angle in degrees."""
     if te >= 12:
         return "T2starw"
+    if tr <= SHORT_TR and flip is not None and flip > LARGEST_SPOILED_FLIP:
+        return None
     return "T1w" if te < 10 and tr <= 600 else None
 
 

@@ -70,7 +70,8 @@ def run_files(
                 return done.failures[0].exit_code
             publish(out, names)
         for path in (*map(names.image, plan.contrasts), names.page):
-            logger.info("written: %s", path)
+            if path.exists():
+                logger.info("written: %s", path)
         return 0
 
 

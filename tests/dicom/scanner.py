@@ -178,5 +178,6 @@ def _set_pixels(dataset: Dataset, pixels: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
+    patient = Patient()
     for number, series in enumerate((Series("t1", T1W), Series("flair", FLAIR, axis=0)), 1):
-        write_series(Path(sys.argv[1]) / "01", Patient(), number, series)
+        write_series(Path(sys.argv[1]) / "01", patient, number, series)

@@ -44,6 +44,11 @@ SE, GR, SE_IR, GR_IR = "SE", "GR", "SE\\IR", "GR\\IR"
         (GR, 4.6, 250, None, "T1w"),
         (GR, 22, 720, None, "T2starw"),
         (GR, 15, 500, None, "T2starw"),
+        # Sequences that DICOM has no word for.
+        ("RM", 3, 8, None, "T1w"),
+        ("RM", 24, 40, None, "T2starw"),
+        ("RM", 100, 4000, None, "T2w"),
+        ("", 12, 600, None, "T1w"),
         # Others: STIR, dual echo in and out of phase, EPI, no times.
         (SE_IR, 30, 5000, 150, None),
         (GR, 10.5, 900, None, None),
@@ -85,6 +90,9 @@ def test_times_tell_the_contrast(
         ({"image_type": ("ORIGINAL", "PRIMARY", "P")}, "a phase image"),
         ({"description": "SWI_Images"}, "a susceptibility-weighted image"),
         ({"description": "TOF 3D multi-slab"}, "an angiogram"),
+        ({"description": "t2_ciss3d CISS"}, "a steady-state sequence"),
+        ({"description": "AX T1 L-SPINE"}, "of another part of the body"),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "DIXON", "FAT")}, "an image of fat"),
         ({"kind": "Secondary Capture Image Storage"}, "a screenshot"),
         ({"modality": "PT"}, "of the modality PT"),
         ({"modality": ""}, "of the modality unknown"),
@@ -143,6 +151,19 @@ def test_flair_without_inversion_time_is_known_by_its_name(
     assert recognise(image, make_header(description="AX T2 FLAIR")).suffix == "FLAIR"
     assert recognise(image, make_header(description="t2_tirm_dark-fluid")).suffix == "FLAIR"
     assert recognise(image, make_header(description="AX T2")).suffix == "T2w"
+    image = make_image(ScanningSequence=SE, EchoTime=0.01, RepetitionTime=2)
+    assert recognise(image, make_header(description="SAG T1 FLAIR")).suffix == "T1w"
+    assert recognise(image, make_header(description="SAG PD")).suffix == "PDw"
+
+
+def test_large_flip_angles_and_short_repetition_times_are_no_t1w(
+    make_header: HeaderMaker, make_image: ImageMaker
+) -> None:
+    known = {"ScanningSequence": GR, "EchoTime": 0.0025, "RepetitionTime": 0.006}
+    for flip, suffix in ((9, "T1w"), (25, "T1w"), (60, None)):
+        assert recognise(make_image(FlipAngle=flip, **known), make_header()).suffix == suffix
+    slow = make_image(ScanningSequence=GR, EchoTime=0.004, RepetitionTime=0.25, FlipAngle=70)
+    assert recognise(slow, make_header()).suffix == "T1w"
 
 
 @pytest.mark.parametrize(
