@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..config import RunConfig
-from ..errors import UniResError
+from ..dataset.entities import PLAIN_EXTENSIONS
+from ..errors import UniResError, UsageError
 from ..run.devices import let_idle_threads_sleep
 from .config_file import read_options
 from .parser import Parser, build_parser
 from .run_config import run_config
 
 INTERRUPTED = 130
+_IMAGES = (*PLAIN_EXTENSIONS, *(f"{extension}.gz" for extension in PLAIN_EXTENSIONS))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,16 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _secure_streams()
     let_idle_threads_sleep()
     try:
-        if arguments[:1] == ["demo"]:
-            return _run_demo(arguments[1:])
-        if arguments[:1] == ["files"]:
-            from .files import main as files
-
-            return files(arguments[1:])
-        if arguments[:1] == ["dicom"]:
-            from .dicom import main as dicom
-
-            return dicom(arguments[1:])
+        if arguments and (command := _COMMANDS.get(arguments[0])):
+            return command(arguments[1:])
         config = parse_arguments(arguments)
         from ..run.devices import limit_threads, threads_each
 
@@ -138,6 +133,7 @@ def parse_arguments(argv: Sequence[str]) -> RunConfig:
         If the analysis level is not one of those that this version has.
     """
     parser = build_parser()
+    _refuse_images(argv)
     given = parser.parse(argv)
     if file := given.pop("config_file", None):
         from_file = read_options(file, parser)
@@ -147,6 +143,28 @@ def parse_arguments(argv: Sequence[str]) -> RunConfig:
             from_file.pop("quiet", None)
         given = from_file | given
     return run_config(given)
+
+
+def _refuse_images(argv: Sequence[str]) -> None:
+    """Point to the command for plain files where images are named in place of a dataset."""
+    images = [text for text in argv if text.lower().endswith(_IMAGES) and not text.startswith("-")]
+    if images and argv[0] == images[0] and not Path(images[0]).is_dir():
+        raise UsageError(
+            f"{images[0]} is an image and no BIDS dataset; for images: bids_unires files "
+            f"{shlex.join(images)}"
+        )
+
+
+def _run_files(argv: Sequence[str]) -> int:
+    from .files import main as run
+
+    return run(argv)
+
+
+def _run_dicom(argv: Sequence[str]) -> int:
+    from .dicom import main as run
+
+    return run(argv)
 
 
 def _run_demo(argv: Sequence[str]) -> int:
@@ -161,3 +179,6 @@ def _run_demo(argv: Sequence[str]) -> int:
     from ..demo import run_demo
 
     return run_demo(options.output_dir)
+
+
+_COMMANDS = {"demo": _run_demo, "files": _run_files, "dicom": _run_dicom}

@@ -179,7 +179,7 @@ def _sessions(series: Sequence[SeriesHeader]) -> dict[str, str | None]:
 
 def _decided(item: PlannedImage, overruled: Overruled) -> PlannedImage:
     if item.image is None:
-        return replace(item, reason="dcm2niix could not convert it")
+        return replace(item, reason=f"dcm2niix could not convert its {item.header.count} files")
     if any(_means(text, item) for text in overruled.skipped):
         return replace(item, reason="as --skip says")
     for text, suffix in overruled.taken:

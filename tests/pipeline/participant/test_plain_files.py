@@ -199,6 +199,22 @@ def test_results_that_cannot_be_written_leave_those_of_before(
 
 
 @pytest.mark.slow
+def test_every_result_has_a_name_and_the_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = scan_of_head(axis=2), scan_of_head(axis=0, seed=1)
+    nib.MGHImage(np.asarray(first.dataobj), first.affine).to_filename(tmp_path / "T1.mgz")
+    nib.Nifti1Pair(np.asarray(other.dataobj), other.affine).to_filename(tmp_path / "T2.img")
+    monkeypatch.chdir(tmp_path)
+    command = ["files", "T2.hdr", "T1.mgz", "--uncertainty", "2", "--prefix", "y_", "-o", "out"]
+    assert main([*command, *QUICK, "--voxel-size", "7.5"]) == 0
+    of_each = ("T1.json", "T1.nii.gz", "T1_std.json", "T1_std.nii.gz", "T1_xfm.txt")
+    of_all = {"y_T1.html", "y_T1_fov.json", "y_T1_fov.nii.gz"}
+    names = {f"y_{name}" for own in of_each for name in (own, own.replace("T1", "T2"))}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | of_all
+
+
+@pytest.mark.slow
 def test_the_examples_of_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, axis in {"T1": 2, "T2": 0, "PD": 1}.items():
         thick_slices_of_a_head(axis).to_filename(tmp_path / f"{name}.nii.gz")
