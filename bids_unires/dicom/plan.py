@@ -21,6 +21,7 @@ from .recognition import (
     plane_of,
     recognise,
     shows_agent,
+    why_no_head,
     why_not_usable,
 )
 
@@ -179,7 +180,8 @@ def _sessions(series: Sequence[SeriesHeader]) -> dict[str, str | None]:
 
 def _decided(item: PlannedImage, overruled: Overruled) -> PlannedImage:
     if item.image is None:
-        return replace(item, reason=f"dcm2niix could not convert its {item.header.count} files")
+        unconverted = f"dcm2niix could not convert its {item.header.count} files"
+        return replace(item, reason=why_no_head(item.header) or unconverted)
     if any(_means(text, item) for text in overruled.skipped):
         return replace(item, reason="as --skip says")
     for text, suffix in overruled.taken:

@@ -54,7 +54,7 @@ _COMPUTED = {
 }
 # The same in names, for headers that do not say it.
 _NAMES = (
-    (r"loc(ali[sz]er)?|scout|survey|3[ -]?plane|aahead\w*|topogram|scanogram", "a localiser"),
+    (r"loc(ali[sz]er)?|pilot|scout|survey|3[ -]?plane|aahead\w*|topogram|scanogram", "a localiser"),
     (r"dwi|dti|diff\w*|trace\w*|ep2d\w*|b1000", "a diffusion series"),
     (r"adc|e?adc|fa|cbf|cbv|mtt|ttp|t[12]map|b0map|field\w*map\w*|b1map", "a map"),
     (r"mip|mpr|mnip", "a projection or a reformatted image"),
@@ -102,6 +102,11 @@ def recognise(image: ConvertedImage, header: SeriesHeader) -> Recognised:
     if header.modality == "CT":
         return Recognised(CT_SUFFIX, "CT")
     return _weighting(image, header)
+
+
+def why_no_head(header: SeriesHeader) -> str | None:
+    """Why a series is no scan of a head, by what its header says it is of; None if it may be."""
+    return next(_reasons_in_header(header), None)
 
 
 def why_not_usable(image: ConvertedImage) -> str | None:

@@ -181,3 +181,5 @@ def test_echoes_of_one_series_are_contrasts(
 def test_a_series_without_image_says_so(make_header: HeaderMaker) -> None:
     (item,) = plan_dataset((make_header(),), (), {"P": "p"}, Overruled())
     assert (item.suffix, item.reason) == (None, "dcm2niix could not convert its 20 files")
+    (report,) = plan_dataset((make_header(modality="SR"),), (), {"P": "p"}, Overruled())
+    assert report.reason == "of the modality SR, not MR or CT"
