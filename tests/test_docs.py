@@ -47,7 +47,7 @@ RUN_BY = {
     },
     "docs/files.md": {
         "bids_unires files T1.nii.gz T2.nii.gz PD.nii.gz": (
-            "tests/pipeline/participant/test_plain_files.py::test_the_examples_of_the_original"
+            "tests/run/test_plain_files.py::test_the_examples_of_the_original"
         ),
     },
     "docs/dicom.md": {

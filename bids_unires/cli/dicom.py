@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..config import RunConfig
+from ..dicom.request import DicomRequest, LabelSource, Overruled
 from ..errors import UsageError
 from ..run.devices import limit_threads, threads_each
 from .parser import (
@@ -29,23 +30,11 @@ def main(argv: Sequence[str]) -> int:
     UniResError
         If an argument is wrong, or the run as a whole cannot start.
     """
-    given, config = parse_arguments(argv)
-    # Libraries read the number of threads when they are imported, as by the next lines.
+    request, config = parse_arguments(argv)
+    # Libraries read the number of threads when they are imported, as by the next line.
     limit_threads(threads_each(config, config.nprocs))
-    from ..dicom.plan import Overruled
-    from ..run.dicom import DicomRequest, run_dicom
+    from ..run.dicom import run_dicom
 
-    overruled = Overruled(
-        tuple(map(Overruled.read_take, given.get("take", []))), tuple(given.get("skip", []))
-    )
-    request = DicomRequest(
-        given["dicom_dir"],
-        given["output_dir"],
-        overruled,
-        given.get("label_by", "hash"),
-        given.get("key_file"),
-        given.get("overwrite", False),
-    )
     return run_dicom(request, config)
 
 
@@ -86,7 +75,7 @@ def _add_series(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--skip", action="append", metavar="SERIES", help="leave a series out")
     group.add_argument(
         "--label-by",
-        choices=("hash", "folder"),
+        choices=get_args(LabelSource),
         help="make labels of participants from a hash of the patient, or from the folders directly "
         "in dicom_dir (default: hash)",
     )
@@ -103,8 +92,8 @@ def _add_series(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def parse_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:
-    """Turn arguments into those of the conversion, by name, and the options of the run.
+def parse_arguments(argv: Sequence[str]) -> tuple[DicomRequest, RunConfig]:
+    """Turn arguments into the folder of a run and its options.
 
     Raises
     ------
@@ -115,10 +104,18 @@ def parse_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:
     missing = [name for name in ("dicom_dir", "output_dir") if name not in given]
     if missing:
         raise UsageError(f"missing: {', '.join(missing)} (see bids_unires dicom --help)")
-    output = given["output_dir"]
-    folders = {
-        "bids_dir": output / "bids",
-        "output_dir": output / "derivatives",
+    taken = tuple(map(Overruled.read_take, given.pop("take", [])))
+    request = DicomRequest(
+        given.pop("dicom_dir"),
+        given.pop("output_dir"),
+        Overruled(taken, tuple(given.pop("skip", []))),
+        given.pop("label_by", "hash"),
+        given.pop("key_file", None),
+        given.pop("overwrite", False),
+    )
+    folders: dict[str, Any] = {
+        "bids_dir": request.bids,
+        "output_dir": request.derivatives,
         "level": "participant",
     }
-    return given, run_config(given | folders)
+    return request, run_config(given | folders)

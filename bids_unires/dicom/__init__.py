@@ -1,5 +1,6 @@
 """From a folder of DICOM files to a raw BIDS dataset.
 
+- `request`: what the user asks for.
 - `headers`: read the headers of all files, and group them into series.
 - `conversion`: run dcm2niix, and describe the images that it makes.
 - `recognition`: tell from what a header says which contrast an image has, or why it is left out.

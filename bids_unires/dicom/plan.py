@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..config import CT_SUFFIX, MRI_SUFFIXES
+from ..config import CT_SUFFIX
 from ..dataset.scans import datatype_of
 from ..errors import UsageError
 from .conversion import ConvertedImage
@@ -24,45 +24,9 @@ from .recognition import (
     why_no_head,
     why_not_usable,
 )
+from .request import Overruled
 
-SUFFIXES = (*MRI_SUFFIXES, CT_SUFFIX)
 _TAKEN = "as --take says"
-
-
-@dataclass(frozen=True)
-class Overruled:
-    """What the user decides.
-
-    A series is named by its number, its description or its unique identifier; where several
-    participants have a number, by the label of the participant and the number, ``01:5``.
-
-    Parameters
-    ----------
-    taken
-        Series and the BIDS suffixes that they are taken for.
-    skipped
-        Series that are left out.
-    """
-
-    taken: tuple[tuple[str, str], ...] = ()
-    skipped: tuple[str, ...] = ()
-
-    @staticmethod
-    def read_take(text: str) -> tuple[str, str]:
-        """Read ``SERIES=SUFFIX``.
-
-        Raises
-        ------
-        UsageError
-            If it is something else, or the suffix is unknown.
-        """
-        series, _, suffix = text.rpartition("=")
-        known = {each.lower(): each for each in SUFFIXES}
-        if not series or suffix.lower() not in known:
-            raise UsageError(
-                f"--take {text!r} is not SERIES=SUFFIX, with one of {', '.join(SUFFIXES)}"
-            )
-        return series, known[suffix.lower()]
 
 
 @dataclass(frozen=True, eq=False)

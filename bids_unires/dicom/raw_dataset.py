@@ -5,10 +5,12 @@ from __future__ import annotations
 import filecmp
 import secrets
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 from isal import igzip
 
 from ..dataset.description import BIDS_VERSION, generated_by
@@ -37,9 +39,8 @@ TECHNICAL = frozenset(
         *("ConversionSoftware", "ConversionSoftwareVersion"),
     )
 )
-# Offsets and lengths of the fields of a NIfTI-1 header that hold text: data_type, db_name, descrip,
-# aux_file, intent_name. dcm2niix writes times of day and comments there.
-_TEXTS = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
+# Fields of a NIfTI header that hold text. dcm2niix writes times of day and comments there.
+_TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 README = """\
 # Scans converted from DICOM
 
@@ -138,12 +139,15 @@ def _description(used: Sequence[PlannedImage]) -> dict[str, Any]:
 
 
 def _compress(source: Path, path: Path) -> None:
-    """Compress a NIfTI-1 file, without the texts in its header."""
-    content = bytearray(source.read_bytes())
-    for offset, length in _TEXTS:
-        content[offset : offset + length] = bytes(length)
+    """Compress a NIfTI file, without the texts in its header."""
+    content = source.read_bytes()
+    is_long = int.from_bytes(content[:4], sys.byteorder) == nib.Nifti2Header.sizeof_hdr
+    kind = nib.Nifti2Header if is_long else nib.Nifti1Header
+    header = kind(content[: kind.sizeof_hdr], check=False)
+    for name in set(_TEXTS).intersection(header.keys()):
+        header[name] = b""
     with path.open("wb") as file, igzip.IGzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed:
-        packed.write(content)
+        packed.write(header.binaryblock + content[kind.sizeof_hdr :])
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -5,68 +5,23 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ..config import RunConfig
 from ..dicom.conversion import convert, find_converter
 from ..dicom.headers import SeriesHeader, read_headers
 from ..dicom.key import Key, folder_labels
-from ..dicom.plan import Overruled, PlannedImage, describe_dataset, plan_dataset
+from ..dicom.plan import PlannedImage, describe_dataset, plan_dataset
 from ..dicom.raw_dataset import write_raw_dataset
+from ..dicom.request import DicomRequest
 from ..errors import BadDataError, MissingInputError, NothingSelectedError, OutputError, UsageError
 from .app import run, say, temporary_files_in
 from .logs import logging_to_stderr
 
 logger = logging.getLogger("bids_unires")
 
-LabelSource = Literal["hash", "folder"]
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class DicomRequest:
-    """A folder of DICOM files, and where the dataset and the results go.
-
-    Parameters
-    ----------
-    folder
-        The folder, which is only read.
-    output
-        Folder for ``bids`` and ``derivatives``.
-    overruled
-        What the user decides of single series.
-    label_by
-        What labels of participants are made of: a hash of the patient, or the name of the folder
-        directly in ``folder`` that holds the patient's files.
-    key_file
-        File that says who the participants are; None for ``key.json`` in ``output``.
-    overwrite
-        Whether another dataset in ``output`` is replaced.
-    """
-
-    folder: Path
-    output: Path
-    overruled: Overruled = field(default_factory=Overruled)
-    label_by: LabelSource = "hash"
-    key_file: Path | None = None
-    overwrite: bool = False
-
-    @property
-    def bids(self) -> Path:
-        """Root of the raw dataset."""
-        return self.output / "bids"
-
-    @property
-    def derivatives(self) -> Path:
-        """Root of the dataset of results."""
-        return self.output / "derivatives"
-
-    @property
-    def key(self) -> Path:
-        """File that says who the participants are."""
-        return self.key_file or self.output / "key.json"
 
 
 def run_dicom(request: DicomRequest, config: RunConfig) -> int:
@@ -77,7 +32,7 @@ def run_dicom(request: DicomRequest, config: RunConfig) -> int:
     request
         The folder.
     config
-        The options of the participant level. Its folders are those of the request.
+        The options of the participant level, with the folders of the request.
 
     Returns
     -------
@@ -110,9 +65,7 @@ def run_dicom(request: DicomRequest, config: RunConfig) -> int:
             write_raw_dataset(request.bids, planned, overwrite=request.overwrite)
         logger.info("raw dataset in %s; who is who in %s", request.bids, request.key)
     suffixes = tuple(dict.fromkeys(each.suffix for each in planned if each.suffix))
-    return run(
-        replace(config, bids_dir=request.bids, output_dir=request.derivatives, modalities=suffixes)
-    )
+    return run(replace(config, modalities=suffixes))
 
 
 def _labels(request: DicomRequest, series: Sequence[SeriesHeader], key: Key) -> Mapping[str, str]:

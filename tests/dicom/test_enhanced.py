@@ -12,7 +12,8 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, generate
 
 from bids_unires.dicom.conversion import convert
 from bids_unires.dicom.headers import read_headers
-from bids_unires.dicom.plan import Overruled, plan_dataset
+from bids_unires.dicom.plan import plan_dataset
+from bids_unires.dicom.request import Overruled
 from tests.pipeline.conftest import scan_of_head
 
 

@@ -11,7 +11,8 @@ from bids_unires.dataset.entities import contrast_name
 from bids_unires.dataset.query import raw_entities
 from bids_unires.dicom.conversion import ConvertedImage
 from bids_unires.dicom.headers import SeriesHeader
-from bids_unires.dicom.plan import Overruled, PlannedImage, describe_dataset, plan_dataset
+from bids_unires.dicom.plan import PlannedImage, describe_dataset, plan_dataset
+from bids_unires.dicom.request import Overruled
 from bids_unires.errors import UsageError
 from tests.dicom.conftest import Scanned
 

@@ -14,8 +14,9 @@ import pytest
 from bids_unires.dataset.acquisition import acquisition_from_sidecar
 from bids_unires.dataset.validation import find_validator
 from bids_unires.dicom import raw_dataset
-from bids_unires.dicom.plan import Overruled, PlannedImage, plan_dataset
+from bids_unires.dicom.plan import PlannedImage, plan_dataset
 from bids_unires.dicom.raw_dataset import write_raw_dataset
+from bids_unires.dicom.request import Overruled
 from bids_unires.errors import InputOutputError, OutputError
 from tests.dicom.conftest import FIRST, SECOND, Scanned
 from tests.pipeline.conftest import scan_of_head
