@@ -142,7 +142,7 @@ def _compress(source: Path, path: Path) -> None:
     """Compress a NIfTI file, without the texts in its header."""
     content = source.read_bytes()
     is_long = int.from_bytes(content[:4], sys.byteorder) == nib.Nifti2Header.sizeof_hdr
-    kind = nib.Nifti2Header if is_long else nib.Nifti1Header
+    kind: Any = nib.Nifti2Header if is_long else nib.Nifti1Header
     header = kind(content[: kind.sizeof_hdr], check=False)
     for name in set(_TEXTS).intersection(header.keys()):
         header[name] = b""
