@@ -54,8 +54,29 @@ class Parser(argparse.ArgumentParser):
         UsageError
             If an argument is unknown, or a value is not allowed.
         """
-        given = vars(self.parse_intermixed_args(list(argv)))
+        given = vars(self.parse_intermixed_args(self._numbers_last(argv)))
         return {name: value for name, value in given.items() if value is not None}
+
+    def _numbers_last(self, argv: Sequence[str]) -> list[str]:
+        """Move options that take several numbers, with their numbers, behind all other arguments.
+
+        Otherwise such an option would also take the names of files that follow its numbers.
+        """
+        others, moved, left = [], [], list(argv)
+        while left and left[0] != "--":
+            word = left.pop(0)
+            action = self._option_string_actions.get(word)
+            taken: list[str] = []
+            if action is not None and action.type in (int, float) and action.nargs in ("+", "?"):
+                most = len(left) if action.nargs == "+" else 1
+                while len(taken) < most and left and _is_number(left[0], action.type):
+                    taken.append(left.pop(0))
+                # An option whose value is no number stays, for the message to name the value.
+                if taken or action.nargs == "?":
+                    moved += [word, *taken]
+                    continue
+            others.append(word)
+        return [*others, *moved, *left]
 
 
 def build_parser() -> Parser:
@@ -447,6 +468,14 @@ def add_saying(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
     group.add_argument("-q", "--quiet", action="count", help="say less")
+
+
+def _is_number(text: str, kind: Any) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _label(prefix: str) -> Callable[[str], str]:

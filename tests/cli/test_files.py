@@ -56,13 +56,25 @@ def test_options_of_the_model_are_those_of_the_participant_level() -> None:
 
 
 def test_files_and_options_come_in_any_order() -> None:
-    wanted = parse_arguments(
-        ["T1.nii", "T2.nii", "-o", "out", "--vx", "1", "1", "2", "--overwrite"]
-    )
-    assert (
-        parse_arguments(["--overwrite", "T1.nii", "--vx", "1", "1", "2", "-o", "out", "T2.nii"])
-        == wanted
-    )
+    size = ["--vx", "1", "1", "2"]
+    wanted = parse_arguments(["T1.nii", "T2.nii", "-o", "out", *size, "--overwrite"])
+    for argv in (
+        ["--overwrite", "T1.nii", *size, "-o", "out", "T2.nii"],
+        [*size, "T1.nii", "-o", "out", "--overwrite", "T2.nii"],
+        ["-o", "out", *size, "--overwrite", "--", "T1.nii", "T2.nii"],
+    ):
+        assert parse_arguments(argv) == wanted
+
+
+def test_options_of_numbers_take_no_files() -> None:
+    request, config = parse_arguments(["--vx", "1.5", "--uncertainty", "T1.nii", "T2.nii"])
+    assert [contrast.name for contrast in request.contrasts] == ["T1", "T2"]
+    assert config.model.voxel_size == (1.5, 1.5, 1.5)
+    assert config.model.uncertainty == 8
+    request, config = parse_arguments(["--uncertainty", "4", "T1.nii"])
+    assert config.model.uncertainty == 4
+    with pytest.raises(UsageError, match="invalid float value: 'a'"):
+        parse_arguments(["T1.nii", "--vx", "a"])
 
 
 def test_where_results_go() -> None:

@@ -246,10 +246,12 @@ def test_lists_can_be_given_piece_by_piece(
 
 def test_folders_and_options_come_in_any_order() -> None:
     wanted = cli.parse_arguments([*BASE, "--dry-run", "--max-iter", "3"])
+    assert cli.parse_arguments(["--vx", "2", *BASE]) == cli.parse_arguments([*BASE, "--vx", "2"])
     for argv in (
         "--dry-run in out --max-iter 3 participant",
         "in --dry-run out participant --max-iter 3",
         "--max-iter 3 --dry-run in out participant",
+        "--dry-run in --max-iter 3 out participant",
     ):
         assert cli.parse_arguments(argv.split()) == wanted
 
