@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import secrets
 import shutil
 import sys
 from collections.abc import Sequence
@@ -56,6 +55,8 @@ _IGNORED = "ct\n*_ct.*\n"
 def write_raw_dataset(root: Path, planned: Sequence[PlannedImage], *, overwrite: bool) -> None:
     """Write the dataset, completely or not at all.
 
+    Only one process at a time may write it.
+
     Parameters
     ----------
     root
@@ -72,8 +73,10 @@ def write_raw_dataset(root: Path, planned: Sequence[PlannedImage], *, overwrite:
     InputOutputError
         If writing fails.
     """
-    building = root.with_name(f".unires-{secrets.token_hex(4)}-{root.name}.part")
+    building = root.with_name(f".unires-{root.name}.part")
     try:
+        # Of a run that was killed.
+        shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"{root} cannot be created: {error.strerror or error}") from error

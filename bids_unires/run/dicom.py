@@ -17,6 +17,7 @@ from ..dicom.raw_dataset import write_raw_dataset
 from ..dicom.request import DicomRequest
 from ..errors import BadDataError, MissingInputError, NothingSelectedError, OutputError, UsageError
 from .app import run, say, temporary_files_in
+from .locking import sole_use
 from .logs import logging_to_stderr
 
 logger = logging.getLogger("bids_unires")
@@ -61,8 +62,9 @@ def run_dicom(request: DicomRequest, config: RunConfig) -> int:
                 if request.label_by == "hash" and not request.key.exists():
                     say("labels of participants are drawn anew by the first run that is not dry")
                 return 0
-            key.with_patients(labels).write(request.key)
-            write_raw_dataset(request.bids, planned, overwrite=request.overwrite)
+            with sole_use(request.output / ".dicom.lock", str(request.bids)):
+                key.with_patients(labels).write(request.key)
+                write_raw_dataset(request.bids, planned, overwrite=request.overwrite)
         logger.info("raw dataset in %s; who is who in %s", request.bids, request.key)
     suffixes = tuple(dict.fromkeys(each.suffix for each in planned if each.suffix))
     return run(replace(config, modalities=suffixes))

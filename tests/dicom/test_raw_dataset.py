@@ -112,6 +112,13 @@ def test_a_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_run_left_is_removed(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / ".unires-bids.part" / "sub-x").mkdir(parents=True)
+    write_raw_dataset(tmp_path / "bids", plan[:2], overwrite=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "bids"]
+    assert not (tmp_path / "bids" / "sub-x").exists()
+
+
 def test_a_place_that_cannot_be_is_named(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be created"):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +200,31 @@ def test_results_that_cannot_be_written_leave_those_of_before(
     monkeypatch.undo()
     assert main([*command, "--voxel-size", "5", "-q"]) == 0
     assert nib.load(plain / "ur_T1a.nii.gz").shape == (30, 30, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_killed_leaves_the_folder_as_it_was(how: signal.Signals, plain: Path) -> None:
+    words = ["files", f"{plain}/T1a.nii.gz", f"{plain}/FLAIR.nii.gz", *QUICK]
+    command = [sys.executable, "-m", "bids_unires", *(word for word in words if word != "-q")]
+    before = contents(plain)
+    for step in ("reconstruction", "report"):
+        with subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(plain.parent)},
+        ) as process:
+            assert process.stderr is not None
+            assert any(f": {step}" in line for line in process.stderr)
+            process.send_signal(how)
+            process.stderr.read()
+        assert process.returncode in (-how, 130)
+        assert contents(plain) == before
+    assert main(words) == 0
+    assert (plain / "ur_T1a.nii.gz").exists()
 
 
 @pytest.mark.slow
