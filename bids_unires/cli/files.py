@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Modality, RunConfig
-from ..dataset.plain_files import FilesRequest, PlainContrast, PlainLabels
+from ..dataset.plain_files import PREFIX, FilesRequest, PlainContrast, PlainLabels
 from ..errors import UsageError
 from ..run.devices import limit_threads, threads_each
 from .parser import Parser, add_machine, add_model, add_reset_origin, add_saying, add_space
 from .run_config import run_config
-
-PREFIX = "ur_"
 
 
 def main(argv: Sequence[str]) -> int:

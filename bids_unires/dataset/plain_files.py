@@ -15,6 +15,8 @@ from .entities import image_stem
 from .metadata import metadata_beside
 from .scans import Contrast, LabelImage, ParticipantPlan, Scan
 
+# What names of results begin with, as those of the original tool do.
+PREFIX = "ur_"
 # Words in the name of a file that tell its contrast. Where a name has several, the first here is
 # right: a FLAIR is often called T2_FLAIR.
 _WORDS = (
@@ -115,7 +117,7 @@ class FilesRequest:
     contrasts: tuple[PlainContrast, ...]
     labels: tuple[PlainLabels, ...] = ()
     folder: Path | None = None
-    prefix: str = "ur_"
+    prefix: str = PREFIX
     overwrite: bool = False
 
     @property

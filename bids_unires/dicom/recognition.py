@@ -65,6 +65,7 @@ _NAMES = (
     (r"tof|mra|angio\w*|mrv|pca", "an angiogram"),
     (r"\w*spine|hws|bws|lws|knee|shoulder|pelvis|abdomen|heart", "of another part of the body"),
     (r"ciss|fiesta|tru(e?fisp|fi)|b?-?ffe|drive|psif", "a steady-state sequence"),
+    (r"inv[12]", "one inversion of MP2RAGE"),
     (r"phantom|qa", "a phantom"),
     (r"screen\w*|dose|protocol|report|summary", "a screenshot or report"),
 )

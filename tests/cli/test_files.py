@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from bids_unires.config import RunConfig, SpaceSettings
 from bids_unires.dataset.plain_files import PlainContrast, PlainLabels
 from bids_unires.errors import UsageError
 from tests.conftest import write_scan
+from tests.paths import ROOT
 
 # Spellings of the original tool, and those of the participant level that mean the same.
 ORIGINAL = [
@@ -43,6 +45,28 @@ def test_spellings_of_the_original_mean_options_of_the_participant_level(
 ) -> None:
     _, config = parse_arguments(["in/T1.nii.gz", *original.split()])
     assert config == parse_bids(["in", "in", "participant", *ours.split()])
+
+
+# All options of the original tool.
+OPTIONS = """
+atlas_rigid common_output ct crop device dir_out fov label_file label_channel_index
+label_repeat_index linear plot_conv prefix print_info reg_scl res_origin scale sched show_hyperpar
+show_jtv tolerance unified_rigid vx write_out
+"""
+
+
+def test_the_page_has_a_counterpart_of_every_option_of_the_original() -> None:
+    page = (
+        (ROOT / "docs" / "files.md").read_text("utf-8").partition("## Options of the original")[2]
+    )
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`--(?:no-)?(\w+)`", row[1])}
+    assert set(OPTIONS.split()) <= told
+    ours = {name for action in build_parser()._actions for name in action.option_strings}
+    for row in rows:
+        named = set(re.findall(r"`(--?[\w-]+)", row[2]))
+        same = set(re.findall(r"`(--[\w-]+)", row[1])) if "the same" in row[2] else set()
+        assert named | same <= ours, row
 
 
 def test_options_of_the_model_are_those_of_the_participant_level() -> None:

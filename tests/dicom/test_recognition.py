@@ -92,6 +92,7 @@ def test_times_tell_the_contrast(
         ({"description": "TOF 3D multi-slab"}, "an angiogram"),
         ({"description": "t2_ciss3d CISS"}, "a steady-state sequence"),
         ({"description": "AX T1 L-SPINE"}, "of another part of the body"),
+        ({"description": "t1_mp2rage_sag_INV1"}, "one inversion of MP2RAGE"),
         ({"image_type": ("ORIGINAL", "PRIMARY", "DIXON", "FAT")}, "an image of fat"),
         ({"kind": "Secondary Capture Image Storage"}, "a screenshot"),
         ({"modality": "PT"}, "of the modality PT"),
