@@ -22,7 +22,7 @@ RUN if [ "$TORCH" = cpu ]; then \
     elif [ "$TORCH" != cuda ]; then \
       echo "TORCH is cuda or cpu, not $TORCH" >&2; exit 1; \
     fi \
-    && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dicom"], sep="\n")' \
       | pip install --constraint requirements.lock --requirement /dev/stdin
 COPY LICENSE README.md version ./
 COPY bids_unires bids_unires

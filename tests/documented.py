@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-PAGES = ("README.md", "docs/running.md")
+PAGES = ("README.md", "docs/running.md", "docs/files.md", "docs/dicom.md")
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.
-_SHOWN = ("participant ", "OUT/")
-_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHOWN = ("participant ", "OUT/", "sub-")
+# Within a list, fences and what they hold are indented.
+_FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(^|\s+)# .*$")
 
 

@@ -45,6 +45,14 @@ RUN_BY = {
         "datalad containers-add": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad containers-run": "tests/containers/test_datalad.py::test_the_documented_run",
     },
+    "docs/files.md": {
+        "bids_unires files T1.nii.gz T2.nii.gz PD.nii.gz": (
+            "tests/run/test_plain_files.py::test_the_examples_of_the_original"
+        ),
+    },
+    "docs/dicom.md": {
+        "bids_unires dicom DICOM OUT": "tests/run/test_dicom.py::test_the_documented_commands",
+    },
 }
 # Beginning of a command -> why no test runs it.
 NOT_RUN = {
@@ -58,6 +66,14 @@ NOT_RUN = {
         "apptainer": "not packaged for Debian bookworm; tests/containers/check.sh does the same "
         "with one from sid, in a root of its own",
         "make": "runs tests",
+    },
+    "docs/files.md": {
+        "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
+        "apptainer run": "tests/containers/check.sh runs one in a root of its own",
+    },
+    "docs/dicom.md": {
+        "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
+        "apptainer run": "tests/containers/check.sh runs one in a root of its own",
     },
 }
 

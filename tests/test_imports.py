@@ -47,6 +47,7 @@ sys.exit("; ".join(f"{name}: {before[name]} -> {after[name]}" for name in change
         ["bids_unires.kernels"],
         ["bids_unires.kernels*", "bids_unires.model*", "bids_unires.registration*"],
         ["bids_unires.demo*", "bids_unires.pipeline*", "bids_unires.report*", "bids_unires.run*"],
+        ["bids_unires.dicom*"],
     ],
     ids=" ".join,
 )

@@ -104,7 +104,7 @@ def _flags(action: argparse.Action) -> Iterator[dict[str, Any]]:
     """The flags of an option: two if it can be negated, else one."""
     long = [name for name in action.option_strings if name.startswith("--")]
     negations = [name for name in long if name.startswith("--no-")]
-    flags = [long[0], *negations] if _is_negatable(action) else long[:1]
+    flags = [long[0], *negations[:1]] if _is_negatable(action) else long[:1]
     for flag in flags:
         entry = _described(flag.lstrip("-").replace("-", "_"), action, "Flag")
         if flag in negations:

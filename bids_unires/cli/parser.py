@@ -54,8 +54,29 @@ class Parser(argparse.ArgumentParser):
         UsageError
             If an argument is unknown, or a value is not allowed.
         """
-        given = vars(self.parse_intermixed_args(list(argv)))
+        given = vars(self.parse_intermixed_args(self._numbers_last(argv)))
         return {name: value for name, value in given.items() if value is not None}
+
+    def _numbers_last(self, argv: Sequence[str]) -> list[str]:
+        """Move options that take several numbers, with their numbers, behind all other arguments.
+
+        Otherwise such an option would also take the names of files that follow its numbers.
+        """
+        others, moved, left = [], [], list(argv)
+        while left and left[0] != "--":
+            word = left.pop(0)
+            action = self._option_string_actions.get(word)
+            taken: list[str] = []
+            if action is not None and action.type in (int, float) and action.nargs in ("+", "?"):
+                most = len(left) if action.nargs == "+" else 1
+                while len(taken) < most and left and _is_number(left[0], action.type):
+                    taken.append(left.pop(0))
+                # An option whose value is no number stays, for the message to name the value.
+                if taken or action.nargs == "?":
+                    moved += [word, *taken]
+                    continue
+            others.append(word)
+        return [*others, *moved, *left]
 
 
 def build_parser() -> Parser:
@@ -64,9 +85,13 @@ def build_parser() -> Parser:
         prog="bids_unires",
         usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
         "       %(prog)s --config-file FILE [options]\n"
+        "       %(prog)s files T1.nii.gz T2.nii.gz ... [options]\n"
+        "       %(prog)s dicom dicom_dir output_dir [options]\n"
         "       %(prog)s demo output_dir",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
-        epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
+        epilog="bids_unires files and bids_unires dicom take scans that are in no BIDS dataset; "
+        "with --help they say how. "
+        "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -84,11 +109,11 @@ def build_parser() -> Parser:
         help="print the Boutiques descriptor of this command and exit",
     )
     _add_selection(parser.add_argument_group("which images"))
-    _add_model(parser.add_argument_group("model"))
-    _add_space(parser.add_argument_group("alignment and grid"))
+    add_model(parser.add_argument_group("model"))
+    add_space(parser.add_argument_group("alignment and grid"))
     _add_ct(parser.add_argument_group("CT"))
     _add_group(parser.add_argument_group("group level"))
-    _add_resources(parser.add_argument_group("resources"))
+    add_resources(parser.add_argument_group("resources"))
     _add_cluster(parser.add_argument_group("other machines"))
     _add_control(parser.add_argument_group("control"))
     return parser
@@ -153,7 +178,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_model(group: argparse._ArgumentGroup) -> None:
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """Add the options of the model."""
     group.add_argument(
         "--voxel-size",
         "--vx",
@@ -226,6 +252,7 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--unified-rigid",
+        "--unified_rigid",
         action=argparse.BooleanOptionalAction,
         help="refine the poses of the scans within the fit "
         f"(default: {_yes_or_no(_MODEL.unified_rigid)})",
@@ -247,6 +274,7 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--interleave-correction",
         "--scale",
+        "--scl",
         action="store_true",
         help="correct scans whose odd and even slices differ in brightness",
     )
@@ -264,7 +292,8 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_space(group: argparse._ArgumentGroup) -> None:
+def add_space(group: argparse._ArgumentGroup) -> None:
+    """Add the options of alignment and grid."""
     group.add_argument(
         "--common-output",
         "--common_output",
@@ -295,9 +324,16 @@ def _add_ct(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--ct", action="store_true", help="use CT scans too (*_ct.nii.gz); same as naming ct in -m"
     )
+    add_reset_origin(group)
+
+
+def add_reset_origin(group: argparse._ArgumentGroup) -> None:
+    """Add the option that moves the origin of CT."""
     group.add_argument(
         "--reset-origin",
         "--res-origin",
+        "--res_origin",
+        "--do_res_origin",
         action="store_true",
         help="move the origin of CT scans, often metres away, to their centre",
     )
@@ -337,14 +373,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_resources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--device",
-        type=_device,
-        metavar="{auto,cpu,cuda,cuda:N}",
-        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
-        "auto is cuda where a GPU is usable, else cpu (default: auto)",
-    )
+def add_resources(group: argparse._ArgumentGroup) -> None:
+    """Add the options for how many participants share this machine, and what they use of it."""
     group.add_argument(
         "--nprocs",
         "--n-cpus",
@@ -353,6 +383,18 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         type=_positive,
         metavar="N",
         help="participants to process at once (default: 1)",
+    )
+    add_machine(group)
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Add the options for what of this machine is used."""
+    group.add_argument(
+        "--device",
+        type=_device,
+        metavar="{auto,cpu,cuda,cuda:N}",
+        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
+        "auto is cuda where a GPU is usable, else cpu (default: auto)",
     )
     group.add_argument(
         "--omp-nthreads",
@@ -406,9 +448,6 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "override; every run writes its own to output_dir/logs",
     )
     group.add_argument(
-        "--dry-run", action="store_true", help="print what would be done and stop there"
-    )
-    group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="pass over participants that an earlier run finished with the same inputs, settings "
@@ -419,8 +458,24 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="start no other participant after one has failed",
     )
+    add_saying(group)
+
+
+def add_saying(group: argparse._ArgumentGroup) -> None:
+    """Add the options for what is said, and for saying only what would be done."""
+    group.add_argument(
+        "--dry-run", action="store_true", help="print what would be done and stop there"
+    )
     group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
     group.add_argument("-q", "--quiet", action="count", help="say less")
+
+
+def _is_number(text: str, kind: Any) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _label(prefix: str) -> Callable[[str], str]:

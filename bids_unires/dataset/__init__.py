@@ -3,6 +3,7 @@
 - `layout`: index the images of a dataset with pybids.
 - `query`: find the scans of a run and group them into contrasts and repeats.
 - `scans`: the classes for scans, contrasts and units of work.
+- `plain_files`: a unit of work from files that are in no BIDS dataset.
 - `filters`: the queries of a BIDS filter file.
 - `ignored`: the files that ``.bidsignore`` leaves out.
 - `labels`: find the segmentations, and the scan on which each was drawn.
@@ -11,7 +12,8 @@
 - `metadata`: find and read sidecars; `encoding`: decode text files.
 - `acquisition`: read slice axis, slice profile and slice gap from a sidecar.
 - `reading`: read scans and segmentations, and check them.
-- `nifti`: read NIfTI files; `orientation`: find the affine of an image in its header.
+- `nifti`: read NIfTI files; `other_formats`: pairs of files and those of FreeSurfer.
+- `orientation`: find the affine of an image in its header.
 - `content`: recognise files of git-annex and git-lfs whose content is not here.
 - `naming`: paths of the output files.
 - `sidecar`: sidecars of the output files; `description`: files that describe the output dataset.

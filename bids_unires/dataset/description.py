@@ -211,6 +211,12 @@ def _link_labels(output_dir: Path, labels: Path) -> None:
         )
 
 
+def raw_description(folder: Path) -> dict[str, Any]:
+    """Description of a raw dataset; empty for a folder of scans that is no BIDS dataset."""
+    path = folder / "dataset_description.json"
+    return load_object(path) if path.exists() else {}
+
+
 def dataset_description(
     output_dir: Path, bids_dir: Path, labels: Path | None = None
 ) -> dict[str, Any]:
@@ -219,7 +225,7 @@ def dataset_description(
     If the derivatives are inside the raw dataset, the link to it is a relative path, so that both
     can be moved together. Otherwise it is a ``file:`` URI.
     """
-    raw = load_object(bids_dir / "dataset_description.json")
+    raw = raw_description(bids_dir)
     link = _link(output_dir.resolve(), bids_dir.resolve())
     links = {"raw": link}
     if labels is not None:

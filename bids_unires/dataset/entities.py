@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .slice_labels import without_orientation
 
@@ -33,6 +34,8 @@ ENTITY_KEYS = {
     "chunk": "chunk",
 }
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+# Extensions of images outside of BIDS datasets, compressed or not.
+PLAIN_EXTENSIONS = (".nii", ".img", ".hdr", ".mgz", ".mgh")
 # Keys whose labels are numbers: run-1 and run-01 are the same run.
 INDEX_KEYS = frozenset({"run", "echo", "flip", "inv", "chunk"})
 # Keys with a closed list of labels.
@@ -93,6 +96,21 @@ def parse_name(name: str) -> FileName:
             raise ValueError(f"the value of {pair!r}")
         entities[key] = label
     return FileName(entities, suffix, dot + extension)
+
+
+def image_stem(image: Path) -> str:
+    """Name of an image without its extension.
+
+    Examples
+    --------
+    >>> image_stem(Path("head.v2.nii.gz")), image_stem(Path("T1.mgz"))
+    ('head.v2', 'T1')
+    """
+    name = image.name.removesuffix(".gz")
+    for extension in PLAIN_EXTENSIONS:
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[: -len(extension)]
+    return name
 
 
 def contrast_entities(entities: Mapping[str, str]) -> dict[str, str]:

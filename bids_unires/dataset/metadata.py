@@ -13,7 +13,7 @@ from typing import Any
 
 from .content import unavailable
 from .encoding import Text, decode
-from .entities import FileName, parse_name
+from .entities import FileName, image_stem, parse_name
 
 logger = logging.getLogger("bids_unires")
 
@@ -91,6 +91,21 @@ def _read_text(path: Path, most_bytes: int) -> Text:
         return decode(path.read_bytes())
     except OSError as error:
         raise SidecarError(unavailable(path) or str(error.strerror or error)) from error
+
+
+def metadata_beside(image: Path) -> dict[str, Any]:
+    """Metadata in the JSON file of the same name beside an image; empty if there is none.
+
+    Nothing is inherited from other folders. A sidecar that cannot be used is named in a warning.
+
+    Parameters
+    ----------
+    image
+        The image; the name of its sidecar ends in ``.json`` in place of ``.nii``, ``.nii.gz`` or
+        any other extension that `image_stem` knows.
+    """
+    sidecar = image.with_name(f"{image_stem(image)}.json")
+    return _usable_content(sidecar) if os.path.lexists(sidecar) else {}
 
 
 class SidecarReader:

@@ -23,6 +23,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import BadDataError, InputOutputError, MissingInputError
 from .content import POINTER_PREFIXES, is_kept_by_git
+from .other_formats import is_other_format, nifti_content
 
 logger = logging.getLogger("bids_unires")
 
@@ -74,7 +75,8 @@ def read_nifti(path: Path, limit: int) -> NiftiFile:
     Parameters
     ----------
     path
-        NIfTI-1 or NIfTI-2 file, compressed or not. The extension of its name does not matter.
+        NIfTI-1 or NIfTI-2 file, compressed or not, or an image in one of `other_formats`, which
+        the extension of its name tells. Other extensions do not matter.
     limit
         Memory in bytes that reading the file may need.
 
@@ -132,7 +134,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         raise _content_elsewhere(path)
     if not content:
         raise BadDataError(f"{path} is empty (0 bytes): copy or convert it again")
-    return content
+    return nifti_content(path) if is_other_format(path) else content
 
 
 def _content_elsewhere(path: Path) -> MissingInputError:

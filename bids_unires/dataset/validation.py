@@ -110,7 +110,8 @@ def _check_bids_dir(bids_dir: Path) -> None:
     description = bids_dir / "dataset_description.json"
     if not os.path.lexists(description):
         raise InvalidDatasetError(
-            f"{bids_dir} has no dataset_description.json: name the root of a BIDS dataset"
+            f"{bids_dir} has no dataset_description.json: name the root of a BIDS dataset (for a "
+            "folder of DICOM: bids_unires dicom; for images: bids_unires files)"
         )
     try:
         fault = read_object(description).fault

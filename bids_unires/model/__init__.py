@@ -14,7 +14,9 @@
 - `assess`: residuals of the scans and standard deviations of the images.
 - `fit`: `super_resolve` and `interpolate`, which put all of this together.
 
-The model reads no sidecars: `dataset.acquisition` reads the slice gap for `SliceProfile.gap`.
+Where `super_resolve` is given the path of a scan, slice axis and slice gap are read from the JSON
+file of the same name beside it (``T1.json`` beside ``T1.nii.gz``). Of scans in memory, nothing but
+voxels and affine is known: give a `SliceProfile` for each if slices have gaps.
 """
 
 from ..config import ModelSettings

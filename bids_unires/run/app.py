@@ -95,13 +95,38 @@ def _run_participants(config: RunConfig, process: Process) -> int:
     if not config.skip_bids_validation:
         validate_dataset(config, participants)
     plans = plan_participants(config)
-    _print(describe_plan(plans))
+    say(describe_plan(plans))
     if config.dry_run:
         return 0
     with _begun(config, plans) as run:
+        logger.info("log in %s", run.log_file)
         logger.debug("plan: %s", describe_plan(plans))
         done = run.work(process, plans)
         return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
+
+
+def process_plans(
+    config: RunConfig, plans: Sequence[ParticipantPlan], process: Process = process_participant
+) -> WorkDone:
+    """Do the units of work of some plans, whatever they were made from.
+
+    Parameters
+    ----------
+    config
+        The configuration of the run, with the folder of the derivative dataset.
+    plans
+        The units of work.
+    process
+        As for `run`.
+
+    Raises
+    ------
+    UniResError
+        If the run as a whole cannot start.
+    """
+    limit_threads(threads_each(config, config.nprocs))
+    with _begun(config, plans) as run:
+        return run.work(process, plans)
 
 
 def _run_group(config: RunConfig) -> int:
@@ -110,7 +135,7 @@ def _run_group(config: RunConfig) -> int:
     from ..pipeline.group.workflow import run_group
 
     cohort = find_cohort(config)
-    _print(describe_cohort(cohort))
+    say(describe_cohort(cohort))
     if config.dry_run:
         return 0
     lock = config.output_dir / "logs" / ".group.lock"
@@ -118,6 +143,7 @@ def _run_group(config: RunConfig) -> int:
         sole_use(lock, f"the group level in {config.output_dir}"),
         _begun(config, cohort.members) as run,
     ):
+        logger.info("log in %s", run.log_file)
         outcome = run_group(cohort, config, run.work)
         planned = len(cohort.members)
         return _conclude(len(outcome.done), outcome.failures, planned, config.output_dir)
@@ -140,6 +166,7 @@ class _Begun:
     """A run whose folders, log and devices are ready."""
 
     config: RunConfig
+    log_file: Path
     allotments: AllotmentPool
     at_once: int
     elsewhere: Elsewhere | None
@@ -179,7 +206,7 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
     with (
         logging_to_file(log_file),
         _termination_as_interrupt(),
-        _temporary_files_in(config.work_dir),
+        temporary_files_in(config.work_dir),
         _workers_elsewhere(config, units) as elsewhere,
         OwnProcess() as successive,
     ):
@@ -189,16 +216,15 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
         if lacking := shortage(threads * at_once):
             logger.warning("there may be too few threads and processes: %s", lacking)
         logger.info(
-            "bids_unires %s: %s, %s, log in %s",
+            "bids_unires %s: %s, %s",
             __version__,
             f"{at_once} participants at once" if at_once > 1 else "one participant at a time",
             f"{threads} threads" if threads > 1 else "1 thread" + (" each" if at_once > 1 else ""),
-            log_file,
         )
         logger.info("device: %s (%s)", _listed(devices, at_once, units), devices.reason)
         logger.debug("settings: %s", json.dumps(config.as_dict()))
         allotments = AllotmentPool(devices.names, threads, memory_each(config, at_once))
-        yield _Begun(config, allotments, at_once, elsewhere, successive)
+        yield _Begun(config, log_file, allotments, at_once, elsewhere, successive)
 
 
 def _workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[DaskWorkers | None]:
@@ -209,7 +235,7 @@ def _workers_elsewhere(config: RunConfig, units: int) -> AbstractContextManager[
     return workers_elsewhere(config, units)
 
 
-def _print(text: str) -> None:
+def say(text: str) -> None:
     """Print to standard output; the run continues if nobody reads it any more (broken pipe)."""
     try:
         print(text, flush=True)
@@ -253,7 +279,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+def temporary_files_in(folder: Path | None) -> Iterator[None]:
     """Let all libraries, also in worker processes, write their temporary files to one folder."""
     if folder is None:
         yield

@@ -110,7 +110,9 @@ def failure(label: str, error: Exception) -> Failure:
     if limit != resource.RLIM_INFINITY and isinstance(error, ImportError | RuntimeError):
         reason = f"probably too little memory, of which ulimit -v allows {limit // 2**20} MiB"
         return Failure(label, f"{text}: {reason}", 1)
-    return Failure(label, f"unexpected {type(error).__name__}: {text} (traceback in the log)", 1)
+    return Failure(
+        label, f"unexpected {type(error).__name__}: {text} (traceback in the log and with -v)", 1
+    )
 
 
 def killed(label: str, exit_code: int | None, advice: str) -> Failure:

@@ -246,10 +246,12 @@ def test_lists_can_be_given_piece_by_piece(
 
 def test_folders_and_options_come_in_any_order() -> None:
     wanted = cli.parse_arguments([*BASE, "--dry-run", "--max-iter", "3"])
+    assert cli.parse_arguments(["--vx", "2", *BASE]) == cli.parse_arguments([*BASE, "--vx", "2"])
     for argv in (
         "--dry-run in out --max-iter 3 participant",
         "in --dry-run out participant --max-iter 3",
         "--max-iter 3 --dry-run in out participant",
+        "--dry-run in --max-iter 3 out participant",
     ):
         assert cli.parse_arguments(argv.split()) == wanted
 
@@ -283,6 +285,8 @@ def test_folders_and_options_come_in_any_order() -> None:
         (["no-such-folder", "out", "group"], 66),
         (["no-such-folder", "out", "participant"], 66),
         (["demo"], 64),
+        (["T1.nii.gz"], 64),
+        (["T1.nii.gz", "T2.nii", "PD.mgz", "FLAIR.hdr", "--vx", "2"], 64),
     ],
 )
 def test_errors_are_one_line_and_a_code(
@@ -298,6 +302,15 @@ def test_errors_are_one_line_and_a_code(
     assert message.startswith("bids_unires: error: ")
     assert message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_who_names_images_is_told_the_command_for_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["a 1.nii.gz", "b.MGZ", "c.hdr", "d.nii", "--vx", "2"]) == 64
+    assert "for images: bids_unires files 'a 1.nii.gz' b.MGZ c.hdr d.nii\n" in (
+        capsys.readouterr().err
+    )
 
 
 def test_verbose_errors_have_a_traceback(

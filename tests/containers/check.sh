@@ -23,6 +23,7 @@ STEPS=${*:-docker singularity}
 BIN=$(realpath "${BIN:-$PROJECT/.venv/bin}")
 BUILD_ARGS=${BUILD_ARGS-TORCH=cpu TEMPLATE= TORCH_CPU_INDEX=https://pypi.org/simple}
 OPTIONS=(participant --voxel-size 5 --omp-nthreads 2)
+DICOM_OPTIONS=(--label-by folder --linear --no-coregister --voxel-size 5 --omp-nthreads 2)
 IMAGE=localhost/bids_unires:ci
 STORE=(--root "$WORK/store" --runroot "$WORK/run" --storage-driver overlay)
 MIRROR=$(awk '/^URIs:.*\/debian$/{print $2; exit}' /etc/apt/sources.list.d/debian.sources)
@@ -73,6 +74,27 @@ run_outside() {
   rm -rf "$WORK/data" "$WORK/out-outside"
   (cd "$WORK/project" && "$BIN/python" -m tests.containers.dataset "$WORK/data")
   (cd "$WORK/project" && "$BIN/python" -m bids_unires "$WORK/data" "$WORK/out-outside" "${OPTIONS[@]}")
+  # The same scans without a BIDS dataset: as plain files, and as a scanner writes them.
+  rm -rf "$WORK/scans" "$WORK/dicom-outside"; mkdir "$WORK/scans"
+  cp "$WORK/data/sub-01/anat/sub-01_T1w.nii.gz" "$WORK/scans/T1.nii.gz"
+  cp "$WORK/data/sub-01/anat/sub-01_FLAIR.nii.gz" "$WORK/scans/FLAIR.nii.gz"
+  (cd "$WORK/project" && "$BIN/python" -m tests.dicom.scanner "$WORK/scans/dicom")
+  (cd "$WORK/project" && "$BIN/python" -m bids_unires dicom "$WORK/scans/dicom" "$WORK/dicom-outside" "${DICOM_OPTIONS[@]}")
+}
+
+# check_files FOLDER: images of plain files are those of the dataset.
+check_files() {
+  for contrast in T1 FLAIR; do
+    cmp "$1/ur_$contrast.nii.gz" "$WORK/out-outside"/sub-01/anat/*_desc-sr_"${contrast/T1/T1w}".nii.gz
+  done
+  echo "$1 holds the images of the dataset"
+}
+
+# check_dicom OUT: the same dataset, and the same images of it, as outside.
+check_dicom() {
+  for folder in bids derivatives; do
+    "$BIN/python" "$WORK/project/tests/containers/compare.py" "$WORK/dicom-outside/$folder" "$1/$folder"
+  done
 }
 
 # check_outputs OUT: the same as outside, and a valid BIDS dataset. Deno refuses folders in /dev.
@@ -110,6 +132,20 @@ run_docker() {
   in_docker "$IMAGE" --version
   in_docker -v "$WORK/data:/data:ro" -v "$WORK/out-docker:/out" "$IMAGE" /data /out "${OPTIONS[@]}"
   check_outputs "$WORK/out-docker"
+}
+
+# Scans that are in no BIDS dataset.
+run_docker_files() {
+  rm -rf "$WORK/files-docker"; mkdir "$WORK/files-docker"; chown 1000:1000 "$WORK/files-docker"
+  in_docker -v "$WORK/scans:/scans:ro" -v "$WORK/files-docker:/out" "$IMAGE" \
+    files /scans/T1.nii.gz /scans/FLAIR.nii.gz -o /out "${OPTIONS[@]:1}"
+  check_files "$WORK/files-docker"
+}
+
+run_docker_dicom() {
+  rm -rf "$WORK/dicom-docker"; mkdir "$WORK/dicom-docker"; chown 1000:1000 "$WORK/dicom-docker"
+  in_docker -v "$WORK/scans/dicom:/dicom:ro" -v "$WORK/dicom-docker:/out" "$IMAGE" dicom /dicom /out "${DICOM_OPTIONS[@]}"
+  check_dicom "$WORK/dicom-docker"
 }
 
 # Where the kernels that the image holds are of no use, as on another kind of CPU.
@@ -169,6 +205,20 @@ run_singularity() {
   check_outputs "$WORK/out-singularity"
 }
 
+run_singularity_files() {
+  rm -rf "$WORK/files-singularity"; mkdir "$WORK/files-singularity"
+  in_singularity run --bind "$WORK/scans:/scans:ro,$WORK/files-singularity:/out" "$WORK/sandbox" \
+    files /scans/T1.nii.gz /scans/FLAIR.nii.gz -o /out "${OPTIONS[@]:1}"
+  check_files "$WORK/files-singularity"
+}
+
+run_singularity_dicom() {
+  rm -rf "$WORK/dicom-singularity"; mkdir "$WORK/dicom-singularity"
+  in_singularity run --bind "$WORK/scans/dicom:/dicom:ro,$WORK/dicom-singularity:/out" "$WORK/sandbox" \
+    dicom /dicom /out "${DICOM_OPTIONS[@]}"
+  check_dicom "$WORK/dicom-singularity"
+}
+
 # The Brainlife app in a task's directory, with the real `singularity exec -e`.
 run_brainlife() {
   local task=$WORK/task
@@ -201,6 +251,8 @@ if [[ $STEPS = *docker* ]]; then
   timed "build the Dockerfile" build_docker
   timed "look into the image" inspect_docker
   timed "run the image" run_docker
+  timed "run the image on plain files" run_docker_files
+  timed "run the image on DICOM" run_docker_dicom
   timed "run the image without its kernels" run_docker_elsewhere
 fi
 if [[ $STEPS = *singularity* ]]; then
@@ -209,6 +261,8 @@ if [[ $STEPS = *singularity* ]]; then
   timed "look into the container" inspect_singularity
   timed "test the container" in_singularity test "$WORK/sandbox"
   timed "run the container" run_singularity
+  timed "run the container on plain files" run_singularity_files
+  timed "run the container on DICOM" run_singularity_dicom
   timed "run the Brainlife app" run_brainlife
 fi
 echo "containers: passed ($STEPS)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from ..intensity.scan_state import SlicePlan
 from ..robust.repair import repair_slices
 from ..robust.verdict import SliceVerdict, Verdicts
 from ..scanner.profile import SliceProfile
+
+if TYPE_CHECKING:
+    from ...dataset.acquisition import Acquisition
 
 ScanLike: TypeAlias = Volume | tuple[Numbers, Numbers] | Path | str
 
@@ -44,6 +47,9 @@ class GivenScan:
         usual order, if its slices are thick and the settings ask for slice motion.
     verdict
         Weights and repairs of its slices from an earlier fit; None to judge them.
+    acquisition
+        Slice axis, slice profile and gap from its sidecar, which count where ``profile`` is None;
+        None if no sidecar was read.
     """
 
     volume: Volume
@@ -51,6 +57,7 @@ class GivenScan:
     pose: Affine | None = None
     slices: SlicePlan | Literal["usual"] = "usual"
     verdict: SliceVerdict | None = None
+    acquisition: Acquisition | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +189,28 @@ def as_volume(scan: ScanLike) -> Volume:
         return load_volume(scan)
     data, affine = scan
     return Volume(array_of(data, np.float32), array_of(affine, np.float64))
+
+
+def acquisition_of(scan: ScanLike, volume: Volume, modality: Modality) -> Acquisition | None:
+    """How a scan was acquired, from the JSON file beside it; None unless a path is given.
+
+    Parameters
+    ----------
+    scan
+        The scan as the caller gave it.
+    volume
+        The scan in memory.
+    modality
+        MR or CT.
+    """
+    if not isinstance(scan, Path | str):
+        return None
+    # Imported only where a path is given, so that the model runs without nibabel.
+    from ...dataset.acquisition import acquisition_from_sidecar
+    from ...dataset.metadata import metadata_beside
+
+    path = Path(scan)
+    return acquisition_from_sidecar(metadata_beside(path), volume.affine, str(path), modality)
 
 
 def poses_of(poses: Sequence[Sequence[Numbers]]) -> list[list[Affine]]:

@@ -16,7 +16,6 @@ from ...kernels.device import usable_device
 from ...space.affines import Affine
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
-from ...space.volume import Volume
 from ..detail.learning import thin_voxel_count
 from ..detail.term import DetailStatement
 from ..intensity.preprocessing import PreparedContrast
@@ -38,6 +37,7 @@ from .scans import (
     PlacedScan,
     ScanLike,
     StartImages,
+    acquisition_of,
     as_volume,
     noise_of_scan,
     poses_of,
@@ -72,8 +72,9 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     ----------
     contrasts
         For each contrast its scans (repeats): a `Volume`, an array or tensor with its affine,
-        or the path of a NIfTI file. A voxel that is not finite is missing, and in MR one that
-        is 0.
+        or the path of an image file. A voxel that is not finite is missing, and in MR one that
+        is 0. The JSON file of the same name beside a path (``T1.json`` beside ``T1.nii.gz``) is
+        read as its sidecar.
     settings
         Settings of the model; the method is super-resolution or denoising.
     device
@@ -81,8 +82,9 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     modalities
         ``"MR"`` or ``"CT"`` for each contrast; None for MR throughout.
     profiles
-        Slice profile of every scan; None chooses them by voxel size, without a gap (when
-        denoising, point samples).
+        Slice profile of every scan; None chooses them by voxel size, with the slice axis and the
+        gap of the sidecars where paths are given, else without a gap (when denoising, point
+        samples).
     poses
         ``(4, 4)`` matrices, scan world mm -> world mm of the images, to start from; None
         aligns all scans to the first.
@@ -124,7 +126,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     weights = None if lam is None else array_of(lam, np.float64).reshape(-1).tolist()
     usual = [["usual"] * len(scans) for scans in contrasts]
     given = [
-        GivenContrast(_given_scans(*known), modality, weight, detail)
+        GivenContrast(_given_scans(modality, *known), modality, weight, detail)
         for *known, modality, weight, detail in zip(
             contrasts,
             _known(profiles, len(contrasts)),
@@ -217,12 +219,17 @@ def _known(values: Sequence[Any] | None, count: int) -> Sequence[Any]:
     return [None] * count if values is None else values
 
 
-def _given_scans(scans: Sequence[ScanLike], *known: Sequence[Any] | None) -> tuple[GivenScan, ...]:
+def _given_scans(
+    modality: Modality, scans: Sequence[ScanLike], *known: Sequence[Any] | None
+) -> tuple[GivenScan, ...]:
     """Scans of one contrast, with all that is known of each, in the order of `GivenScan`."""
     columns = [_known(values, len(scans)) for values in known]
-    return tuple(
-        GivenScan(as_volume(scan), *cells) for scan, *cells in zip(scans, *columns, strict=True)
-    )
+    given = []
+    for scan, *cells in zip(scans, *columns, strict=True):
+        volume = as_volume(scan)
+        acquisition = acquisition_of(scan, volume, modality)
+        given.append(replace(GivenScan(volume, *cells), acquisition=acquisition))
+    return tuple(given)
 
 
 def _placed(
@@ -242,7 +249,7 @@ def _placed(
     for contrast in contrasts:
         scans = []
         for scan in contrast.scans:
-            profile = scan.profile or _profile(scan.volume, grid, settings)
+            profile = scan.profile or _profile(scan, grid, settings)
             slices = _plan(scan, profile, contrast.modality, settings)
             scans.append(PlacedScan(scan.volume, noise[scan], profile, poses[scan], slices))
         placed.append(
@@ -262,10 +269,18 @@ def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> dict[GivenSca
     return given
 
 
-def _profile(volume: Volume, grid: Grid, settings: ModelSettings) -> SliceProfile:
+def _profile(scan: GivenScan, grid: Grid, settings: ModelSettings) -> SliceProfile:
     if settings.method == "denoise":
         return _POINTS
-    return profile_for_voxels(volume.grid, grid.voxel_size)
+    if scan.acquisition is None:
+        return profile_for_voxels(scan.volume.grid, grid.voxel_size)
+    return profile_for_voxels(
+        scan.volume.grid,
+        grid.voxel_size,
+        gap=scan.acquisition.gap,
+        axis=scan.acquisition.slice_axis,
+        through_plane=scan.acquisition.through_plane,
+    )
 
 
 def _plan(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ...config import RunConfig
-from ...dataset.metadata import load_object
+from ...dataset.description import raw_description
 from ...dataset.naming import transform_path
 from ...model import Fit, Observation
 from ...model.scanner.slice_groups import predict_scan
@@ -114,7 +114,7 @@ def may_fail(what: str) -> Iterator[None]:
 
 def dataset_name(bids_dir: Path) -> str:
     """Name of a dataset in its description, or else the name of its folder."""
-    name = load_object(bids_dir / "dataset_description.json").get("Name")
+    name = raw_description(bids_dir).get("Name")
     return name if isinstance(name, str) else bids_dir.resolve().name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,25 @@ def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
         found = super_resolve([[other]], BRIEF, "cpu")
         assert found.grid == expected.grid
         np.testing.assert_allclose(found.images, expected.images, atol=0.1)
+
+
+def test_the_sidecar_beside_a_path_is_read(tmp_path: Path) -> None:
+    volume = scan(slice_grid(2))
+    path = tmp_path / "scan.nii.gz"
+    nib.Nifti1Image(volume.data, volume.affine).to_filename(path)
+    spacing = volume.grid.voxel_size[2]
+    sidecar = {"MRAcquisitionType": "2D", "SliceThickness": 0.8 * spacing}
+    (tmp_path / "scan.json").write_text(json.dumps(sidecar))
+    brief = replace(BRIEF, max_iter=2, learned_detail=False)
+    with_gap = super_resolve([[path]], brief, "cpu")
+    assert with_gap.fit is not None
+    ((profile,),) = with_gap.fit.profiles
+    assert profile.gap == pytest.approx(0.2)
+    # What the caller gives counts more, and a volume in memory has no sidecar.
+    for scans, profiles in (([[path]], [[SliceProfile("dirac")]]), ([[volume]], None)):
+        found = super_resolve(scans, brief, "cpu", profiles=profiles)
+        assert found.fit is not None
+        assert found.fit.profiles[0][0].gap == 0
 
 
 def test_tensors_and_lists_are_as_good_as_arrays() -> None:
