@@ -45,6 +45,11 @@ RUN_BY = {
         "datalad containers-add": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad containers-run": "tests/containers/test_datalad.py::test_the_documented_run",
     },
+    "docs/next-tools.md": {
+        "bids_unires export raw OUT RAW": "tests/export/test_docs.py::test_the_raw_dataset",
+        "bids-validator-deno RAW": "tests/export/test_docs.py::test_the_raw_dataset",
+        "bids_unires export nnunet": "tests/export/test_docs.py::test_the_nnunet_dataset",
+    },
 }
 # Beginning of a command -> why no test runs it.
 NOT_RUN = {
@@ -58,6 +63,15 @@ NOT_RUN = {
         "apptainer": "not packaged for Debian bookworm; tests/containers/check.sh does the same "
         "with one from sid, in a root of its own",
         "make": "runs tests",
+    },
+    "docs/next-tools.md": {
+        "docker run": "needs a Docker daemon, and FreeSurfer's licence",
+        "recon-all": "FreeSurfer is in no package registry",
+        "mri_synthseg": "FreeSurfer is in no package registry",
+        "run_samseg": "FreeSurfer is in no package registry",
+        "lst": "downloads the weights of its networks",
+        "nnUNetv2_predict": "needs a trained network; tests/export reads the folder with "
+        "nnU-Net's own reader",
     },
 }
 

@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["demo"]:
             return _run_demo(arguments[1:])
+        if arguments[:1] == ["export"]:
+            from .export import run_export
+
+            return run_export(arguments[1:])
         config = parse_arguments(arguments)
         from ..run.devices import limit_threads, threads_each
 

@@ -64,9 +64,11 @@ def build_parser() -> Parser:
         prog="bids_unires",
         usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
         "       %(prog)s --config-file FILE [options]\n"
-        "       %(prog)s demo output_dir",
+        "       %(prog)s demo output_dir\n"
+        "       %(prog)s export {raw,nnunet} results_dir output_dir [options]",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
-        epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
+        epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it. "
+        "bids_unires export hands results over to fMRIPrep, FreeSurfer, nnU-Net and others.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -98,7 +100,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--participant-label",
         "--participant_label",
-        type=_label("sub-"),
+        type=bare_label("sub-"),
         nargs="+",
         action="extend",
         metavar="LABEL",
@@ -108,7 +110,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--session-label",
         "--session_label",
         "--session-id",
-        type=_label("ses-"),
+        type=bare_label("ses-"),
         nargs="+",
         action="extend",
         metavar="LABEL",
@@ -423,7 +425,7 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-q", "--quiet", action="count", help="say less")
 
 
-def _label(prefix: str) -> Callable[[str], str]:
+def bare_label(prefix: str) -> Callable[[str], str]:
     """Make a converter that accepts a label with or without its prefix."""
 
     def bare(text: str) -> str:

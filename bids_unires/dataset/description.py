@@ -131,6 +131,27 @@ def raw_link(output_dir: Path, bids_dir: Path) -> tuple[str, Path] | None:
     return None if folder == bids_dir.resolve() else (stored, folder)
 
 
+def linked_folder(dataset: Path, name: str) -> Path | None:
+    """The folder of a dataset to which a derivative dataset links under a name.
+
+    Returns
+    -------
+    Path or None
+        None if there is no such link, or if it is no path and no ``file:`` URI.
+
+    Raises
+    ------
+    SidecarError
+        If the description of the dataset cannot be read.
+    """
+    links = load_object(dataset / "dataset_description.json").get("DatasetLinks")
+    stored = links.get(name) if isinstance(links, dict) else None
+    address = urlsplit(stored) if isinstance(stored, str) else None
+    if address is None or address.scheme not in ("", "file"):
+        return None
+    return (dataset.resolve() / unquote(address.path)).resolve()
+
+
 def relink_raw(output_dir: Path, bids_dir: Path) -> None:
     """Make a description link to the present folder of the raw dataset."""
     path = output_dir / "dataset_description.json"

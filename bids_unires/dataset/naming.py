@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from .entities import ENTITY_KEYS
-from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan
+from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan, datatype_of
 
 SPACE = "individual"
 # Label of the space that all participants share at the group level.
@@ -28,6 +28,7 @@ _ACQUIRED = (
 )
 _ON_GRID = "_space-{space}[_chunk-{chunk}][_atlas-{atlas}][_seg-{seg}]_res-{res}[_desc-{desc}]"
 IMAGE_PATTERN = f"{_UNIT}{_ACQUIRED}{_ON_GRID}_{{suffix}}.nii.gz"
+RAW_PATTERN = f"{_UNIT}{_ACQUIRED}[_chunk-{{chunk}}]_{{suffix}}.nii.gz"
 TRANSFORM_PATTERN = (
     f"{_UNIT}{_ACQUIRED}[_chunk-{{chunk}}]_from-{{from}}_to-{{to}}_mode-{{mode}}_xfm.txt"
 )
@@ -108,6 +109,40 @@ def derivative_path(
         "desc": desc,
     }
     return output_dir / _build(entities, IMAGE_PATTERN)
+
+
+def raw_image_path(
+    participant: str, session: str | None, contrast: Mapping[str, str], *, desc: str
+) -> Path:
+    """Path, in a raw dataset, of a reconstructed image that is handed over as if it was acquired.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    contrast
+        Entities of the contrast, including ``suffix``. A ``rec-`` label of the scans is kept, and
+        ``desc`` is added to it.
+    desc
+        How the image was made: ``sr``, ``denoised`` or ``resliced``. A raw name has no ``desc``
+        entity, so it becomes the label of ``rec``.
+
+    Examples
+    --------
+    >>> raw_image_path("01", None, {"suffix": "T1w"}, desc="sr").name
+    'sub-01_rec-sr_T1w.nii.gz'
+    >>> raw_image_path("01", "a", {"reconstruction": "norm", "suffix": "T1w"}, desc="sr").name
+    'sub-01_ses-a_rec-normSr_T1w.nii.gz'
+    """
+    scanner = contrast.get("reconstruction")
+    entities = {
+        **contrast,
+        "subject": participant,
+        **({"session": session} if session else {}),
+        "datatype": datatype_of(contrast["suffix"]),
+        "reconstruction": scanner + desc.capitalize() if scanner else desc,
+    }
+    return Path(_build(entities, RAW_PATTERN))
 
 
 def mask_path(
