@@ -37,6 +37,9 @@ RUN_BY = {
         "bids_unires BIDS OUT participant --scheduler": (
             "tests/test_docs.py::test_the_workers_of_a_scheduler"
         ),
+        "bids_unires BIDS OUT group --reports-only": (
+            "tests/pipeline/group/test_former_names.py::test_the_documented_renaming"
+        ),
         "bids_unires --bids-exec-spec": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh validate": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh exec": "tests/cli/test_boutiques.py::test_the_documented_launch",

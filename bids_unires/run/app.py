@@ -286,6 +286,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
         The log file of this run.
     """
     from ..dataset.description import write_dataset_files
+    from ..dataset.naming import study_folders
     from ..dataset.writing import remove_leftovers
     from ..records.raw_dataset import follow_raw
 
@@ -302,7 +303,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
     folders = (config.output_dir / folder for member in members for folder in member.folders)
     # The records of each stage have a folder of their own.
     records = (path for path in logs.iterdir() if path.is_dir())
-    for folder in (config.output_dir, logs, *records, *folders):
+    for folder in (config.output_dir, logs, *records, *folders, *study_folders(config.output_dir)):
         remove_leftovers(folder)
     # Only the participant level replaces results that were made from other scans.
     replaced = [member.label for member in members] if config.level == "participant" else []
