@@ -40,6 +40,14 @@ RUN_BY = {
         "bids_unires BIDS OUT group --reports-only": (
             "tests/pipeline/group/test_former_names.py::test_the_documented_renaming"
         ),
+        "bids_unires runner babs": (
+            "tests/containers/test_runners.py::test_babs_makes_a_project_whose_job_runs"
+        ),
+        "babs init": "tests/containers/test_runners.py::test_babs_makes_a_project_whose_job_runs",
+        "bids_unires runner nipoppy": (
+            "tests/containers/test_runners.py::test_nipoppy_validates_runs_and_tracks_it"
+        ),
+        "nipoppy": "tests/containers/test_runners.py::test_nipoppy_validates_runs_and_tracks_it",
         "bids_unires --bids-exec-spec": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh validate": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh exec": "tests/cli/test_boutiques.py::test_the_documented_launch",

@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .export import run_export
 
             return run_export(arguments[1:])
+        if arguments[:1] == ["runner"]:
+            from .runner import run_runner
+
+            return run_runner(arguments[1:], parse_arguments)
         config = parse_arguments(arguments)
         from ..run.devices import limit_threads, threads_each
 

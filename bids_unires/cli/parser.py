@@ -65,10 +65,12 @@ def build_parser() -> Parser:
         usage="%(prog)s bids_dir output_dir {" + ",".join(LEVELS) + "} [options]\n"
         "       %(prog)s --config-file FILE [options]\n"
         "       %(prog)s demo output_dir\n"
-        "       %(prog)s export {raw,nnunet} results_dir output_dir [options]",
+        "       %(prog)s export {raw,nnunet} results_dir output_dir [options]\n"
+        "       %(prog)s runner {babs,nipoppy} output [options]",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
         epilog="bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it. "
-        "bids_unires export hands results over to fMRIPrep, FreeSurfer, nnU-Net and others.",
+        "bids_unires export hands results over to fMRIPrep, FreeSurfer, nnU-Net and others. "
+        "bids_unires runner writes what BABS or Nipoppy needs to run it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
