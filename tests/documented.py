@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-PAGES = ("README.md", "docs/running.md", "docs/next-tools.md")
+PAGES = ("README.md", "docs/running.md", "docs/next-tools.md", "docs/before-computing.md")
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.
 _SHOWN = ("participant ", "OUT/")

@@ -56,6 +56,14 @@ RUN_BY = {
         "datalad containers-add": "tests/containers/test_datalad.py::test_the_documented_run",
         "datalad containers-run": "tests/containers/test_datalad.py::test_the_documented_run",
     },
+    "docs/before-computing.md": {
+        "bids_unires BIDS OUT participant --dry-run": (
+            "tests/pipeline/inspection/test_inspection.py::test_the_documented_table"
+        ),
+        "bids_unires BIDS OUT participant --json": (
+            "tests/pipeline/inspection/test_inspection.py::test_the_documented_json"
+        ),
+    },
     "docs/next-tools.md": {
         "bids_unires export raw OUT RAW": "tests/export/test_docs.py::test_the_raw_dataset",
         "bids-validator-deno RAW": "tests/export/test_docs.py::test_the_raw_dataset",
@@ -75,6 +83,7 @@ NOT_RUN = {
         "with one from sid, in a root of its own",
         "make": "runs tests",
     },
+    "docs/before-computing.md": {},
     "docs/next-tools.md": {
         "docker run": "needs a Docker daemon, and FreeSurfer's licence",
         "recon-all": "FreeSurfer is in no package registry",

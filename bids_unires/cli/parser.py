@@ -410,7 +410,13 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "override; every run writes its own to output_dir/logs",
     )
     group.add_argument(
-        "--dry-run", action="store_true", help="print what would be done and stop there"
+        "--dry-run",
+        action="store_true",
+        help="print what would be done, what each scan adds and what looks wrong with it, and stop "
+        "there",
+    )
+    group.add_argument(
+        "--json", action="store_true", help="participant level, --dry-run: print JSON, no table"
     )
     group.add_argument(
         "--resume",

@@ -19,7 +19,7 @@ RUNNERS = ("babs", "nipoppy")
 # What the runner itself gives to the program.
 _OF_THE_RUNNER = frozenset(
     {"participant_label", "session_label", "work_dir", "omp_nthreads", "mem_mb", "nprocs"}
-    | {"skip_bids_validation", "config_file", "cluster", "scheduler", "dry_run"}
+    | {"skip_bids_validation", "config_file", "cluster", "scheduler", "dry_run", "json"}
 )
 _ANYWHERE = ("BIDS", "OUT", "participant")
 

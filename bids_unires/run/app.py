@@ -95,13 +95,29 @@ def _run_participants(config: RunConfig, process: Process) -> int:
     if not config.skip_bids_validation:
         validate_dataset(config, participants)
     plans = plan_participants(config)
-    _print(describe_plan(plans))
+    if not config.json:
+        _print(describe_plan(plans))
     if config.dry_run:
+        _show_inspection(plans, config)
         return 0
     with _begun(config, plans) as run:
         logger.debug("plan: %s", describe_plan(plans))
         done = run.work(process, plans)
         return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
+
+
+def _show_inspection(plans: Sequence[ParticipantPlan], config: RunConfig) -> None:
+    """Print what the scans are worth, and what looks wrong with them."""
+    # These load slowly, and only a dry run needs them.
+    from ..pipeline.inspection.inspection import inspect
+    from ..pipeline.inspection.table import as_json, describe, legend
+
+    if config.json:
+        _print(json.dumps(as_json([inspect(plan) for plan in plans]), indent=2))
+        return
+    _print(f"\n{legend()}")
+    for plan in plans:
+        _print(f"\n{describe(inspect(plan))}")
 
 
 def _run_group(config: RunConfig) -> int:
