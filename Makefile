@@ -8,6 +8,7 @@
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
 # make datalad-test   run in a dataset of DataLad, which gets an environment of its own
+# make tools-test     BABS, Nipoppy and nnU-Net read what is written for them; they get environments of their own
 # make cluster-test     run on a Slurm of one node (root, Debian's slurm-wlm)
 # make fuzz    read damaged images, sidecars and names for a minute (FUZZ_SECONDS=20 each)
 # make clean   remove .venv, caches and the demo's output
@@ -17,6 +18,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATALAD := $(VENV)/datalad
+TOOLS := $(VENV)/tools
+NNUNET := $(VENV)/nnunet
 PYTEST_ARGS ?=
 # Files of tests run beside each other; what one prepares for its tests is prepared once.
 PYTEST_WORKERS ?= auto
@@ -81,6 +84,21 @@ datalad-test: $(STAMP) $(DATALAD)/.installed
 $(DATALAD)/.installed: requirements-datalad.lock
 	test -x $(DATALAD)/bin/python || $(PYTHON) -m venv $(DATALAD)
 	$(DATALAD)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-datalad.lock
+	@touch $@
+
+tools-test: $(STAMP) $(TOOLS)/.installed $(NNUNET)/.installed
+	PATH=$(abspath $(TOOLS))/bin:$$PATH $(BIN)/python -m pytest tests/containers/test_runners.py $(PYTEST_ARGS)
+	PYTHONPATH=$(abspath $(NNUNET)) $(BIN)/python -m pytest tests/export/test_nnunet.py $(PYTEST_ARGS)
+
+$(TOOLS)/.installed: requirements-tools.lock
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-tools.lock
+	@touch $@
+
+# Without what it needs for training, none of which its readers import.
+$(NNUNET)/.installed: Makefile
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade --target $(NNUNET) \
+		nnunetv2==2.8.1 batchgenerators==0.25.5 acvl-utils==0.2.6 tqdm==4.70.1
 	@touch $@
 
 cluster-test: $(STAMP)

@@ -267,6 +267,7 @@ class RunConfig:
     omp_nthreads: int | None = None
     mem_mb: int | None = None
     dry_run: bool = False
+    json: bool = False
     resume: bool = True
     reports_only: bool = False
     stop_on_first_crash: bool = False

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-PAGES = ("README.md", "docs/running.md", "docs/files.md", "docs/dicom.md")
+PAGES = (
+    "README.md",
+    "docs/running.md",
+    "docs/files.md",
+    "docs/dicom.md",
+    "docs/next-tools.md",
+    "docs/before-computing.md",
+)
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.
 _SHOWN = ("participant ", "OUT/", "sub-")

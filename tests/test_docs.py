@@ -37,6 +37,17 @@ RUN_BY = {
         "bids_unires BIDS OUT participant --scheduler": (
             "tests/test_docs.py::test_the_workers_of_a_scheduler"
         ),
+        "bids_unires BIDS OUT group --reports-only": (
+            "tests/pipeline/group/test_former_names.py::test_the_documented_renaming"
+        ),
+        "bids_unires runner babs": (
+            "tests/containers/test_runners.py::test_babs_makes_a_project_whose_job_runs"
+        ),
+        "babs init": "tests/containers/test_runners.py::test_babs_makes_a_project_whose_job_runs",
+        "bids_unires runner nipoppy": (
+            "tests/containers/test_runners.py::test_nipoppy_validates_runs_and_tracks_it"
+        ),
+        "nipoppy": "tests/containers/test_runners.py::test_nipoppy_validates_runs_and_tracks_it",
         "bids_unires --bids-exec-spec": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh validate": "tests/cli/test_boutiques.py::test_the_documented_launch",
         "bosh exec": "tests/cli/test_boutiques.py::test_the_documented_launch",
@@ -52,6 +63,19 @@ RUN_BY = {
     },
     "docs/dicom.md": {
         "bids_unires dicom DICOM OUT": "tests/run/test_dicom.py::test_the_documented_commands",
+    },
+    "docs/before-computing.md": {
+        "bids_unires BIDS OUT participant --dry-run": (
+            "tests/pipeline/inspection/test_inspection.py::test_the_documented_table"
+        ),
+        "bids_unires BIDS OUT participant --json": (
+            "tests/pipeline/inspection/test_inspection.py::test_the_documented_json"
+        ),
+    },
+    "docs/next-tools.md": {
+        "bids_unires export raw OUT RAW": "tests/export/test_docs.py::test_the_raw_dataset",
+        "bids-validator-deno RAW": "tests/export/test_docs.py::test_the_raw_dataset",
+        "bids_unires export nnunet": "tests/export/test_docs.py::test_the_nnunet_dataset",
     },
 }
 # Beginning of a command -> why no test runs it.
@@ -74,6 +98,16 @@ NOT_RUN = {
     "docs/dicom.md": {
         "docker run": "needs a Docker daemon and a GPU; tests/containers/check.sh runs with podman",
         "apptainer run": "tests/containers/check.sh runs one in a root of its own",
+    },
+    "docs/before-computing.md": {},
+    "docs/next-tools.md": {
+        "docker run": "needs a Docker daemon, and FreeSurfer's licence",
+        "recon-all": "FreeSurfer is in no package registry",
+        "mri_synthseg": "FreeSurfer is in no package registry",
+        "run_samseg": "FreeSurfer is in no package registry",
+        "lst": "downloads the weights of its networks",
+        "nnUNetv2_predict": "needs a trained network; tests/export reads the folder with "
+        "nnU-Net's own reader",
     },
 }
 

@@ -181,4 +181,22 @@ def _run_demo(argv: Sequence[str]) -> int:
     return run_demo(options.output_dir)
 
 
-_COMMANDS = {"demo": _run_demo, "files": _run_files, "dicom": _run_dicom}
+def _run_export(argv: Sequence[str]) -> int:
+    from .export import run_export
+
+    return run_export(argv)
+
+
+def _run_runner(argv: Sequence[str]) -> int:
+    from .runner import run_runner
+
+    return run_runner(argv, parse_arguments)
+
+
+_COMMANDS = {
+    "demo": _run_demo,
+    "files": _run_files,
+    "dicom": _run_dicom,
+    "export": _run_export,
+    "runner": _run_runner,
+}

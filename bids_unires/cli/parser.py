@@ -87,11 +87,15 @@ def build_parser() -> Parser:
         "       %(prog)s --config-file FILE [options]\n"
         "       %(prog)s files T1.nii.gz T2.nii.gz ... [options]\n"
         "       %(prog)s dicom dicom_dir output_dir [options]\n"
-        "       %(prog)s demo output_dir",
+        "       %(prog)s demo output_dir\n"
+        "       %(prog)s export {raw,nnunet} results_dir output_dir [options]\n"
+        "       %(prog)s runner {babs,nipoppy} output [options]",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
         epilog="bids_unires files and bids_unires dicom take scans that are in no BIDS dataset; "
         "with --help they say how. "
-        "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it.",
+        "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it. "
+        "bids_unires export hands results over to fMRIPrep, FreeSurfer, nnU-Net and others. "
+        "bids_unires runner writes what BABS or Nipoppy needs to run it.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -123,7 +127,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--participant-label",
         "--participant_label",
-        type=_label("sub-"),
+        type=bare_label("sub-"),
         nargs="+",
         action="extend",
         metavar="LABEL",
@@ -133,7 +137,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--session-label",
         "--session_label",
         "--session-id",
-        type=_label("ses-"),
+        type=bare_label("ses-"),
         nargs="+",
         action="extend",
         metavar="LABEL",
@@ -448,6 +452,9 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "override; every run writes its own to output_dir/logs",
     )
     group.add_argument(
+        "--json", action="store_true", help="participant level, --dry-run: print JSON, no table"
+    )
+    group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="pass over participants that an earlier run finished with the same inputs, settings "
@@ -464,7 +471,10 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
 def add_saying(group: argparse._ArgumentGroup) -> None:
     """Add the options for what is said, and for saying only what would be done."""
     group.add_argument(
-        "--dry-run", action="store_true", help="print what would be done and stop there"
+        "--dry-run",
+        action="store_true",
+        help="print what would be done, what each scan of a BIDS dataset adds and what looks wrong "
+        "with it, and stop there",
     )
     group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
     group.add_argument("-q", "--quiet", action="count", help="say less")
@@ -478,7 +488,7 @@ def _is_number(text: str, kind: Any) -> bool:
     return True
 
 
-def _label(prefix: str) -> Callable[[str], str]:
+def bare_label(prefix: str) -> Callable[[str], str]:
     """Make a converter that accepts a label with or without its prefix."""
 
     def bare(text: str) -> str:

@@ -108,16 +108,18 @@ class ParticipantResult:
         return "ct" if datatypes == {"ct"} else "anat"
 
 
-def find_results(output_dir: Path) -> tuple[ParticipantResult, ...]:
-    """Find the results of the participant level in a derivative dataset.
+def find_results(output_dir: Path, *, of_study: bool = False) -> tuple[ParticipantResult, ...]:
+    """Find the results of one level in a derivative dataset.
 
-    Images in the study space, which the group level makes, are left out. Missing and unreadable
-    files are listed in ``problems`` and logged as warnings.
+    Missing and unreadable files are listed in ``problems`` and logged as warnings.
 
     Parameters
     ----------
     output_dir
         Root of the derivative dataset.
+    of_study
+        Find the images in the study space, which the group level makes, and no others; without
+        it, those of the participant level.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def find_results(output_dir: Path) -> tuple[ParticipantResult, ...]:
     results = []
     for participant, session, folder in _units(output_dir):
         files = list(_files(folder, participant, session))
-        results += _results_of(participant, session, files)
+        results += _results_of(participant, session, files, of_study)
     for result in results:
         for problem in result.problems:
             logger.warning("%s: %s", result.label, problem)
@@ -177,17 +179,19 @@ def _files(folder: Path, participant: str, session: str | None) -> Iterator[_Fil
 
 
 def _results_of(
-    participant: str, session: str | None, files: list[_File]
+    participant: str, session: str | None, files: list[_File], of_study: bool
 ) -> list[ParticipantResult]:
     grids: dict[tuple[str, str], list[_File]] = defaultdict(list)
     for name, path in files:
         grid = name.entities.get("space", ""), name.entities.get("res", "")
-        if name.extension in IMAGE_EXTENSIONS and all(grid) and grid[0] != STUDY_SPACE:
+        is_of_level = (grid[0] == STUDY_SPACE) is of_study
+        if name.extension in IMAGE_EXTENSIONS and all(grid) and is_of_level:
             grids[grid].append((name, path))
     # A run that was killed before it wrote its first image leaves masks alone.
     reconstructed = {grid: found for grid, found in grids.items() if any(map(_is_image, found))}
     if not reconstructed:
-        problem = "no reconstructed image: run the participant level on it again"
+        level = "group" if of_study else "participant"
+        problem = f"no reconstructed image: run the {level} level on it again"
         return [ParticipantResult(participant, session, "", "", (), (), None, (), (problem,))]
     transforms = [(name, path) for name, path in files if name.suffix == "xfm"]
     return [

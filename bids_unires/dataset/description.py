@@ -18,7 +18,7 @@ from .metadata import load_object
 from .writing import write_json, write_once, write_text
 
 PIPELINE_NAME = "bids_unires"
-BIDS_VERSION = "1.10.1"
+BIDS_VERSION = "1.11.1"
 # Environment variables that a container image sets, so that the results name the container.
 CONTAINER_VARIABLES = {
     "Type": "BIDS_UNIRES_CONTAINER_TYPE",
@@ -35,13 +35,30 @@ DESCRIPTIONS = {
     "brain": "The brain",
     "head": "The head",
     "grid": "The grid that all participants share",
-    "mean": "Mean over all participants",
     "cohort": "Mean over all participants, coarse, that they were aligned to",
 }
 # Patterns of `.bidsignore`. They have no trailing slash, because the validator would not match
 # it. CT is listed because BIDS does not define it yet.
 IGNORED = ("logs", "figures", "*.html", "*_xfm.*", "ct", "*_ct.*", "group_*")
 _COLUMNS = "desc_id\tdescription"
+# Sidecar of `descriptions.tsv`.
+_ABOUT_DESCRIPTIONS = {
+    "Description": "What the labels of the desc entity in the file names of this dataset mean",
+    "desc_id": {"Description": "The entity, as it stands in file names"},
+    "description": {"Description": "How images with this label were made, or what they show"},
+}
+# Lines of the README that version 0.1.0 wrote, and those that took their places.
+_FORMER_README = """\
+- `*_space-study_*`: images, masks and labels of all participants on one grid, whose sides a
+  network can halve again and again. `space-study_*_desc-grid_mask.nii.gz` is that grid, and its
+  sidecar says how it came about; `space-study_*_desc-mean_*.nii.gz` are means over participants.
+"""
+_PRESENT_README = """\
+- `*_space-study_*`: images, masks and labels of all participants on one grid, whose sides a
+  network can halve again and again.
+- `tpl-study`: what belongs to all participants. `anat/tpl-study_*_desc-grid_mask.nii.gz` is the
+  grid, and its sidecar says how it came about; images without `desc-` are means over participants.
+"""
 
 README = """\
 # Super-resolved images
@@ -65,9 +82,7 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 
 Of the group level:
 
-- `*_space-study_*`: images, masks and labels of all participants on one grid, whose sides a
-  network can halve again and again. `space-study_*_desc-grid_mask.nii.gz` is that grid, and its
-  sidecar says how it came about; `space-study_*_desc-mean_*.nii.gz` are means over participants.
+{study}\
 - `*_from-*_to-study_mode-image_xfm.txt`: where each participant lies in the space of the study.
 - `group_unires.tsv`: a row for each image, with its quality; `group_unires.json` explains it.
 - `group_unires.html`: everybody on the common grid, and that table with its outliers marked.
@@ -98,9 +113,10 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, labels: Path | None = 
     description = json.dumps(dataset_description(output_dir, bids_dir, labels), indent=2)
     files = {
         "dataset_description.json": description + "\n",
-        "README": README.format(version=__version__),
+        "README": README.format(version=__version__, study=_PRESENT_README),
         ".bidsignore": _with_ignored(""),
         "descriptions.tsv": _with_descriptions(f"{_COLUMNS}\n"),
+        "descriptions.json": json.dumps(_ABOUT_DESCRIPTIONS, indent=2) + "\n",
     }
     for name, text in files.items():
         write_once(output_dir / name, text)
@@ -131,6 +147,27 @@ def raw_link(output_dir: Path, bids_dir: Path) -> tuple[str, Path] | None:
     return None if folder == bids_dir.resolve() else (stored, folder)
 
 
+def linked_folder(dataset: Path, name: str) -> Path | None:
+    """The folder of a dataset to which a derivative dataset links under a name.
+
+    Returns
+    -------
+    Path or None
+        None if there is no such link, or if it is no path and no ``file:`` URI.
+
+    Raises
+    ------
+    SidecarError
+        If the description of the dataset cannot be read.
+    """
+    links = load_object(dataset / "dataset_description.json").get("DatasetLinks")
+    stored = links.get(name) if isinstance(links, dict) else None
+    address = urlsplit(stored) if isinstance(stored, str) else None
+    if address is None or address.scheme not in ("", "file"):
+        return None
+    return (dataset.resolve() / unquote(address.path)).resolve()
+
+
 def relink_raw(output_dir: Path, bids_dir: Path) -> None:
     """Make a description link to the present folder of the raw dataset."""
     path = output_dir / "dataset_description.json"
@@ -146,17 +183,18 @@ def relink_raw(output_dir: Path, bids_dir: Path) -> None:
 
 
 def _follow_version(output_dir: Path) -> None:
-    """Update the files that another version of this program wrote."""
+    """Update the files that another version of this program wrote, for another version of BIDS."""
     path = output_dir / "dataset_description.json"
     description = load_object(path)
     listed = description.get("GeneratedBy")
     listed = listed if isinstance(listed, list) else []
     entries = [each for each in listed if isinstance(each, dict)]
     ours = next((each for each in entries if each.get("Name") == PIPELINE_NAME), {})
-    if ours.get("Version") in (None, __version__):
+    follows = description.get("BIDSVersion") == BIDS_VERSION
+    if ours.get("Version") is None or (ours["Version"] == __version__ and follows):
         return
     renewals = {
-        "README": _with_version,
+        "README": _renewed_readme,
         ".bidsignore": _with_ignored,
         "descriptions.tsv": _with_descriptions,
     }
@@ -169,14 +207,17 @@ def _follow_version(output_dir: Path) -> None:
     for name in ("CodeURL", "Container"):
         ours.pop(name, None)
     ours.update(generated_by())
+    description["BIDSVersion"] = BIDS_VERSION
     # Written last: if this process is killed before, the old version number remains, and the
     # next run updates the files.
     write_json(path, description)
 
 
-def _with_version(readme: str) -> str:
-    """The README with the present version; changes that users made are kept."""
-    return re.sub(rf"(?<=^Made by {PIPELINE_NAME} )\S+", __version__, readme, flags=re.MULTILINE)
+def _renewed_readme(readme: str) -> str:
+    """The README with the present version and file names; changes that users made are kept."""
+    renewed = readme.replace(_FORMER_README, _PRESENT_README)
+    made_by = rf"(?<=^Made by {PIPELINE_NAME} )\S+"
+    return re.sub(made_by, __version__, renewed, flags=re.MULTILINE)
 
 
 def _with_ignored(patterns: str) -> str:

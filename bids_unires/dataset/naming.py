@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from .entities import ENTITY_KEYS
-from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan
+from .scans import Contrast, Datatype, LabelImage, ParticipantPlan, Scan, datatype_of
 
 SPACE = "individual"
 # Label of the space that all participants share at the group level.
@@ -28,12 +28,20 @@ _ACQUIRED = (
 )
 _ON_GRID = "_space-{space}[_chunk-{chunk}][_atlas-{atlas}][_seg-{seg}]_res-{res}[_desc-{desc}]"
 IMAGE_PATTERN = f"{_UNIT}{_ACQUIRED}{_ON_GRID}_{{suffix}}.nii.gz"
+RAW_PATTERN = f"{_UNIT}{_ACQUIRED}[_chunk-{{chunk}}]_{{suffix}}.nii.gz"
 TRANSFORM_PATTERN = (
     f"{_UNIT}{_ACQUIRED}[_chunk-{{chunk}}]_from-{{from}}_to-{{to}}_mode-{{mode}}_xfm.txt"
 )
-# Pattern of images that belong to no participant. The entities are in the order of BIDS; the
-# underscore before the first one is left out.
-STUDY_PATTERN = f"{_ACQUIRED}{_ON_GRID}_{{suffix}}.nii.gz"
+# Pattern of images that belong to no participant: those of a template, whose name is that of the
+# space of the study.
+STUDY_PATTERN = (
+    f"tpl-{{space}}/{{datatype}}/tpl-{{space}}{_ACQUIRED}[_chunk-{{chunk}}]_res-{{res}}"
+    "[_desc-{desc}]_{suffix}.nii.gz"
+)
+_FORMER_STUDY_NAME = re.compile(
+    rf"(?P<acquired>(?:[a-z]+-[^_]+_)*)space-{STUDY_SPACE}_(?P<grid>(?:chunk-[^_]+_)?res-[^_]+_)"
+    r"desc-(?P<desc>grid|mean|cohort)_(?P<suffix>[0-9A-Za-z]+)(?P<ending>\.nii\.gz|\.json)"
+)
 # Entities of the scan that BIDS allows in the name of a segmentation.
 _LABEL_ENTITIES = frozenset(
     {"task", "acquisition", "ceagent", "reconstruction", "run", "echo", "part", "chunk"}
@@ -108,6 +116,40 @@ def derivative_path(
         "desc": desc,
     }
     return output_dir / _build(entities, IMAGE_PATTERN)
+
+
+def raw_image_path(
+    participant: str, session: str | None, contrast: Mapping[str, str], *, desc: str
+) -> Path:
+    """Path, in a raw dataset, of a reconstructed image that is handed over as if it was acquired.
+
+    Parameters
+    ----------
+    participant, session
+        Labels without ``sub-`` and ``ses-``.
+    contrast
+        Entities of the contrast, including ``suffix``. A ``rec-`` label of the scans is kept, and
+        ``desc`` is added to it.
+    desc
+        How the image was made: ``sr``, ``denoised`` or ``resliced``. A raw name has no ``desc``
+        entity, so it becomes the label of ``rec``.
+
+    Examples
+    --------
+    >>> raw_image_path("01", None, {"suffix": "T1w"}, desc="sr").name
+    'sub-01_rec-sr_T1w.nii.gz'
+    >>> raw_image_path("01", "a", {"reconstruction": "norm", "suffix": "T1w"}, desc="sr").name
+    'sub-01_ses-a_rec-normSr_T1w.nii.gz'
+    """
+    scanner = contrast.get("reconstruction")
+    entities = {
+        **contrast,
+        "subject": participant,
+        **({"session": session} if session else {}),
+        "datatype": datatype_of(contrast["suffix"]),
+        "reconstruction": scanner + desc.capitalize() if scanner else desc,
+    }
+    return Path(_build(entities, RAW_PATTERN))
 
 
 def mask_path(
@@ -201,11 +243,15 @@ def template_transform_path(
 def study_grid_path(output_dir: Path, *, voxel_size: Sequence[float]) -> Path:
     """Path of the mask that defines the grid of all participants."""
     entities = {**_grid(STUDY_SPACE, voxel_size), "desc": "grid", "suffix": "mask"}
-    return output_dir / _build(entities, STUDY_PATTERN).removeprefix("_")
+    return output_dir / _build({**entities, "datatype": "anat"}, STUDY_PATTERN)
 
 
 def study_image_path(
-    output_dir: Path, contrast: Mapping[str, str], *, desc: str, voxel_size: Sequence[float]
+    output_dir: Path,
+    contrast: Mapping[str, str],
+    *,
+    voxel_size: Sequence[float],
+    desc: str | None = None,
 ) -> Path:
     """Path of an image of all participants, such as the mean of one contrast.
 
@@ -215,13 +261,52 @@ def study_image_path(
         Root of the derivative dataset.
     contrast
         Entities of the contrast, including ``suffix``.
-    desc
-        Label of the ``desc`` entity, such as ``mean``.
     voxel_size
         Voxel size in mm along x, y and z.
+    desc
+        Label of the ``desc`` entity; None for the mean over participants, the template itself.
     """
-    entities = {**contrast, **_grid(STUDY_SPACE, voxel_size), "desc": desc}
-    return output_dir / _build(entities, STUDY_PATTERN).removeprefix("_")
+    described = {"desc": desc} if desc else {}
+    datatype = {"datatype": datatype_of(contrast["suffix"])}
+    entities = {**contrast, **_grid(STUDY_SPACE, voxel_size), **described, **datatype}
+    return output_dir / _build(entities, STUDY_PATTERN)
+
+
+def study_folders(output_dir: Path) -> tuple[Path, ...]:
+    """Folders of the images of all participants."""
+    return tuple(sorted(output_dir.glob(f"tpl-{STUDY_SPACE}/*")))
+
+
+def present_study_name(former: str) -> str | None:
+    """Present path, in the dataset, of an image of all participants under its former name.
+
+    Version 0.1.0 put these images beside the folders of the participants, because BIDS had no
+    place for them before version 1.11.
+
+    Parameters
+    ----------
+    former
+        Name of an image or sidecar in the root of the dataset.
+
+    Returns
+    -------
+    str or None
+        None if it is not the former name of such an image.
+
+    Examples
+    --------
+    >>> present_study_name("acq-x_space-study_res-1mm_desc-mean_T1w.nii.gz")
+    'tpl-study/anat/tpl-study_acq-x_res-1mm_T1w.nii.gz'
+    >>> present_study_name("space-study_res-1mm_desc-grid_mask.json")
+    'tpl-study/anat/tpl-study_res-1mm_desc-grid_mask.json'
+    """
+    found = _FORMER_STUDY_NAME.fullmatch(former)
+    if found is None:
+        return None
+    template = f"tpl-{STUDY_SPACE}"
+    kind = "" if found["desc"] == "mean" else f"desc-{found['desc']}_"
+    name = f"{template}_{found['acquired']}{found['grid']}{kind}{found['suffix']}{found['ending']}"
+    return f"{template}/{datatype_of(found['suffix'])}/{name}"
 
 
 def in_space(path: Path, *, space: str, voxel_size: Sequence[float]) -> Path:

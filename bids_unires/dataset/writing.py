@@ -12,6 +12,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -139,6 +140,26 @@ def write_image(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
     return _write_nifti(path, np.asarray(data, dtype=np.float32), affine)
 
 
+def write_scaled_integers(path: Path, data: ArrayLike, affine: ArrayLike) -> Path:
+    """Write intensities as int16 with a slope in the header; otherwise like `write_image`.
+
+    The intercept is 0, so that 0 stays exactly 0. Other values change by half a step at most; a
+    step is the largest absolute intensity divided by 32767.
+
+    Parameters
+    ----------
+    path, data, affine
+        As for `write_image`; NaN becomes 0.
+    """
+    values = np.nan_to_num(np.asarray(data, dtype=np.float64))
+    largest = float(np.abs(values).max(initial=0.0))
+    # The slope of a NIfTI header has 32 bits; the values are divided by what will be stored.
+    step = float(np.float32(largest / np.iinfo(np.int16).max)) or 1.0
+    limit = np.iinfo(np.int16).max
+    integers = np.clip(np.rint(values / step), -limit, limit).astype(np.int16)
+    return _write_nifti(path, integers, affine, step)
+
+
 def write_mask(path: Path, mask: ArrayLike, affine: ArrayLike) -> Path:
     """Write a mask ``(X, Y, Z)`` as 0 and 1 in uint8; otherwise like `write_image`."""
     return _write_nifti(path, (np.asarray(mask) != 0).astype(np.uint8), affine)
@@ -160,6 +181,35 @@ def write_labels(path: Path, labels: ArrayLike, affine: ArrayLike) -> Path:
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
             return _write_nifti(path, array.astype(kind), affine)
     raise ValueError(f"labels have at most 32 bits, got {least} to {most}")
+
+
+def copy_file(source: Path, path: Path) -> Path:
+    """Copy a file byte by byte, atomically; see `atomic_path` for the errors."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+    return path
+
+
+def link_file(source: Path, path: Path) -> Path:
+    """Make ``path`` a relative symbolic link to ``source``, in place of what is there.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the link cannot be created.
+    """
+    temporary, lock = _create_temporary(path)
+    try:
+        temporary.unlink()
+        temporary.symlink_to(os.path.relpath(source.resolve(), path.parent.resolve()))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be created: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        os.close(lock)
+    return path
 
 
 def copy_text(source: Path, path: Path) -> Path:
@@ -224,7 +274,9 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
+def _write_nifti(
+    path: Path, data: NDArray[Any], affine: ArrayLike, slope: float | None = None
+) -> Path:
     if data.ndim != 3:
         raise ValueError(f"an image has three axes, got shape {data.shape}")
     matrix = np.asarray(affine, dtype=np.float64)
@@ -234,6 +286,8 @@ def _write_nifti(path: Path, data: NDArray[Any], affine: ArrayLike) -> Path:
     sheared = shear_angle(matrix) > LARGEST_SHEAR_DEGREES
     image.set_qform(matrix, code=UNKNOWN_SPACE if sheared else SCANNER_ANATOMICAL)
     image.header.set_xyzt_units("mm")
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0.0)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.name.endswith(".gz"):
             # Without a file name and a time in the gzip header, the same data give the same bytes.

@@ -39,7 +39,7 @@ suitability for any purpose.
 
 _DESCRIPTION = {
     "Name": DATASET_NAME,
-    "BIDSVersion": "1.10.1",
+    "BIDSVersion": "1.11.1",
     "DatasetType": "raw",
     "Authors": ["bids_unires demo"],
     "Acknowledgements": "ICBM152 2009a template of the McConnell Brain Imaging Centre",

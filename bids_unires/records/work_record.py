@@ -238,6 +238,32 @@ def _fingerprints(record: WorkRecord, results: Results) -> Mapping[str, Fingerpr
     }
 
 
+def follow_renamed(
+    output_dir: Path, names: Mapping[str, str], sizes: Mapping[str, tuple[int, int]]
+) -> None:
+    """Adapt the records of all units to files that were renamed, so that no unit is done again.
+
+    Parameters
+    ----------
+    output_dir
+        Root of the derivative dataset.
+    names
+        Present names of inputs by their former names.
+    sizes
+        Former and present size in bytes of outputs whose references to renamed files were
+        replaced, by their paths relative to the output folder.
+    """
+    for path in sorted((output_dir / "logs").glob("*/*.json")):
+        record = read_record(path)
+        inputs, outputs = record.inputs or {}, record.outputs or {}
+        resized = {name: new for name, (old, new) in sizes.items() if outputs.get(name) == old}
+        if not resized and not inputs.keys() & names.keys():
+            continue
+        renamed = {names.get(name, name): fingerprint for name, fingerprint in inputs.items()}
+        followed = replace(record, inputs=renamed, outputs={**outputs, **resized})
+        write_json(path, followed.to_json())
+
+
 def begin(unit: UnitOfWork, config: RunConfig) -> WorkRecord | None:
     """Record that processing of a unit begins; from now on it does not count as done.
 

@@ -95,8 +95,10 @@ def _run_participants(config: RunConfig, process: Process) -> int:
     if not config.skip_bids_validation:
         validate_dataset(config, participants)
     plans = plan_participants(config)
-    say(describe_plan(plans))
+    if not config.json:
+        say(describe_plan(plans))
     if config.dry_run:
+        _show_inspection(plans, config)
         return 0
     with _begun(config, plans) as run:
         logger.info("log in %s", run.log_file)
@@ -127,6 +129,20 @@ def process_plans(
     limit_threads(threads_each(config, config.nprocs))
     with _begun(config, plans) as run:
         return run.work(process, plans)
+
+
+def _show_inspection(plans: Sequence[ParticipantPlan], config: RunConfig) -> None:
+    """Print what the scans are worth, and what looks wrong with them."""
+    # These load slowly, and only a dry run needs them.
+    from ..pipeline.inspection.inspection import inspect
+    from ..pipeline.inspection.table import as_json, describe, legend
+
+    if config.json:
+        say(json.dumps(as_json([inspect(plan) for plan in plans]), indent=2))
+        return
+    say(f"\n{legend()}")
+    for plan in plans:
+        say(f"\n{describe(inspect(plan))}")
 
 
 def _run_group(config: RunConfig) -> int:
@@ -312,6 +328,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
         The log file of this run.
     """
     from ..dataset.description import write_dataset_files
+    from ..dataset.naming import study_folders
     from ..dataset.writing import remove_leftovers
     from ..records.raw_dataset import follow_raw
 
@@ -328,7 +345,7 @@ def _prepare_output(config: RunConfig, members: Sequence[_Member]) -> Path:
     folders = (config.output_dir / folder for member in members for folder in member.folders)
     # The records of each stage have a folder of their own.
     records = (path for path in logs.iterdir() if path.is_dir())
-    for folder in (config.output_dir, logs, *records, *folders):
+    for folder in (config.output_dir, logs, *records, *folders, *study_folders(config.output_dir)):
         remove_leftovers(folder)
     # Only the participant level replaces results that were made from other scans.
     replaced = [member.label for member in members] if config.level == "participant" else []

@@ -118,7 +118,7 @@ def test_every_grid_is_a_result_and_that_of_the_study_is_none(
     write_results(out, plans[0], space="MNIRigid")
     write_results(out, plans[0], voxel_size=(2, 2, 2))
     write_results(out, plans[0], space="study")
-    place(study_image_path(out, {"suffix": "T1w"}, desc="mean", voxel_size=(1, 1, 1)))
+    place(study_image_path(out, {"suffix": "T1w"}, voxel_size=(1, 1, 1)))
     place(template_transform_path(out, plans[0], "MNI"))
     first = [result for result in find_results(out) if result.participant == "1"]
     assert [(result.space, result.res) for result in first] == [

@@ -147,7 +147,7 @@ def write_group(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float
             )
             shared = (
                 study_image_path(out, contrast.entities, desc=desc, voxel_size=voxel_size)
-                for desc in ("mean", "cohort")
+                for desc in (None, "cohort")
             )
             for image in (path, *shared):
                 write_image(image, data, np.eye(4))
@@ -170,6 +170,8 @@ def test_the_validator_finds_no_error(derivatives: Path) -> None:
     assert [issue for issue in issues if issue["severity"] == "error"] == []
     # The same run has to notice something, or it looked at nothing.
     assert issues
+    # What the validator recommends of the files that describe the dataset is there.
+    assert [i for i in issues if i.get("location") == "/descriptions.tsv"] == []
 
 
 def test_pybids_finds_the_images(derivatives: Path) -> None:
@@ -196,7 +198,8 @@ def test_every_source_and_reference_exists(derivatives: Path, tmp_path: Path) ->
     roots = {"": derivatives, "raw": tmp_path / "raw", "labels": tmp_path / "labels"}
     assert links == {name: folder.as_uri() for name, folder in roots.items() if name}
     sidecars = [path for path in derivatives.rglob("*.json") if "_to-" not in path.name]
-    sidecars.remove(derivatives / "dataset_description.json")
+    for name in ("dataset_description.json", "descriptions.json"):
+        sidecars.remove(derivatives / name)
     sidecars += derivatives.rglob("*_to-individual_*.json")
     assert len(sidecars) > 50
     for sidecar in sidecars:
@@ -295,6 +298,26 @@ def test_shared_files_follow_the_version(of_older_version: Path, tmp_path: Path)
     assert len(rows) == 2 + len(description.DESCRIPTIONS)
     assert f"desc-sr\t{description.DESCRIPTIONS['sr']}" in rows
     assert rows[-1] == "desc-x\ty"
+
+
+def test_shared_files_follow_the_version_of_bids(
+    make_dataset: DatasetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bids_dir, out = make_dataset("sub-01_T1w"), tmp_path / "out"
+    with monkeypatch.context() as older:
+        older.setattr(description, "BIDS_VERSION", "1.10.1")
+        older.setattr(description, "_PRESENT_README", description._FORMER_README)
+        write_dataset_files(out, bids_dir)
+    (out / "descriptions.json").unlink()
+    former = (out / "README").read_text()
+    assert "space-study_*_desc-grid_mask" in former
+    (out / "README").write_text(f"{former}Ask Jo.\n")
+    write_dataset_files(out, bids_dir)
+    content = json.loads((out / "dataset_description.json").read_text())
+    assert content["BIDSVersion"] == "1.11.1"
+    write_dataset_files(tmp_path / "new", bids_dir)
+    assert (out / "README").read_text() == (tmp_path / "new/README").read_text() + "Ask Jo.\n"
+    assert "Description" in json.loads((out / "descriptions.json").read_text())
 
 
 def test_a_table_of_other_columns_is_that_of_its_owner(

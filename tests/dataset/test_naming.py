@@ -16,6 +16,7 @@ from bids_unires.dataset.naming import (
     in_space,
     label_path,
     mask_path,
+    present_study_name,
     resolution_label,
     resolution_text,
     sidecar_path,
@@ -117,17 +118,50 @@ def test_every_name_can_be_of_another_space() -> None:
 
 def test_names_of_the_group() -> None:
     assert relative(study_grid_path(OUT, voxel_size=MILLIMETRE)) == (
-        "space-study_res-1mm_desc-grid_mask.nii.gz"
+        "tpl-study/anat/tpl-study_res-1mm_desc-grid_mask.nii.gz"
     )
     contrast = {"ceagent": "gad", "acquisition": "x", "suffix": "T1w"}
     means = [
-        study_image_path(OUT, each, desc="mean", voxel_size=(1, 1, 2))
-        for each in (contrast, {"suffix": "FLAIR"})
+        study_image_path(OUT, each, voxel_size=(1, 1, 2))
+        for each in (contrast, {"suffix": "FLAIR"}, {"suffix": "ct"})
     ]
     assert [relative(path) for path in means] == [
-        "acq-x_ce-gad_space-study_res-1x1x2mm_desc-mean_T1w.nii.gz",
-        "space-study_res-1x1x2mm_desc-mean_FLAIR.nii.gz",
+        "tpl-study/anat/tpl-study_acq-x_ce-gad_res-1x1x2mm_T1w.nii.gz",
+        "tpl-study/anat/tpl-study_res-1x1x2mm_FLAIR.nii.gz",
+        "tpl-study/ct/tpl-study_res-1x1x2mm_ct.nii.gz",
     ]
+    cohort = study_image_path(OUT, {"suffix": "T1w"}, desc="cohort", voxel_size=(8, 8, 8))
+    assert cohort.name == "tpl-study_res-8mm_desc-cohort_T1w.nii.gz"
+
+
+@pytest.mark.parametrize("suffix", ["T1w", "ct"])
+@pytest.mark.parametrize("desc", ["mean", "cohort", "grid"])
+def test_former_names_of_the_group_become_the_present_ones(suffix: str, desc: str) -> None:
+    if desc == "grid":
+        former, now = "", study_grid_path(OUT, voxel_size=(1, 1, 2))
+        suffix = "mask"
+    else:
+        contrast = {"ceagent": "gad", "acquisition": "x", "suffix": suffix}
+        kind = None if desc == "mean" else desc
+        former, now = (
+            "acq-x_ce-gad_",
+            study_image_path(OUT, contrast, desc=kind, voxel_size=(1, 1, 2)),
+        )
+    name = f"{former}space-study_res-1x1x2mm_desc-{desc}_{suffix}.nii.gz"
+    assert present_study_name(name) == relative(now)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01_space-study_res-1mm_desc-sr_T1w.nii.gz",
+        "space-study_res-1mm_desc-lesions_mask.nii.gz",
+        "space-study_notes.txt",
+        "tpl-study_res-1mm_T1w.nii.gz",
+    ],
+)
+def test_files_of_others_have_no_former_name(name: str) -> None:
+    assert present_study_name(name) is None
 
 
 def test_results_keep_their_names_in_another_space() -> None:

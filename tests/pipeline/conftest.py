@@ -144,6 +144,6 @@ def finished(participants: Study) -> Study:
 def study(participants: Study, tmp_path: Path) -> Study:
     """A copy of what the participant level left, to be changed by a test."""
     out = tmp_path / "out"
-    left_out = shutil.ignore_patterns("*space-study*", "*_to-study_*", "group*")
+    left_out = shutil.ignore_patterns("*space-study*", "tpl-study", "*_to-study_*", "group*")
     shutil.copytree(participants.out, out, ignore=left_out)
     return Study(participants.raw, out)

@@ -50,7 +50,7 @@ class Study:
         return sorted(self.out.glob(f"sub-*/**/{pattern}"))
 
     def grid_record(self) -> dict[str, Any]:
-        (path,) = self.out.glob("space-study_*_desc-grid_mask.json")
+        (path,) = self.out.glob("tpl-study/anat/*_desc-grid_mask.json")
         return dict(json.loads(path.read_text())["UniRes"])
 
 

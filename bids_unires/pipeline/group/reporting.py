@@ -189,7 +189,6 @@ def _means(
         path = study_image_path(
             config.output_dir,
             contrasts[contrast],
-            desc="mean",
             voxel_size=config.model.voxel_size,
         )
         with suppress(SidecarError):

@@ -85,9 +85,7 @@ def write_mean(
         count += seen
     first = images[0]
     mean = np.where(count > 0, total / np.maximum(count, 1), as_they_are)
-    path = study_image_path(
-        config.output_dir, first.entities, desc="mean", voxel_size=config.model.voxel_size
-    )
+    path = study_image_path(config.output_dir, first.entities, voxel_size=config.model.voxel_size)
     content = {
         "Description": f"Mean over {len(images)} participants and sessions, wherever they measured",
         "Sources": [derivative_uri(config.output_dir, image.path) for image in images],

@@ -13,6 +13,7 @@ from ...config import NO_TEMPLATE, RunConfig
 from ...dataset.entities import natural_key
 from ...dataset.naming import resolution_text
 from ...errors import MissingInputError
+from ...records.former_names import adopt_template_names
 from ...records.study import Extent
 from ...work.outcome import Failure, Process, WorkDone
 from .cohort import Cohort, Member, in_order
@@ -75,6 +76,7 @@ def run_group(cohort: Cohort, config: RunConfig, work: Work) -> GroupOutcome:
     UniResError
         If no grid can contain all participants, or an output cannot be written.
     """
+    adopt_template_names(config.output_dir)
     if config.reports_only:
         return _report_again(cohort, config)
     others = _extents_of_others(cohort, config)

@@ -57,7 +57,7 @@ def test_the_head_is_aligned_by_the_image_that_shows_most_of_it(
     points = np.array([[0, 0, 0], [60, 0, 0], [0, -80, 0], [0, 0, 60]])
     found = apply_affine(to_study @ to_scan @ lies(), points)
     assert np.linalg.norm(found - points, axis=1).max() < 2.0
-    grid = nib.load(next(out.glob("space-study_*_desc-grid_mask.nii.gz")))
+    grid = nib.load(next(out.glob("tpl-study/anat/*_desc-grid_mask.nii.gz")))
     assert min(np.array(grid.shape) * grid.header.get_zooms()) > 120
 
 

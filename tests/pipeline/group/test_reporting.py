@@ -103,7 +103,7 @@ def results(tmp_path: Path, make_head_dataset: DatasetMaker) -> Results:
     out = tmp_path / "out"
     images = [write_member(out, number) for number in range(1, 7)]
     config = group_config(raw, out)
-    path = out / "space-study_res-5mm_desc-grid_mask.nii.gz"
+    path = out / "tpl-study/anat/tpl-study_res-5mm_desc-grid_mask.nii.gz"
     labels = tuple(f"sub-{number}" for number in range(1, 7))
     write_grid(StudyGrid(GRID, path, labels), [], config)
     write_mean(images, GRID, path, config)
@@ -193,7 +193,7 @@ def test_a_page_that_fails_does_not_fail_the_level(
 def test_a_grid_without_a_record_leaves_a_page_without_pictures(
     results: Results, content: str
 ) -> None:
-    record = results.out / "space-study_res-5mm_desc-grid_mask.json"
+    record = results.out / "tpl-study/anat/tpl-study_res-5mm_desc-grid_mask.json"
     if content == "no settings":
         about = json.loads(record.read_text())
         about["UniRes"]["Settings"] = {}

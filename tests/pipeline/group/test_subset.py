@@ -49,8 +49,8 @@ def test_doing_one_again_leaves_the_others_alone(
 ) -> None:
     assert study.group(*TIGHT) == 0
     others = contents(study, "sub-02/**/*_space-study_*")
-    grid = contents(study, "space-study_*_desc-grid_mask.*")
-    (mean,) = study.out.glob("*_desc-mean_T1w.nii.gz")
+    grid = contents(study, "tpl-study/anat/*_desc-grid_mask.*")
+    (mean,) = study.out.glob("tpl-study/anat/tpl-study_res-*mm_T1w.nii.gz")
     before = told(study), load(mean).get_fdata()
     (own,) = study.images("sub-01_space-study*_desc-sr_T1w.nii.gz")
     done = own.stat().st_mtime_ns
@@ -61,7 +61,7 @@ def test_doing_one_again_leaves_the_others_alone(
     assert "former grid" not in said
     assert own.stat().st_mtime_ns > done
     assert contents(study, "sub-02/**/*_space-study_*") == others
-    assert contents(study, "space-study_*_desc-grid_mask.*") == grid
+    assert contents(study, "tpl-study/anat/*_desc-grid_mask.*") == grid
     assert study.grid_record()["Participants"] == EVERYBODY
     assert sidecar(mean)["UniRes"]["Participants"] == 3
     np.testing.assert_allclose(load(mean).get_fdata(), before[1], rtol=1e-5, atol=1e-3)
@@ -88,7 +88,7 @@ def test_who_sticks_out_makes_a_larger_grid_that_holds_the_others(
     assert large["Shape"] != small["Shape"]
     assert large["Participants"] == EVERYBODY[1:] == tiles(study)
     assert statuses(study) == dict(zip(EVERYBODY, ["outdated", "done", "done"], strict=True))
-    (mean,) = study.out.glob("*_desc-mean_T1w.nii.gz")
+    (mean,) = study.out.glob("tpl-study/anat/tpl-study_res-*mm_T1w.nii.gz")
     assert sidecar(mean)["UniRes"]["Participants"] == 2
     assert study.group(*TIGHT, "--reports-only") == 0
     assert statuses(study)["sub-01"] == "outdated"
@@ -110,7 +110,7 @@ def test_who_joins_alone_is_counted_with_the_others(study: Study, tmp_path: Path
     grid = study.grid_record()
     assert study.group(*wide, "--participant-label", "02", "--session-label", "a") == 0
     assert study.grid_record() == {**grid, "Participants": EVERYBODY[:2]}
-    (mean,) = study.out.glob("*_desc-mean_T1w.nii.gz")
+    (mean,) = study.out.glob("tpl-study/anat/tpl-study_res-*mm_T1w.nii.gz")
     assert sidecar(mean)["UniRes"]["Participants"] == 2
     assert statuses(study) == dict.fromkeys(EVERYBODY[:2], "done")
     assert tiles(study) == EVERYBODY[:2]
@@ -122,12 +122,12 @@ def test_the_mean_that_others_are_aligned_to_stays(finished: Study, tmp_path: Pa
     out = tmp_path / "out"
     shutil.copytree(finished.out, out)
     copy = Study(finished.raw, out)
-    mean = contents(copy, "*_desc-cohort_*")
+    mean = contents(copy, "tpl-study/anat/*_desc-cohort_*")
     others = contents(copy, "sub-02/**/*study*")
     assert len(mean) == 2
     options = [*GROUP, "--no-resume", "--group-mode", "reslice", "--participant-label", "01"]
     assert copy.group(*options) == 0
-    assert contents(copy, "*_desc-cohort_*") == mean
+    assert contents(copy, "tpl-study/anat/*_desc-cohort_*") == mean
     assert contents(copy, "sub-02/**/*study*") == others
     assert copy.grid_record() == finished.grid_record()
 

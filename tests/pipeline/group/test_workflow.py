@@ -98,13 +98,13 @@ def test_the_mean_is_nobodys_in_particular(finished: Study) -> None:
     # The first participant's place is 1 mm away from the mean of all.
     places = np.array([(0, 0, 0), *OFFSETS.values()])
     np.testing.assert_allclose(shifts, places.mean(axis=0) - places, atol=0.5)
-    (mean,) = finished.out.glob("*_desc-cohort_T1w.nii.gz")
+    (mean,) = finished.out.glob("tpl-study/anat/*_desc-cohort_T1w.nii.gz")
     assert load(mean).get_fdata().std() > 0
 
 
 def test_means_have_common_intensities(finished: Study) -> None:
-    (t1w,) = finished.out.glob("*_desc-mean_T1w.nii.gz")
-    (flair,) = finished.out.glob("*_desc-mean_FLAIR.nii.gz")
+    (t1w,) = finished.out.glob("tpl-study/anat/tpl-study_res-*mm_T1w.nii.gz")
+    (flair,) = finished.out.glob("tpl-study/anat/tpl-study_res-*mm_FLAIR.nii.gz")
     assert list(load(t1w).shape) == finished.grid_record()["Shape"]
     head = np.all(
         [load(p).get_fdata() > 0 for p in finished.images("*study*_desc-head_mask.nii.gz")], axis=0
@@ -182,7 +182,7 @@ def test_the_page_shows_everybody_on_the_grid(finished: Study) -> None:
 def test_sidecars_refer_to_what_is_there(finished: Study) -> None:
     for path in finished.images("*_space-study_*_desc-sr_*.nii.gz"):
         about = sidecar(path)
-        assert about["SpatialReference"].startswith("bids::space-study_")
+        assert about["SpatialReference"].startswith("bids::tpl-study/anat/tpl-study_")
         assert about["Resolution"] == "5 mm isotropic"
         assert about["UniRes"]["Group"]["Mode"] == "refit"
         # What was set at the participant level holds here, too.
@@ -442,7 +442,7 @@ def test_several_at_once_make_the_same(study: Study) -> None:
 
 
 def test_the_corners_of_a_grid_are_where_its_record_says(finished: Study) -> None:
-    (path,) = finished.out.glob("space-study_*_desc-grid_mask.nii.gz")
+    (path,) = finished.out.glob("tpl-study/anat/*_desc-grid_mask.nii.gz")
     image, record = load(path), finished.grid_record()
     x, y, z = image.shape
     np.testing.assert_allclose(
