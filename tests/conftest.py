@@ -25,6 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Programs that tests start are as strict about warnings as the tests; see pyproject.toml.
+os.environ.setdefault("PYTHONWARNINGS", "error")
+
 DatasetMaker = Callable[..., Path]
 
 

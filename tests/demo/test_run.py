@@ -70,7 +70,10 @@ def perfect_levels(truth_to_result: Affine) -> Callable[[RunConfig], int]:
 
 @pytest.mark.parametrize(
     "truth_to_result",
-    [np.eye(4), Motion((3.0, -2.0, 4.0), (5.0, -4.0, 3.0)).scanner_to_head],
+    [
+        pytest.param(np.eye(4), marks=pytest.mark.slow),
+        Motion((3.0, -2.0, 4.0), (5.0, -4.0, 3.0)).scanner_to_head,
+    ],
     ids=["same-space", "own-space"],
 )
 def test_the_truth_scores_far_above_interpolation_in_any_space(

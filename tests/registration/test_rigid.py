@@ -86,7 +86,7 @@ def test_scale_and_missing_values_change_little(reference: Volume) -> None:
     assert_same_pose(align_rigid(reference, Volume(data, moving.affine), threads=2).pose, pose)
 
 
-@pytest.mark.parametrize("sheared", ["moving", "both"])
+@pytest.mark.parametrize("sheared", [pytest.param("moving", marks=pytest.mark.slow), "both"])
 def test_tilted_gantry_changes_nothing(reference: Volume, sheared: str) -> None:
     """Slices shifted along y from one to the next: axes that are not at right angles."""
     pose = motion((6.0, -4.0, 8.0), (6.0, -10.0, 5.0))

@@ -197,7 +197,7 @@ def test_tensors_and_lists_are_as_good_as_arrays() -> None:
     grid, pose, start = volume.grid, np.eye(4), volume.data[None]
     known = {"grid": grid, "poses": [[pose]], "lam": np.array([0.01]), "start": start}
     expected = super_resolve([[volume]], BRIEF, "cpu", **known)
-    for spell in (torch.as_tensor, np.ndarray.tolist):
+    for spell in (torch.tensor, np.ndarray.tolist):
         spelled = {name: spell(known[name]) for name in ("lam", "start")}
         found = super_resolve(
             [[(spell(volume.data), spell(volume.affine))]],
