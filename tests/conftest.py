@@ -28,6 +28,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Programs that tests start are as strict about warnings as the tests; see pyproject.toml.
 os.environ.setdefault("PYTHONWARNINGS", "error")
 
+if "PLAIN_KERNELS" in os.environ:
+    # As compiled for any processor of its kind: see `make test-plain`.
+    import warp
+
+    warp.config.cpu_compiler_flags = (warp.config.cpu_compiler_flags or "").replace(
+        "-march=native", ""
+    )
+
 DatasetMaker = Callable[..., Path]
 
 
