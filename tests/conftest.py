@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ if "PLAIN_KERNELS" in os.environ:
     warp.config.cpu_compiler_flags = (warp.config.cpu_compiler_flags or "").replace(
         "-march=native", ""
     )
+
+# How long an example takes says something of the machine, not of the program.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 DatasetMaker = Callable[..., Path]
 

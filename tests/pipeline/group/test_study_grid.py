@@ -80,10 +80,10 @@ def test_a_grid_whose_margin_somebody_needs_is_replaced(tmp_path: Path) -> None:
     made = find_grid(PEOPLE, settings)
     write_grid(made, [], settings)
     low, high = PEOPLE["sub-01"]
-    larger = {"sub-03": (low, high + np.array([0.0, 3.0, 0.0]))}
+    larger = {"sub-03": (low, high + np.array([0.0, 6.0, 0.0]))}
     assert reaches(made.grid, *larger["sub-03"])
     again = find_grid({**PEOPLE, **larger}, settings)
-    assert reaches(again.grid, low - 5, high + np.array([5.0, 8.0, 5.0]))
+    assert reaches(again.grid, low - 5, high + np.array([5.0, 11.0, 5.0]))
 
 
 def test_who_forces_a_grid_beyond_the_limit_is_named(tmp_path: Path) -> None:
