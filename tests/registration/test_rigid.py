@@ -58,6 +58,7 @@ def test_contrast_may_be_inverted(reference: Volume) -> None:
     assert_same_pose(align_rigid(reference, Volume(inverted, moving.affine), threads=2).pose, pose)
 
 
+@pytest.mark.slow
 def test_part_of_the_head_is_enough(reference: Volume) -> None:
     pose = motion((10.0, -5.0, 12.0), (8.0, -20.0, 12.0))
     moving = moving_scan(pose)

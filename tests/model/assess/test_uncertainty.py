@@ -47,7 +47,7 @@ def test_samples_have_the_covariance_of_the_posterior() -> None:
     weights = torch.from_numpy(np.random.default_rng(1).uniform(0.1, 3, GRID.shape)).float()
     precision = precision_matrix(scan, weights)
     covariance = np.linalg.inv(precision)
-    count, voxels = 120, precision.shape[0]
+    count, voxels = 80, precision.shape[0]
     sampler = Sampler([scan], GRID, LAM, CPU, (3,))
     drawn = np.stack(
         [sampler.sample(weights, k, iterations=20).flatten().double() for k in range(count)]

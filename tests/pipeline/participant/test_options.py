@@ -172,6 +172,7 @@ def test_the_origin_of_ct_is_reset_and_the_transform_tells(
     np.testing.assert_allclose(stated, pose, atol=0.01)
 
 
+@pytest.mark.slow
 def test_ct_and_mr_share_a_grid(
     tmp_path: Path, make_head_scan: ScanMaker, make_head_dataset: DatasetMaker
 ) -> None:

@@ -79,6 +79,7 @@ def test_every_method_has_a_report(run_and_report: Runner, method: Method) -> No
     assert (logs / "CITATION.bib").is_file()
 
 
+@pytest.mark.slow
 def test_residual_maps_agree_with_the_statements(run_and_report: Runner) -> None:
     _, (content,) = run_and_report()
     for scan in content.scans:
