@@ -17,13 +17,13 @@ NOISE = NoiseEstimate(2.0, 0.0, 100.0, "rice-mixture")
 SHAPE = np.array([24, 32, 9])
 
 
-def scan(axis: int = 2, unit: float = 1.0) -> Observation:
+def scan(axis: int = 2, unit: float = 1.0, gap: float = 0.0) -> Observation:
     """White noise about 100, in voxels of 1 mm and slices of 6 mm."""
     shape, sizes = np.roll(SHAPE, axis - 2), np.ones(3)
     sizes[axis] = 6.0
     noise = np.random.default_rng(0).normal(100, 2, shape)
     affine = translation([5.0, -7.0, 3.0]) @ scaling(sizes)
-    profile = SliceProfile("point", "rect", axis=axis)
+    profile = SliceProfile("point", "rect", gap, axis)
     return Observation((unit * noise).astype(np.float32), affine, (2 * unit) ** -2.0, profile)
 
 
@@ -61,3 +61,14 @@ def test_learned_detail_lies_where_its_slices_lie(axis: int) -> None:
         )
     ]
     np.testing.assert_allclose(*outer, atol=1e-9)
+
+
+@pytest.mark.parametrize(("gap", "seen"), [(0.5, False), (0.0, True), (-0.5, True)])
+def test_what_lies_in_the_gap_between_slices_is_not_seen(gap: float, seen: bool) -> None:
+    found = slice_planes(scan(gap=gap), NOISE, 1.0, torch.device("cpu"))
+    assert found is not None
+    thin = torch.zeros((len(found.data) * found.ratio, 3, 4))
+    thin[:: found.ratio] = thin[found.ratio - 1 :: found.ratio] = 1
+    # The outermost thin voxels of each slice spacing, one on either side.
+    assert bool((found.as_slices(thin) > 0).all()) == seen
+    torch.testing.assert_close(found.as_slices(torch.ones_like(thin)).unique(), torch.ones(1))
