@@ -90,6 +90,9 @@ def test_the_truth_scores_far_above_interpolation_in_any_space(
     for *_, linear, cubic, result, _gain in rows:
         assert 10 < float(linear) < float(cubic) < 40
         assert float(result) > 60
+    gains = [float(gain) for *_, gain in rows]
+    (mean,) = re.findall(r"^Mean gain .*: (\S+) dB$", printed, re.MULTILINE)
+    assert float(mean) == pytest.approx(np.mean(gains), abs=0.01)
     for part in ("bids", "truth", "derivatives"):
         assert str(tmp_path / "out" / part) in printed
     for level in ("participant", "group"):

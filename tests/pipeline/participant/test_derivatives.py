@@ -65,3 +65,15 @@ def test_labels_and_transforms_go_with_their_scan(
     carried = nib.load(path)
     found = apply_affine(carried.affine, np.argwhere(carried.get_fdata() == 3)).mean(axis=0)
     np.testing.assert_allclose(found, apply_affine(POSE, centre), atol=1.0)
+    (path,) = out.rglob("*_desc-fov_mask.nii.gz")
+    assert_seen_by_both(nib.load(path), flair)
+
+
+def assert_seen_by_both(mask: nib.Nifti1Image, flair: nib.Nifti1Image) -> None:
+    """Only what every contrast measured is in the field of view; the moved scan measured less."""
+    world = apply_affine(mask.affine, np.moveaxis(np.indices(mask.shape), 0, -1))
+    at = apply_affine(np.linalg.inv(POSE @ flair.affine), world)
+    outside = ((at < -1) | (at > np.array(flair.shape))).any(axis=-1)
+    assert outside.any()
+    assert not mask.get_fdata()[outside].any()
+    assert mask.get_fdata().mean() > 0.3
