@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Programs that tests start are as strict about warnings as the tests; see pyproject.toml.
-os.environ.setdefault("PYTHONWARNINGS", "error")
+os.environ.setdefault("PYTHONWARNINGS", "error,ignore:unclosed database:ResourceWarning")
 
 if "PLAIN_KERNELS" in os.environ:
     # As compiled for any processor of its kind: see `make test-plain`.
