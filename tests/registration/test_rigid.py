@@ -79,6 +79,7 @@ def test_storage_order_changes_nothing(reference: Volume) -> None:
     )
 
 
+@pytest.mark.slow
 def test_scale_and_missing_values_change_little(reference: Volume) -> None:
     pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
     moving = moving_scan(pose)
@@ -105,6 +106,7 @@ def test_constant_scan_is_refused(reference: Volume) -> None:
         align_rigid(reference, flat, threads=1)
 
 
+@pytest.mark.slow
 def test_heads_of_mice_are_aligned_as_well_as_those_of_humans(reference: Volume) -> None:
     size = 0.1
     pose = motion((12.0, -8.0, 15.0), (15.0, -20.0, 10.0))

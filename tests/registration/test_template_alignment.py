@@ -117,6 +117,7 @@ def test_part_of_the_head_is_enough(template: Template) -> None:
     assert np.linalg.norm(back - brain, axis=1).mean() < 1.0
 
 
+@pytest.mark.slow
 def test_ct_is_aligned_by_the_skull(template: Template) -> None:
     """Nothing to see in the brain, and air at -1000."""
     expected = similarity((5.0, -6.0, 4.0), (-6.0, 8.0, 9.0), 1.1)
@@ -142,6 +143,7 @@ def test_what_is_no_head_is_refused(template: Template) -> None:
         align_to_template(blank, template, kind="rigid", threads=1)
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_outside_the_field_of_view(template: Template) -> None:
     """A slab in the middle of a dark image, oblique to its voxels."""
     expected = similarity((8.0, 5.0, -8.0), (6.0, 15.0, -15.0), 1.05)

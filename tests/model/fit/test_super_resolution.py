@@ -297,6 +297,7 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
 
 
+@pytest.mark.slow
 def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
     volume = scan(slice_grid(2))
     learned = super_resolve([[volume]], BRIEF, "cpu")
@@ -332,6 +333,7 @@ def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     assert "memory free" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,14 +18,8 @@ COARSE = ["--voxel-size", "3", "--device", "cpu", "--skip-bids-validation", "-q"
 SIZE = 0.9
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param((), marks=pytest.mark.slow),
-        pytest.param(("--align", "rigid"), marks=pytest.mark.slow),
-        ("--align", "similarity"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--align", "rigid"), ("--align", "similarity")])
 def test_brains_are_as_large_as_they_are_wherever_the_images_lie(
     tmp_path: Path, make_head_dataset: DatasetMaker, options: tuple[str, ...]
 ) -> None:
