@@ -143,7 +143,6 @@ def test_what_is_no_head_is_refused(template: Template) -> None:
         align_to_template(blank, template, kind="rigid", threads=1)
 
 
-@pytest.mark.slow
 def test_what_was_not_measured_is_outside_the_field_of_view(template: Template) -> None:
     """A slab in the middle of a dark image, oblique to its voxels."""
     expected = similarity((8.0, 5.0, -8.0), (6.0, 15.0, -15.0), 1.05)
