@@ -1,6 +1,7 @@
 # make demo    install into .venv and run on a small dataset made on the spot
 # make test    install into .venv and run the fast tests, which cover every module (5 minutes)
 # make test-slow        all other tests: processes that are killed, real scans, learning in full
+# make test-plain       the fast tests whose outcome could hang on the processor, without its vectors
 # make check   format, lint, types and who imports whom
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
 # make baseline renew the figures that the slow tests compare with; read what changes like code
@@ -32,7 +33,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-timing baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
+.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -54,6 +55,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not timing" $(BESIDE) $(PYTEST_ARGS)
+
+test-plain: $(STAMP)
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 PLAIN_KERNELS=1 \
+	$(PYTEST) -m "not slow" $(BESIDE) $(PYTEST_ARGS) tests/space tests/kernels tests/registration tests/model
 
 test-timing: $(STAMP)
 	$(PYTEST) -m timing $(PYTEST_ARGS)

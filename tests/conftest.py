@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pytest
@@ -24,6 +25,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Beside other tests, every one has a core for itself.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Programs that tests start are as strict about warnings as the tests; see pyproject.toml.
+os.environ.setdefault("PYTHONWARNINGS", "error,ignore:unclosed database:ResourceWarning")
+
+if "PLAIN_KERNELS" in os.environ:
+    # As compiled for any processor of its kind: see `make test-plain`.
+    import warp
+
+    warp.config.cpu_compiler_flags = (warp.config.cpu_compiler_flags or "").replace(
+        "-march=native", ""
+    )
+
+# How long an example takes says something of the machine, not of the program.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 DatasetMaker = Callable[..., Path]
 

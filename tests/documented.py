@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from tests.paths import ROOT
@@ -63,3 +64,32 @@ def documented(page: str, beginning: str, stand_ins: Mapping[str, str | Path] | 
         assert text in command, f"{text!r} is not in: {command}"
         command = command.replace(text, str(here))
     return command
+
+
+def table(page: str, heading: str) -> dict[str, dict[str, str]]:
+    """Cells of a table of a page, by the first cell of their row and the title of their column.
+
+    Parameters
+    ----------
+    page
+        The page.
+    heading
+        The section whose first table is read.
+    """
+    _, _, section = (ROOT / page).read_text("utf-8").partition(f"## {heading}\n")
+    lines = section[section.index("\n|") + 1 :].splitlines()
+    titles, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in takewhile(lambda line: line.startswith("|"), lines)
+    )
+    return {first: dict(zip(titles[1:], cells, strict=True)) for first, *cells in rows}
+
+
+def demo_gains() -> dict[tuple[str, str], float]:
+    """Gains on cubic interpolation in dB that the README shows, by participant and contrast."""
+    rows = re.findall(
+        r"^sub-(\w+) +(\w+) +[\d. ]+ \+(\d+\.\d+)$",
+        (ROOT / "README.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    return {(label, contrast): float(gain) for label, contrast, gain in rows}

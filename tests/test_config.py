@@ -36,6 +36,7 @@ CONFIG = RunConfig(Path("in"), Path("out"), "participant")
         (GroupSettings(), {"grid_policy": "pow5"}, "--grid-policy .* 'pow5'"),
         (GroupSettings(), {"grid_multiple": 0}, "--grid-multiple"),
         (GroupSettings(), {"grid_margin": -1.0}, "--grid-margin"),
+        (GroupSettings(), {"grid_margin": 101.0}, "--grid-margin"),
         (GroupSettings(), {"grid_margin": math.nan}, "--grid-margin .* nan"),
         (CONFIG, {"space": SpaceSettings(template="none")}, "--template none .* group level"),
         (

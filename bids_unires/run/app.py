@@ -267,6 +267,9 @@ def _check_work_dir(config: RunConfig) -> None:
         return
     try:
         there = config.work_dir.resolve()
+        # From Python 3.13 on, a path in a loop of symbolic links is resolved without an error.
+        with suppress(FileNotFoundError):
+            there.stat()
     # A loop of symbolic links; which of the two is raised depends on the version of Python.
     except (OSError, RuntimeError) as error:
         raise OutputError(f"--work-dir {config.work_dir} cannot be written to: {error}") from error

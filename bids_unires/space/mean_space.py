@@ -144,7 +144,9 @@ def _group_mean(affines: Sequence[Affine]) -> Affine:
     mean = np.eye(4)
     for _ in range(MAX_MEAN_STEPS):
         into_mean = np.linalg.inv(mean)
-        logarithms = [linalg.logm(into_mean @ affine) for affine in affines]
+        # Scipy estimates norms on the way, which may overflow; the logarithm does not.
+        with np.errstate(over="ignore", invalid="ignore"):
+            logarithms = [linalg.logm(into_mean @ affine) for affine in affines]
         step = np.real(np.mean(logarithms, axis=0))
         mean = mean @ linalg.expm(step)
         # Rounding would change this row, and file formats require it to be exact.

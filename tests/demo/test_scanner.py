@@ -100,6 +100,18 @@ def test_slices_as_thick_as_a_pattern_is_long_see_its_mean() -> None:
     assert thin.max() < 0.1
 
 
+@pytest.mark.parametrize("plane", PLANES)
+def test_what_lies_within_a_slice_is_seen_by_no_other(plane: Plane) -> None:
+    grid = scan_grid(FIELD, plane, 4.0)
+    height = apply_affine(
+        np.linalg.inv(grid.affine) @ FIELD.affine, np.moveaxis(np.indices(FIELD.shape), 0, -1)
+    )[..., 2]
+    bright = (np.abs(height - 2) < 0.3).astype(np.float32)
+    slices = thick_slices(Volume(bright, FIELD.affine), grid, 4.0, np.eye(4))
+    assert slices[:, :, 2].mean() > 0.4
+    np.testing.assert_allclose(np.delete(slices, 2, axis=2), 0, atol=0.04)
+
+
 def test_slices_average_a_ramp_to_its_middle() -> None:
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32), FIELD.shape).copy()
     grid = scan_grid(FIELD, "transverse", 4.0)

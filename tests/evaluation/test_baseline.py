@@ -6,10 +6,18 @@ import pytest
 
 from evaluation.baseline import CASES, SCATTER, psnr_of, recorded
 from evaluation.cases import Case
+from tests.documented import table
 
-pytestmark = [pytest.mark.slow, pytest.mark.accuracy, pytest.mark.learns]
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_readme_shows_what_the_defaults_reach(case: Case) -> None:
+    shown = float(table("README.md", "The strength of the prior")[str(case)]["auto"])
+    assert recorded()[str(case)]["defaults"] == pytest.approx(shown, abs=SCATTER)
 
 
+@pytest.mark.slow
+@pytest.mark.accuracy
+@pytest.mark.learns
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_images_are_no_further_from_the_truth_than_before(case: Case) -> None:

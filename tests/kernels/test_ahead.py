@@ -16,6 +16,7 @@ ON_GPUS = ("descent", "edges", "motion", "pyramid", "sharpening", "voxels")
 ARCHITECTURES = (75, 90)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_GPUS)
 def test_kernels_compile_for_gpus(name: str, tmp_path: Path) -> None:
     runtime.start()

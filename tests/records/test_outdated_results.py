@@ -338,3 +338,13 @@ def test_records_of_versions_that_remembered_nothing_are_read(
     record_path(plan, config).write_text(json.dumps(record | {"Version": "0.1"}), "utf-8")
     do(flair_only, config, MASK, *FLAIR, *FROM_FLAIR)
     assert there(config) == {MASK, *FLAIR, *FROM_FLAIR}
+
+
+def test_files_that_results_of_another_method_share_stay(
+    plan: ParticipantPlan, config: RunConfig
+) -> None:
+    interpolated = with_model(config, ModelSettings(method="linear"))
+    do(plan, interpolated, MASK, *LINEAR, *FROM_T1W, *LABELS)
+    do(plan, config, *ALL, *LABELS)
+    do(plan, with_model(config, ModelSettings(max_iter=7)), *ALL)
+    assert there(config) == {*ALL, *LINEAR, *LABELS}

@@ -69,6 +69,7 @@ def test_stations_of_one_scan_lie_as_their_headers_say(
         assert_same_pose(alignment.pose, expected, OF_A_PART)
 
 
+@pytest.mark.slow
 def test_parts_that_reach_each_other_alone_are_chained() -> None:
     """The first and the last share nothing; no name says that they are stations."""
     first, middle, last = stations(2, 3, 35.0)

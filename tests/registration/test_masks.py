@@ -70,3 +70,15 @@ def test_head_cut_by_the_field_of_view_is_filled_to_the_edge() -> None:
 
 def test_constant_image_has_no_head() -> None:
     assert not head_mask(np.full((8, 8, 8), 5, dtype=np.float32), np.eye(4)).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_mask_of_fine_voxels_lies_where_the_head_lies(axis: int) -> None:
+    """A mirrored head has the mirrored mask, also where voxels are put together to find it."""
+    fine = np.repeat(SCANS["noise"], 2, axis).astype(np.float32)
+    halves = np.ones(3)
+    halves[axis] = 0.5
+    affine = AFFINE @ scaling(halves)
+    found = head_mask(fine, affine)
+    mirrored = head_mask(np.ascontiguousarray(np.flip(fine, axis)), affine)
+    np.testing.assert_array_equal(np.flip(mirrored, axis), found)

@@ -58,6 +58,7 @@ def test_contrast_may_be_inverted(reference: Volume) -> None:
     assert_same_pose(align_rigid(reference, Volume(inverted, moving.affine), threads=2).pose, pose)
 
 
+@pytest.mark.slow
 def test_part_of_the_head_is_enough(reference: Volume) -> None:
     pose = motion((10.0, -5.0, 12.0), (8.0, -20.0, 12.0))
     moving = moving_scan(pose)
@@ -78,6 +79,7 @@ def test_storage_order_changes_nothing(reference: Volume) -> None:
     )
 
 
+@pytest.mark.slow
 def test_scale_and_missing_values_change_little(reference: Volume) -> None:
     pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
     moving = moving_scan(pose)
@@ -86,7 +88,7 @@ def test_scale_and_missing_values_change_little(reference: Volume) -> None:
     assert_same_pose(align_rigid(reference, Volume(data, moving.affine), threads=2).pose, pose)
 
 
-@pytest.mark.parametrize("sheared", ["moving", "both"])
+@pytest.mark.parametrize("sheared", [pytest.param("moving", marks=pytest.mark.slow), "both"])
 def test_tilted_gantry_changes_nothing(reference: Volume, sheared: str) -> None:
     """Slices shifted along y from one to the next: axes that are not at right angles."""
     pose = motion((6.0, -4.0, 8.0), (6.0, -10.0, 5.0))
@@ -104,6 +106,7 @@ def test_constant_scan_is_refused(reference: Volume) -> None:
         align_rigid(reference, flat, threads=1)
 
 
+@pytest.mark.slow
 def test_heads_of_mice_are_aligned_as_well_as_those_of_humans(reference: Volume) -> None:
     size = 0.1
     pose = motion((12.0, -8.0, 15.0), (15.0, -20.0, 10.0))

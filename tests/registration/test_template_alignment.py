@@ -69,7 +69,10 @@ def assert_found(template: Template, found: Affine, expected: Affine) -> None:
     ("degrees", "offset", "scale", "grid", "gamma"),
     [
         ((6.0, -4.0, 9.0), (5.0, -9.0, 12.0), 1.12, AXIAL, 1.0),
-        ((-20.0, 12.0, -15.0), (-14.0, 20.0, 18.0), 1.0, SAGITTAL, 0.5),
+        pytest.param(
+            *((-20.0, 12.0, -15.0), (-14.0, 20.0, 18.0), 1.0, SAGITTAL, 0.5),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["small head", "far off, other contrast"],
 )
@@ -102,6 +105,7 @@ def test_rigid_alignment_keeps_sizes_and_the_middle_of_the_brain(template: Templ
     np.testing.assert_allclose(moved, middle, atol=MILLIMETRES)
 
 
+@pytest.mark.slow
 def test_part_of_the_head_is_enough(template: Template) -> None:
     expected = similarity((-5.0, 3.0, 8.0), (4.0, 10.0, 6.0), 1.08)
     whole = scan_of(template, expected, AXIAL)
@@ -113,6 +117,7 @@ def test_part_of_the_head_is_enough(template: Template) -> None:
     assert np.linalg.norm(back - brain, axis=1).mean() < 1.0
 
 
+@pytest.mark.slow
 def test_ct_is_aligned_by_the_skull(template: Template) -> None:
     """Nothing to see in the brain, and air at -1000."""
     expected = similarity((5.0, -6.0, 4.0), (-6.0, 8.0, 9.0), 1.1)
@@ -152,6 +157,7 @@ def test_what_was_not_measured_is_outside_the_field_of_view(template: Template) 
     assert np.linalg.norm(back - brain, axis=1).mean() < 1.0
 
 
+@pytest.mark.slow
 def test_heads_too_small_for_the_template_are_told_what_to_do(template: Template) -> None:
     newborn = scan_of(template, similarity((4.0, -3, 5), (5.0, 5, 8), 1 / 0.62), AXIAL)
     with pytest.raises(BadDataError, match=r"newborn\.nii\.gz does not fit.*--template none"):

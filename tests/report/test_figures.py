@@ -66,6 +66,7 @@ def test_every_scan_has_a_colour_however_many_there_are() -> None:
     assert all(max(bytes.fromhex(bright(colour)[1:])) == 255 for colour in PALETTE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["missing", "read-only"])
 def test_no_home_is_needed_and_none_is_mentioned(tmp_path: Path, home: str) -> None:
     folder = tmp_path / "home"

@@ -39,6 +39,16 @@ def test_groups_are_told_relative_to_their_scan(report: ParticipantReport) -> No
     assert moved.motion.displacement == pytest.approx(2.5)
 
 
+def test_motion_is_told_along_the_axes_of_the_images(report: ParticipantReport) -> None:
+    turn = np.eye(4)
+    turn[:3, :3] = [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    first, second, *others = report.scans
+    still, moved = group_motions([first, replace(second, pose=turn), *others], report.grid)
+    # What moves along y and z of the scan moves along z and x of the images.
+    np.testing.assert_allclose(still.motion.shift, 0, atol=1e-9)
+    np.testing.assert_allclose(moved.motion.shift, [-2.0, 0, 1.5], atol=1e-9)
+
+
 def test_the_page_shows_every_group(report: ParticipantReport, tmp_path: Path) -> None:
     files = write_participant_report(report, tmp_path / "out")
     page = files[-1].read_text("utf-8")

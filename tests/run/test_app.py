@@ -245,6 +245,7 @@ def sleep_long(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -
     return Outcome(plan.label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nprocs", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_run(three: RunConfig, how: signal.Signals, nprocs: int) -> None:
@@ -344,7 +345,7 @@ def test_the_configuration_is_kept_and_repeats_the_run(three: RunConfig) -> None
     assert parse_arguments(["--config-file", str(file)]) == config
 
 
-@pytest.mark.parametrize("nprocs", [1, 2])
+@pytest.mark.parametrize("nprocs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_temporary_files_go_to_the_work_folder(
     three: RunConfig, tmp_path: Path, nprocs: int
 ) -> None:
@@ -382,7 +383,7 @@ def test_the_same_command_again_does_the_rest(
     assert [after[0], after[2]] == inodes
 
 
-@pytest.mark.parametrize("nprocs", [1, 2])
+@pytest.mark.parametrize("nprocs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_other_settings_are_work_to_do(
     three: RunConfig, capsys: pytest.CaptureFixture[str], nprocs: int
 ) -> None:
@@ -402,6 +403,7 @@ def run_one(config: RunConfig, label: str) -> None:
     sys.exit(app.run(changed(config, participant_label=(label,)), succeed))
 
 
+@pytest.mark.slow
 def test_ten_processes_share_an_output(make_dataset: DatasetMaker) -> None:
     labels = [f"{number:02}" for number in range(10)]
     bids_dir = make_dataset(*(f"sub-{label}_T1w" for label in labels))

@@ -155,6 +155,7 @@ def test_a_unit_whose_worker_died_is_done_by_another(address: str, config: RunCo
     assert (config.output_dir / "sub-2killed.tried").exists()
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_every_worker_fails(address: str, config: RunConfig) -> None:
     with cluster.running_workers(address) as workers:
         result = workers.attempt(work, Unit("sub-fatal"), config, Heard())

@@ -20,8 +20,9 @@ from bids_unires.run.logs import logging_to_file, logging_to_stderr
 from bids_unires.run.successive import OwnProcess
 from bids_unires.run.workers import Workers, attempt
 from bids_unires.work.allotment import Allotment
-from bids_unires.work.outcome import AlreadyDone, Failure
+from bids_unires.work.outcome import AlreadyDone, Failure, Result
 from bids_unires.work.progress import Silence, listener
+from bids_unires.work.unit import UnitOfWork
 from tests.paths import ROOT
 
 DatasetMaker = Callable[..., Path]
@@ -219,3 +220,43 @@ def test_a_script_needs_no_guard(config: RunConfig, nprocs: str) -> None:
     )
     assert done.stdout.splitlines()[-1] == "code 0", done.stderr
     assert len(list((config.output_dir / "logs").glob("*.log"))) == 1
+
+
+class FirstFails:
+    """Works elsewhere: the first unit fails beside the second, which ends once that is known."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.beside, self.known = threading.Event(), threading.Event()
+
+    def attempt(self, process: object, unit: UnitOfWork, *_: object) -> Result:
+        self.begun.append(unit.label)
+        if unit.label == "sub-01":
+            self.beside.wait(30)
+            return Failure(unit.label, "broken", 65)
+        self.beside.set()
+        self.known.wait(30)
+        return Outcome(unit.label)
+
+    def give_up(self) -> None:
+        raise AssertionError("nothing was interrupted")
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_after_the_first_crash_nobody_else_is_begun_if_so_wanted(
+    make_dataset: DatasetMaker, stop: bool
+) -> None:
+    bids_dir = make_dataset(*(f"sub-0{number}_T1w" for number in range(1, 6)))
+    (bids_dir.parent / "out" / "logs").mkdir(parents=True)
+    config = RunConfig(
+        bids_dir, bids_dir.parent / "out", "participant", stop_on_first_crash=stop, verbosity=-1
+    )
+    elsewhere = FirstFails()
+    workers = Workers(succeed, config, pool(), 2, elsewhere, None)
+    for result in workers.results(plan_participants(config)):
+        if isinstance(result, Failure):
+            elsewhere.known.set()
+    labels = [f"sub-0{number}" for number in range(1, 6)]
+    assert sorted(elsewhere.begun) == (["sub-01", "sub-02"] if stop else labels)

@@ -37,20 +37,19 @@ from .compare import (
 )
 from .cross_validation import (
     CrossValidation,
-    average_in_plane,
     coarse_grid,
     cross_validate,
     with_repaired_slices,
 )
+from .displacement import confirmed_shifts, put_back, shifts_by_template
 from .repair import (
-    Repairs,
     SliceRepair,
     candidate_repairs,
     lost_signal_repairs,
     repair_coarse_slices,
+    without_small_shifts,
 )
 from .stripes import StripedSlice, find_stripes
-from .template import Shift, find_displaced_slices_in_head
 from .verdict import FEATURES, SliceVerdict, Verdicts
 
 logger = logging.getLogger("bids_unires")
@@ -61,10 +60,6 @@ _OUTERMOST = 2
 # Repairs are tried of slices of a lower weight than this, and have to raise it by this much.
 _SUSPECT, _BETTER_BY = 0.8, 0.1
 _SAME_PLACE_MM, _SAME_LOG_FACTOR = 0.1, 0.05
-_LEAST_SHIFT_MM = 0.5
-# A shift by the neighbours is more exact than one by a template, and replaces it if both differ by
-# at most this. A shift by a template must not raise the discrepancy from the neighbours further.
-_TEMPLATE_ERROR_MM, _LARGEST_DISCREPANCY_RATIO = 1.0, 1.2
 # Deviation of a slice whose stripes cannot be removed.
 _STRIPED = 12.0
 # Factor on deviations next to a gap in the only scan of a contrast: predictions are worse there.
@@ -256,18 +251,24 @@ class _Judge:
         bool
             Whether any slice was moved. All other findings are discarded then.
         """
-        by_template = {case: _displaced(case, coarse) for case in self._cases}
+        by_template = {
+            case: shifts_by_template(case.scan.observation, case.noise.halfway, coarse)
+            # Repeats show displacements better.
+            for case in self._cases
+            if case.is_alone
+        }
         if not any(by_template.values()):
             return False
         validations = self._validate(self.contrasts)
         shifts = {
-            case: _confirmed_shifts(case, case.select(validations), found)
+            case: confirmed_shifts(case.select(validations), found, case.noise.halfway)
             for case, found in by_template.items()
         }
         if not any(shifts.values()):
             return False
         self._accept(
-            replace(case, verdict=_with_shifts(case, found)) for case, found in shifts.items()
+            replace(case, verdict=put_back(case.initial, case.verdict, shifts.get(case, {})))
+            for case in self._cases
         )
         self._validations = self._validate(self.contrasts)
         return True
@@ -305,65 +306,6 @@ def _initial_verdict(scan: PreparedScan, striped: Mapping[int, StripedSlice]) ->
         if _is_free_of_stripes(striped, k)
     }
     return SliceVerdict(observation.slice_axis, student_weights(off), off, repairs)
-
-
-def _displaced(case: _Case, coarse: Grid) -> Mapping[int, Shift]:
-    """Displaced slices by a template, if the scan is the only one of an MR contrast.
-
-    Repeats show displacements better. In CT it has not been tested.
-    """
-    scan = case.scan.observation
-    if not case.is_alone or not scan.zero_is_missing:
-        return {}
-    return find_displaced_slices_in_head(average_in_plane(scan, coarse)[0], case.noise.halfway)
-
-
-def _confirmed_shifts(
-    case: _Case, validation: CrossValidation, shifts: Mapping[int, Shift]
-) -> Mapping[int, Shift]:
-    """Shifts by a template that the neighbours do not contradict, refined by the neighbours."""
-    threshold = case.noise.halfway
-    refined = {k: _refined_shift(validation, k, shift, threshold) for k, shift in shifts.items()}
-    repairs = {k: SliceRepair(shift=shift) for k, shift in refined.items()}
-    before, after = (
-        compare_with_predictions(slices, threshold).discrepancy
-        for slices in (validation, repair_coarse_slices(validation, repairs))
-    )
-    return {
-        k: shift
-        for k, shift in refined.items()
-        if not after[k] > _LARGEST_DISCREPANCY_RATIO * before[k]
-    }
-
-
-def _refined_shift(validation: CrossValidation, k: int, shift: Shift, threshold: float) -> Shift:
-    """The shift of slice k by its neighbours, if it is near the given one; else that one."""
-    for repair in candidate_repairs(validation, k, threshold):
-        if any(repair.shift) and math.dist(repair.shift, shift) < _TEMPLATE_ERROR_MM:
-            return repair.shift
-    return shift
-
-
-def _with_shifts(case: _Case, shifts: Mapping[int, Shift]) -> SliceVerdict:
-    """The initial verdict of a scan with shifts of slices, added to those of its verdict."""
-    repairs = dict(case.initial.repairs)
-    for k, shift in shifts.items():
-        so_far = SliceRepair(shift=case.verdict.repairs.get(k, SliceRepair()).shift)
-        further = so_far.followed_by(SliceRepair(shift=shift))
-        repairs[k] = repairs.get(k, SliceRepair()).followed_by(further)
-    logger.debug("slices put where a template expects them: %s", dict(shifts))
-    return replace(case.initial, repairs=_worthwhile(repairs))
-
-
-def _worthwhile(repairs: Repairs) -> Repairs:
-    """Repairs without very small shifts: translating a slice blurs it and costs its rim."""
-    kept = {
-        k: replace(repair, shift=(0.0, 0.0))
-        if math.hypot(*repair.shift) < _LEAST_SHIFT_MM
-        else repair
-        for k, repair in repairs.items()
-    }
-    return {k: repair for k, repair in kept.items() if repair != SliceRepair()}
 
 
 def _with_remaining_stripes(
@@ -431,7 +373,7 @@ def _repaired(case: _Case, validation: CrossValidation) -> _Case:
         for k, repair in found.items()
         if repair != SliceRepair()
     }
-    repairs = _worthwhile({**settled.repairs, **further})
+    repairs = without_small_shifts({**settled.repairs, **further})
     verdict = replace(settled, weights=weights, deviations=off, repairs=repairs)
     return replace(case, verdict=verdict)
 

@@ -39,6 +39,7 @@ _LEAST_LOG_FACTOR, _LEAST_SHIFT_MM = 0.1, 1.5
 # position, cannot be separated from differences in anatomy.
 _MOST_UNEXPLAINED, _MOST_UNEXPLAINED_POSITION = 0.3, 0.1
 _FURTHEST_REFINED_MM = 2.0
+_LEAST_WORTHWHILE_SHIFT_MM = 0.5
 _FEWEST_VOXELS = 50
 
 
@@ -166,6 +167,23 @@ def candidate_repairs(validation: CrossValidation, k: int, threshold: float) -> 
         if abs(np.log(position.factor)) > _LEAST_LOG_FACTOR:
             repairs.append(SliceRepair(position.factor, position.shift))
     return repairs
+
+
+def without_small_shifts(repairs: Repairs) -> Repairs:
+    """Repairs without shifts below half a mm: translating a slice blurs it and costs its rim.
+
+    Examples
+    --------
+    >>> without_small_shifts({3: SliceRepair(shift=(0.2, 0.1)), 5: SliceRepair(0.5, (0.2, 0.1))})
+    {5: SliceRepair(factor=0.5, shift=(0.0, 0.0), stripes=())}
+    """
+    kept = {
+        k: replace(repair, shift=(0.0, 0.0))
+        if math.hypot(*repair.shift) < _LEAST_WORTHWHILE_SHIFT_MM
+        else repair
+        for k, repair in repairs.items()
+    }
+    return {k: repair for k, repair in kept.items() if repair != SliceRepair()}
 
 
 def lost_signal_repairs(

@@ -82,3 +82,14 @@ def test_the_true_image_leaves_noise_and_a_wrong_one_does_not() -> None:
     assert whole.deviations == ()
     assert whole.voxels == 40 * 40 * 8
     assert residual_statement(even, grid, image).sd > 2
+
+
+@pytest.mark.parametrize("excess", [3.0, -3.0])
+def test_a_scan_brighter_than_its_image_has_residuals_above_0(excess: float) -> None:
+    grid = Grid((12, 12, 12), np.eye(4))
+    scan = Observation(
+        np.full(grid.shape, 100 + excess, np.float32), np.eye(4), 1.0, SliceProfile("dirac")
+    )
+    state = ScanState.as_acquired(scan, NoiseEstimate(1.0, 0.0, 100.0, "rice-mixture"))
+    found = residual_statement(state, grid, torch.full(grid.shape, 100.0))
+    assert found.mean == pytest.approx(excess, abs=0.01)

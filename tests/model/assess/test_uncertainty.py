@@ -47,7 +47,7 @@ def test_samples_have_the_covariance_of_the_posterior() -> None:
     weights = torch.from_numpy(np.random.default_rng(1).uniform(0.1, 3, GRID.shape)).float()
     precision = precision_matrix(scan, weights)
     covariance = np.linalg.inv(precision)
-    count, voxels = 120, precision.shape[0]
+    count, voxels = 80, precision.shape[0]
     sampler = Sampler([scan], GRID, LAM, CPU, (3,))
     drawn = np.stack(
         [sampler.sample(weights, k, iterations=20).flatten().double() for k in range(count)]
@@ -90,13 +90,13 @@ def images() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(5).uniform(0, 4, (2, *GRID.shape))).float()
 
 
-def sds(images: torch.Tensor, unit: float = 1.0, seed: int = 0) -> torch.Tensor:
+def sds(images: torch.Tensor, unit: float = 1.0, seed: int = 0, samples: int = 4) -> torch.Tensor:
     scans = [
         [Observation(unit * s.data, s.affine, s.tau / unit**2)]
         for s in (thick_scan(2), thick_scan(0, seed=1))
     ]
     problem = problem_of(*(contrast_of(repeats, LAM / unit) for repeats in scans), grid=GRID)
-    return standard_deviations(problem, unit * images, samples=4, seed=seed)
+    return standard_deviations(problem, unit * images, samples=samples, seed=seed)
 
 
 def test_they_are_in_the_units_of_the_images(images: torch.Tensor) -> None:
@@ -130,3 +130,8 @@ def test_smoothing_keeps_the_mean_and_is_gaussian() -> None:
     along = spread.sum(dim=(1, 2)).double()
     offsets = torch.arange(21.0).double() - 10
     assert float((along * offsets**2).sum()) == pytest.approx(1, rel=0.01)
+
+
+def test_more_samples_say_more_exactly_the_same(images: torch.Tensor) -> None:
+    few, many = sds(images, samples=2), sds(images, samples=18)
+    assert float(few.mean()) == pytest.approx(float(many.mean()), rel=0.15)

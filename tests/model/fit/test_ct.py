@@ -188,6 +188,7 @@ def test_the_head_stays_in_its_place(tilt: float) -> None:
     np.testing.assert_allclose(displacement(reconstructed(tilt), ct_scan(tilt)), 0, atol=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_pitched_head_is_not_flipped(modality: Modality) -> None:

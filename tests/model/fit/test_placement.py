@@ -48,6 +48,12 @@ def test_voxel_size_zero_keeps_a_grid_that_all_scans_share() -> None:
     np.testing.assert_allclose(finest.voxel_size, 1.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_scan_loses_voxels_where_several_are_denoised(order: int) -> None:
+    scans = [volume(THICK).grid, volume(scaling([0.8, 0.8, 6.0])).grid][::order]
+    np.testing.assert_allclose(individual_space(scans, (0, 0, 0)).voxel_size, 0.8, atol=1e-6)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_scan_with_the_wanted_voxels_gives_the_lattice(first: bool) -> None:
     sharp = volume(rigid_matrix([5.3, -3.7, 2.2, 0.2, 0.1, 0.3]), (30, 32, 34))

@@ -217,7 +217,7 @@ def test_tensors_and_lists_are_as_good_as_arrays() -> None:
     grid, pose, start = volume.grid, np.eye(4), volume.data[None]
     known = {"grid": grid, "poses": [[pose]], "lam": np.array([0.01]), "start": start}
     expected = super_resolve([[volume]], BRIEF, "cpu", **known)
-    for spell in (torch.as_tensor, np.ndarray.tolist):
+    for spell in (torch.tensor, np.ndarray.tolist):
         spelled = {name: spell(known[name]) for name in ("lam", "start")}
         found = super_resolve(
             [[(spell(volume.data), spell(volume.affine))]],
@@ -317,6 +317,7 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
 
 
+@pytest.mark.slow
 def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
     volume = scan(slice_grid(2))
     learned = super_resolve([[volume]], BRIEF, "cpu")
@@ -352,6 +353,7 @@ def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     assert "memory free" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""The weight of the prior: what it is in proportion to."""
+"""How much images are smoothed: alike in every unit, in every group, and in CT as in MR."""
 
 from __future__ import annotations
 
@@ -6,36 +6,77 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from bids_unires.config import ModelSettings
+from bids_unires.config import Modality, ModelSettings
 from bids_unires.model.intensity.noise import NoiseEstimate
+from bids_unires.model.prior.total_variation import JointTotalVariation
 from bids_unires.model.prior.weight import is_searched, prior_weight, weight_by_noise
+from bids_unires.space.grid import Grid
 
-FAINT = [NoiseEstimate(1.0, 0.0, mean, "rice-mixture") for mean in (100.0, 300.0)]
-DARK = [NoiseEstimate(1.0, 0.0, 50.0, "rice-mixture")]
+SCANS = [NoiseEstimate(sd, 0.0, mean, "rice-mixture") for sd, mean in ((1.0, 100.0), (3.0, 300.0))]
 FIXED = ModelSettings(reg_scale=4.0)
 AUTO = ModelSettings(reg_scale="auto")
 
 
-def test_the_weight_is_in_proportion_to_the_contrast_of_the_head() -> None:
-    assert prior_weight(FAINT, FIXED, "MR", 1) == pytest.approx(4 / 200)
-    assert prior_weight(DARK, FIXED, "MR", 1) == pytest.approx(4 / 50)
+def in_other_units(factor: float) -> list[NoiseEstimate]:
+    return [
+        replace(
+            scan,
+            noise_sd=factor * scan.noise_sd,
+            foreground_mean=factor * scan.foreground_mean,
+        )
+        for scan in SCANS
+    ]
 
 
-def test_contrasts_that_are_solved_for_together_share_a_root() -> None:
-    alone, together = (prior_weight(DARK, FIXED, "MR", count) for count in (1, 3))
-    assert together == pytest.approx(np.sqrt(3) * alone)
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+@pytest.mark.parametrize("settings", [FIXED, AUTO], ids=["fixed", "auto"])
+@pytest.mark.parametrize("factor", [1e-3, 7.0])
+def test_a_scan_in_other_units_is_smoothed_as_much(
+    settings: ModelSettings, modality: Modality, factor: float
+) -> None:
+    here = prior_weight(SCANS, settings, modality, 1)
+    # The prior is of the weight times the images.
+    there = prior_weight(in_other_units(factor), settings, modality, 1)
+    assert there == pytest.approx(here / factor)
 
 
-def test_soft_tissue_counts_in_ct_and_not_bone() -> None:
-    mr = prior_weight(DARK, FIXED, "MR", 1)
-    assert prior_weight(DARK, FIXED, "CT", 1) == pytest.approx(4 * mr)
-    assert prior_weight(DARK, replace(FIXED, method="denoise"), "CT", 1) == pytest.approx(mr)
+@pytest.mark.parametrize("settings", [FIXED, AUTO], ids=["fixed", "auto"])
+def test_contrasts_that_are_solved_for_together_are_smoothed_as_when_alone(
+    settings: ModelSettings,
+) -> None:
+    image = torch.randn(1, 6, 7, 8, generator=torch.Generator().manual_seed(0))
+    grid, curvatures = Grid((6, 7, 8), np.eye(4)), []
+    for together in (1, 3):
+        lam = prior_weight(SCANS, settings, "MR", together)
+        prior = JointTotalVariation(grid, [lam] * together, torch.device("cpu"))
+        weights = torch.empty(grid.shape)
+        prior.majorise(image.expand(together, -1, -1, -1).contiguous(), 1e-6, weights)
+        curvatures.append(lam**2 * weights)
+    torch.testing.assert_close(*curvatures)
 
 
-def test_the_search_begins_at_the_weight_by_noise_and_leaves_ct_alone() -> None:
-    assert prior_weight(DARK, AUTO, "MR", 1) == weight_by_noise(DARK)
-    assert prior_weight(DARK, AUTO, "CT", 1) == prior_weight(DARK, FIXED, "CT", 1)
+def test_twice_the_strength_is_twice_the_weight() -> None:
+    twice = replace(FIXED, reg_scale=8.0)
+    assert prior_weight(SCANS, twice, "MR", 1) == 2 * prior_weight(SCANS, FIXED, "MR", 1)
+
+
+def test_noise_that_bone_and_air_dwarf_is_smoothed_in_ct() -> None:
+    mr = prior_weight(SCANS, FIXED, "MR", 1)
+    assert prior_weight(SCANS, FIXED, "CT", 1) > 2 * mr
+    assert prior_weight(SCANS, replace(FIXED, method="denoise"), "CT", 1) == mr
+
+
+def test_the_noisier_the_scans_the_smoother_the_images() -> None:
+    noisy = [replace(scan, noise_sd=2 * scan.noise_sd) for scan in SCANS]
+    # The precision of the scans falls to a quarter, the weight of the prior by less.
+    assert weight_by_noise(noisy) > weight_by_noise(SCANS) / 4
+
+
+def test_only_in_mr_without_a_stated_strength_is_one_searched() -> None:
     assert is_searched(AUTO, "MR")
+    assert prior_weight(SCANS, AUTO, "MR", 1) == weight_by_noise(SCANS)
     assert not is_searched(AUTO, "CT")
+    assert prior_weight(SCANS, AUTO, "CT", 1) == prior_weight(SCANS, FIXED, "CT", 1)
     assert not is_searched(FIXED, "MR")

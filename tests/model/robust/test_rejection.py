@@ -9,17 +9,10 @@ import pytest
 
 from bids_unires.config import ModelSettings
 from bids_unires.model import Reconstruction, SliceVerdict, super_resolve
-from bids_unires.model.intensity.noise import NoiseEstimate, estimate_noise
-from bids_unires.model.robust import rejection
-from bids_unires.model.robust.cross_validation import CrossValidation, coarse_grid
-from bids_unires.model.robust.repair import SliceRepair
-from bids_unires.model.robust.shift import translate_slice
-from bids_unires.model.robust.stripes import Stripes
-from bids_unires.model.scanner.observation import Observation
+from bids_unires.model.intensity.noise import estimate_noise
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.volume import Volume
 from tests.corrupted import DAMAGES, SCALE, SHIFT_MM, Examination, examine
-from tests.model.states import prepared_of
 
 NOISE = 0.015
 # A given strength of the prior spares the search for it.
@@ -196,58 +189,3 @@ def test_neither_unit_nor_order_of_axes_matters(dark_stack: Fitted) -> None:
     assert {len(turned) - 1 - k for k in other.repairs} == set(before.repairs)
     for k, repair in before.repairs.items():
         assert other.repairs[len(turned) - 1 - k].factor == pytest.approx(repair.factor, rel=0.05)
-
-
-NOISE_OF_A_HEAD = NoiseEstimate(2.0, 3.0, 80.0, "rice-mixture")
-
-
-def case_of(scan: Observation, *, is_alone: bool = True) -> rejection._Case:
-    (prepared,) = prepared_of([scan], NOISE_OF_A_HEAD).scans
-    return rejection._Case.of(prepared, (0, 0), is_alone=is_alone)
-
-
-@pytest.mark.parametrize(("alone", "mr"), [(True, True), (False, True), (True, False)])
-def test_a_template_is_asked_of_single_mr_scans_alone(
-    monkeypatch: pytest.MonkeyPatch, alone: bool, mr: bool
-) -> None:
-    scan = examine("one stack", NOISE, 0, 3.0).scans[0][0]
-    seen = Observation(scan.data, scan.affine, 1.0, zero_is_missing=mr)
-    monkeypatch.setattr(rejection, "find_displaced_slices_in_head", lambda *_: {7: (3.0, 0.0)})
-    found = rejection._displaced(case_of(seen, is_alone=alone), coarse_grid(scan.grid))
-    assert found == ({7: (3.0, 0.0)} if alone and mr else {})
-
-
-def textured_slices() -> np.ndarray:
-    x, y = np.indices((48, 56))
-    inside = (x - 24) ** 2 / 20**2 + (y - 28) ** 2 / 24**2 < 1
-    image = inside * (80 + 40 * np.sin(x / 2.5) * np.cos(y / 3))
-    return np.stack([image] * 12).astype(np.float32)
-
-
-def test_neighbours_that_tell_deny_what_a_template_says() -> None:
-    predicted, spacing = textured_slices(), (4.0, 2.0, 2.0)
-    measured = predicted.copy()
-    measured[5] = translate_slice(predicted[5], np.array([1.5, 0.0]))
-    parts = CrossValidation(measured, predicted, np.zeros_like(measured), spacing)
-    shifts = {5: (2.6, 0.4), 8: (2.6, 0.4)}
-    scan = Observation(np.ascontiguousarray(measured), np.diag([4.0, 2.0, 2.0, 1.0]))
-    confirmed = rejection._confirmed_shifts(case_of(scan), parts, shifts)
-    # The one slice did move, and the neighbours show more exactly how far; the other did not.
-    assert set(confirmed) == {5}
-    assert confirmed[5] == pytest.approx((3.0, 0.0), abs=0.2)
-
-
-def test_shifts_come_on_top_of_what_was_undone_already() -> None:
-    stripes = (Stripes((0.1, 0.2), 30.0, 0.0),)
-    settled = SliceVerdict(
-        2,
-        np.ones(9),
-        np.zeros((9, 6)),
-        {1: SliceRepair(0.5, (1.0, 0.0)), 2: SliceRepair(shift=(2.9, 0.3)), 3: SliceRepair(0.3)},
-    )
-    initial = replace(settled, repairs={4: SliceRepair(stripes=stripes)})
-    shifts = {1: (2.0, 1.0), 2: (-2.8, -0.3), 4: (0.0, 3.0)}
-    scan = Observation(np.ones((5, 5, 9), np.float32), np.diag([1.0, 1.0, 4.0, 1.0]))
-    case = replace(case_of(scan), initial=initial, verdict=settled)
-    repairs = rejection._with_shifts(case, shifts).repairs
-    assert repairs == {1: SliceRepair(shift=(3.0, 1.0)), 4: SliceRepair(1.0, (0.0, 3.0), stripes)}

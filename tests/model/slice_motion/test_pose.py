@@ -134,3 +134,15 @@ def test_displacement_is_the_root_mean_square_over_a_ball() -> None:
     step = np.array([0.5, 0, 0.2, 0.01, -0.02, 0.005])
     moved = step[:3] + np.cross(step[3:], points)
     assert rms_displacement(step) == pytest.approx(np.sqrt((moved**2).sum(axis=1).mean()), rel=0.01)
+
+
+def test_poses_are_found_whichever_way_the_header_is_turned() -> None:
+    turn = np.eye(4)
+    turn[:3, :3] = [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    parts = [
+        replace(part, affine=np.linalg.inv(turn) @ part.affine, pose=turn)
+        for part in parts_of(moved_stack(2))
+    ]
+    found = refine_group_poses(parts, turn, GRID, head())
+    for pose, truth in zip(found, true_poses(), strict=True):
+        assert displacement(truth @ turn, pose, GRID) < 0.03

@@ -222,6 +222,7 @@ def test_a_known_motion_is_taken_as_it_is() -> None:
     assert stacks.quality(given, 0, range(3)) > stacks.quality(whole, 0, range(3)) + 2
 
 
+@pytest.mark.slow
 def test_precisions_are_those_of_the_scans_as_given() -> None:
     stacks = moved_stacks([0, 0, 0], 2, 0.0, seed=8)
     grid = Grid((36, 40, 36), middle(head().grid).affine @ scaling([2, 2, 2]))

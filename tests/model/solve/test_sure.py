@@ -173,6 +173,7 @@ def test_the_block_lies_in_the_head_and_in_the_grid() -> None:
     np.testing.assert_allclose(middle, np.array(wide.shape) / 2, atol=3)
 
 
+@pytest.mark.slow
 def test_a_fit_says_which_strength_it_chose_and_can_repeat_it() -> None:
     truth = head()
     scan = measured(truth, 6.0)

@@ -42,6 +42,7 @@ def lies() -> Affine:
     return np.asarray(np.linalg.inv(LIES))
 
 
+@pytest.mark.slow
 def test_the_head_is_aligned_by_the_image_that_shows_most_of_it(
     tmp_path: Path, make_head_dataset: DatasetMaker
 ) -> None:

@@ -18,6 +18,7 @@ COARSE = ["--voxel-size", "3", "--device", "cpu", "--skip-bids-validation", "-q"
 SIZE = 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--align", "rigid"), ("--align", "similarity")])
 def test_brains_are_as_large_as_they_are_wherever_the_images_lie(
     tmp_path: Path, make_head_dataset: DatasetMaker, options: tuple[str, ...]

@@ -75,6 +75,17 @@ def test_a_grid_that_no_longer_holds_is_replaced(
     assert "too small for sub-03" in caplog.text
 
 
+def test_a_grid_whose_margin_somebody_needs_is_replaced(tmp_path: Path) -> None:
+    settings = config(tmp_path, grid_policy="multiple", grid_multiple=1)
+    made = find_grid(PEOPLE, settings)
+    write_grid(made, [], settings)
+    low, high = PEOPLE["sub-01"]
+    larger = {"sub-03": (low, high + np.array([0.0, 6.0, 0.0]))}
+    assert reaches(made.grid, *larger["sub-03"])
+    again = find_grid({**PEOPLE, **larger}, settings)
+    assert reaches(again.grid, low - 5, high + np.array([5.0, 11.0, 5.0]))
+
+
 def test_who_forces_a_grid_beyond_the_limit_is_named(tmp_path: Path) -> None:
     far = (np.array([-60.0, -80.0, -50.0]), np.array([60.0, 70.0, 480.0]))
     people = {**PEOPLE, "sub-03": far}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import pytest
 from bids_unires.cli.main import parse_arguments
 from bids_unires.dataset.writing import write_image, write_mask
 from bids_unires.pipeline.group.study_means import StudyImage, write_mean
-from bids_unires.records.image import ImageRecord
+from bids_unires.records.image import ImageRecord, QualityRecord
 from bids_unires.space.grid import Grid
 
 GRID = Grid((4, 4, 8), np.diag([5.0, 5.0, 5.0, 1.0]))
@@ -52,3 +53,16 @@ def test_ct_beyond_the_field_of_view_of_other_contrasts_is_no_air(tmp_path: Path
     written = write_mean([image], GRID, tmp_path / "grid.nii.gz", config)
     mean = nib.load(written[-1]).get_fdata()
     np.testing.assert_allclose(mean[0, 0], [*[40] * 7, -1000], atol=0.01)
+
+
+def test_a_brighter_participant_outweighs_nobody(tmp_path: Path) -> None:
+    config = parse_arguments([str(tmp_path), str(tmp_path), "group", "--voxel-size", "5"])
+    images = []
+    for number, seen, values in ((1, 7, 100.0), (2, 4, 300.0)):
+        image = write_participant(tmp_path, number, "T1w", seen, values)
+        quality = QualityRecord("brain", 100, values, 0.1)
+        images.append(replace(image, record=ImageRecord(quality=quality)))
+    written = write_mean(images, GRID, tmp_path / "grid.nii.gz", config)
+    # Wherever one or both measured, the mean is as bright as brains are on average.
+    mean = nib.load(written[-1]).get_fdata()
+    np.testing.assert_allclose(mean[0, 0], [*[200] * 7, 0], atol=0.01)

@@ -172,6 +172,7 @@ def test_the_origin_of_ct_is_reset_and_the_transform_tells(
     np.testing.assert_allclose(stated, pose, atol=0.01)
 
 
+@pytest.mark.slow
 def test_ct_and_mr_share_a_grid(
     tmp_path: Path, make_head_scan: ScanMaker, make_head_dataset: DatasetMaker
 ) -> None:
@@ -280,10 +281,22 @@ def test_uneven_slices_are_evened_out(run: Runner) -> None:
 @pytest.mark.parametrize(
     ("options", "space", "fov"),
     [
-        (("--align", "rigid"), "MNI152NLin2009cAsymRigid", None),
-        (("--align", "similarity"), "MNI152NLin2009cAsymSimilarity", None),
+        pytest.param(
+            ("--align", "rigid"), "MNI152NLin2009cAsymRigid", None, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("--align", "similarity"),
+            "MNI152NLin2009cAsymSimilarity",
+            None,
+            marks=pytest.mark.slow,
+        ),
         (("--common-output",), "MNI152NLin2009cAsymRigid", "brain"),
-        (("--common-output", "--fov", "head"), "MNI152NLin2009cAsymRigid", "head"),
+        pytest.param(
+            ("--common-output", "--fov", "head"),
+            "MNI152NLin2009cAsymRigid",
+            "head",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_images_are_aligned_to_the_template(

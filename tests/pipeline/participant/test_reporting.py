@@ -63,7 +63,9 @@ def run_and_report(
     return run
 
 
-@pytest.mark.parametrize("method", ["super-resolution", "denoise", "linear"])
+@pytest.mark.parametrize(
+    "method", ["super-resolution", pytest.param("denoise", marks=pytest.mark.slow), "linear"]
+)
 def test_every_method_has_a_report(run_and_report: Runner, method: Method) -> None:
     outcome, (content,) = run_and_report(method)
     page = outcome.outputs[-1]
@@ -79,6 +81,7 @@ def test_every_method_has_a_report(run_and_report: Runner, method: Method) -> No
     assert (logs / "CITATION.bib").is_file()
 
 
+@pytest.mark.slow
 def test_residual_maps_agree_with_the_statements(run_and_report: Runner) -> None:
     _, (content,) = run_and_report()
     for scan in content.scans:

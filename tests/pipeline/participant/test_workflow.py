@@ -388,7 +388,9 @@ def test_missing_voxels_are_filled_and_reported(
     assert result[x, y, z] > 30
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1.2, False), (3.0, True)])
+@pytest.mark.parametrize(
+    ("factor", "told"), [pytest.param(1.2, False, marks=pytest.mark.slow), (3.0, True)]
+)
 def test_repeats_of_unlike_brightness_are_told(
     factor: float,
     told: bool,
