@@ -51,7 +51,7 @@ class FeedbackParameters:
         Halvings of the interval in which the width of the Gaussian is searched.
     """
 
-    largest_share: float = 0.025
+    largest_share: float = 0.01
     widest: float = 3.0
     steps: int = 8
 

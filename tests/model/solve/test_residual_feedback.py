@@ -120,14 +120,16 @@ def test_what_was_not_measured_gives_nothing_back() -> None:
     truth = flat() + 1
     weights = np.ones(SIDE // RATIO)
     weights[3] = 0
-    rejected = given_back([replace(scan_of(truth), slice_weights=weights)], flat())
+    rejected = given_back([replace(scan_of(truth), slice_weights=weights)], flat(), error_sd=100.0)
     assert not rejected[:, :, 3 * RATIO + 1 : 4 * RATIO - 1].any()
     assert rejected[20, 20, 5 * RATIO] == pytest.approx(1, abs=0.01)
-    doubted = given_back([replace(scan_of(truth), slice_weights=0.5 + 0.5 * weights)], flat())
+    doubted = given_back(
+        [replace(scan_of(truth), slice_weights=0.5 + 0.5 * weights)], flat(), error_sd=100.0
+    )
     assert doubted[20, 20, 3 * RATIO + 2] == pytest.approx(0.5, abs=0.01)
     scan = scan_of(truth)
     scan.data[10:20, :, 5] = np.nan
-    missing = given_back([scan], flat())
+    missing = given_back([scan], flat(), error_sd=100.0)
     assert not missing[12:18, :, 5 * RATIO + 1 : 6 * RATIO - 1].any()
     assert np.isfinite(missing).all()
 
