@@ -45,8 +45,8 @@ class FeedbackParameters:
         Largest variance of what is added within slices, as a share of that of the error of learned
         detail. If all of it were noise, the mean square error of images would grow by this share.
     widest
-        Standard deviation in mm of the widest Gaussian that residuals are smoothed with; where
-        even that is not enough, nothing is added.
+        Standard deviation of the widest Gaussian that residuals are smoothed with, in voxels of
+        the scan; where even that is not enough, nothing is added.
     steps
         Halvings of the interval in which the width of the Gaussian is searched.
     """
@@ -98,7 +98,7 @@ def _spread_residuals(
         operator = even.operator(grid)
         residual, head = _residual(even, scan, operator.forward(image))
         width = _width(even, residual, head, limit, parameters)
-        logger.debug("residuals are smoothed by %s mm", width)
+        logger.debug("residuals are smoothed by %s voxels", width)
         if width is None:
             continue
         smooth = _smoothed(even, residual, width)
@@ -125,7 +125,7 @@ def _width(
     limit: float,
     parameters: FeedbackParameters,
 ) -> float | None:
-    """Least width in mm of the Gaussian that keeps the variance below a limit; None without."""
+    """Least width in voxels of the Gaussian that keeps the variance below a limit, if any does."""
 
     def is_below(width: float) -> bool:
         # The median hardly depends on the few voxels of lesions and vessels.
@@ -146,7 +146,6 @@ def _width(
 def _smoothed(
     scan: Observation, residual: NDArray[np.float32], width: float
 ) -> NDArray[np.float32]:
-    """A residual smoothed within slices by a Gaussian of a width in mm."""
-    sds = width / np.asarray(scan.grid.voxel_size)
-    sds[scan.slice_axis] = 0.0
+    """A residual smoothed within slices by a Gaussian of a width in voxels."""
+    sds = [0.0 if axis == scan.slice_axis else width for axis in range(3)]
     return np.asarray(ndimage.gaussian_filter(residual, sds))
