@@ -6,6 +6,7 @@
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
 # make baseline renew the figures that the slow tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (about an hour)
+# make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
 # make datalad-test   run in a dataset of DataLad, which gets an environment of its own
@@ -33,7 +34,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate fuzz container-test datalad-test cluster-test format clean
+.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions fuzz container-test datalad-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -79,6 +80,10 @@ bench: $(STAMP)
 evaluate: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
 	$(BIN)/python -m evaluation evaluation_out $(EVALUATE_ARGS)
+
+evaluate-lesions: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
+	$(BIN)/python -m evaluation.lesion_report evaluation_out $(EVALUATE_ARGS)
 
 container-test: $(STAMP)
 	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)

@@ -4,6 +4,10 @@
 - `methods`: the methods that are compared.
 - `measures`: measures of accuracy.
 - `reliability`: compares standard deviations with errors.
+- `lesions`: what becomes of lesions, and spots that are false.
+- `injection`: puts lesions into heads.
+- `lesion_cases`: heads with lesions in thick slices.
+- `lesion_report`: table and figure of lesions.
 """
 
 from bids_unires.run.devices import let_idle_threads_sleep

@@ -29,6 +29,7 @@ from ..intensity.scan_state import ScanState
 from ..scanner.coverage import crop_empty_border, field_of_view, footprint_margin, mask_outside
 from ..scanner.observation import Observation
 from ..solve.problem import Problem, Stop
+from ..solve.residual_feedback import with_residuals
 from ..state import ContrastState, with_learned_detail
 from .uncertainty import SEED, smooth, standard_deviations
 
@@ -79,7 +80,7 @@ def calibrate_scales(
         voxel_size = float(min(grid.voxel_size))
         learned = with_learned_detail(simulated.contrasts, voxel_size, images.device)
         simulated = simulated.with_contrasts(learned)
-        reconstructed = solve_guided(simulated, stop).solution.images
+        reconstructed = with_residuals(solve_guided(simulated, stop))
         sds = standard_deviations(simulated, reconstructed, samples=samples, seed=seed + number)
         relative = (reconstructed - head).abs_().div_(sds)
         margin = footprint_margin(grid, scans)

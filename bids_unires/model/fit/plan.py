@@ -33,6 +33,7 @@ from ..scanner.rejected_slices import without_interpolated_slices
 from ..scanner.resampling import AIR_HU
 from ..solve.problem import Problem, Stop
 from ..solve.repeats import Fitted
+from ..solve.residual_feedback import with_residuals
 from ..solve.solver import Listener
 from ..state import ContrastState, with_learned_detail
 from .result import Fit, Reconstruction
@@ -212,7 +213,7 @@ class FitPlan:
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
         covered = [field_of_view(contrast.observations, lattice) for contrast in contrasts]
         known = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
-        images = _cropped(solution.images, self.margin)
+        images = _cropped(with_residuals(fitted), self.margin)
         return Reconstruction(
             images=_in_units_of_scans(images, prepared, known),
             grid=lattice.moved(anchor),
@@ -304,7 +305,10 @@ def _intensity_range(scans: Sequence[Volume]) -> tuple[float, float]:
 
 
 def _residuals(fitted: Fitted) -> tuple[tuple[ResidualStatement, ...], ...]:
-    """Statistics of the residuals of every scan, without its interpolated slices."""
+    """Statistics of the residuals of every scan, without its interpolated slices.
+
+    They are those that the fit has left, before they are added back to the images.
+    """
 
     def residual(scan: ScanState, image: Tensor) -> ResidualStatement:
         measured = scan.with_observation(without_interpolated_slices(scan.observation))

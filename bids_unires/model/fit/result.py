@@ -22,7 +22,9 @@ from ..solve.solver import Progress
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Results of a fit besides the images, which minimise its objective.
+    """Results of a fit besides the images.
+
+    The images minimise its objective; where detail was learned, residuals are then added back.
 
     Nested tuples are (contrast, repeat), in the order of the input.
 
@@ -38,7 +40,7 @@ class Fit:
         Scale of each scan's residuals in intensity: its noise, or more where repeats of
         one contrast disagree.
     residuals
-        Statistics of the residuals of every scan.
+        Statistics of the residuals of every scan, before they are added back.
     lam
         Regularisation of each contrast in mm / intensity.
     objective

@@ -7,4 +7,5 @@
 - `pose`: refined poses of repeats.
 - `repeat_weights`: precisions of repeats that disagree by more than noise.
 - `repeats`: images, poses and weights of repeats in turn.
+- `residual_feedback`: residuals of scans added back to the images.
 """

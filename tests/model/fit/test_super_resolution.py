@@ -16,9 +16,11 @@ from scipy import ndimage
 
 from bids_unires.config import ModelSettings
 from bids_unires.errors import BadDataError
-from bids_unires.model import Reconstruction, SliceProfile, super_resolve
+from bids_unires.model import Observation, Reconstruction, SliceProfile, super_resolve
+from bids_unires.model.assess.residuals import residual_statement
 from bids_unires.model.fit import plan, super_resolution
 from bids_unires.model.guided import solve_guided
+from bids_unires.model.intensity.scan_state import ScanState
 from bids_unires.model.prior.weight import prior_weight
 from bids_unires.model.robust.rejection import reject_and_repair_slices
 from bids_unires.model.solve.problem import Problem
@@ -124,6 +126,20 @@ def assert_covers(grid: Grid, volumes: Sequence[Volume], poses: Sequence[Affine]
 def gain(result: Reconstruction, contrast: int, cubic: np.ndarray, inverted: bool) -> float:
     truth, inside = truth_on(result.grid, inverted), in_head(result.grid)
     return decibels(result.images[contrast], truth, inside) - decibels(cubic, truth, inside)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_residuals_are_added_back_where_detail_was_learned(learns: bool) -> None:
+    volume = scan(slice_grid(2))
+    result = super_resolve([[volume]], replace(BRIEF, learned_detail=learns), "cpu")
+    assert result.fit is not None
+    noise, profile = result.fit.noise[0][0], result.fit.profiles[0][0]
+    seen = Observation(volume.data, volume.affine, noise.tau, profile, result.poses[0][0])
+    after = residual_statement(
+        ScanState.as_acquired(seen, noise), result.grid, torch.as_tensor(result.images[0])
+    )
+    left = after.sd / result.fit.residuals[0][0].sd
+    assert left < 0.9 if learns else left == pytest.approx(1, abs=0.02)
 
 
 def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
