@@ -34,7 +34,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions fuzz container-test datalad-test cluster-test format clean
+.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions fuzz container-test datalad-test tools-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
