@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,12 @@ from ..work.progress import ProgressListener
 logger = logging.getLogger("bids_unires")
 
 SECONDS_BETWEEN_MESSAGES = 10.0
+# Clinical sessions of one to three contrasts converge after 35 to 50 iterations. Writing and the
+# report then take about this share of the time of the iterations.
+_USUAL_ITERATIONS = 45
+_SHARE_AFTERWARDS = 0.3
+# A fit that needs more than usual is expected to go on for this share of its iterations, and two.
+_SHARE_LEFT, _FEWEST_LEFT = 0.1, 2
 
 
 class Sender(QueueHandler):
@@ -102,15 +109,28 @@ def pass_on(report: tuple[Any, ...], to: ProgressListener) -> None:
 class UnitState:
     """The progress of one unit of work.
 
-    Times are in s, on the clock of the `RunProgress`.
+    Parameters
+    ----------
+    began
+        When it began, in s on the clock of the `RunProgress`.
+    phase
+        Name of the phase it is in.
+    number, bound, objective
+        Iterations of the fit so far, the most that are allowed, and the objective.
+    paced_since
+        When the first of these iterations was reported. What came before, such as learning, takes
+        no part in their pace.
+    paced_from
+        Number of that iteration.
     """
 
     began: float
     phase: str = "starting"
-    phase_began: float = 0.0
     number: int = 0
     bound: int = 0
     objective: float = 0.0
+    paced_since: float | None = None
+    paced_from: int = 0
 
 
 class RunProgress:
@@ -149,12 +169,15 @@ class RunProgress:
         with self._lock:
             now = self._clock()
             state = self._running.get(label, UnitState(now))
-            self._running[label] = replace(state, phase=name, phase_began=now, number=0, bound=0)
+            self._running[label] = UnitState(state.began, name)
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Note that an iteration of the fit of a unit ended."""
         with self._lock:
-            state = self._running.get(label, UnitState(self._clock()))
+            now = self._clock()
+            state = self._running.get(label, UnitState(now))
+            if state.paced_since is None:
+                state = replace(state, paced_since=now, paced_from=number)
             self._running[label] = replace(state, number=number, bound=bound, objective=objective)
 
     def finish(self, label: str, counts: bool = True) -> None:
@@ -187,8 +210,8 @@ class RunProgress:
         """Estimated time to the end of the run in s; None before it can be estimated.
 
         It is estimated from the durations of the units that have finished. Before the first has
-        finished, it is estimated from the time per iteration of the running units and the upper
-        bound on their iterations, which tends to overestimate.
+        finished, it is estimated from the time per iteration of the running units and the number of
+        iterations that fits usually take.
         """
         with self._lock:
             now = self._clock()
@@ -205,11 +228,14 @@ class RunProgress:
 
 
 def _total(state: UnitState, now: float) -> float | None:
-    """Duration of a unit in s, if its fit needs the largest allowed number of iterations."""
-    if state.number < 1:
+    """Expected duration of a unit in s; None before the pace of its iterations is known."""
+    if state.paced_since is None or state.number <= state.paced_from:
         return None
-    pace = (now - state.phase_began) / state.number
-    return (now - state.began) + pace * max(0, state.bound - state.number)
+    pace = (now - state.paced_since) / (state.number - state.paced_from)
+    more = math.ceil((1 + _SHARE_LEFT) * state.number) + _FEWEST_LEFT
+    expected = min(state.bound, max(_USUAL_ITERATIONS, more))
+    left = pace * max(0, expected - state.number)
+    return (now - state.began) + left + _SHARE_AFTERWARDS * pace * expected
 
 
 class ProgressLog:

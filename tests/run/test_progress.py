@@ -103,17 +103,105 @@ def test_nothing_is_known_in_the_beginning(clock: Clock) -> None:
     assert progress.seconds_left() is None
 
 
-def test_the_pace_of_iterations_bounds_the_first(clock: Clock) -> None:
-    progress = RunProgress(3, clock=clock)
-    assert progress.start("a") == 1
-    clock.now += 10
-    progress.phase("a", "fit")
-    clock.now += 8
-    progress.iteration("a", 4, 20, 1.5)
-    # 16 iterations of 2 s, then two participants of 10 + 40 s.
-    assert progress.seconds_left() == pytest.approx(32 + 2 * 50)
-    state = progress.running()["a"]
-    assert (state.phase, state.number, state.bound, state.objective) == ("fit", 4, 20, 1.5)
+def test_what_comes_before_iterations_takes_no_part_in_their_pace(clock: Clock) -> None:
+    def left(learning: float) -> float | None:
+        progress = RunProgress(1, clock=clock)
+        progress.start("a")
+        progress.phase("a", "reconstruction")
+        clock.now += learning
+        progress.iteration("a", 0, 500, 2.0)
+        clock.now += 8
+        progress.iteration("a", 4, 500, 1.5)
+        state = progress.running()["a"]
+        assert (state.phase, state.number, state.bound) == ("reconstruction", 4, 500)
+        return progress.seconds_left()
+
+    assert left(0) is not None
+    assert left(0) == pytest.approx(left(1000))
+
+
+def test_no_more_iterations_are_expected_than_are_allowed(clock: Clock) -> None:
+    progress = RunProgress(1, clock=clock)
+    progress.start("a")
+    progress.iteration("a", 0, 5, 2.0)
+    clock.now += 40
+    progress.iteration("a", 4, 5, 1.5)
+    left = progress.seconds_left()
+    # One iteration of 10 s, and what follows the fit.
+    assert left is not None
+    assert 10 < left < 30
+
+
+# Seconds since a participant began, and the number of iterations by then, as logged: clinical
+# sessions with and without learned detail, of three contrasts each. Last, the duration.
+RECORDED = {
+    "three contrasts, detail learned": (
+        [
+            (469, 0),
+            (481, 4),
+            (493, 7),
+            (504, 11),
+            (516, 16),
+            (529, 22),
+            (541, 26),
+            (553, 28),
+            (565, 31),
+            (577, 35),
+            (588, 39),
+            (601, 43),
+        ],
+        665,
+    ),
+    "three contrasts, no detail": (
+        [
+            (110, 0),
+            (122, 5),
+            (133, 9),
+            (145, 13),
+            (157, 18),
+            (168, 22),
+            (181, 27),
+            (193, 31),
+            (206, 35),
+            (217, 38),
+        ],
+        285,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_time_left_of_recorded_runs_is_right_within_a_factor_of_two(
+    clock: Clock, name: str
+) -> None:
+    reports, duration = RECORDED[name]
+    progress = RunProgress(1, clock=clock)
+    began = clock.now
+    progress.start("a")
+    progress.phase("a", "reconstruction")
+    told = 0
+    for seconds, number in reports:
+        clock.now = began + seconds
+        progress.iteration("a", number, 512, 1.0)
+        left = progress.seconds_left()
+        if left is not None:
+            told += 1
+            assert 0.5 < left / (duration - seconds) < 2
+    assert told == len(reports) - 1
+
+
+def test_participants_that_wait_take_as_long_as_the_first_will(clock: Clock) -> None:
+    def left(units: int) -> float:
+        progress = RunProgress(units, clock=clock)
+        progress.start("a")
+        progress.iteration("a", 0, 500, 2.0)
+        clock.now += 8
+        progress.iteration("a", 4, 500, 1.5)
+        found = progress.seconds_left()
+        assert found is not None
+        return found
+
+    assert left(3) == pytest.approx(left(1) + 2 * (8 + left(1)))
 
 
 @pytest.mark.parametrize(("at_once", "left"), [(1, 40 + 70 + 2 * 100), (2, 155), (5, 70)])
@@ -155,5 +243,5 @@ def test_the_log_is_sparse(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
     assert len(caplog.messages) == 1 + 40 // SECONDS_BETWEEN_MESSAGES
     assert caplog.messages[0] == "sub-01: fit"
     assert caplog.messages[-1] == (
-        "sub-01: iteration 40, objective 1234.5, about 60 s left for the run"
+        "sub-01: iteration 40, objective 1234.5, about 20 s left for the run"
     )

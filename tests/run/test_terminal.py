@@ -25,6 +25,7 @@ def progress() -> RunProgress:
         progress.start(label)
     progress.phase("sub-01", "reconstruction")
     progress.phase("sub-02", "coregistration")
+    progress.iteration("sub-01", 6, 100, 48056.5)
     progress.iteration("sub-01", 7, 100, 48055.5)
     return progress
 

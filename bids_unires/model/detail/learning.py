@@ -19,8 +19,10 @@ outweigh it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
@@ -88,19 +90,31 @@ def learn_details(
     without a guide. A GPU learns from one scan after the other.
     """
 
-    def learn(scan: ScanState) -> LearnedDetail | None:
+    def learn(number: int, scan: ScanState) -> LearnedDetail | None:
+        began = time.perf_counter()
         others = [other for other in everything if other.observation is not scan.observation]
         threads = helpers if on_cpu else None
         detail = learn_detail(scan, voxel_size, others, device, threads, parameters)
-        return None if detail is None else replace(detail, scan=_without_air(detail.scan))
+        if detail is None:
+            return None
+        seconds = time.perf_counter() - began
+        logger.info(
+            "scan %d of %d: detail within its slices learned in %.0f s", number, len(scans), seconds
+        )
+        return replace(detail, scan=_without_air(detail.scan))
 
+    thick = sum(thin_voxel_count(scan.observation, voxel_size) > 0 for scan in scans)
+    if thick:
+        logger.info(
+            "learning detail within the slices of %d scan%s", thick, "s" if thick > 1 else ""
+        )
     count, on_cpu = torch.get_num_threads(), device.type == "cpu"
     try:
         with (
             _single_threads(count if on_cpu else 1) as learners,
             _single_threads(count) as helpers,
         ):
-            return list(learners.map(learn, scans))
+            return list(learners.map(learn, itertools.count(1), scans))
     finally:
         # Threads that start later inherit the number that another thread has set.
         torch.set_num_threads(count)
