@@ -44,6 +44,9 @@ class FeedbackParameters:
     largest_share
         Largest variance of what is added within slices, as a share of that of the error of learned
         detail. If all of it were noise, the mean square error of images would grow by this share.
+    guided_share
+        The same where another contrast showed the detail. Images are then closer to the truth than
+        what the network predicts: in simulated heads with three contrasts, 0.01 costs 0.09 dB.
     widest
         Standard deviation of the widest Gaussian that residuals are smoothed with, in voxels of
         the scan; where even that is not enough, nothing is added.
@@ -52,6 +55,7 @@ class FeedbackParameters:
     """
 
     largest_share: float = 0.01
+    guided_share: float = 0.005
     widest: float = 3.0
     steps: int = 8
 
@@ -80,7 +84,9 @@ def with_residuals(fitted: Fitted, parameters: FeedbackParameters = DEFAULTS) ->
     for c, contrast in enumerate(fitted.contrasts):
         statement = contrast.detail_statement
         if statement is not None and not contrast.has_slice_motion:
-            limit = parameters.largest_share * statement.error_sd**2
+            guided = statement.used_other_contrast
+            share = parameters.guided_share if guided else parameters.largest_share
+            limit = share * statement.error_sd**2
             images[c] += _spread_residuals(
                 contrast, fitted.problem.grid, images[c], limit, parameters
             )

@@ -61,12 +61,13 @@ def given_back(
     image: NDArray[np.float32],
     noise: NoiseEstimate = NOISE,
     error_sd: float | None = ERROR_SD,
+    guided: bool = False,
     **known: Any,
 ) -> NDArray[np.float32]:
     """What is added to an image that was fitted to scans."""
     if error_sd is not None:
         detail = replace(scan_of(flat()), data=flat(), affine=np.eye(4))
-        known["detail"] = LearnedDetail(detail, DetailStatement(error_sd, 0.5, False))
+        known["detail"] = LearnedDetail(detail, DetailStatement(error_sd, 0.5, guided))
     problem = problem_of(contrast_of(scans, 0.01, noise, **known), grid=GRID)
     images = torch.as_tensor(image)[None]
     before = images.clone()
@@ -107,6 +108,12 @@ def test_noise_is_held_below_its_limit() -> None:
     assert max(sizes) <= 1.05 * limit
     # Far too much noise is not smoothed into blotches.
     assert not given_back([scan_of(flat(), noise_sd=300.0)], flat()).any()
+
+
+def test_less_is_added_where_another_contrast_showed_the_detail() -> None:
+    scan = scan_of(flat(), noise_sd=2.0)
+    alone, guided = (given_back([scan], flat(), guided=guided)[INNER] for guided in (False, True))
+    assert float(np.mean(guided**2)) == pytest.approx(0.5 * float(np.mean(alone**2)), rel=0.1)
 
 
 def test_a_spot_outlasts_noise_that_is_smoothed_away() -> None:
