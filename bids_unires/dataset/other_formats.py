@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from ..errors import BadDataError, MissingInputError
@@ -52,7 +53,7 @@ def nifti_content(path: Path) -> bytes:
             raise MissingInputError(f"{needed} does not exist")
     try:
         with LoggingOutputSuppressor():
-            image: Any = nib.load(path)
+            image = _loaded(path)
             voxels = np.asanyarray(image.dataobj)
     # nibabel raises whatever a damaged header leads to.
     except Exception as error:
@@ -71,6 +72,14 @@ def nifti_content(path: Path) -> bytes:
         converted.set_qform(image.affine, code=1)
     content: bytes = converted.to_bytes()
     return content
+
+
+def _loaded(path: Path) -> Any:
+    if _extension(path) not in _FREESURFER:
+        return nib.load(path)
+    # By nibabel's own way these files stay open.
+    with ImageOpener(str(path)) as file:
+        return nib.MGHImage.from_bytes(file.read())
 
 
 def _extension(path: Path) -> str:
