@@ -8,6 +8,8 @@ from evaluation.baseline import CASES, SCATTER, psnr_of, recorded
 from evaluation.cases import Case
 from tests.documented import table
 
+pytestmark = pytest.mark.learns
+
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_readme_shows_what_the_defaults_reach(case: Case) -> None:
@@ -17,7 +19,6 @@ def test_the_readme_shows_what_the_defaults_reach(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.accuracy
-@pytest.mark.learns
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_images_are_no_further_from_the_truth_than_before(case: Case) -> None:
