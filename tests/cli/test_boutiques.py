@@ -134,6 +134,7 @@ def test_exit_codes_are_those_of_the_exceptions(described: dict[str, Any]) -> No
 
 
 @pytest.mark.skipif(BOSH is None, reason="boutiques is not installed")
+@pytest.mark.slow
 def test_boutiques_validates_and_launches_it(
     described: dict[str, Any], make_dataset: DatasetMaker, tmp_path: Path
 ) -> None:

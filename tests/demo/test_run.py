@@ -68,10 +68,11 @@ def perfect_levels(truth_to_result: Affine) -> Callable[[RunConfig], int]:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "truth_to_result",
     [
-        pytest.param(np.eye(4), marks=pytest.mark.slow),
+        np.eye(4),
         Motion((3.0, -2.0, 4.0), (5.0, -4.0, 3.0)).scanner_to_head,
     ],
     ids=["same-space", "own-space"],

@@ -443,6 +443,7 @@ def test_a_participant_is_worked_on_once_at_a_time(
     assert "sub-02 failed: another process is working on sub-02 in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_environment_may_be_bare(three: RunConfig) -> None:
     command = [sys.executable, "-m", "bids_unires", str(three.bids_dir), "out", "participant"]
     dry = subprocess.run(

@@ -278,25 +278,14 @@ def test_uneven_slices_are_evened_out(run: Runner) -> None:
     assert after < 0.05 * before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "space", "fov"),
     [
-        pytest.param(
-            ("--align", "rigid"), "MNI152NLin2009cAsymRigid", None, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            ("--align", "similarity"),
-            "MNI152NLin2009cAsymSimilarity",
-            None,
-            marks=pytest.mark.slow,
-        ),
+        (("--align", "rigid"), "MNI152NLin2009cAsymRigid", None),
+        (("--align", "similarity"), "MNI152NLin2009cAsymSimilarity", None),
         (("--common-output",), "MNI152NLin2009cAsymRigid", "brain"),
-        pytest.param(
-            ("--common-output", "--fov", "head"),
-            "MNI152NLin2009cAsymRigid",
-            "head",
-            marks=pytest.mark.slow,
-        ),
+        (("--common-output", "--fov", "head"), "MNI152NLin2009cAsymRigid", "head"),
     ],
 )
 def test_images_are_aligned_to_the_template(
