@@ -297,6 +297,23 @@ def _termination_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files of this run alone, which is removed in the end.
+
+    Raises
+    ------
+    OutputError
+        If there is no place for it.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="bids_unires-")
+    except OSError as error:
+        raise OutputError(
+            f"no temporary folder can be created ({error.strerror or error}): name one by "
+            "--work-dir FOLDER"
+        ) from error
+
+
 @contextmanager
 def temporary_files_in(folder: Path | None) -> Iterator[None]:
     """Let all libraries, also in worker processes, write their temporary files to one folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..dicom.plan import PlannedImage, describe_dataset, plan_dataset
 from ..dicom.raw_dataset import write_raw_dataset
 from ..dicom.request import DicomRequest
 from ..errors import BadDataError, MissingInputError, NothingSelectedError, OutputError, UsageError
-from .app import run, say, temporary_files_in
+from .app import run, say, scratch_folder, temporary_files_in
 from .locking import sole_use
 from .logs import logging_to_stderr
 
@@ -52,7 +51,7 @@ def run_dicom(request: DicomRequest, config: RunConfig) -> int:
         series = read_headers(request.folder)
         key = Key.read(request.key)
         labels = _labels(request, series, key)
-        with tempfile.TemporaryDirectory(prefix="bids_unires-") as scratch:
+        with scratch_folder() as scratch:
             logger.info("dcm2niix converts %d series", len(series))
             images = convert(request.folder, Path(scratch))
             planned = plan_dataset(series, images, labels, request.overruled)

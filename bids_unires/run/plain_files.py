@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..dataset.plain_files import FilesPlan, FilesRequest, plan_files
 from ..dataset.writing import remove_leftovers
 from ..errors import OutputError, UsageError
 from ..work.outcome import Process
-from .app import process_participant, process_plans, say, temporary_files_in
+from .app import process_participant, process_plans, say, scratch_folder, temporary_files_in
 from .logs import holding_back, logging_to_stderr
 from .publishing import ResultNames, publish
 
@@ -62,7 +61,7 @@ def run_files(
         if config.dry_run:
             return 0
         remove_leftovers(request.results_folder)
-        with temporary_files_in(config.work_dir), _scratch() as scratch:
+        with temporary_files_in(config.work_dir), scratch_folder() as scratch:
             out = Path(scratch) / "derivatives"
             ours = replace(config, bids_dir=request.scans_folder, output_dir=out)
             done = process_plans(ours, [plan], process)
@@ -73,16 +72,6 @@ def run_files(
             if path.exists():
                 logger.info("written: %s", path)
         return 0
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="bids_unires-")
-    except OSError as error:
-        raise OutputError(
-            f"no temporary folder can be created ({error.strerror or error}): name one by "
-            "--work-dir FOLDER"
-        ) from error
 
 
 def _described(names: ResultNames) -> str:

@@ -443,6 +443,14 @@ def test_a_participant_is_worked_on_once_at_a_time(
     assert "sub-02 failed: another process is working on sub-02 in" in capsys.readouterr().err
 
 
+def test_without_a_place_for_temporary_files_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match="no temporary folder can be created.*--work-dir"):
+        app.scratch_folder()
+
+
 @pytest.mark.slow
 def test_the_environment_may_be_bare(three: RunConfig) -> None:
     command = [sys.executable, "-m", "bids_unires", str(three.bids_dir), "out", "participant"]
