@@ -447,7 +447,7 @@ def test_without_a_place_for_temporary_files_one_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(OutputError, match="no temporary folder can be created.*--work-dir"):
+    with pytest.raises(OutputError, match=r"no temporary folder can be created.*--work-dir"):
         app.scratch_folder()
 
 
