@@ -62,12 +62,13 @@ def given_back(
     noise: NoiseEstimate = NOISE,
     error_sd: float | None = ERROR_SD,
     guided: bool = False,
+    explained: float = 0.5,
     **known: Any,
 ) -> NDArray[np.float32]:
     """What is added to an image that was fitted to scans."""
     if error_sd is not None:
         detail = replace(scan_of(flat()), data=flat(), affine=np.eye(4))
-        known["detail"] = LearnedDetail(detail, DetailStatement(error_sd, 0.5, guided))
+        known["detail"] = LearnedDetail(detail, DetailStatement(error_sd, explained, guided))
     problem = problem_of(contrast_of(scans, 0.01, noise, **known), grid=GRID)
     images = torch.as_tensor(image)[None]
     before = images.clone()
@@ -114,6 +115,13 @@ def test_less_is_added_where_another_contrast_showed_the_detail() -> None:
     scan = scan_of(flat(), noise_sd=2.0)
     alone, guided = (given_back([scan], flat(), guided=guided)[INNER] for guided in (False, True))
     assert float(np.mean(guided**2)) == pytest.approx(0.5 * float(np.mean(alone**2)), rel=0.1)
+
+
+def test_errors_that_are_no_detail_permit_no_noise() -> None:
+    # Random values in the air of a map make errors large, whatever is known of the tissue.
+    scan = scan_of(flat(), noise_sd=2.0)
+    assert not given_back([scan], flat(), error_sd=1000.0, explained=0.06).any()
+    assert given_back([scan], flat(), error_sd=1000.0, explained=0.4).any()
 
 
 def test_a_spot_outlasts_noise_that_is_smoothed_away() -> None:
