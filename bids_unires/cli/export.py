@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..export.nnunet import NnunetExport, export_nnunet
-from ..export.raw import RawExport, export_raw
+from ..export.files import Export
+from ..export.nnunet import export_nnunet
+from ..export.raw import export_raw
 from ..export.selection import SelectedUnit, Selection, select_images
 from ..run.logs import logging_to_stderr
 from .parser import Parser, bare_label
@@ -128,7 +129,7 @@ def run_export(argv: Sequence[str]) -> int:
 
 
 def _export_raw(units: Sequence[SelectedUnit], given: dict[str, Any]) -> list[str]:
-    written = export_raw(units, RawExport(given["results_dir"], given["output_dir"], **_how(given)))
+    written = export_raw(units, _export(given))
     images = sum(len(unit.images) for unit in units)
     return [
         f"{images} images of {len(units)} participants or sessions in {given['output_dir']}: "
@@ -137,10 +138,7 @@ def _export_raw(units: Sequence[SelectedUnit], given: dict[str, Any]) -> list[st
 
 
 def _export_nnunet(units: Sequence[SelectedUnit], given: dict[str, Any]) -> list[str]:
-    export = NnunetExport(
-        given["results_dir"], given["output_dir"], tuple(given["contrasts"]), **_how(given)
-    )
-    outcome = export_nnunet(units, export)
+    outcome = export_nnunet(units, _export(given), given["contrasts"])
     written = outcome.written
     return [
         "channels: "
@@ -151,5 +149,6 @@ def _export_nnunet(units: Sequence[SelectedUnit], given: dict[str, Any]) -> list
     ]
 
 
-def _how(given: dict[str, Any]) -> dict[str, bool]:
-    return {name: given[name] for name in ("link", "integers", "overwrite")}
+def _export(given: dict[str, Any]) -> Export:
+    how = {name: given[name] for name in ("link", "integers", "overwrite")}
+    return Export(given["results_dir"], given["output_dir"], **how)

@@ -19,6 +19,31 @@ from ..errors import OutputError
 _OUTSIDE_OF_RAW = (("derivatives",), ("sourcedata",))
 
 
+@dataclass(frozen=True)
+class Export:
+    """Where results are handed over to, and how.
+
+    Parameters
+    ----------
+    results_dir
+        Output folder of the runs.
+    folder
+        Folder to write.
+    link
+        Make symbolic links to the images in place of copies.
+    integers
+        Write images as int16 with a slope in place of float32.
+    overwrite
+        Replace files that are there with other content.
+    """
+
+    results_dir: Path
+    folder: Path
+    link: bool = False
+    integers: bool = False
+    overwrite: bool = False
+
+
 class ExportedFile(Protocol):
     """A file to write."""
 

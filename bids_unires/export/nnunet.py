@@ -18,7 +18,7 @@ from ..dataset.entities import listing
 from ..dataset.metadata import SidecarError, load_object
 from ..dataset.reading import grid_of
 from ..errors import NothingSelectedError, OutputError
-from .files import ExportedFile, TextFile, Written, check_place, image_file, write_files
+from .files import Export, ExportedFile, TextFile, Written, check_place, image_file, write_files
 from .selection import SelectedUnit, contrasts_of
 from .table import NOT_KNOWN, read_rows, table_text
 
@@ -30,35 +30,6 @@ IMAGES = "imagesTs"
 ENDING = ".nii.gz"
 # nnU-Net clips the intensities of channels with this name as it should for CT.
 _CT_CHANNEL = "CT"
-
-
-@dataclass(frozen=True)
-class NnunetExport:
-    """How the folder of an nnU-Net dataset is written.
-
-    Parameters
-    ----------
-    results_dir
-        Output folder of the runs.
-    folder
-        Folder of the dataset.
-    contrasts
-        Names of the contrasts in the order of the channels; if empty, all contrasts in the order
-        T1w, T2w, PDw, FLAIR, others, CT.
-    link
-        Make symbolic links to the images in place of copies.
-    integers
-        Write images as int16 with a slope in place of float32.
-    overwrite
-        Replace images that are there with other content.
-    """
-
-    results_dir: Path
-    folder: Path
-    contrasts: tuple[str, ...] = ()
-    link: bool = False
-    integers: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +54,9 @@ class NnunetOutcome:
     written: Written
 
 
-def export_nnunet(units: Sequence[SelectedUnit], export: NnunetExport) -> NnunetOutcome:
+def export_nnunet(
+    units: Sequence[SelectedUnit], export: Export, contrasts: Sequence[str] = ()
+) -> NnunetOutcome:
     """Write the images of all participants and sessions that have every channel.
 
     Parameters
@@ -92,6 +65,9 @@ def export_nnunet(units: Sequence[SelectedUnit], export: NnunetExport) -> Nnunet
         The images; see `select_images`.
     export
         Where to, and how.
+    contrasts
+        Names of the contrasts in the order of the channels; if empty, all contrasts in the order
+        T1w, T2w, PDw, FLAIR, others, CT.
 
     Raises
     ------
@@ -102,7 +78,7 @@ def export_nnunet(units: Sequence[SelectedUnit], export: NnunetExport) -> Nnunet
     UniResError
         If an image cannot be read, or a file cannot be written.
     """
-    contrasts = export.contrasts or contrasts_of(units)
+    contrasts = tuple(contrasts) or contrasts_of(units)
     channels = tuple(map(_channel, contrasts))
     left_out = {unit.label: reason for unit in units if (reason := _fault(unit, contrasts))}
     whole = [unit for unit in units if unit.label not in left_out]
@@ -169,7 +145,7 @@ def _check_channels(folder: Path, channels: Sequence[str]) -> None:
 
 
 def _description_and_cases(
-    export: NnunetExport,
+    export: Export,
     channels: Sequence[str],
     units: Sequence[SelectedUnit],
     left_out: Mapping[str, str],

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..dataset.naming import raw_image_path, sidecar_path
 from ..dataset.sidecar import INHERITED
 from ..errors import OutputError
 from ..records.image import ImageRecord
-from .files import ExportedFile, TextFile, Written, check_place, image_file, write_files
+from .files import Export, ExportedFile, TextFile, Written, check_place, image_file, write_files
 from .selection import SelectedUnit
 from .table import read_rows, table_text
 
@@ -38,32 +37,7 @@ image was made of (`Sources`) and the settings (`UniRes`); the results link to t
 """
 
 
-@dataclass(frozen=True)
-class RawExport:
-    """How a raw dataset is written.
-
-    Parameters
-    ----------
-    results_dir
-        Output folder of the runs.
-    folder
-        Root of the raw dataset.
-    link
-        Make symbolic links to the images in place of copies.
-    integers
-        Write images as int16 with a slope in place of float32.
-    overwrite
-        Replace files that are there with other content.
-    """
-
-    results_dir: Path
-    folder: Path
-    link: bool = False
-    integers: bool = False
-    overwrite: bool = False
-
-
-def export_raw(units: Sequence[SelectedUnit], export: RawExport) -> Written:
+def export_raw(units: Sequence[SelectedUnit], export: Export) -> Written:
     """Write images, sidecars and the files that describe the dataset.
 
     Participants of an earlier export into the same folder are kept.
@@ -95,7 +69,7 @@ def export_raw(units: Sequence[SelectedUnit], export: RawExport) -> Written:
     return write_files(export.folder, files, shared, overwrite=export.overwrite)
 
 
-def _check_folder(export: RawExport) -> None:
+def _check_folder(export: Export) -> None:
     """Raise an error unless the folder is new, empty, or an earlier export of the same results."""
     check_place(export.folder, export.results_dir)
     if not export.folder.exists() or not any(export.folder.iterdir()):
@@ -130,7 +104,7 @@ def _sidecar(image: ResultImage, results_dir: Path) -> dict[str, Any]:
     return ImageRecord(version=record.version, settings=record.settings).in_sidecar(content)
 
 
-def _dataset_files(units: Sequence[SelectedUnit], export: RawExport) -> Iterator[ExportedFile]:
+def _dataset_files(units: Sequence[SelectedUnit], export: Export) -> Iterator[ExportedFile]:
     description = _description(export)
     version = description["GeneratedBy"][0]["Version"]
     yield TextFile(Path("dataset_description.json"), _json(description))
@@ -139,7 +113,7 @@ def _dataset_files(units: Sequence[SelectedUnit], export: RawExport) -> Iterator
     yield from _participants(units, export)
 
 
-def _description(export: RawExport) -> dict[str, Any]:
+def _description(export: Export) -> dict[str, Any]:
     of_results = load_object(export.results_dir / "dataset_description.json")
     results = export.results_dir.resolve().as_uri()
     links = {RESULTS: results}
@@ -170,7 +144,7 @@ def _terms(of_results: Mapping[str, Any], raw: Path | None) -> dict[str, Any]:
     return terms | {"HowToAcknowledge": cite}
 
 
-def _participants(units: Sequence[SelectedUnit], export: RawExport) -> Iterator[ExportedFile]:
+def _participants(units: Sequence[SelectedUnit], export: Export) -> Iterator[ExportedFile]:
     """``participants.tsv``: rows of the raw dataset, if it is there, and of earlier exports."""
     raw = linked_folder(export.results_dir, "raw")
     known: dict[str, Mapping[str, str]] = {}

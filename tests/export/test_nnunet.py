@@ -9,14 +9,15 @@ import pytest
 
 from bids_unires.dataset.query import ParticipantPlan
 from bids_unires.errors import NothingSelectedError, OutputError
-from bids_unires.export.nnunet import NnunetExport, NnunetOutcome, export_nnunet
+from bids_unires.export.files import Export
+from bids_unires.export.nnunet import NnunetOutcome, export_nnunet
 from bids_unires.export.selection import Selection, select_images
 from tests.export.conftest import write_results
 
 
 def export(results: Path, folder: Path, *contrasts: str, **how: bool) -> NnunetOutcome:
     units = select_images(results, Selection(contrasts=contrasts))
-    return export_nnunet(units, NnunetExport(results, folder, contrasts, **how))
+    return export_nnunet(units, Export(results, folder, **how), contrasts)
 
 
 def names(folder: Path) -> list[str]:

@@ -15,13 +15,14 @@ from bids_unires.config import RunConfig
 from bids_unires.dataset.query import plan_participants
 from bids_unires.dataset.validation import find_validator
 from bids_unires.errors import OutputError
-from bids_unires.export.raw import RawExport, export_raw
+from bids_unires.export.files import Export
+from bids_unires.export.raw import export_raw
 from bids_unires.export.selection import Selection, select_images
 
 
 def export(results: Path, folder: Path, *participants: str, **how: bool) -> Path:
     units = select_images(results, Selection(participants=participants))
-    export_raw(units, RawExport(results, folder, **how))
+    export_raw(units, Export(results, folder, **how))
     return folder
 
 
