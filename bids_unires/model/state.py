@@ -12,7 +12,7 @@ import torch
 from ..config import Modality
 from ..space.affines import Affine
 from ..space.grid import Grid
-from .detail.learning import DEFAULTS, learn_details
+from .detail.learning import DEFAULTS, ShareListener, learn_details
 from .detail.parameters import LearningParameters
 from .detail.term import DetailStatement, LearnedDetail, move_detail
 from .intensity.scan_state import ScanState, observations_of
@@ -117,7 +117,10 @@ class ContrastState:
 
 
 def with_learned_detail(
-    contrasts: Sequence[ContrastState], voxel_size: float, device: torch.device
+    contrasts: Sequence[ContrastState],
+    voxel_size: float,
+    device: torch.device,
+    on_progress: ShareListener | None = None,
 ) -> tuple[ContrastState, ...]:
     """Learn detail within the slices of contrasts that have a single scan.
 
@@ -131,12 +134,14 @@ def with_learned_detail(
         Voxel size of the wanted images in mm.
     device
         Device to learn on.
+    on_progress
+        Called with the share of the work that is done.
     """
     everything = [scan for contrast in contrasts for scan in contrast.scans]
     learners = [c for c in contrasts if c.learning is not None and not c.has_repeats]
     parameters = next((c.learning for c in learners if c.learning is not None), DEFAULTS)
     scans = [contrast.scans[0] for contrast in learners]
-    details = iter(learn_details(scans, everything, voxel_size, device, parameters))
+    details = iter(learn_details(scans, everything, voxel_size, device, parameters, on_progress))
     learned = []
     for number, contrast in enumerate(contrasts, start=1):
         detail = next(details) if contrast in learners else None

@@ -27,6 +27,8 @@ SECONDS_BETWEEN_MESSAGES = 10.0
 # report then take about this share of the time of the iterations.
 _USUAL_ITERATIONS = 45
 _SHARE_AFTERWARDS = 0.3
+# What follows learning takes about this share of the time of learning.
+_SHARE_AFTER_LEARNING = 0.9
 # A fit that needs more than usual is expected to go on for this share of its iterations, and two.
 _SHARE_LEFT, _FEWEST_LEFT = 0.1, 2
 
@@ -47,6 +49,10 @@ class Sender(QueueHandler):
     def phase(self, label: str, name: str) -> None:
         """Send the report that a phase begins."""
         self._send("phase", label, name)
+
+    def learning(self, label: str, share: float) -> None:
+        """Send the report that a share of the detail is learned."""
+        self._send("learning", label, share)
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Send the report that an iteration ended."""
@@ -69,9 +75,14 @@ class Sender(QueueHandler):
         self._send("message", record)
 
     def _send(self, *report: object) -> None:
-        # A failed report must not end the unit of work.
-        with suppress(OSError):
-            self._connection.send(report)
+        # Several threads report while they learn.
+        self.acquire()
+        try:
+            # A failed report must not end the unit of work.
+            with suppress(OSError):
+                self._connection.send(report)
+        finally:
+            self.release()
 
 
 def forward(connection: Connection, label: str, to: ProgressListener) -> None:
@@ -99,6 +110,8 @@ def pass_on(report: tuple[Any, ...], to: ProgressListener) -> None:
     match report:
         case ("phase", *details):
             to.phase(*details)
+        case ("learning", *details):
+            to.learning(*details)
         case ("iteration", *details):
             to.iteration(*details)
         case ("message", record):
@@ -117,6 +130,10 @@ class UnitState:
         Name of the phase it is in.
     number, bound, objective
         Iterations of the fit so far, the most that are allowed, and the objective.
+    learned
+        Share of the detail within slices that is learned; None if none is.
+    learning_since, learned_at
+        When learning began, and when that share was reported.
     paced_since
         When the first of these iterations was reported. What came before, such as learning, takes
         no part in their pace.
@@ -129,6 +146,9 @@ class UnitState:
     number: int = 0
     bound: int = 0
     objective: float = 0.0
+    learned: float | None = None
+    learning_since: float = 0.0
+    learned_at: float = 0.0
     paced_since: float | None = None
     paced_from: int = 0
 
@@ -171,6 +191,16 @@ class RunProgress:
             state = self._running.get(label, UnitState(now))
             self._running[label] = UnitState(state.began, name)
 
+    def learning(self, label: str, share: float) -> None:
+        """Note that a share of the detail of a unit is learned."""
+        with self._lock:
+            now = self._clock()
+            state = self._running.get(label, UnitState(now))
+            since = now if state.learned is None else state.learning_since
+            self._running[label] = replace(
+                state, learned=share, learning_since=since, learned_at=now
+            )
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Note that an iteration of the fit of a unit ended."""
         with self._lock:
@@ -211,7 +241,7 @@ class RunProgress:
 
         It is estimated from the durations of the units that have finished. Before the first has
         finished, it is estimated from the time per iteration of the running units and the number of
-        iterations that fits usually take.
+        iterations that fits usually take; before these begin, from the pace of learning.
         """
         with self._lock:
             now = self._clock()
@@ -228,14 +258,22 @@ class RunProgress:
 
 
 def _total(state: UnitState, now: float) -> float | None:
-    """Expected duration of a unit in s; None before the pace of its iterations is known."""
+    """Expected duration of a unit in s; None before the pace of its work is known."""
     if state.paced_since is None or state.number <= state.paced_from:
-        return None
+        return _total_from_learning(state)
     pace = (now - state.paced_since) / (state.number - state.paced_from)
     more = math.ceil((1 + _SHARE_LEFT) * state.number) + _FEWEST_LEFT
     expected = min(state.bound, max(_USUAL_ITERATIONS, more))
     left = pace * max(0, expected - state.number)
     return (now - state.began) + left + _SHARE_AFTERWARDS * pace * expected
+
+
+def _total_from_learning(state: UnitState) -> float | None:
+    """Expected duration of a unit in s from the pace of learning; None before that is known."""
+    if not state.learned:
+        return None
+    learning = (state.learned_at - state.learning_since) / state.learned
+    return state.learning_since - state.began + (1 + _SHARE_AFTER_LEARNING) * learning
 
 
 class ProgressLog:
@@ -268,23 +306,25 @@ class ProgressLog:
         self._said[label] = self._clock()
         logger.log(self._level, "%s: %s", label, name)
 
+    def learning(self, label: str, share: float) -> None:
+        """Log the share, unless the last message about the participant is recent."""
+        self._progress.learning(label, share)
+        self._say(label, f"{100 * share:.0f} % of the detail within slices learned")
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Log the iteration, unless the last message about the participant is recent."""
         self._progress.iteration(label, number, bound, objective)
+        self._say(label, f"iteration {number}, objective {objective:.6g}")
+
+    def _say(self, label: str, what: str) -> None:
         now = self._clock()
         if now - self._said.get(label, now) < SECONDS_BETWEEN_MESSAGES:
             self._said.setdefault(label, now)
             return
         self._said[label] = now
         left = self._progress.seconds_left()
-        logger.log(
-            self._level,
-            "%s: iteration %d, objective %.6g%s",
-            label,
-            number,
-            objective,
-            f", about {describe_seconds(left)} left for the run" if left is not None else "",
-        )
+        when = f", about {describe_seconds(left)} left for the run" if left is not None else ""
+        logger.log(self._level, "%s: %s%s", label, what, when)
 
 
 def describe_seconds(seconds: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .progress import RunProgress, describe_seconds
+from .progress import RunProgress, UnitState, describe_seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bids_unires")
 
 _REFRESHES_PER_SECOND = 2.0
+_BAR_WIDTH = 20
 
 
 @contextmanager
@@ -65,6 +66,7 @@ def live_display(progress: RunProgress, wanted: bool = True) -> Iterator[bool]:
 
 def progress_table(progress: RunProgress) -> Table:
     """A table with one row for each running unit of work, and the time left for the run."""
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     left = progress.seconds_left()
@@ -80,11 +82,16 @@ def progress_table(progress: RunProgress) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     now = time.monotonic()
     for label, state in progress.running().items():
+        learning = state.learned is not None and not state.bound
         table.add_row(
             label,
-            state.phase,
-            f"{state.number} of {state.bound}" if state.bound else "",
+            "learning detail" if learning else state.phase,
+            ProgressBar(1.0, state.learned or 0.0, _BAR_WIDTH) if learning else _iteration(state),
             f"{state.objective:.6g}" if state.number else "",
             describe_seconds(now - state.began),
         )
     return table
+
+
+def _iteration(state: UnitState) -> str:
+    return f"{state.number} of {state.bound}" if state.bound else ""

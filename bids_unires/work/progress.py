@@ -22,6 +22,17 @@ class ProgressListener(Protocol):
             Name of the phase, such as ``coregistration``.
         """
 
+    def learning(self, label: str, share: float) -> None:
+        """Receive the report that a share of the detail within slices is learned.
+
+        Parameters
+        ----------
+        label
+            ``sub-01`` or ``sub-01_ses-a``.
+        share
+            From 0, when learning begins, to 1.
+        """
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Receive the report that an iteration of the fit ended.
 
@@ -42,6 +53,9 @@ class Silence:
     """A listener that ignores all reports."""
 
     def phase(self, label: str, name: str) -> None:
+        """Ignore the report."""
+
+    def learning(self, label: str, share: float) -> None:
         """Ignore the report."""
 
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:

@@ -39,6 +39,9 @@ class Phases:
     def phase(self, label: str, name: str) -> None:
         self.seen.set()
 
+    def learning(self, label: str, share: float) -> None:
+        """Not of interest."""
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         """Not of interest."""
 

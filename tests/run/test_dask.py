@@ -73,6 +73,9 @@ class Heard:
     def phase(self, label: str, name: str) -> None:
         self.reports.append((label, name))
 
+    def learning(self, label: str, share: float) -> None:
+        self.reports.append((label, share))
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         self.reports.append((label, number, bound, objective))
         self.enough.set()

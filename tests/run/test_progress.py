@@ -38,6 +38,9 @@ class Notes:
     def phase(self, label: str, name: str) -> None:
         self.reports.append((label, name))
 
+    def learning(self, label: str, share: float) -> None:
+        self.reports.append(("learning", label, share))
+
     def iteration(self, label: str, number: int, bound: int, objective: float) -> None:
         self.reports.append((label, number, bound, objective))
 
@@ -118,6 +121,26 @@ def test_what_comes_before_iterations_takes_no_part_in_their_pace(clock: Clock) 
 
     assert left(0) is not None
     assert left(0) == pytest.approx(left(1000))
+
+
+def test_the_pace_of_learning_tells_before_there_are_iterations(clock: Clock) -> None:
+    progress = RunProgress(1, clock=clock)
+    progress.start("a")
+    progress.phase("a", "reconstruction")
+    clock.now += 10
+    progress.learning("a", 0.0)
+    assert progress.seconds_left() is None
+    clock.now += 20
+    progress.learning("a", 0.25)
+    early = progress.seconds_left()
+    assert early is not None
+    # Another 60 s of learning, and what follows.
+    assert early > 60
+    clock.now += 60
+    progress.learning("a", 1.0)
+    assert progress.seconds_left() == pytest.approx(early - 60)
+    clock.now += 5
+    assert progress.seconds_left() == pytest.approx(early - 65)
 
 
 def test_no_more_iterations_are_expected_than_are_allowed(clock: Clock) -> None:
@@ -229,6 +252,23 @@ def test_one_that_takes_longer_is_about_to_end(clock: Clock) -> None:
     clock.now += 50
     assert progress.seconds_left() == 0
     assert list(progress.running()) == ["b"]
+
+
+def test_the_log_tells_of_learning_now_and_then(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bids_unires")
+    progress = RunProgress(1, clock=clock)
+    log = ProgressLog(progress, clock=clock)
+    progress.start("sub-01")
+    log.phase("sub-01", "reconstruction")
+    for second in range(41):
+        log.learning("sub-01", second / 40)
+        clock.now += 1
+    assert len(caplog.messages) == 1 + 40 // SECONDS_BETWEEN_MESSAGES
+    assert caplog.messages[1] == (
+        "sub-01: 25 % of the detail within slices learned, about 66 s left for the run"
+    )
 
 
 def test_the_log_is_sparse(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

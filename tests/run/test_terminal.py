@@ -41,6 +41,16 @@ def test_the_table_has_a_row_for_everyone_at_work(progress: RunProgress) -> None
     ]
 
 
+def test_learning_has_a_bar(progress: RunProgress) -> None:
+    progress.learning("sub-02", 0.5)
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(progress_table(progress))
+    row = console.export_text().splitlines()[-1]
+    assert row.startswith("sub-02")
+    assert "learning detail" in row
+    assert row.count("━") == 10
+
+
 def test_a_terminal_shows_messages_and_the_table(
     progress: RunProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,8 +22,9 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -59,6 +60,11 @@ _MOST_NOT_PREDICTED = 0.01
 # Share of a thin voxel that a guide has to have measured.
 _MEASURED = 0.99
 _SEED = 2016
+# Share of the time of learning that a network is trained.
+_TRAINING = 0.4
+
+ShareListener = Callable[[float], None]
+"""Called with the share of some work that is done, from 0 to 1."""
 
 
 def learn_details(
@@ -67,6 +73,7 @@ def learn_details(
     voxel_size: float,
     device: torch.device,
     parameters: LearningParameters = DEFAULTS,
+    on_progress: ShareListener | None = None,
 ) -> list[LearnedDetail | None]:
     """`learn_detail` of each of several scans.
 
@@ -82,6 +89,8 @@ def learn_details(
         Device to learn on.
     parameters
         Parameters of learning.
+    on_progress
+        Called with the share of the work that is done, from 0 to 1, by the threads that learn.
 
     Notes
     -----
@@ -94,7 +103,9 @@ def learn_details(
         began = time.perf_counter()
         others = [other for other in everything if other.observation is not scan.observation]
         threads = helpers if on_cpu else None
-        detail = learn_detail(scan, voxel_size, others, device, threads, parameters)
+        steps = shares.of(number - 1)
+        detail = learn_detail(scan, voxel_size, others, device, threads, parameters, steps)
+        steps(1.0)
         if detail is None:
             return None
         seconds = time.perf_counter() - began
@@ -109,6 +120,7 @@ def learn_details(
             "learning detail within the slices of %d scan%s", thick, "s" if thick > 1 else ""
         )
     count, on_cpu = torch.get_num_threads(), device.type == "cpu"
+    shares = _Shares(len(scans), on_progress if thick else None)
     try:
         with (
             _single_threads(count if on_cpu else 1) as learners,
@@ -118,6 +130,37 @@ def learn_details(
     finally:
         # Threads that start later inherit the number that another thread has set.
         torch.set_num_threads(count)
+
+
+class _Shares:
+    """Adds up what is done of several scans.
+
+    Parameters
+    ----------
+    count
+        Number of scans.
+    on_progress
+        Called with the mean share, at the beginning and whenever one of them grows.
+    """
+
+    def __init__(self, count: int, on_progress: ShareListener | None) -> None:
+        self._shares = [0.0] * count
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        if on_progress is not None:
+            on_progress(0.0)
+
+    def of(self, number: int) -> ShareListener:
+        """What to call with the share that is done of a scan."""
+
+        def listen(share: float) -> None:
+            if self._on_progress is None:
+                return
+            with self._lock:
+                self._shares[number] = share
+                self._on_progress(sum(self._shares) / len(self._shares))
+
+        return listen
 
 
 def _single_threads(count: int) -> ThreadPoolExecutor:
@@ -132,6 +175,7 @@ def learn_detail(
     device: torch.device | None = None,
     helpers: Executor | None = None,
     parameters: LearningParameters = DEFAULTS,
+    on_progress: ShareListener | None = None,
 ) -> LearnedDetail | None:
     """Divide the slices of a scan into thin ones, with detail learned from its own planes.
 
@@ -149,6 +193,8 @@ def learn_detail(
         Threads to predict with; None for the calling thread alone.
     parameters
         Parameters of learning.
+    on_progress
+        Called with the share of the work that is done.
 
     Returns
     -------
@@ -183,12 +229,20 @@ def learn_detail(
         if network is not None:
             contributes = _is_as_good(network, guided, parameters.unguided_margin)
             where = left if contributes else thin.not_predicted()
-            thin.add_unguided(network, where)
+            thin.add_unguided(network, where, _after_training(on_progress))
             networks += [network] if where.any() else []
     if not networks:
         return None
     statement = _statement(networks, planes.unit, bool(guided))
     return LearnedDetail(thin.scan(scan, TRUST_IF_RESOLVED if without_guide else 1.0), statement)
+
+
+def _after_training(on_progress: ShareListener | None) -> ShareListener | None:
+    """Takes the share of a prediction that is done, once the network is trained."""
+    if on_progress is None:
+        return None
+    on_progress(_TRAINING)
+    return lambda share: on_progress(_TRAINING + (1 - _TRAINING) * share)
 
 
 def resolves_slices_of(other: Observation, scan: Observation) -> bool:

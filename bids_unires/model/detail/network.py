@@ -27,8 +27,11 @@ from .parameters import Effort
 _BATCH = 1024
 # With more, networks of small heads overfit: steps that see a pair more often are of no use.
 _EPOCHS = 20
-# Largest learning rate of the optimiser.
-_LEARNING_RATE = 1e-2
+# Largest learning rate of the optimiser, and that of further steps.
+_LEARNING_RATE, _LATER_RATE = 1e-2, 5e-3
+# Further steps are worth their time where at least this share of the detail is explained: what is
+# left is then little, and a small share more is a large part of it.
+_WORTH_MORE = 0.8
 _RIDGE = 1e-3
 # A smaller relative spread of intensities is due to rounding.
 _ROUNDING = 1e-5
@@ -88,6 +91,14 @@ class Prediction(NamedTuple):
             torch.cat([part.values for part in every]),
             torch.cat([part.variances for part in every]),
         )
+
+
+class _Examples(NamedTuple):
+    """Features ``(N, F)``, outputs ``(N, R)`` and importances ``(N, 1)``."""
+
+    features: Tensor
+    wanted: Tensor
+    importance: Tensor
 
 
 class _Standard(NamedTuple):
@@ -166,15 +177,41 @@ def train(
     """
     # In random order, so that all batches are similar.
     order = torch.randperm(len(pairs.patches), generator=random).to(pairs.patches.device)
-    patches, views, finer = (part[order] for part in pairs)
-    standard = _standard(patches, views, noise_sd)
-    middle, contrast, features = _features(patches, views, noise_sd, standard)
+    shuffled = Pairs(*(part[order] for part in pairs))
+    standard = _standard(shuffled.patches, shuffled.views, noise_sd)
+    examples, basis, mean = _examples(shuffled, noise_sd, standard)
+    layers = _first_layers(examples, effort, random)
+
+    def network_of(layers: Layers) -> PlaneNetwork:
+        return _assessed(layers.after_map(basis, mean), held_out, noise_sd, standard)
+
+    layers = _descended(layers, examples, effort.steps, _LEARNING_RATE)
+    network = network_of(layers)
+    if effort.more_steps and network.explained > _WORTH_MORE:
+        network = network_of(_descended(layers, examples, effort.more_steps, _LATER_RATE))
+    return network
+
+
+def _examples(
+    pairs: Pairs, noise_sd: float, standard: _Standard
+) -> tuple[_Examples, Tensor, Tensor]:
+    """What a network learns from, and the map of its features (`_whitening`)."""
+    middle, contrast, features = _features(pairs.patches, pairs.views, noise_sd, standard)
     # Errors are minimised in intensity, not relative to the contrast.
     importance = contrast.square() / contrast.square().mean()
-    layers = _learned((features, (finer - middle) / contrast, importance), effort, random)
+    basis, mean = _whitening(features, importance)
+    wanted = (pairs.finer - middle) / contrast
+    return _Examples((features - mean) @ basis, wanted, importance), basis, mean
+
+
+def _assessed(
+    layers: Layers, held_out: Pairs, noise_sd: float, standard: _Standard
+) -> PlaneNetwork:
+    """A network of layers, with its errors in held-out pairs."""
+    patches, views, finer = held_out
     ways = tuple(layers.flipped(_flipped_features(patches, views, axes), axes) for axes in _FLIPS)
-    middle, contrast, features = _features(held_out.patches, held_out.views, noise_sd, standard)
-    wanted = held_out.finer - middle
+    middle, contrast, features = _features(patches, views, noise_sd, standard)
+    wanted = finer - middle
     errors = (contrast * _mean_output(ways, features) - wanted).square()
     return PlaneNetwork(
         ways,
@@ -194,32 +231,35 @@ def _features(
     The features include the brightness of the place, which separates tissues and so tells how much
     of each a voxel is likely to hold.
     """
-    middle, contrast = _middle_and_contrast(patches, noise_sd)
-    features = [(patches.flatten(1) - middle) / contrast]
+    middle, above, contrast = _contrasts(patches, noise_sd)
+    brightness = (_brightness(middle, above, contrast, views) - standard.mean) / standard.sd
+    features = [above.div_(contrast)]
     if views.shape[1]:
         features.append((views.flatten(1) - views.mean(dim=(1, 2))[:, None]) / contrast)
-    brightness = (_brightness(patches, views, noise_sd) - standard.mean) / standard.sd
     return middle, contrast, torch.cat([*features, brightness], dim=1)
 
 
-def _middle_and_contrast(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tensor]:
-    """Middle voxels and contrasts (root mean square difference, with noise), ``(N, 1)`` each."""
+def _contrasts(patches: Tensor, noise_sd: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Middle voxels ``(N, 1)``, differences from them ``(N, F)``, and contrasts ``(N, 1)``.
+
+    The contrast is the root mean square difference, with noise.
+    """
     patches = patches.flatten(1)
     middle = patches[:, patches.shape[1] // 2, None]
     above = patches - middle
-    return middle, (above.square().mean(dim=1, keepdim=True) + noise_sd**2).sqrt()
+    mean_square = torch.linalg.vector_norm(above, dim=1, keepdim=True).square() / above.shape[1]
+    return middle, above, (mean_square + noise_sd**2).sqrt()
 
 
-def _brightness(patches: Tensor, views: Tensor, noise_sd: float) -> Tensor:
+def _brightness(middle: Tensor, above: Tensor, contrast: Tensor, views: Tensor) -> Tensor:
     """Brightness of each place, ``(N, B)``; without a guide also the logarithm of its contrast."""
-    middle, contrast = _middle_and_contrast(patches, noise_sd)
     if views.shape[1]:
         return torch.cat([middle, views.mean(dim=(1, 2))[:, None]], dim=1)
-    return torch.cat([middle, patches.mean(dim=(1, 2))[:, None], contrast.log()], dim=1)
+    return torch.cat([middle, middle + above.mean(dim=1, keepdim=True), contrast.log()], dim=1)
 
 
 def _standard(patches: Tensor, views: Tensor, noise_sd: float) -> _Standard:
-    brightness = _brightness(patches, views, noise_sd)
+    brightness = _brightness(*_contrasts(patches, noise_sd), views)
     if views.shape[1]:
         # Standardised brightness of a guide would transfer its lesions to this contrast.
         return _Standard(torch.zeros_like(brightness[:1]), torch.ones_like(brightness[:1]))
@@ -246,16 +286,16 @@ def _mean_output(ways: Sequence[Layers], features: Tensor) -> Tensor:
     return total / len(ways)
 
 
-def _learned(
-    data: tuple[Tensor, Tensor, Tensor], effort: Effort, random: torch.Generator
-) -> Layers:
-    """Layers trained on features ``(N, F)``, outputs ``(N, R)`` and importances ``(N, 1)``."""
-    features, wanted, importance = data
-    basis, mean = _whitening(features, importance)
-    data = ((features - mean) @ basis, wanted, importance)
-    sides = (features.shape[1], wanted.shape[1])
-    weights, biases = _layers(sides, effort, random, features.device)
-    count = len(weights)
+def _first_layers(examples: _Examples, effort: Effort, random: torch.Generator) -> Layers:
+    """Layers to start from: the best linear map, and a small random contribution."""
+    sides = (examples.features.shape[1], examples.wanted.shape[1])
+    weights, biases = _layers(sides, effort, random, examples.features.device)
+    return Layers(weights, biases, _least_squares(*examples))
+
+
+def _descended(layers: Layers, examples: _Examples, steps: int, fastest: float) -> Layers:
+    """Layers after one cycle of steps."""
+    count = len(layers.weights)
 
     def loss(parameters: Sequence[Tensor], batch: Sequence[Tensor]) -> Tensor:
         inputs, outputs, importances = batch
@@ -263,17 +303,15 @@ def _learned(
         error = Layers(tuple(others[:count]), tuple(others[count:]), shortcut)(inputs) - outputs
         return (error.square() * importances).mean()
 
-    steps = min(effort.steps, math.ceil(_EPOCHS * len(features) / _BATCH))
     *others, shortcut = descend_in_one_cycle(
         loss,
-        [*weights, *biases, _least_squares(*data)],
-        data,
+        [*layers.weights, *layers.biases, layers.shortcut],
+        examples,
         batch_size=_BATCH,
-        steps=steps,
-        fastest=_LEARNING_RATE,
+        steps=min(steps, math.ceil(_EPOCHS * len(examples.features) / _BATCH)),
+        fastest=fastest,
     )
-    layers = Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
-    return layers.after_map(basis, mean)
+    return Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
 
 
 def _whitening(features: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,7 +344,7 @@ def _layers(
     ends: tuple[int, int], effort: Effort, random: torch.Generator, device: torch.device
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Initial weights and biases of layers with so many inputs and outputs."""
-    sides = (ends[0], *(effort.hidden,) * effort.layers, ends[1])
+    sides = (ends[0], *effort.widths, ends[1])
     weights = [
         torch.randn(pair, generator=random) * math.sqrt(2 / pair[0]) for pair in pairwise(sides)
     ]

@@ -6,6 +6,7 @@ slices as thick as those of the scan. Unlike in the scan, the thin voxels within
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -234,6 +235,12 @@ class ObliquePatches:
         self._missing = ~near.isfinite()
         self._splines = PlaneSplines.through(near.masked_fill(self._missing, 0), _ALONG)
 
+    def at(self, where: Tensor) -> ObliquePatches:
+        """Patches of the same planes at some of the voxels alone, ``(K, M, N)`` bool."""
+        fewer = copy.copy(self)
+        fewer._where = self._where & where
+        return fewer
+
     def cut(self, degrees: float) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """Patches at an angle to the axes of the slices.
 
@@ -256,12 +263,13 @@ class ObliquePatches:
                 row: lines[row] if row in lines else self._lines(row, degrees) for row in slices
             }
             first, second = self._where[k].nonzero().T
-            here = (first - self._corner[0], second - self._corner[1])
-            patches = torch.stack([lines[row][:, *here] for row in slices])
-            yield k, first, second, patches.permute(2, 0, 1)
+            width = self._missing.shape[2]
+            here = (first - self._corner[0]) * width + (second - self._corner[1])
+            patches = torch.stack([lines[row].index_select(0, here) for row in slices], dim=1)
+            yield k, first, second, patches
 
     def _lines(self, k: int, degrees: float) -> Tensor:
-        """Lines through all voxels of slice k, ``(13, M, N)``; NaN where not measured."""
+        """Lines through all voxels of slice k, ``(M * N, 13)``; NaN where not measured."""
         angle = math.radians(degrees)
         steps = range(-_ALONG, _ALONG + 1)
         offsets = [(n * math.cos(angle), n * math.sin(angle)) for n in steps]
@@ -270,7 +278,7 @@ class ObliquePatches:
         if missing.any():
             weight = torch.stack([weight_of(missing, offset) for offset in offsets])
             lines.masked_fill_(weight > _MISSING, torch.nan)
-        return lines
+        return lines.flatten(1).T.contiguous()
 
 
 def _with_surroundings(wanted: Tensor) -> slice:

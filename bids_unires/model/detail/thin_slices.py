@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -80,7 +80,12 @@ class ThinSlices:
                 views = planes.views_at(thin, here * planes.ratio, first, second)
                 self._add(k, places, network.predict(patches, views), 1.0)
 
-    def add_unguided(self, network: PlaneNetwork, where: Tensor) -> None:
+    def add_unguided(
+        self,
+        network: PlaneNetwork,
+        where: Tensor,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
         """Add the predictions of a network from planes of the scan alone.
 
         Parameters
@@ -89,13 +94,27 @@ class ThinSlices:
             Trained without a guide.
         where
             ``(K, M, N)`` bool: thick voxels to divide.
+        on_progress
+            Called after each direction with the share of the work that is done.
         """
         oblique = ObliquePatches(self._planes.data, where)
         for number, degrees in enumerate(self._parameters.directions):
+            if number == self._parameters.first_directions:
+                oblique = oblique.at(where & self._is_uncertain())
             way = number % len(network.ways)
             for k, first, second, patches in oblique.cut(degrees):
                 prediction = self._predicted(network, patches, way)
                 self._add(k, torch.stack([first, second]), prediction, self._parameters.share)
+            if on_progress is not None:
+                on_progress((number + 1) / len(self._parameters.directions))
+
+    def _is_uncertain(self) -> Tensor:
+        """Voxels ``(K, M, N)`` that are not among those of the head with the smallest errors."""
+        through = self._planes_through.clamp_min(self._parameters.share)
+        precision = self._precision.mean(dim=1) / through
+        least = torch.from_numpy(precision[self.head].cpu().numpy())
+        sorted_ = least.sort(descending=True).values
+        return precision <= sorted_[int(self._parameters.smooth_share * len(sorted_))]
 
     def _predicted(self, network: PlaneNetwork, patches: Tensor, way: int) -> Prediction:
         def predict(some: Tensor) -> Prediction:

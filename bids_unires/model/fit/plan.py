@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
 from ..assess.residuals import ResidualStatement, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
+from ..detail.learning import ShareListener
 from ..detail.parameters import LearningParameters
 from ..detail.term import LearnedDetail, detail_from_earlier_fit
 from ..guided import group_by_sharpness, solve_guided
@@ -40,6 +41,24 @@ from .result import Fit, Reconstruction
 from .scans import PlacedContrast, StartImages, prepare
 
 Found = TypeVar("Found")
+
+
+class FitListeners(NamedTuple):
+    """Who is told how far a fit is.
+
+    Attributes
+    ----------
+    on_progress
+        Called after every iteration of the solver.
+    on_learning
+        Called with the share of the detail within slices that is learned, from 0 to 1.
+    """
+
+    on_progress: Listener | None = None
+    on_learning: ShareListener | None = None
+
+
+NOBODY = FitListeners()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +85,8 @@ class FitPlan:
     verdicts
         Weights and repairs of slices from an earlier fit; None to judge slices if the settings are
         robust.
-    on_progress
-        Called after every iteration of the solver.
+    listeners
+        Who is told how far the fit is.
     """
 
     contrasts: tuple[PlacedContrast, ...]
@@ -78,7 +97,7 @@ class FitPlan:
     places_slices: bool
     start: StartImages | None
     verdicts: Verdicts | None
-    on_progress: Listener | None
+    listeners: FitListeners
 
     def run(self, device: torch.device) -> Reconstruction:
         """Reject slices, learn detail, solve, and estimate the uncertainty, all on one device."""
@@ -86,7 +105,10 @@ class FitPlan:
         states = self._with_detail(prepared, verdicts, device)
         stop = Stop(self.settings.tolerance, self.settings.max_iter)
         fitted = solve_guided(
-            self._problem(prepared, states, device), stop, self._start(prepared), self.on_progress
+            self._problem(prepared, states, device),
+            stop,
+            self._start(prepared),
+            self.listeners.on_progress,
         )
         return self._result(fitted, prepared, verdicts, device)
 
@@ -144,6 +166,7 @@ class FitPlan:
             [self._state(contrast) for contrast in whole],
             float(min(self.lattice.voxel_size)),
             device,
+            self.listeners.on_learning,
         )
         return [
             replace(state, detail=self._within_grid(learned[c].detail))

@@ -16,7 +16,7 @@ from ...kernels.device import usable_device
 from ...space.affines import Affine
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
-from ..detail.learning import thin_voxel_count
+from ..detail.learning import ShareListener, thin_voxel_count
 from ..detail.term import DetailStatement
 from ..intensity.preprocessing import PreparedContrast
 from ..intensity.scan_state import SlicePlan
@@ -28,7 +28,7 @@ from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
 from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
-from .plan import FitPlan, detail_is_learned
+from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
 from .result import Reconstruction
 from .scans import (
     GivenContrast,
@@ -65,6 +65,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     details: Sequence[DetailStatement | None] | None = None,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
+    on_learning: ShareListener | None = None,
 ) -> Reconstruction:
     """Reconstruct one image for each contrast from scans of one head.
 
@@ -111,6 +112,9 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
         Bytes that may be used; a fit estimated to need more is refused. None for no limit.
     on_progress
         Called after every iteration of the solver.
+    on_learning
+        Called with the share of the detail within slices that is learned, from 0 to 1, by the
+        threads that learn.
 
     Raises
     ------
@@ -149,7 +153,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
         grid=grid,
         start=images,
         memory_limit=memory_limit,
-        on_progress=on_progress,
+        listeners=FitListeners(on_progress, on_learning),
     )
 
 
@@ -161,7 +165,7 @@ def reconstruct(
     grid: Grid | None = None,
     start: StartImages | None = None,
     memory_limit: int | None = None,
-    on_progress: Listener | None = None,
+    listeners: FitListeners = NOBODY,
 ) -> Reconstruction:
     """`super_resolve` of contrasts that hold all that is known of them.
 
@@ -169,10 +173,12 @@ def reconstruct(
     ----------
     contrasts
         At least one, each with at least one scan. Either all scans have a pose or none.
-    settings, device, grid, memory_limit, on_progress
+    settings, device, grid, memory_limit
         As for `super_resolve`.
     start
         Images to start from; the scans interpolated if None.
+    listeners
+        Who is told how far the fit is.
 
     Raises
     ------
@@ -209,7 +215,7 @@ def reconstruct(
         places_slices,
         start,
         _verdicts(contrasts),
-        on_progress,
+        listeners,
     )
     return _with_room(plan, device_with_room(torch_device, need))
 

@@ -56,6 +56,8 @@ class FeedbackParameters:
         the scan; where even that is not enough, nothing is added.
     steps
         Halvings of the interval in which the width of the Gaussian is searched.
+    slices
+        So many slices of a scan are searched.
     """
 
     largest_share: float = 0.01
@@ -63,6 +65,7 @@ class FeedbackParameters:
     least_explained: float = 0.2
     widest: float = 3.0
     steps: int = 8
+    slices: int = 9
 
 
 DEFAULTS = FeedbackParameters()
@@ -146,13 +149,16 @@ def _width(
     parameters: FeedbackParameters,
 ) -> float | None:
     """Least width in voxels of the Gaussian that keeps the variance below a limit, if any does."""
+    if not head.any():
+        return None
+    residual, head = _some_slices(scan.slice_axis, residual, head, parameters.slices)
 
     def is_below(width: float) -> bool:
         # The median hardly depends on the few voxels of lesions and vessels.
         usual = MAD_TO_SD * float(np.median(np.abs(_smoothed(scan, residual, width)[head])))
         return usual**2 <= limit
 
-    if not head.any() or not is_below(parameters.widest):
+    if not is_below(parameters.widest):
         return None
     if is_below(0.0):
         return 0.0
@@ -161,6 +167,16 @@ def _width(
         middle = (low + high) / 2
         low, high = (low, middle) if is_below(middle) else (middle, high)
     return high
+
+
+def _some_slices(
+    axis: int, residual: NDArray[np.float32], head: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """So many slices, evenly from those with head; all if there are no more."""
+    with_head = np.flatnonzero(head.any(axis=tuple(other for other in range(3) if other != axis)))
+    places = np.linspace(0, len(with_head) - 1, min(count, len(with_head))).round().astype(int)
+    chosen = with_head[places]
+    return residual.take(chosen, axis), head.take(chosen, axis)
 
 
 def _smoothed(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...config import ModelSettings, RunConfig
@@ -144,6 +145,7 @@ def _reconstruct(
         slices=slice_orders(contrasts) if settings.slice_motion else None,
         memory_limit=allotment.memory,
         on_progress=report,
+        on_learning=partial(listener().learning, plan.label),
     )
 
 

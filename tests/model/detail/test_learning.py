@@ -72,9 +72,9 @@ def sliced(axis: int = 2, thickness: int = RATIO, affine: Affine | None = None) 
 
 
 # What small heads of large folds need; those of participants take ten times as long.
-ALONE = Effort(pairs=200_000, hidden=96, layers=2, steps=1000)
-FAIR = LearningParameters(ALONE, replace(ALONE, hidden=64, steps=600))
-MOMENT = Effort(pairs=50_000, hidden=32, layers=2, steps=60)
+ALONE = Effort(pairs=200_000, widths=(96, 96), steps=1000)
+FAIR = LearningParameters(ALONE, replace(ALONE, widths=(64, 64), steps=600))
+MOMENT = Effort(pairs=50_000, widths=(32, 32), steps=60)
 BRIEF = LearningParameters(MOMENT, MOMENT, MOMENT)
 
 
@@ -315,6 +315,22 @@ def test_the_number_of_threads_changes_nothing() -> None:
         assert detail is not None
         found.append(detail.scan.data)
     np.testing.assert_array_equal(*found)
+
+
+def test_it_tells_how_far_it_is() -> None:
+    told: list[float] = []
+    scan = state(sliced())
+    learn_details([scan, scan], [scan], 1.0, CPU, BRIEF, told.append)
+    assert (told[0], told[-1]) == (0, 1)
+    assert told == sorted(told)
+    assert max(np.diff(told)) < 0.5
+
+
+def test_nothing_is_told_where_nothing_is_learned() -> None:
+    told: list[float] = []
+    cubic = Observation(np.ones((20, 20, 20), np.float32), np.eye(4))
+    assert learn_details([state(cubic)], [], 1.0, CPU, BRIEF, told.append) == [None]
+    assert told == []
 
 
 def precision(*contrasts: list[Observation]) -> float:

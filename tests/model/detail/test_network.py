@@ -11,7 +11,7 @@ from bids_unires.model.detail.network import Effort, Pairs, PlaneNetwork, train
 
 SIDE = 9
 NOISE_SD = 0.02
-EFFORT = Effort(pairs=50_000, hidden=96, layers=2, steps=1000)
+EFFORT = Effort(pairs=50_000, widths=(96, 96), steps=1000)
 BRIEF = replace(EFFORT, steps=50)
 
 
