@@ -26,6 +26,7 @@ Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
 GroupMode: TypeAlias = Literal["auto", "refit", "reslice"]
+AnatomicalReference: TypeAlias = Literal["sessionwise", "first-lex", "unbiased"]
 LearningEffort: TypeAlias = Literal["full", "brief"]
 RegScale: TypeAlias = float | Literal["auto"]
 GridPolicy: TypeAlias = Literal["pow23", "pow2", "multiple"]
@@ -240,6 +241,8 @@ class RunConfig:
 
     Participant and session labels have no ``sub-`` or ``ses-`` prefix. An empty tuple selects
     everything. ``modalities`` holds BIDS suffixes, such as ``T1w``.
+    ``subject_anatomical_reference`` says whether each session has a space of its own, or all
+    sessions of a participant share that of the first or that of their mean position.
 
     Raises
     ------
@@ -254,6 +257,7 @@ class RunConfig:
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     modalities: tuple[str, ...] = MRI_SUFFIXES
+    subject_anatomical_reference: AnatomicalReference = "sessionwise"
     labels: Path | None = None
     reset_origin: bool = False
     skip_bids_validation: bool = False
@@ -277,6 +281,8 @@ class RunConfig:
     group: GroupSettings = field(default_factory=GroupSettings)
 
     def __post_init__(self) -> None:
+        option = "subject-anatomical-reference"
+        _check_choice(option, self.subject_anatomical_reference, AnatomicalReference)
         if self.space.template == NO_TEMPLATE and self.level != "group":
             raise UsageError(
                 f"--template {NO_TEMPLATE} is for the group level, got level {self.level}"
@@ -289,6 +295,16 @@ class RunConfig:
                 )
         if self.level == "participant" and self.space.common_output:
             self._check_common_grid()
+        if self.has_shared_visits and self.model.voxel_size == (0, 0, 0):
+            raise UsageError(
+                f"--{option} {self.subject_anatomical_reference} needs one voxel size for all "
+                "visits, and --denoise takes that of the scans: name one by --voxel-size"
+            )
+
+    @property
+    def has_shared_visits(self) -> bool:
+        """Whether all sessions of a participant share one space and grid."""
+        return self.subject_anatomical_reference != "sessionwise"
 
     def _check_common_grid(self) -> None:
         if self.space.align == "none":

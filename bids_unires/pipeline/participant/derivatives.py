@@ -149,7 +149,9 @@ class _Writer:
         self._grid_path = fov_mask_path(
             self._output_dir, self._plan, voxel_size=self._voxel_size, space=self._space
         )
-        self._reference = derivative_uri(self._output_dir, self._grid_path)
+        shared = self._plan.shared_placement
+        grid = self._grid_path if shared is None else shared.with_suffix(".nii.gz")
+        self._reference = derivative_uri(self._output_dir, grid)
 
     def write_field_of_view(self) -> list[Path]:
         remove_leftovers(self._grid_path.parent)
