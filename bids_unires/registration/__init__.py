@@ -1,7 +1,7 @@
 """Rigid coregistration of scans of one head, alignment to a template, and masks.
 
 - `coregistration`: aligns all scans of one head to each other.
-- `visit_positions`: positions of all visits of a head in one space.
+- `visits`: positions of all visits of a head in one space.
 - `between_visits`: aligns two visits, robustly and symmetrically.
 - `rigid`: aligns two scans, from many starting poses.
 - `matching`: refines one pose by mutual information.
@@ -21,7 +21,7 @@ from .rigid import RigidAlignment, align_rigid
 from .template import DEFAULT_TEMPLATE, Template, load_template, packaged_template, template_grid
 from .template_alignment import TemplateAlignment, align_to_template, without_scale
 from .template_brain import brain_mask_from_template
-from .visit_positions import VisitPosition, visit_positions
+from .visits import VisitPosition, visit_positions
 
 __all__ = [
     "DEFAULT_TEMPLATE",

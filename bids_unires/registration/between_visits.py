@@ -40,14 +40,16 @@ _BLUR = 0.6
 # where the differences are Gaussian.
 _TUKEY = 4.685
 # Standard deviation in mm of the field by which the brightness of two scans may differ.
-_FIELD_MM = 20.0
+_FIELD_MM = 40.0
+# Rounds in which this field is found without what differs more than the rest of the head.
+_FIELD_ROUNDS = 3
 # A motion that moves no point of the head by more than this (mm) is the last one.
 _SMALLEST_STEP_MM = 0.002
 _HEAD_RADIUS_MM = 80.0
 _MOST_STEPS = 40
 # Largest distance in mm by which scans of one contrast may lie from where all scans of the visit
 # together have them. It is more than the error of an alignment within a visit.
-_LARGEST_DIFFERENCE_MM = 2.0
+_LARGEST_DIFFERENCE_MM = 5.0
 # Least share of voxels in the head that a contrast needs to be placed on its own.
 _LEAST_SHARE = 0.3
 # Darkest values that are no air outside of the field of view of CT, and brightest bone.
@@ -147,15 +149,14 @@ def motion_between(
     pose = _roughly(*couples[fullest], threads)
     finest = finest_level([scan.volume for couple in couples for scan in couple])
     pairs = [_Pair.of(one, other, finest) for one, other in couples]
-    for step in _LATTICES:
-        pose = _refined(pose, pairs, step * finest)
+    pose = _aligned(pose, pairs, finest)
     views = {pair: _View.of(pair, pose, finest) for pair in pairs}
     most = max(view.count for view in views.values())
     poses, brightness = {}, {}
     for name in dict.fromkeys(pair.contrast for pair in pairs):
         own = [pair for pair in pairs if pair.contrast == name]
         enough = max(views[pair].count for pair in own) > _LEAST_SHARE * most
-        alone = _refined(pose, own, finest) if enough else pose
+        alone = _aligned(pose, own, finest) if enough else pose
         moved = _displacement(alone @ np.linalg.inv(pose), views[own[0]].centre)
         near = moved < _LARGEST_DIFFERENCE_MM * finest / FINEST_MM
         poses[name] = steadied(alone if near else pose)
@@ -269,6 +270,13 @@ def _box_of_head(scan: VisitScan) -> Grid:
     low = np.array([part.start for part in box])
     shape = tuple(int(part.stop - part.start) for part in box)
     return Grid((shape[0], shape[1], shape[2]), scan.affine @ translation(low))
+
+
+def _aligned(pose: Affine, pairs: Sequence[_Pair], finest: float) -> Affine:
+    """Refine a pose from coarse to fine; ``finest`` is the finest level of pyramids in mm."""
+    for step in _LATTICES:
+        pose = _refined(pose, pairs, step * finest)
+    return pose
 
 
 def _refined(pose: Affine, pairs: Sequence[_Pair], step: float) -> Affine:
@@ -394,14 +402,22 @@ def _compared(view: _View, pose: Affine, centre: NDArray[np.float64]) -> _Compar
 
 
 def _relative_field(first: Image, second: Image, head: Mask, step: float) -> Image:
-    """Square root of the local ratio of brightness, second to first, ``(X, Y, Z)``."""
-    sums = [
-        ndimage.gaussian_filter(np.where(head, image, np.float32(0)), _FIELD_MM / step, truncate=2)
-        for image in (first, second)
-    ]
-    known = (sums[0] > 0) & (sums[1] > 0)
-    ratio = np.divide(sums[1], sums[0], out=np.ones_like(first), where=known)
-    return np.asarray(np.sqrt(ratio))
+    """Square root of the local ratio of brightness, second to first, ``(X, Y, Z)``.
+
+    A lesion would pass for a brighter field, so that what differs much is left out.
+    """
+    usual, field = head, np.ones_like(first)
+    for _ in range(_FIELD_ROUNDS):
+        sums = [
+            ndimage.gaussian_filter(np.where(usual, image, np.float32(0)), _FIELD_MM / step)
+            for image in (first, second)
+        ]
+        known = (sums[0] > 0) & (sums[1] > 0)
+        field = np.sqrt(np.divide(sums[1], sums[0], out=np.ones_like(first), where=known))
+        difference = np.abs(first * field - second / field)
+        sd = _MAD_TO_SD * np.median(difference[head]) if head.any() else 0.0
+        usual = head & (difference < _TUKEY * sd)
+    return np.asarray(field)
 
 
 def _lattice(head: Grid, pose: Affine, step: float) -> Grid:

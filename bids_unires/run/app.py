@@ -117,13 +117,18 @@ def _run_participants(config: RunConfig, process: Process) -> int:
 
 
 def _placed_and_done(plan: RunPlan, run: _Begun, process: Process) -> WorkDone:
-    """Place visits that share a space, then do every unit of work whose visits were placed."""
+    """Place visits that share a space, do every unit that was placed, and show visits together."""
     if not plan.visits:
         return run.work(process, plan.units)
     placed = run.work(process_visits, plan.visits)
     if placed.failures and run.config.stop_on_first_crash:
         return WorkDone(frozenset(), placed.failures)
     done = run.work(process, plan.without({failure.label for failure in placed.failures}))
+    # It loads slowly, and only visits that share a space need it.
+    from ..pipeline.participant.visits_reporting import show_visits, visits_pages
+
+    in_place = [each for each in plan.visits if each.label in placed.done]
+    run.work(show_visits, list(visits_pages(in_place, run.config)))
     return WorkDone(done.done, (*placed.failures, *done.failures))
 
 

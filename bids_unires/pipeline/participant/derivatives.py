@@ -48,11 +48,13 @@ from .reconstructed import ReconstructedParticipant, ReconstructedScan
 
 logger = logging.getLogger("bids_unires")
 
-_DESC: dict[Method, str] = {
+DESC: dict[Method, str] = {
     "super-resolution": "sr",
     "denoise": "denoised",
     "linear": "resliced",
 }
+"""Label of the ``desc`` entity of an image, by the method that made it."""
+
 _DESCRIPTIONS: dict[Method, str] = {
     "super-resolution": (
         "Image reconstructed from all scans of the participant with a joint "
@@ -105,7 +107,7 @@ def image_path(
     participant: ReconstructedParticipant, contrast: Contrast, config: RunConfig
 ) -> Path:
     """Path of the image of a contrast."""
-    return _path(participant, contrast, _DESC[config.model.method], config.output_dir)
+    return _path(participant, contrast, DESC[config.model.method], config.output_dir)
 
 
 def _path(
@@ -222,13 +224,13 @@ class _Writer:
             if own.sds is None:
                 continue
             record = uncertainty_record(own, self._config.model.uncertainty)
-            desc = _DESC[self._config.model.method] + STD
+            desc = DESC[self._config.model.method] + STD
             written += self._write_image(own.contrast, desc, _STD_DESCRIPTION, record, own.sds)
         return written
 
     def write_images(self) -> list[Path]:
         model = self._config.model
-        desc, description = _DESC[model.method], _DESCRIPTIONS[model.method]
+        desc, description = DESC[model.method], _DESCRIPTIONS[model.method]
         settings = stated_settings(model, self._config.space)
         run = run_record(self._participant, settings)
         head = head_of(self._participant.result)
