@@ -14,6 +14,7 @@ import pytest
 from bids_unires.cli.main import main
 from bids_unires.dataset.transforms import read_transform
 from bids_unires.space.affines import Affine, apply_affine
+from tests.documented import blocks, documented
 from tests.pipeline.conftest import write_dataset
 from tests.registration.visiting_head import HEAD, TURNED, Ball, scan
 
@@ -84,13 +85,31 @@ def labels(raw: Path) -> Path:
 @pytest.fixture(scope="module")
 def out(raw: Path, labels: Path) -> Path:
     folder = raw.parent / "out"
-    assert run(raw, folder, *UNBIASED, "--labels", str(labels)) == 0
+    command = documented(
+        "docs/visits.md", "bids_unires BIDS OUT participant", {"BIDS": raw, "OUT": folder}
+    )
+    assert main([*command.split()[1:], *OPTIONS, "--labels", str(labels)]) == 0
     return folder
 
 
 def sidecar(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content
+
+
+@pytest.mark.slow
+def test_the_documented_subtraction(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert documented("docs/visits.md", "bids_unires BIDS OUT participant").endswith(UNBIASED[1])
+    (example,) = blocks("docs/visits.md", frozenset({"python"}))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "OUT").symlink_to(out)
+    exec(compile(example.replace("res-1mm", "res-2p5mm"), "docs/visits.md", "exec"), {})
+    written = nib.load("change.nii.gz").get_fdata()
+    difference, _ = change(out)
+    seen = np.asarray(nib.load(out / f"{SHARED}.nii.gz").dataobj) > 0
+    np.testing.assert_allclose(written[seen], difference[seen], atol=1e-3)
 
 
 def change(out: Path) -> tuple[np.ndarray, Affine]:
