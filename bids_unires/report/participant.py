@@ -20,6 +20,7 @@ from .flicker import Flicker, Layer
 from .motion import motion_of
 from .page import DataUrl, render_page
 from .slice_motion import group_motions
+from .visits import visits_page_path
 
 RESIDUAL_LIMIT = 4.0
 """Standardised residual that is shown in full colour, without unit."""
@@ -66,11 +67,12 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
         "poses": len(motions) > 1 and figures.draw_motions(motions),
         "slices": groups and figures.draw_slice_motions(groups),
     }
-    text = methods_text(content.model, content.space)
+    text = methods_text(content.model, content.space, content.reference)
     page = render_page(
         "participant.html.jinja",
         {
             "report": content,
+            "visits": visits_page_path(output_dir, content.label.split("_")[0]).name,
             "version": __version__,
             "resolution": resolution_text(content.grid.voxel_size.tolist()),
             "settings": {**asdict(content.model), **asdict(content.space)},

@@ -232,6 +232,9 @@ class _Writer:
         model = self._config.model
         desc, description = DESC[model.method], _DESCRIPTIONS[model.method]
         settings = stated_settings(model, self._config.space)
+        if self._plan.shared_placement is not None:
+            reference = self._config.subject_anatomical_reference
+            settings["subject_anatomical_reference"] = reference
         run = run_record(self._participant, settings)
         head = head_of(self._participant.result)
         written = []
