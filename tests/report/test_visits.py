@@ -50,6 +50,7 @@ addEventListener("load", async () => {
   const before = canvas.toDataURL();
   const place = explorer.querySelector("output").textContent;
   explorer.querySelectorAll("input")[1].click();
+  await explorer.querySelectorAll("[data-sheet]")[1].decode();
   await rest(500);
   found.samePlace = place === explorer.querySelector("output").textContent;
   found.otherVisit = before !== canvas.toDataURL();
@@ -64,11 +65,11 @@ addEventListener("load", async () => {
 
 @pytest.fixture
 def report(make_report: ReportMaker, tmp_path: Path) -> VisitsReport:
-    """Two visits, of which the second is twice as bright and has a bright spot."""
+    """Two visits, of which the second is twice as bright and has a dark spot."""
     of_one = make_report()
     first = of_one.contrasts[0].image
     second = 2 * first
-    second[13:17, 15:20, 14:18] = 2 * first.max()
+    second[10:20, 10:26, 10:22] = 0
     path = tmp_path / "out" / "sub-01" / "image.nii.gz"
     images = (VisitImage("1", first, path, 1.0), VisitImage("2<b>", second, path, 2.0))
     motion = motion_of(np.eye(4), of_one.grid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,30 @@ def test_files_of_visits_refer_to_one_grid(out: Path) -> None:
     grids = {sidecar(path)["SpatialReference"] for path in out.glob("sub-01/ses-*/anat/*.json")}
     assert grids == {f"bids::{SHARED}.nii.gz"}
     assert (out / f"{SHARED}.nii.gz").is_file()
+
+
+@pytest.mark.slow
+def test_the_validator_finds_no_error(out: Path) -> None:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    done = subprocess.run([validator, out, "--json"], capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_visit_that_cannot_be_read_leaves_the_others_undone(raw: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "raw"
+    shutil.copytree(raw, broken)
+    scanned = broken / "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz"
+    scanned.write_bytes(scanned.read_bytes()[:5000])
+    shutil.copytree(broken / "sub-01/ses-1", broken / "sub-02/ses-1")
+    alone = broken / "sub-02/ses-1/anat/sub-01_ses-1_FLAIR.nii.gz"
+    alone.rename(alone.with_name("sub-02_ses-1_FLAIR.nii.gz"))
+    out = tmp_path / "out"
+    assert run(broken, out, *UNBIASED, "--linear") == 65
+    assert not list(out.glob("sub-01/**/*.nii.gz"))
+    assert list(out.glob("sub-02/ses-1/anat/*_desc-resliced_FLAIR.nii.gz"))
 
 
 @pytest.mark.slow
