@@ -243,6 +243,8 @@ class RunConfig:
     everything. ``modalities`` holds BIDS suffixes, such as ``T1w``.
     ``subject_anatomical_reference`` says whether each session has a space of its own, or all
     sessions of a participant share that of the first or that of their mean position.
+    With ``looks_for_damage`` a participant of whom slices seem damaged is fitted robustly, unless
+    the model is robust anyway or cannot be; see `may_become_robust`.
 
     Raises
     ------
@@ -276,6 +278,7 @@ class RunConfig:
     reports_only: bool = False
     stop_on_first_crash: bool = False
     verbosity: int = 0
+    looks_for_damage: bool = True
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
@@ -300,6 +303,12 @@ class RunConfig:
                 f"--{option} {self.subject_anatomical_reference} needs one voxel size for all "
                 "visits, and --denoise takes that of the scans: name one by --voxel-size"
             )
+
+    @property
+    def may_become_robust(self) -> bool:
+        """Whether a look at the slices decides if the fit of a participant is robust."""
+        decided = self.model.robust or self.model.slice_motion or self.model.method == "linear"
+        return self.looks_for_damage and not decided and self.level == "participant"
 
     @property
     def has_shared_visits(self) -> bool:

@@ -304,9 +304,10 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--robust",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="weigh every slice by how well all other slices predict it, and mend those that went "
-        "wrong (signal lost, head moved, spikes) or leave them out",
+        "wrong (signal lost, head moved, spikes) or leave them out (default: for participants in "
+        "whose scans a look finds slices of another brightness or with stripes)",
     )
 
 

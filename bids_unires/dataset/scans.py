@@ -209,4 +209,6 @@ class ParticipantPlan:
         settings = asdict(config.model) | asdict(config.space)
         if self.shared_placement is not None:
             settings["subject_anatomical_reference"] = config.subject_anatomical_reference
+        if config.may_become_robust:
+            settings["robust"] = "auto"
         return settings | {"reset_origin": config.reset_origin}

@@ -27,6 +27,7 @@ from .reconstructed import (
     reconstructed,
 )
 from .reporting import write_report
+from .screening import screened
 from .slice_order import slice_orders
 
 logger = logging.getLogger("bids_unires")
@@ -85,6 +86,7 @@ def run_participant(
     with _collected_warnings() as warnings:
         tell.phase(plan.label, "reading")
         contrasts = acquire(plan, config.model, allotment.memory, reset_origin=config.reset_origin)
+        config = screened(contrasts, config)
         tell.phase(plan.label, "alignment")
         placement = (
             placed_before(plan, contrasts, config)
