@@ -210,7 +210,7 @@ class _Stack:
         layers = []
         for index, ((before, earlier), (after, later)) in enumerate(pairs):
             change = np.where(self._unseen, np.float32(np.nan), later - earlier)
-            picture = mosaic.diverging(change, limit)
+            picture = mosaic.diverging(change, limit, lifted=False)
             url = self._save(f"change{index + 1}", picture, _DIFFERENCE_QUALITY)
             layers.append(Layer(f"{after.name} minus {before.name}", url))
         alt = f"Change of {self._contrast.name}"

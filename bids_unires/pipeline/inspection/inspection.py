@@ -204,7 +204,7 @@ def _on_the_slices(scan: MeasuredScan) -> Iterator[str]:
     if look is None:
         return
     if look.damaged:
-        yield f"damaged slices? {listing(map(str, look.damaged), most=8)}, from 0: the fit will be robust (--robust)"
+        yield f"damaged slices? {listing(map(str, look.damaged), most=8)}, from 0: see --robust"
     if look.seems_moved:
         yield "slices seem to have moved against each other: see --slice-motion"
     if abs(look.interleave) > _UNEVEN:
