@@ -26,6 +26,7 @@ Method: TypeAlias = Literal["super-resolution", "denoise", "linear"]
 FieldOfView: TypeAlias = Literal["brain", "head"]
 Alignment: TypeAlias = Literal["none", "rigid", "similarity"]
 GroupMode: TypeAlias = Literal["auto", "refit", "reslice"]
+AnatomicalReference: TypeAlias = Literal["sessionwise", "first-lex", "unbiased"]
 LearningEffort: TypeAlias = Literal["full", "brief"]
 RegScale: TypeAlias = float | Literal["auto"]
 GridPolicy: TypeAlias = Literal["pow23", "pow2", "multiple"]
@@ -240,6 +241,10 @@ class RunConfig:
 
     Participant and session labels have no ``sub-`` or ``ses-`` prefix. An empty tuple selects
     everything. ``modalities`` holds BIDS suffixes, such as ``T1w``.
+    ``subject_anatomical_reference`` says whether each session has a space of its own, or all
+    sessions of a participant share that of the first or that of their mean position.
+    With ``looks_for_damage`` a participant of whom slices seem damaged is fitted robustly, unless
+    the model is robust anyway or cannot be; see `may_become_robust`.
 
     Raises
     ------
@@ -254,6 +259,7 @@ class RunConfig:
     session_label: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
     modalities: tuple[str, ...] = MRI_SUFFIXES
+    subject_anatomical_reference: AnatomicalReference = "sessionwise"
     labels: Path | None = None
     reset_origin: bool = False
     skip_bids_validation: bool = False
@@ -272,11 +278,14 @@ class RunConfig:
     reports_only: bool = False
     stop_on_first_crash: bool = False
     verbosity: int = 0
+    looks_for_damage: bool = True
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
 
     def __post_init__(self) -> None:
+        option = "subject-anatomical-reference"
+        _check_choice(option, self.subject_anatomical_reference, AnatomicalReference)
         if self.space.template == NO_TEMPLATE and self.level != "group":
             raise UsageError(
                 f"--template {NO_TEMPLATE} is for the group level, got level {self.level}"
@@ -289,6 +298,22 @@ class RunConfig:
                 )
         if self.level == "participant" and self.space.common_output:
             self._check_common_grid()
+        if self.has_shared_visits and self.model.voxel_size == (0, 0, 0):
+            raise UsageError(
+                f"--{option} {self.subject_anatomical_reference} needs one voxel size for all "
+                "visits, and --denoise takes that of the scans: name one by --voxel-size"
+            )
+
+    @property
+    def may_become_robust(self) -> bool:
+        """Whether a look at the slices decides if the fit of a participant is robust."""
+        decided = self.model.robust or self.model.slice_motion or self.model.method == "linear"
+        return self.looks_for_damage and not decided and self.level == "participant"
+
+    @property
+    def has_shared_visits(self) -> bool:
+        """Whether all sessions of a participant share one space and grid."""
+        return self.subject_anatomical_reference != "sessionwise"
 
     def _check_common_grid(self) -> None:
         if self.space.align == "none":

@@ -16,6 +16,7 @@ PAGES = (
     "docs/dicom.md",
     "docs/next-tools.md",
     "docs/before-computing.md",
+    "docs/visits.md",
 )
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.

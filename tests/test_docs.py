@@ -72,6 +72,14 @@ RUN_BY = {
             "tests/pipeline/inspection/test_inspection.py::test_the_documented_json"
         ),
     },
+    "docs/visits.md": {
+        "bids_unires BIDS OUT participant": (
+            "tests/pipeline/participant/test_visits.py::test_the_documented_subtraction"
+        ),
+        "bids_unires BIDS OUT group": (
+            "tests/pipeline/group/test_visits.py::test_the_documented_command"
+        ),
+    },
     "docs/next-tools.md": {
         "bids_unires export raw OUT RAW": "tests/export/test_docs.py::test_the_raw_dataset",
         "bids-validator-deno RAW": "tests/export/test_docs.py::test_the_raw_dataset",
@@ -100,6 +108,7 @@ NOT_RUN = {
         "apptainer run": "tests/containers/check.sh runs one in a root of its own",
     },
     "docs/before-computing.md": {},
+    "docs/visits.md": {},
     "docs/next-tools.md": {
         "docker run": "needs a Docker daemon, and FreeSurfer's licence",
         "recon-all": "FreeSurfer is in no package registry",

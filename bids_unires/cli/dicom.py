@@ -18,6 +18,7 @@ from .parser import (
     add_resources,
     add_saying,
     add_space,
+    add_visits,
 )
 from .run_config import run_config
 
@@ -56,6 +57,7 @@ def build_parser() -> Parser:
     ):
         parser.add_argument(name, type=Path, nargs="?", default=None, help=text)
     _add_series(parser.add_argument_group("series and participants"))
+    add_visits(parser.add_argument_group("visits"))
     add_model(parser.add_argument_group("model"))
     add_space(parser.add_argument_group("alignment and grid"))
     add_reset_origin(parser.add_argument_group("CT"))

@@ -18,6 +18,7 @@ from ..config import (
     LEVELS,
     MRI_SUFFIXES,
     Alignment,
+    AnatomicalReference,
     FieldOfView,
     GridPolicy,
     GroupMode,
@@ -152,6 +153,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="SUFFIX",
         help=f"BIDS suffixes of the images to use (default: {' '.join(MRI_SUFFIXES)})",
     )
+    add_visits(group)
     group.add_argument(
         "--bids-filter-file",
         type=Path,
@@ -179,6 +181,18 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="FOLDER",
         help="keep the index of the dataset here and use it again; delete the folder when the "
         "dataset has changed (default: index in memory)",
+    )
+
+
+def add_visits(group: argparse._ArgumentGroup) -> None:
+    """Add the option that puts all sessions of a participant on one grid."""
+    group.add_argument(
+        "--subject-anatomical-reference",
+        "--subject_anatomical_reference",
+        choices=get_args(AnatomicalReference),
+        help="space of the sessions of a participant: one for each (sessionwise), or one grid for "
+        "all, so that images of visits can be subtracted, where the first session has it "
+        "(first-lex) or at the mean position of all (unbiased) (default: sessionwise)",
     )
 
 
@@ -290,9 +304,10 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--robust",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="weigh every slice by how well all other slices predict it, and mend those that went "
-        "wrong (signal lost, head moved, spikes) or leave them out",
+        "wrong (signal lost, head moved, spikes) or leave them out (default: for participants in "
+        "whose scans a look finds slices of another brightness or with stripes)",
     )
 
 

@@ -50,6 +50,8 @@ def run_config(given: Mapping[str, Any]) -> RunConfig:
         "session_label": tuple(dict.fromkeys(given.get("session_label", ()))),
         "modalities": _modalities(given),
         "verbosity": given.get("verbose", 0) - given.get("quiet", 0),
+        # Who says --no-robust does not want slices to be looked at.
+        "looks_for_damage": given.get("robust", True),
         "model": ModelSettings(**_fields(ModelSettings, {**given, **_method(given)})),
         "space": SpaceSettings(**_fields(SpaceSettings, {**_alignment(given), **given})),
         "group": GroupSettings(**_fields(GroupSettings, given)),
@@ -109,6 +111,8 @@ def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str
 
 
 def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
+    if config.level == "group" and config.has_shared_visits:
+        yield "--subject-anatomical-reference", "is for the participant level"
     if config.json and not (config.dry_run and config.level == "participant"):
         yield "--json", "is for --dry-run at the participant level"
     if config.cluster_args and config.cluster is None:

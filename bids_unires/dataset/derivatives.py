@@ -138,6 +138,9 @@ def find_results(output_dir: Path, *, of_study: bool = False) -> tuple[Participa
     results = []
     for participant, session, folder in _units(output_dir):
         files = list(_files(folder, participant, session))
+        # Beside its sessions, a participant has files that place them, and no images.
+        if session is None and any(folder.glob("ses-*/")) and not any(map(_is_image, files)):
+            continue
         results += _results_of(participant, session, files, of_study)
     for result in results:
         for problem in result.problems:

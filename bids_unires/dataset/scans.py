@@ -135,11 +135,22 @@ class ParticipantPlan:
 
     The first scan of the first contrast is the reference of the coregistration. Labels have no
     ``sub-`` or ``ses-`` prefix.
+
+    Parameters
+    ----------
+    participant, session
+        Labels; ``session`` is None if there are no sessions.
+    contrasts
+        Its scans, by contrast.
+    shared_placement
+        Sidecar with the poses of the scans of all visits and the grid that the visits share; None
+        if this unit has a space of its own.
     """
 
     participant: str
     session: str | None
     contrasts: tuple[Contrast, ...]
+    shared_placement: Path | None = None
 
     @property
     def label(self) -> str:
@@ -182,6 +193,8 @@ class ParticipantPlan:
                 yield label.uri, label.path
                 if label.lookup is not None:
                     yield f"the table of {label.uri}", label.lookup
+        if self.shared_placement is not None:
+            yield self.shared_placement.name, self.shared_placement
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -194,4 +207,8 @@ class ParticipantPlan:
     def settings(self, config: RunConfig) -> dict[str, Any]:
         """The settings that the results depend on, without those that affect only the speed."""
         settings = asdict(config.model) | asdict(config.space)
+        if self.shared_placement is not None:
+            settings["subject_anatomical_reference"] = config.subject_anatomical_reference
+        if config.may_become_robust:
+            settings["robust"] = "auto"
         return settings | {"reset_origin": config.reset_origin}

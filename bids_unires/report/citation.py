@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import __version__
-from ..config import NO_TEMPLATE, ModelSettings, SpaceSettings
+from ..config import NO_TEMPLATE, AnatomicalReference, ModelSettings, SpaceSettings
 from ..dataset.naming import resolution_text
 from ..dataset.writing import write_text
 from .group_content import SharedGrid
@@ -62,15 +62,19 @@ def references() -> Mapping[str, Reference]:
     return {key: Reference(key, fields.pop("kind"), fields) for key, fields in table.items()}
 
 
-def methods_text(model: ModelSettings, space: SpaceSettings) -> str:
+def methods_text(
+    model: ModelSettings, space: SpaceSettings, reference: AnatomicalReference = "sessionwise"
+) -> str:
     """Methods of a run, for the methods section of a paper; references as ``[@key]``.
 
     Parameters
     ----------
     model, space
         Settings of the run.
+    reference
+        The space of the sessions: one for each, or one that all visits of the participant share.
     """
-    return _filled_in(model=model, space=space, shared=None, methods=())
+    return _filled_in(model=model, space=space, reference=reference, shared=None, methods=())
 
 
 def group_methods_text(
@@ -91,7 +95,13 @@ def group_methods_text(
     if shared is not None:
         grid = {"shape": shared.grid.shape, "voxel_size": shared.grid.voxel_size.tolist()}
         stated = {**asdict(shared.settings), **grid}
-    return _filled_in(model=model, space=SpaceSettings(), shared=stated, methods=methods)
+    return _filled_in(
+        model=model,
+        space=SpaceSettings(),
+        reference="sessionwise",
+        shared=stated,
+        methods=methods,
+    )
 
 
 def _filled_in(**content: Any) -> str:

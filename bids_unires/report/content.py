@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ModelSettings, SpaceSettings
+from ..config import AnatomicalReference, ModelSettings, SpaceSettings
 from ..dataset.acquisition import Acquisition
 from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile, SliceVerdict
 from ..model.detail.term import DetailStatement
@@ -156,6 +156,8 @@ class ParticipantReport:
         Peak memory in bytes.
     warnings
         Warnings that the user should read.
+    reference
+        The space of the sessions; `sessionwise` if this one has a space of its own.
     """
 
     label: str
@@ -169,6 +171,7 @@ class ParticipantReport:
     seconds: float
     peak_memory: int
     warnings: tuple[str, ...]
+    reference: AnatomicalReference = "sessionwise"
 
     @property
     def scans(self) -> tuple[ReportedScan, ...]:

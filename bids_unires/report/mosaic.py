@@ -64,14 +64,15 @@ def grey(values: Values, window: tuple[float, float]) -> Pixels:
     return np.asarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
 
 
-def diverging(values: Values, limit: float) -> Pixels:
+def diverging(values: Values, limit: float, *, lifted: bool = True) -> Pixels:
     """Colours ``(H, W, 3)`` of values ``(H, W)``: blue below 0, black at 0, orange above.
 
-    Colours are full at ``-limit`` and ``limit``; NaN is dark grey.
+    Colours are full at ``-limit`` and ``limit``; NaN is dark grey. If ``lifted``, they grow with
+    the square root of values, which makes small ones visible beside large ones.
     """
     share = np.clip(np.nan_to_num(values) / np.float32(limit), -1, 1)
-    # The square root makes small values visible beside large ones.
-    level = np.rint(127 * np.sign(share) * np.sqrt(np.abs(share))).astype(np.int16) + 127
+    size = np.sqrt(np.abs(share)) if lifted else np.abs(share)
+    level = np.rint(127 * np.sign(share) * size).astype(np.int16) + 127
     ramp = np.abs(np.linspace(-1, 1, 255))[:, None]
     table = ramp * np.where(np.arange(255)[:, None] < 127, _COLD, _WARM)
     table = np.vstack([table, [_NOWHERE] * 3]).astype(np.uint8)

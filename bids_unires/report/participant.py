@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
 from ..dataset.naming import resolution_text
-from ..dataset.writing import remove_leftovers, write_text
+from ..dataset.writing import write_text
 from ..space.volume import Volume
 from . import figures, mosaic, planes
 from .citation import cited, methods_text
 from .content import ParticipantReport, ReportedContrast
+from .figure_folder import FigureFolder
 from .flicker import Flicker, Layer
 from .motion import motion_of
-from .page import DataUrl, render_page, write_bytes
+from .page import DataUrl, render_page
 from .slice_motion import group_motions
+from .visits import visits_page_path
 
 RESIDUAL_LIMIT = 4.0
 """Standardised residual that is shown in full colour, without unit."""
@@ -50,7 +52,7 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
     UniResError
         If a file cannot be written.
     """
-    folder = _FigureFolder(output_dir, content.label)
+    folder = FigureFolder(output_dir, content.label)
     box = planes.head_box([contrast.image for contrast in content.contrasts], content.grid)
     view, brick = planes.view_of(box), planes.brick_of(box)
     stacks = [_Stack(contrast, content, view, folder) for contrast in content.contrasts]
@@ -65,11 +67,12 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
         "poses": len(motions) > 1 and figures.draw_motions(motions),
         "slices": groups and figures.draw_slice_motions(groups),
     }
-    text = methods_text(content.model, content.space)
+    text = methods_text(content.model, content.space, content.reference)
     page = render_page(
         "participant.html.jinja",
         {
             "report": content,
+            "visits": visits_page_path(output_dir, content.label.split("_")[0]).name,
             "version": __version__,
             "resolution": resolution_text(content.grid.voxel_size.tolist()),
             "settings": {**asdict(content.model), **asdict(content.space)},
@@ -157,25 +160,6 @@ def _contrast_rows(
     ]
 
 
-class _FigureFolder:
-    """Folder of the figures; file names state the participant, the contrast and the figure."""
-
-    def __init__(self, output_dir: Path, label: str) -> None:
-        self._relative = PurePosixPath(label.split("_")[0], "figures")
-        self._folder = output_dir / self._relative
-        self._label = label
-        self.written: list[Path] = []
-        remove_leftovers(self._folder)
-
-    def save(self, desc: str, suffix: str, content: bytes, contrast: str = "") -> str:
-        """Write a figure; return its path relative to the page."""
-        *entities, last = contrast.split("_")
-        parts = [self._label, *entities, f"desc-{desc}", *([last] if last else ["unires"])]
-        name = "_".join(parts) + suffix
-        self.written.append(write_bytes(self._folder / name, content))
-        return (self._relative / name).as_posix()
-
-
 class _Stack:
     """The pictures of one contrast, all in the same planes."""
 
@@ -184,7 +168,7 @@ class _Stack:
         contrast: ReportedContrast,
         content: ParticipantReport,
         view: planes.View,
-        folder: _FigureFolder,
+        folder: FigureFolder,
     ) -> None:
         self._contrast = contrast
         self._folder = folder

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from .. import __version__
 from ..config import RunConfig
-from ..dataset.query import ParticipantPlan, describe_plan, plan_participants, select_participants
+from ..dataset.query import ParticipantPlan, describe_plan, select_participants
 from ..dataset.validation import check_folders, validate_dataset
+from ..dataset.visits import RunPlan, Visits, describe_visits, plan_run
 from ..errors import OutputError, UsageError
 from ..work.allotment import Allotment
 from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
@@ -53,6 +54,13 @@ def process_participant(plan: ParticipantPlan, config: RunConfig, allotment: All
     from ..pipeline.participant.workflow import run_participant
 
     return run_participant(plan, config, allotment)
+
+
+def process_visits(visits: Visits, config: RunConfig, allotment: Allotment) -> Outcome:
+    """Place the visits of a participant in one space; see `process_participant`."""
+    from ..pipeline.participant.visits import place_visits
+
+    return place_visits(visits, config, allotment)
 
 
 def run(config: RunConfig, process: Process = process_participant) -> int:
@@ -94,17 +102,34 @@ def _run_participants(config: RunConfig, process: Process) -> int:
     participants = select_participants(config)
     if not config.skip_bids_validation:
         validate_dataset(config, participants)
-    plans = plan_participants(config)
+    plan = plan_run(config)
+    description = "\n".join([describe_plan(plan.units), *describe_visits(plan, config)])
     if not config.json:
-        say(describe_plan(plans))
+        say(description)
     if config.dry_run:
-        _show_inspection(plans, config)
+        _show_inspection(plan.units, config)
         return 0
-    with _begun(config, plans) as run:
+    with _begun(config, [*plan.visits, *plan.units]) as run:
         logger.info("log in %s", run.log_file)
-        logger.debug("plan: %s", describe_plan(plans))
-        done = run.work(process, plans)
-        return _conclude(len(done.done), done.failures, len(plans), config.output_dir)
+        logger.debug("plan: %s", description)
+        done = _placed_and_done(plan, run, process)
+        return _conclude(len(done.done), done.failures, len(plan.units), config.output_dir)
+
+
+def _placed_and_done(plan: RunPlan, run: _Begun, process: Process) -> WorkDone:
+    """Place visits that share a space, do every unit that was placed, and show visits together."""
+    if not plan.visits:
+        return run.work(process, plan.units)
+    placed = run.work(process_visits, plan.visits)
+    if placed.failures and run.config.stop_on_first_crash:
+        return WorkDone(frozenset(), placed.failures)
+    done = run.work(process, plan.without({failure.label for failure in placed.failures}))
+    # It loads slowly, and only visits that share a space need it.
+    from ..pipeline.participant.visits_reporting import show_visits, visits_pages
+
+    in_place = [each for each in plan.visits if each.label in placed.done]
+    run.work(show_visits, list(visits_pages(in_place, run.config)))
+    return WorkDone(done.done, (*placed.failures, *done.failures))
 
 
 def process_plans(

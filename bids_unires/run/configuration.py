@@ -13,8 +13,8 @@ from .. import __version__
 from ..config import ModelSettings, RunConfig
 
 _POSITIONAL = ("bids_dir", "output_dir", "level")
-# Options that are on by default.
-_SWITCHES = ("coregister", "unified_rigid", "learned_detail", "resume")
+# Options whose absence does not mean that they are off.
+_SWITCHES = ("coregister", "unified_rigid", "learned_detail", "robust", "resume")
 
 
 def write_options(path: Path, config: RunConfig) -> None:
@@ -40,7 +40,7 @@ def options_of(config: RunConfig) -> dict[str, Any]:
     fields = {
         name: value
         for name, value in vars(config).items()
-        if name not in ("model", "space", "group", "verbosity")
+        if name not in ("model", "space", "group", "verbosity", "looks_for_damage")
     }
     if config.level == "group":
         group = asdict(config.group)
@@ -48,6 +48,9 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
     else:
         fields |= _model_options(config.model)
+        if config.looks_for_damage and not config.model.robust:
+            # What a look at the slices decides is no option.
+            fields.pop("robust")
     fields |= asdict(config.space)
     fields |= {
         "verbose": max(config.verbosity, 0) or None,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import RigidTransform
 
 from .affines import Affine
+
+_MEAN_STEPS = 20
 
 
 def rigid_basis() -> NDArray[np.float64]:
@@ -73,6 +77,25 @@ def rigid_parameters(matrix: ArrayLike) -> NDArray[np.float64]:
     coordinates = RigidTransform.from_matrix(motion).as_exp_coords()
     x, y, z = coordinates[:3]
     return np.array([*coordinates[3:], *np.sqrt(2) * np.array([-z, y, -x])])
+
+
+def mean_pose(poses: Sequence[Affine]) -> Affine:
+    """Karcher mean of rigid motions ``(4, 4)``: relative to it, their logarithms add up to 0.
+
+    Examples
+    --------
+    >>> shifts = [rigid_matrix([x, 0, 0, 0, 0, 0]) for x in (0.0, 4.0)]
+    >>> mean_pose(shifts)[0, 3].item()
+    2.0
+    """
+    mean = np.asarray(poses[0], dtype=np.float64)
+    for _ in range(_MEAN_STEPS):
+        into_mean = np.linalg.inv(mean)
+        step = np.mean([rigid_parameters(into_mean @ pose) for pose in poses], axis=0)
+        mean = mean @ rigid_matrix(step)
+        if np.abs(step).max() < 1e-12:
+            break
+    return mean
 
 
 def _rotation_vector(parameters: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_unires.config import Method, ModelSettings, SpaceSettings
+from bids_unires.config import AnatomicalReference, Method, ModelSettings, SpaceSettings
 from bids_unires.report.citation import cited, methods_text, references, write_citation
 
 
@@ -49,6 +49,18 @@ def test_the_text_holds_of_a_participant_with_one_scan() -> None:
     assert "Scans were aligned rigidly to the template" in plain
     linear = methods_text(ModelSettings(method="linear"), SpaceSettings())
     assert "averaged where a contrast had several" in linear
+
+
+def test_visits_on_one_grid_are_told() -> None:
+    def told(reference: AnatomicalReference) -> str:
+        return methods_text(ModelSettings(), SpaceSettings(), reference)
+
+    assert told("sessionwise") == methods_text(ModelSettings(), SpaceSettings())
+    assert "aligned rigidly to the first by robust" in told("first-lex")
+    assert "aligned rigidly to their mean position by robust" in told("unbiased")
+    assert "reuter2010" in {reference.key for reference in cited(told("unbiased"))}
+    headers = methods_text(ModelSettings(coregister=False), SpaceSettings(), "unbiased")
+    assert "Visits" not in headers
 
 
 def test_denoised_images_have_the_voxels_of_the_scans() -> None:

@@ -98,6 +98,29 @@ def individual_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid
     return grid
 
 
+def shared_space(
+    visits: Sequence[Sequence[Grid]], voxel_size: Sequence[float], *, on_first: bool
+) -> Grid:
+    """Grid that contains every voxel of the scans of all visits.
+
+    Parameters
+    ----------
+    visits
+        Grids of the scans of each visit, in the world of the images.
+    voxel_size
+        Voxel size in mm along each axis, above 0.
+    on_first
+        Whether voxels lie as `individual_space` puts them for the first visit alone. If not, no
+        visit decides more than another where voxels lie.
+    """
+    scans = [scan for visit in visits for scan in visit]
+    if on_first:
+        lattice = _lattice(visits[0], voxel_size)
+    else:
+        lattice = moved_onto_samples(mean_space(scans, voxel_size), scans)
+    return enclose(lattice, scans)
+
+
 def _lattice(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid:
     """The grid of a scan with the wanted voxel size; else one in the mean orientation.
 

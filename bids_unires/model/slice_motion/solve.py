@@ -22,6 +22,7 @@ from torch import Tensor
 from ...config import Modality
 from ...space.affines import Affine
 from ...space.grid import Grid
+from ...space.rigid import mean_pose
 from ..intensity.scan_state import ScanState, SlicePlan
 from ..scanner.observation import Observation
 from ..scanner.profile import POINTS, SliceProfile
@@ -35,7 +36,7 @@ from ..scanner.slice_groups import (
     slice_factors,
     usual_order,
 )
-from ..solve.pose import PoseUpdate, mean_pose, remove_common_motion
+from ..solve.pose import PoseUpdate, remove_common_motion
 from ..solve.problem import Problem, Stop
 from ..solve.repeat_weights import reweight_repeats
 from ..solve.repeats import Fitted, solve_with_repeats

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...kernels.motion import MotionDerivatives, motion_derivatives
 from ...space.affines import Affine, apply_affine, translation
 from ...space.grid import Grid
-from ...space.rigid import rigid_matrix, rigid_parameters
+from ...space.rigid import mean_pose, rigid_matrix
 from ..scanner.observation import Observation
 from .objective import weighted_data
 
@@ -30,7 +30,6 @@ _MOST_HALVINGS = 4
 _SMALLEST_STEP_MM = 0.005
 # Distance (mm) from the centre to the surface of the head.
 _HEAD_RADIUS_MM = 80.0
-_MEAN_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,18 +129,6 @@ def _refined_pose(scan: Observation, grid: Grid, image: Tensor) -> Affine:
         if _largest_displacement(step) < _SMALLEST_STEP_MM:
             break
     return scan.world_pose
-
-
-def mean_pose(poses: Sequence[Affine]) -> Affine:
-    """Karcher mean of rigid motions ``(4, 4)``: relative to it, their logarithms add up to 0."""
-    mean = np.asarray(poses[0], dtype=np.float64)
-    for _ in range(_MEAN_STEPS):
-        into_mean = np.linalg.inv(mean)
-        step = np.mean([rigid_parameters(into_mean @ pose) for pose in poses], axis=0)
-        mean = mean @ rigid_matrix(step)
-        if np.abs(step).max() < 1e-12:
-            break
-    return mean
 
 
 def pose_derivatives(

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...config import MRI_SUFFIXES, ModelSettings, RunConfig
 from ...dataset.content import unavailable
 from ...dataset.derivatives import IMAGE_KINDS, ParticipantResult, ResultImage, find_results
-from ...dataset.entities import listing
+from ...dataset.entities import listing, natural_key
 from ...dataset.naming import SPACE, aligned_space, resolution_label, transform_path
 from ...dataset.query import known_participants, known_sessions, plan_participants
 from ...dataset.reading import grid_of
@@ -219,6 +219,33 @@ def _name_whatever_is_missing(
     for member in members:
         for contrast, reason in member.refused.items():
             logger.warning("%s: its %s takes no part: %s", member.label, contrast, reason)
+
+
+def first_visit_of(member: Member, everybody: Iterable[Member]) -> Member | None:
+    """The first visit of a participant whose visits share a space; None if that is the member.
+
+    Parameters
+    ----------
+    member
+        One of the visits.
+    everybody
+        All participants and sessions that have images.
+    """
+    together = [
+        other
+        for other in everybody
+        if other.participant == member.participant
+        and _grid_reference(other) is not None
+        and _grid_reference(other) == _grid_reference(member)
+    ]
+    first = min(together, key=lambda other: natural_key(other.label), default=member)
+    return None if first.label == member.label else first
+
+
+def _grid_reference(member: Member) -> str | None:
+    """URI of the image that defines the grid of the images of a participant, if it is stated."""
+    stated = member.result.images[0].metadata.get("SpatialReference")
+    return stated if isinstance(stated, str) else None
 
 
 def in_order(images: Iterable[ResultImage]) -> tuple[str, ...]:

@@ -70,6 +70,9 @@ class Placing:
         Image to align to if there is no template.
     fov
         Region that the grid has to contain, and that has to be found: ``brain`` or ``head``.
+    first_visit
+        Another visit of the same participant in the same space, whose image is aligned in place of
+        the member's own, so that visits stay aligned to each other; None if there is none.
     """
 
     member: Member
@@ -77,6 +80,12 @@ class Placing:
     template: str
     mean: Path | None
     fov: FieldOfView
+    first_visit: Member | None = None
+
+    @property
+    def aligned(self) -> ResultImage:
+        """The image that is aligned."""
+        return (self.first_visit or self.member).aligned
 
     @property
     def label(self) -> str:
@@ -96,9 +105,9 @@ class Placing:
     @property
     def inputs(self) -> tuple[tuple[str, Path], ...]:
         """Inputs of the alignment: the image to align, and the mean image if it is used."""
-        image = self.member.aligned.path
+        images = {each.path.name: each.path for each in (self.member.aligned, self.aligned)}
         mean = ((self.mean.name, self.mean),) if self.mean is not None else ()
-        return ((image.name, image), *mean)
+        return (*images.items(), *mean)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -176,7 +185,8 @@ def place_in_study(unit: Placing, config: RunConfig, allotment: Allotment) -> Pl
             aligned.contrast,
             unit.member.known[0].contrast,
         )
-    pose = _pose(image, unit, allotment.threads)
+    shared = unit.first_visit is not None
+    pose = _pose(load_volume(unit.aligned.path) if shared else image, unit, allotment.threads)
     tell.phase(unit.label, "masks")
     masks = _masks(image, pose, unit)
     warnings = tuple(_oddities(image, pose, masks, unit))
@@ -231,7 +241,7 @@ def _pose(image: Volume, unit: Placing, threads: int) -> _Pose:
     stays = unit.member.result.space == aligned_space(unit.template, unit.align)
     if stays and unit.align == "similarity":
         return _Pose(np.eye(4), np.eye(4))
-    measured = measured_in(unit.member.aligned, image)
+    measured = measured_in(unit.aligned, image)
     if unit.mean is not None:
         reference = load_volume(unit.mean)
         found = align_rigid(reference, image, threads=threads, measured=measured)

@@ -16,7 +16,7 @@ from ...errors import MissingInputError
 from ...records.former_names import adopt_template_names
 from ...records.study import Extent
 from ...work.outcome import Failure, Process, WorkDone
-from .cohort import Cohort, Member, in_order
+from .cohort import Cohort, Member, first_visit_of, in_order
 from .cohort_mean import cohort_mean
 from .reporting import has_shared_grid, write_group_page
 from .study_alignment import Placing, extent_in_study, place_in_study, study_transform_path
@@ -127,8 +127,17 @@ def _place(
     mean = None
     if space.align != "none" and space.template == NO_TEMPLATE:
         mean = cohort_mean(cohort, config, stays=config.resume or anybody_else)
+    everybody = [*cohort.members, *cohort.others]
     units = [
-        Placing(member, space.align, space.template, mean, space.fov) for member in cohort.members
+        Placing(
+            member,
+            space.align,
+            space.template,
+            mean,
+            space.fov,
+            first_visit_of(member, everybody),
+        )
+        for member in cohort.members
     ]
     result = work(place_in_study, units)
     placed = tuple(member for member in cohort.members if member.label in result.done)

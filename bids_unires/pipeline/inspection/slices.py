@@ -86,15 +86,32 @@ def look_at_slices(slices: Slices, noise: NoiseEstimate, sizes: tuple[float, flo
         Voxel size in mm along both axes of the slices.
     """
     halfway = noise.halfway
-    filled = np.maximum(np.nan_to_num(slices, posinf=0.0, neginf=0.0), 0)
+    filled = _filled(slices)
     interleave = estimate_interleave(filled, 0, halfway)
-    sign = np.where(np.arange(len(filled)) % 2 == 0, 1.0, -1.0)
-    even = filled * np.exp(-interleave * sign).astype(np.float32)[:, None, None]
-    even = _without_rim(even, halfway)
-    damaged = {*_of_another_brightness(even, halfway), *find_stripes(filled, halfway)}
+    even = _without_rim(_evened(filled, interleave), halfway)
     rough = _roughness(even, halfway, noise.noise_sd)
     shift = _shift(even, halfway, sizes)
-    return SliceLook(tuple(sorted(damaged)), interleave, rough, shift)
+    return SliceLook(find_damaged(slices, noise), interleave, rough, shift)
+
+
+def find_damaged(slices: Slices, noise: NoiseEstimate) -> tuple[int, ...]:
+    """Numbers of the damaged slices, from 0; see `look_at_slices`."""
+    halfway = noise.halfway
+    filled = _filled(slices)
+    even = _without_rim(_evened(filled, estimate_interleave(filled, 0, halfway)), halfway)
+    damaged = {*_of_another_brightness(even, halfway), *find_stripes(filled, halfway)}
+    return tuple(sorted(damaged))
+
+
+def _filled(slices: Slices) -> Slices:
+    """The slices with 0 where they are missing."""
+    return np.asarray(np.maximum(np.nan_to_num(slices, posinf=0.0, neginf=0.0), 0))
+
+
+def _evened(slices: Slices, interleave: float) -> Slices:
+    """The slices without the factor between even and odd ones."""
+    sign = np.where(np.arange(len(slices)) % 2 == 0, 1.0, -1.0)
+    return np.asarray(slices * np.exp(-interleave * sign).astype(np.float32)[:, None, None])
 
 
 def _without_rim(slices: Slices, halfway: float) -> Slices:

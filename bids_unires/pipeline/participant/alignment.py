@@ -11,7 +11,9 @@ import numpy as np
 from ...config import RunConfig
 from ...dataset.naming import SPACE, aligned_space
 from ...dataset.scans import ParticipantPlan, Scan
+from ...errors import BadDataError
 from ...model.fit.placement import starting_poses
+from ...records.visits import VisitsRecord
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
 from ...space.grid import Grid
@@ -56,13 +58,66 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     UniResError
         If scans do not overlap, or the template is missing or cannot be aligned.
     """
+    poses = poses_within(contrasts, config)
+    space, motion, grid = onto_template(contrasts, poses, config, threads)
+    return Placement(space, tuple(tuple(motion @ pose for pose in own) for own in poses), grid)
+
+
+def poses_within(
+    contrasts: Sequence[AcquiredContrast], config: RunConfig
+) -> tuple[tuple[Affine, ...], ...]:
+    """Align the scans of a participant (and session) to each other.
+
+    Returns
+    -------
+    tuple
+        ``(4, 4)`` matrices, world mm of each scan -> that of the first one, (contrast, repeat).
+
+    Raises
+    ------
+    BadDataError
+        If scans do not overlap.
+    """
     scans = [scan for contrast in contrasts for scan in contrast.scans]
     volumes = [scan.volume for scan in scans]
     at = iter(starting_poses(volumes, config.model, [_series(scan.scan) for scan in scans]))
-    poses = [[next(at) for _ in contrast.scans] for contrast in contrasts]
+    return tuple(tuple(next(at) for _ in contrast.scans) for contrast in contrasts)
+
+
+def onto_template(
+    contrasts: Sequence[AcquiredContrast],
+    poses: Sequence[Sequence[Affine]],
+    config: RunConfig,
+    threads: int,
+) -> tuple[str, Affine, Grid | None]:
+    """Find the space of the images, and the motion of the scans into it.
+
+    Parameters
+    ----------
+    contrasts, poses
+        The scans and their poses in one space, (contrast, repeat).
+    config, threads
+        As for `place`.
+
+    Returns
+    -------
+    space
+        Label of the space of the images.
+    motion
+        ``(4, 4)``, world mm of the poses -> world mm of the images; the identity without a
+        template.
+    grid
+        Grid of the images if the template defines it; else None.
+
+    Raises
+    ------
+    UniResError
+        If the template is missing or cannot be aligned.
+    """
     wanted = config.space
     if wanted.align == "none":
-        return Placement(SPACE, tuple(map(tuple, poses)), None)
+        return SPACE, np.eye(4), None
+    volumes = [scan.volume for contrast in contrasts for scan in contrast.scans]
     # These load slowly, and only the alignment to a template needs them.
     from ...registration import (
         align_to_template,
@@ -87,11 +142,7 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
         if wanted.common_output
         else None
     )
-    return Placement(
-        aligned_space(template.name, wanted.align),
-        tuple(tuple(from_first @ pose for pose in own) for own in poses),
-        grid,
-    )
+    return aligned_space(template.name, wanted.align), from_first, grid
 
 
 def _series(scan: Scan) -> Hashable:
@@ -99,6 +150,31 @@ def _series(scan: Scan) -> Hashable:
     if "chunk" not in scan.entities:
         return None
     return tuple(sorted((key, label) for key, label in scan.entities.items() if key != "chunk"))
+
+
+def placed_with_visits(
+    plan: ParticipantPlan, contrasts: Sequence[AcquiredContrast]
+) -> Placement | None:
+    """Poses and grid that the scans share with those of other visits; see `visits`.
+
+    None if this session has a space of its own.
+
+    Raises
+    ------
+    BadDataError
+        If the record of the visits does not hold them.
+    """
+    if plan.shared_placement is None:
+        return None
+    record = VisitsRecord.read(plan.shared_placement)
+    poses, grid = record.poses, record.grid
+    if record.space is None or grid is None or not all(scan.uri in poses for scan in plan.scans):
+        raise BadDataError(
+            f"{plan.shared_placement} does not place the scans of {plan.label}: remove it, and run "
+            "the participant level again"
+        )
+    own = (tuple(poses[scan.scan.uri] for scan in each.scans) for each in contrasts)
+    return Placement(record.space, tuple(own), grid)
 
 
 def placed_before(

@@ -48,11 +48,13 @@ from .reconstructed import ReconstructedParticipant, ReconstructedScan
 
 logger = logging.getLogger("bids_unires")
 
-_DESC: dict[Method, str] = {
+DESC: dict[Method, str] = {
     "super-resolution": "sr",
     "denoise": "denoised",
     "linear": "resliced",
 }
+"""Label of the ``desc`` entity of an image, by the method that made it."""
+
 _DESCRIPTIONS: dict[Method, str] = {
     "super-resolution": (
         "Image reconstructed from all scans of the participant with a joint "
@@ -105,7 +107,7 @@ def image_path(
     participant: ReconstructedParticipant, contrast: Contrast, config: RunConfig
 ) -> Path:
     """Path of the image of a contrast."""
-    return _path(participant, contrast, _DESC[config.model.method], config.output_dir)
+    return _path(participant, contrast, DESC[config.model.method], config.output_dir)
 
 
 def _path(
@@ -149,7 +151,9 @@ class _Writer:
         self._grid_path = fov_mask_path(
             self._output_dir, self._plan, voxel_size=self._voxel_size, space=self._space
         )
-        self._reference = derivative_uri(self._output_dir, self._grid_path)
+        shared = self._plan.shared_placement
+        grid = self._grid_path if shared is None else shared.with_suffix(".nii.gz")
+        self._reference = derivative_uri(self._output_dir, grid)
 
     def write_field_of_view(self) -> list[Path]:
         remove_leftovers(self._grid_path.parent)
@@ -220,14 +224,17 @@ class _Writer:
             if own.sds is None:
                 continue
             record = uncertainty_record(own, self._config.model.uncertainty)
-            desc = _DESC[self._config.model.method] + STD
+            desc = DESC[self._config.model.method] + STD
             written += self._write_image(own.contrast, desc, _STD_DESCRIPTION, record, own.sds)
         return written
 
     def write_images(self) -> list[Path]:
         model = self._config.model
-        desc, description = _DESC[model.method], _DESCRIPTIONS[model.method]
+        desc, description = DESC[model.method], _DESCRIPTIONS[model.method]
         settings = stated_settings(model, self._config.space)
+        if self._plan.shared_placement is not None:
+            reference = self._config.subject_anatomical_reference
+            settings["subject_anatomical_reference"] = reference
         run = run_record(self._participant, settings)
         head = head_of(self._participant.result)
         written = []

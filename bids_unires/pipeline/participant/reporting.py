@@ -74,7 +74,9 @@ def write_report(
     """
     label = participant.plan.label
     with may_fail(label):
-        write_citation(config.output_dir, methods_text(config.model, config.space))
+        shared = participant.plan.shared_placement is not None
+        reference = config.subject_anatomical_reference if shared else "sessionwise"
+        write_citation(config.output_dir, methods_text(config.model, config.space, reference))
         content = ParticipantReport(
             label=label,
             dataset=dataset_name(config.bids_dir),
@@ -87,6 +89,7 @@ def write_report(
             seconds=time.perf_counter() - participant.began,
             peak_memory=peak_memory(),
             warnings=tuple(warnings),
+            reference=reference,
         )
         return write_participant_report(content, config.output_dir)
     return ()

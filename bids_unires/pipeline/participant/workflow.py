@@ -19,7 +19,7 @@ from ...report import page_path
 from ...work.allotment import Allotment
 from ...work.progress import listener
 from .acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
-from .alignment import Placement, place, placed_before
+from .alignment import Placement, place, placed_before, placed_with_visits
 from .derivatives import write_derivatives
 from .reconstructed import (
     FittedScan,
@@ -28,6 +28,7 @@ from .reconstructed import (
     reconstructed,
 )
 from .reporting import write_report
+from .screening import screened
 from .slice_order import slice_orders
 
 logger = logging.getLogger("bids_unires")
@@ -86,9 +87,12 @@ def run_participant(
     with _collected_warnings() as warnings:
         tell.phase(plan.label, "reading")
         contrasts = acquire(plan, config.model, allotment.memory, reset_origin=config.reset_origin)
+        config = screened(contrasts, config)
         tell.phase(plan.label, "alignment")
-        placement = placed_before(plan, contrasts, config) or place(
-            contrasts, config, allotment.threads
+        placement = (
+            placed_before(plan, contrasts, config)
+            or placed_with_visits(plan, contrasts)
+            or place(contrasts, config, allotment.threads)
         )
         tell.phase(plan.label, "reconstruction")
         result = _reconstruct(plan, contrasts, placement, config.model, allotment)

@@ -21,10 +21,11 @@ from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.scanner.slice_groups import SliceGroup, interleaved_order
 from bids_unires.model.slice_motion.solve import solve_with_slice_motion
-from bids_unires.model.solve.pose import mean_pose, refine_poses
+from bids_unires.model.solve.pose import refine_poses
 from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
+from bids_unires.space.rigid import mean_pose
 from bids_unires.space.volume import Volume
 from tests.model.states import contrast_of, motion_of, problem_of
 

@@ -1,0 +1,95 @@
+"""Which participants are fitted robustly without being asked to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_unires.cli.main import main, parse_arguments
+from bids_unires.config import RunConfig
+from bids_unires.dataset.query import plan_participants
+from bids_unires.pipeline.participant.acquired import acquire
+from bids_unires.pipeline.participant.screening import screened
+from bids_unires.records.image import ImageRecord
+from tests.pipeline.conftest import write_dataset
+from tests.registration.visiting_head import scan
+
+DARK = 17
+
+
+def image(*, damaged: bool) -> nib.Nifti1Image:
+    volume = scan(np.eye(4), 0).volume
+    data = volume.data.copy()
+    if damaged:
+        data[:, :, DARK] *= 0.6
+    return nib.Nifti1Image(data, volume.affine)
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[..., RunConfig]:
+    def configure(*options: str, damaged: bool) -> RunConfig:
+        raw = write_dataset(tmp_path / "raw", {"sub-01_T1w": image(damaged=damaged)})
+        return parse_arguments([str(raw), str(tmp_path / "out"), "participant", *options])
+
+    return configure
+
+
+def after_a_look(config: RunConfig) -> RunConfig:
+    (plan,) = plan_participants(config)
+    return screened(acquire(plan, config.model, 2**34, reset_origin=False), config)
+
+
+def test_clean_scans_are_fitted_as_ever(configured: Callable[..., RunConfig]) -> None:
+    config = configured(damaged=False)
+    assert after_a_look(config) is config
+    assert not config.model.robust
+
+
+def test_damaged_slices_make_the_fit_robust_and_are_told(
+    configured: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(damaged=True)
+    with caplog.at_level(logging.WARNING, "bids_unires"):
+        assert after_a_look(config).model.robust
+    assert f"slices seem damaged (counted from 0): sub-01_T1w.nii.gz {DARK};" in caplog.text
+
+
+@pytest.mark.parametrize("options", [("--no-robust",), ("--slice-motion",), ("--linear",)])
+def test_who_decided_is_not_overruled(
+    configured: Callable[..., RunConfig], options: tuple[str, ...]
+) -> None:
+    config = configured(*options, damaged=True)
+    assert after_a_look(config) is config
+    assert not config.model.robust
+
+
+def test_results_with_and_without_a_look_are_told_apart(
+    configured: Callable[..., RunConfig],
+) -> None:
+    config = configured(damaged=False)
+    (plan,) = plan_participants(config)
+    assert plan.settings(config)["robust"] == "auto"
+    decided = parse_arguments([str(config.bids_dir), "out", "participant", "--no-robust"])
+    assert plan.settings(decided)["robust"] is False
+
+
+@pytest.mark.slow
+def test_the_sidecar_tells_what_was_done(configured: Callable[..., RunConfig]) -> None:
+    config = configured(damaged=True)
+    coarse = ["--voxel-size", "2.5", "--device", "cpu", "--no-learned-detail", "-q"]
+    folders = [str(config.bids_dir), str(config.output_dir)]
+    assert main([*folders, "participant", *coarse, "--skip-bids-validation"]) == 0
+    (path,) = config.output_dir.glob("sub-01/anat/*_desc-sr_T1w.json")
+    record = ImageRecord.read(path)
+    assert record.settings is not None
+    assert record.settings["robust"] is True
+    (told,) = record.scans or ()
+    assert told.verdict is not None
+    mended = told.verdict.to_json()
+    assert str(DARK) in str(mended)
+    assert "slices seem damaged" in (config.output_dir / "sub-01.html").read_text("utf-8")
