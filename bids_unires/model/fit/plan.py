@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...config import Modality, ModelSettings
+from ...config import ModelSettings
 from ...kernels.device import device_name
 from ...space.affines import Affine
 from ...space.grid import Grid, padded
@@ -152,7 +152,7 @@ class FitPlan:
 
     def _state(self, contrast: PreparedContrast) -> ContrastState:
         learning = None
-        if detail_is_learned(contrast.modality, self.settings):
+        if detail_is_learned(self.settings):
             learning = LearningParameters.of(self.settings.learning_effort)
         return ContrastState(contrast.modality, contrast.states, learning)
 
@@ -181,7 +181,7 @@ class FitPlan:
         contrasts = []
         for c, state in enumerate(states):
             searched = self.contrasts[c].weight is None
-            searched = searched and is_searched(self.settings, state.modality)
+            searched = searched and is_searched(self.settings)
             contrasts.append(replace(state, weight=weights[c], is_searched=searched))
         refines_poses = self.settings.unified_rigid
         return Problem(tuple(contrasts), self._working, device, refines_poses=refines_poses)
@@ -253,10 +253,9 @@ class FitPlan:
         return Uncertainty(sds, scales, samples)
 
 
-def detail_is_learned(modality: Modality, settings: ModelSettings) -> bool:
-    """Whether detail is learned. Not in CT, whose noise is correlated between neighbours."""
-    wanted = settings.learned_detail and settings.method == "super-resolution"
-    return wanted and modality == "MR"
+def detail_is_learned(settings: ModelSettings) -> bool:
+    """Whether detail is learned."""
+    return settings.learned_detail and settings.method == "super-resolution"
 
 
 def _of_scans(

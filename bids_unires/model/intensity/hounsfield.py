@@ -40,6 +40,8 @@ class HeadDensities:
         deviation holds the noise and the differences between tissues.
     padding
         Constant values: outside the field of view, clipped or masked.
+    is_hounsfield
+        Whether values are as low as only air in Hounsfield units is.
     """
 
     air_mean: float
@@ -47,6 +49,7 @@ class HeadDensities:
     tissue_mean: float
     tissue_sd: float
     padding: tuple[float, ...]
+    is_hounsfield: bool
 
 
 def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
@@ -78,7 +81,7 @@ def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
         return None
     air_mean, head_mean = histogram.means_around(threshold)
     tissue_mean, tissue_sd = _soft_tissue(head)
-    return HeadDensities(air_mean, head_mean, tissue_mean, tissue_sd, padding)
+    return HeadDensities(air_mean, head_mean, tissue_mean, tissue_sd, padding, bool(hounsfield))
 
 
 def constant_values(values: NDArray[np.float32]) -> tuple[float, ...]:
