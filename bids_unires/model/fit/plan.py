@@ -17,7 +17,7 @@ from ...space.affines import Affine
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
-from ..assess.residuals import ResidualStatement, residual_statement
+from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.parameters import LearningParameters
 from ..detail.term import LearnedDetail, detail_from_earlier_fit
@@ -309,11 +309,14 @@ def _residuals(fitted: Fitted) -> tuple[tuple[ResidualStatement, ...], ...]:
     They are those that the fit has left, before they are added back to the images.
     """
 
-    def residual(scan: ScanState, image: Tensor) -> ResidualStatement:
+    def residual(contrast: ContrastState, scan: ScanState, image: Tensor) -> ResidualStatement:
         measured = scan.with_observation(without_interpolated_slices(scan.observation))
-        return residual_statement(measured, fitted.problem.grid, image)
+        grid = fitted.problem.grid
+        alone = contrast.modality == "CT" and not contrast.has_repeats
+        sd = expected_sd(measured, grid) if alone else None
+        return residual_statement(measured, grid, image, sd)
 
     return tuple(
-        tuple(residual(scan, fitted.solution.images[c]) for scan in contrast.scans)
+        tuple(residual(contrast, scan, fitted.solution.images[c]) for scan in contrast.scans)
         for c, contrast in enumerate(fitted.contrasts)
     )

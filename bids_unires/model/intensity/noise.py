@@ -84,6 +84,12 @@ class NoiseEstimate:
         return math.prod(max(1.0, math.sqrt(4 * math.pi) * width) for width in self.kernel)
 
     @property
+    def autocorrelation(self) -> tuple[float, float, float]:
+        """Correlation of the noise of neighbours along each axis; 0 where it is white."""
+        x, y, z = (math.exp(-1 / (4 * width**2)) if width else 0.0 for width in self.kernel)
+        return x, y, z
+
+    @property
     def contrast(self) -> float:
         """Distance between mean foreground and mean background."""
         return abs(self.foreground_mean - self.background_mean)

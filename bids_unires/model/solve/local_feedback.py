@@ -1,18 +1,19 @@
-"""Residuals of CT are added back to the images where they stand out from noise.
+"""Residuals of CT are added back to the images: all but the finest noise, and edges in full.
 
 The prior, and detail learned from the rest of the head, take some of the contrast of what is small
-and rare: a bleeding, a calcification, the rim of a bone. The residual of the scan shows it along
-with noise (Osher et al. 2005, "An iterative regularization method for total variation-based image
-restoration"). In CT the two are easy to tell apart, since noise is about the same in all soft
-tissue, but bone is a hundred times as bright as the differences within the brain. So every place is
-judged on its own, and at several sizes: the residual is divided into bands from fine to coarse
-within the slices, and of each band that part is added back by which its local power exceeds that of
-noise (the filter of Wiener 1949; Lee 1980, "Digital image enhancement and noise filtering by use of
-local statistics"). The power of noise is that of the residual in most of the head.
+and rare: a bleeding, an infarct, a calcification. The residual of the scan shows it along with
+noise (Osher et al. 2005, "An iterative regularization method for total variation-based image
+restoration"). In MR, how much noise an image may take follows from the error of learned detail. In
+CT that error is the one at the rim of bone, a hundred times the differences within the brain, and
+the densities of lesions are read as numbers. So the residual is smoothed by a little less than the
+width of the smallest lesion that a scan shows, and added back. What is finer is added back where it
+is stronger than noise, as at the rim of bone (Lee 1980, "Digital image enhancement and noise
+filtering by use of local statistics").
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,26 +35,28 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LocalFeedback:
-    """How residuals are added back where they stand out from noise.
+    """How residuals are added back.
 
     Parameters
     ----------
-    widths
-        Standard deviations, in voxels of the scan, of the Gaussians that divide the residual into
-        bands within slices, ascending.
+    width
+        Standard deviation in mm of the Gaussian that smooths the residual within slices. With 0.5,
+        balls of 3 to 10 mm keep a little more contrast than nearest neighbour and cubic
+        interpolation, whichever keeps more; with 0.7 those of 3 mm keep less. With 0, noise of 8 HU
+        costs 0.9 dB more in the brain.
     window
-        Standard deviation of the Gaussian window in which the power of a band is measured, over
-        that of the next wider Gaussian.
+        Standard deviation in voxels of the Gaussian window in which the power of what is finer is
+        measured.
     threshold
-        Power, over that of noise, below which nothing is added back. Noise in so small a window
-        seldom reaches 3.
+        Its power, over that of noise, below which nothing of it is added back. Noise in so small a
+        window seldom reaches 3.
     rounds
         How often the rest of the residual is added back: one that is spread over the voxels of the
         image is blurred a little.
     """
 
-    widths: tuple[float, ...] = (0.7, 1.4, 2.8)
-    window: float = 1.0
+    width: float = 0.5
+    window: float = 1.4
     threshold: float = 3.0
     rounds: int = 2
 
@@ -64,7 +67,7 @@ DEFAULTS = LocalFeedback()
 def with_local_residuals(
     contrast: ContrastState, grid: Grid, image: Tensor, parameters: LocalFeedback = DEFAULTS
 ) -> Tensor:
-    """The image of a contrast with what stands out from noise in the residuals of its scans.
+    """The image of a contrast with the residuals of its scans, but for the finest noise.
 
     Parameters
     ----------
@@ -77,28 +80,30 @@ def with_local_residuals(
     """
     terms = [correct_interleave(term) for term in contrast.terms(grid)[: len(contrast.scans)]]
     operators = [term.operator(grid) for term in terms]
-    covered = sum(
-        (operator.adjoint(torch.ones(operator.source.shape, device=image.device)))
-        for operator in operators
-    )
+    covered = torch.zeros_like(image)
+    for operator in operators:
+        covered += operator.adjoint(torch.ones(operator.source.shape, device=image.device))
     # Slices at the rim of the image reach beyond it: what they add fades out there.
-    least = max(float(torch.as_tensor(covered).max()) / 2, torch.finfo(torch.float32).tiny)
-    covered = torch.as_tensor(covered).clamp_min(least)
+    covered.clamp_(min=max(float(covered.max()) / 2, torch.finfo(torch.float32).tiny))
     image = image.clone()
     for _ in range(parameters.rounds):
         total = torch.zeros_like(image)
         for scan, term, operator in zip(contrast.scans, terms, operators, strict=True):
             residual, head = _residual(term, scan, operator.forward(image))
-            kept = standing_out(residual, head, term.slice_axis, parameters)
+            widths = _widths(term, parameters.width)
+            kept = without_fine_noise(residual, head, widths, parameters)
             total += operator.adjoint(torch.as_tensor(kept, device=image.device))
         image += total / covered
     return image
 
 
-def standing_out(
-    residual: Values, head: NDArray[np.bool_], slice_axis: int, parameters: LocalFeedback = DEFAULTS
+def without_fine_noise(
+    residual: Values,
+    head: NDArray[np.bool_],
+    widths: tuple[float, float, float],
+    parameters: LocalFeedback = DEFAULTS,
 ) -> Values:
-    """The part of a residual that stands out from noise.
+    """A residual without noise that is finer than a Gaussian.
 
     Parameters
     ----------
@@ -106,44 +111,37 @@ def standing_out(
         ``(X, Y, Z)``; 0 where nothing was measured.
     head
         Bool ``(X, Y, Z)``, voxels of the head; most of them show noise alone.
-    slice_axis
-        Axis across the slices, whose noise is independent.
+    widths
+        Standard deviation of the Gaussian in voxels along each axis; 0 across slices.
     parameters
-        Bands and threshold.
+        When what is finer counts as noise.
 
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(size=(60, 60, 3)).astype(np.float32)
     >>> everywhere = np.ones(noise.shape, dtype=bool)
-    >>> kept = standing_out(noise, everywhere, 2)
-    >>> bool(kept.std() < 0.3)
+    >>> bool(without_fine_noise(noise, everywhere, (0.7, 0.7, 0.0)).std() < 0.5)
     True
     """
-    kept = np.zeros_like(residual)
+    smooth = _smoothed(residual, widths)
     if not head.any():
-        return kept
-    rest = residual
-    for width in parameters.widths:
-        smooth = _smoothed(rest, width, slice_axis)
-        kept += _louder_than_noise(rest - smooth, head, width, slice_axis, parameters)
-        rest = smooth
-    kept += _louder_than_noise(rest, head, parameters.widths[-1], slice_axis, parameters)
-    return kept
-
-
-def _louder_than_noise(
-    band: Values,
-    head: NDArray[np.bool_],
-    width: float,
-    slice_axis: int,
-    parameters: LocalFeedback,
-) -> Values:
-    """One band of a residual, times the share of its local power that is not noise."""
-    noise = MAD_TO_SD * float(np.median(np.abs(band[head])))
-    power = _smoothed(band * band, parameters.window * width, slice_axis)
+        return smooth
+    fine = residual - smooth
+    noise = MAD_TO_SD * float(np.median(np.abs(fine[head])))
+    window = [parameters.window if width else 0.0 for width in widths]
+    power = _smoothed(fine * fine, window)
     limit = np.float32(parameters.threshold * noise**2)
     noisy = np.divide(limit, power, out=np.ones_like(power), where=power > limit)
-    return np.asarray(band * (1 - noisy))
+    return np.asarray(smooth + fine * (1 - noisy))
+
+
+def _widths(term: Observation, width: float) -> tuple[float, float, float]:
+    """A width within slices, from mm to voxels of a scan."""
+    x, y, z = (
+        0.0 if axis == term.slice_axis else width / float(size)
+        for axis, size in enumerate(term.grid.voxel_size)
+    )
+    return x, y, z
 
 
 def _residual(
@@ -157,6 +155,5 @@ def _residual(
     return residual.cpu().numpy(), head.cpu().numpy()
 
 
-def _smoothed(values: Values, width: float, slice_axis: int) -> Values:
-    sds = [0.0 if axis == slice_axis else width for axis in range(3)]
-    return np.asarray(ndimage.gaussian_filter(values, sds, mode="nearest"))
+def _smoothed(values: Values, widths: Sequence[float]) -> Values:
+    return np.asarray(ndimage.gaussian_filter(values, widths, mode="nearest"))
