@@ -110,7 +110,7 @@ def _places(
 ) -> list[NDArray[np.float64]]:
     """Centres of balls that lie in the brain and apart from others."""
     reach = radius + _UNIFORM_MM
-    candidates = np.argwhere(depth > radius + 1.0)
+    candidates = np.argwhere(depth > reach)
     inner = (candidates >= reach + 1) & (candidates < np.array(depth.shape) - reach - 1)
     candidates = rng.permutation(candidates[inner.all(axis=1)])[:_TRIES]
     chosen: list[NDArray[np.float64]] = []

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft
 
 from ...config import Modality
 from ...errors import BadDataError
@@ -38,8 +38,6 @@ _COARSE_HEAD = 50_000
 _LEAST_OF_COARSE_FLOOR = 0.5
 # Means of blocks of soft tissue lie within so many standard deviations of its class.
 _CLASS_REACH = 2.0
-# Side of a line of voxels that holds all of a kernel.
-_KERNEL_SIDE = 65
 # Values that are no Hounsfield units: noise of what is smoothest, over that of tissue, below which
 # tissue has no smooth parts.
 _LEAST_OF_TISSUE = 0.5
@@ -138,7 +136,7 @@ def estimate_noise(
 
 
 def coloured(white: NDArray[np.float32], kernel: tuple[float, float, float]) -> NDArray[np.float32]:
-    """White noise ``(X, Y, Z)`` filtered by a Gaussian kernel, with the same variance.
+    """White noise ``(X, Y, Z)`` filtered so that it has the correlations of a Gaussian kernel.
 
     Parameters
     ----------
@@ -146,17 +144,26 @@ def coloured(white: NDArray[np.float32], kernel: tuple[float, float, float]) -> 
         Independent values; returned as they are if the kernel has no width.
     kernel
         Its standard deviation in voxels along each axis.
+
+    Returns
+    -------
+    ndarray
+        Float32 with the same variance. Voxels at a distance d have the correlation
+        ``exp(-d^2 / (4 s^2))``, also where a sampled kernel would not give that.
     """
     if not any(kernel):
         return white
-    middle = np.zeros(_KERNEL_SIDE, dtype=np.float32)
-    middle[_KERNEL_SIDE // 2] = 1
-    lost = math.prod(
-        float(np.square(ndimage.gaussian_filter1d(middle, width)).sum()) if width else 1.0
-        for width in kernel
-    )
-    filtered = ndimage.gaussian_filter(white, kernel, mode="wrap")
-    return np.asarray(filtered / np.float32(math.sqrt(lost)))
+    noise = white.astype(np.float32)
+    for axis, width in enumerate(kernel):
+        if width:
+            side = noise.shape[axis]
+            distance = np.minimum(np.arange(side), side - np.arange(side))
+            power = fft.rfft(np.exp(-(distance**2) / (4 * width**2))).real
+            sides = [1, 1, 1]
+            sides[axis] = -1
+            gain = np.sqrt(np.maximum(power, 0)).astype(np.float32).reshape(sides)
+            noise = fft.irfft(gain * fft.rfft(noise, axis=axis), side, axis=axis)
+    return np.asarray(noise, dtype=np.float32)
 
 
 def _estimate_mr(data: NDArray[np.float32]) -> NoiseEstimate:
