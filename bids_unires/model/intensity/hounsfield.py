@@ -74,8 +74,10 @@ def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
     histogram = uniform_histogram(clamped, _BINS)
     hounsfield = clamped.min() < _SURELY_HOUNSFIELD
     threshold = _AIR_TO_WATER if hounsfield else histogram.otsu_threshold
-    # Where padding has replaced air, the threshold may lie within tissue.
-    masked = measured[measured <= threshold].size < values[clamped <= threshold].size / 2
+    # Where padding has replaced air, the threshold may lie within tissue, unless it is known where
+    # air is.
+    dark, of_all = measured[measured <= threshold].size, values[clamped <= threshold].size
+    masked = not hounsfield and dark < of_all / 2
     head = measured if masked else measured[measured > threshold]
     if head.size == 0 or head.min() == head.max():
         return None
