@@ -5,7 +5,7 @@
 # make check   format, lint, types and who imports whom
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
 # make baseline renew the figures that the slow tests compare with; read what changes like code
-# make evaluate  simulated cases against interpolation and the plain model (about an hour)
+# make evaluate  simulated cases against interpolation and the plain model (some hours)
 # make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
@@ -80,6 +80,7 @@ bench: $(STAMP)
 evaluate: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
 	$(BIN)/python -m evaluation evaluation_out $(EVALUATE_ARGS)
+	$(BIN)/python -m evaluation.ct_report evaluation_out --middle
 
 evaluate-lesions: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0

@@ -86,7 +86,7 @@ class ModelSettings:
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     reg_scale: RegScale = "auto"
     tolerance: float = 2e-5
-    max_iter: int = 100
+    max_iter: int = 200
     coregister: bool = True
     method: Method = "super-resolution"
     unified_rigid: bool = True

@@ -8,6 +8,9 @@
 - `injection`: puts lesions into heads.
 - `lesion_cases`: heads with lesions in thick slices.
 - `lesion_report`: table and figure of lesions.
+- `ct_cases`: CT heads, and thick slices of them with noise as CT has it.
+- `ct_lesions`: bleedings and infarcts in CT.
+- `ct_report`: tables of CT.
 """
 
 from bids_unires.run.devices import let_idle_threads_sleep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,14 @@ from .planes import Values, in_hounsfield_units
 Pixels = NDArray[np.uint8]
 
 BRAIN_WINDOW_HU = (-10.0, 90.0)
-"""Window in which CT is shown, in Hounsfield units."""
+"""Window in which CT is shown first, in Hounsfield units."""
+
+OTHER_WINDOWS_HU: Mapping[str, tuple[float, float]] = {
+    "stroke": (15.0, 55.0),
+    "bone": (-500.0, 1500.0),
+}
+"""Further windows in which CT is shown: of a width of 40 HU about 35 HU, in which an early infarct
+can be seen, and of 2000 HU about 500 HU."""
 
 # Percentile of the intensities that is shown as white.
 _BRIGHTEST = 99.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
             "settings": {**asdict(content.model), **asdict(content.space)},
             "contrasts": _contrast_rows(content, stacks, output_dir),
             "flickers": [stack.images() for stack in stacks],
+            "windows": [stack.windows() for stack in stacks],
             "uncertainties": [stack.uncertainty() for stack in stacks],
             "brick": brick,
             "sheets": [stack.sheet(brick) for stack in stacks],
@@ -160,6 +162,31 @@ def _contrast_rows(
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """Intensities of a picture, before a window is chosen.
+
+    Parameters
+    ----------
+    desc
+        Its name in that of its file.
+    name
+        Text on its button.
+    values
+        ``(H, W)``.
+    lines
+        The same, interpolated linearly, which determine the window.
+    colour
+        Colour of a mark on the button; empty without a mark.
+    """
+
+    desc: str
+    name: str
+    values: planes.Values
+    lines: planes.Values
+    colour: str = ""
+
+
 class _Stack:
     """The pictures of one contrast, all in the same planes."""
 
@@ -183,36 +210,53 @@ class _Stack:
 
     def images(self) -> Flicker:
         """Every scan as acquired, the mean of the interpolated scans, and the result."""
-        layers, interpolated = [], []
         several = len(self._contrast.scans) > 1
+        layers = [
+            # Repeats may differ in their units of intensity, so each has its own window.
+            self._layer(picture, mosaic.window_of(picture.lines) if several else self._window)
+            for picture in self._pictures
+        ]
+        layers.append(Layer("Result", self._result))
+        return self._flicker(self._key, self._contrast.name, layers, self._window)
+
+    def windows(self) -> tuple[tuple[str, Flicker], ...]:
+        """The same pictures in the other windows of CT, with the name of each; none for MR."""
+        if self._window != mosaic.BRAIN_WINDOW_HU:
+            return ()
+        result = _Picture("result", "Result", self._shown, self._shown)
+        found = []
+        for name, window in mosaic.OTHER_WINDOWS_HU.items():
+            layers = [
+                self._layer(picture, window, name.title()) for picture in (*self._pictures, result)
+            ]
+            alt = f"{self._contrast.name} in the window for {name}"
+            found.append((name, self._flicker(f"{self._key}-{name}", alt, layers, window)))
+        return tuple(found)
+
+    @cached_property
+    def _pictures(self) -> tuple[_Picture, ...]:
+        """Every scan as acquired, and the mean of the interpolated scans."""
+        pictures, interpolated = [], []
         for index, scan in enumerate(self._contrast.scans):
             acquired = self._view.sample(scan.volume, scan.pose, 0)
             linear = self._view.sample(scan.volume, scan.pose, 1)
             interpolated.append(linear)
-            # Repeats may differ in their units of intensity, so each has its own window.
-            window = mosaic.window_of(linear) if several else self._window
-            number = f" {self.first + index + 1}"
-            layers.append(
-                Layer(
-                    f"Scan{number} as acquired",
-                    self._save_grey(f"scan{index + 1}", acquired, window),
-                    figures.bright(figures.colour_of(self.first + index)),
-                )
-            )
+            name = f"Scan {self.first + index + 1} as acquired"
+            colour = figures.bright(figures.colour_of(self.first + index))
+            pictures.append(_Picture(f"scan{index + 1}", name, acquired, linear, colour))
         mean = _mean_of(interpolated)
-        window = mosaic.window_of(mean) if several else self._window
-        name = "Linear, averaged" if several else "Linear"
-        layers.append(Layer(name, self._save_grey("linear", mean, window)))
-        layers.append(Layer("Result", self._result))
-        return Flicker(
-            self._key,
-            self._contrast.name,
-            tuple(layers),
-            len(layers) - 1,
-            "",
-            self._view,
-            self._window,
-        )
+        name = "Linear, averaged" if len(interpolated) > 1 else "Linear"
+        return (*pictures, _Picture("linear", name, mean, mean))
+
+    def _layer(self, picture: _Picture, window: tuple[float, float], suffix: str = "") -> Layer:
+        url = self._save_grey(picture.desc + suffix, picture.values, window)
+        return Layer(picture.name, url, picture.colour)
+
+    def _flicker(
+        self, key: str, alt: str, layers: Sequence[Layer], window: tuple[float, float]
+    ) -> Flicker:
+        """Pictures of which the last is shown first."""
+        return Flicker(key, alt, tuple(layers), len(layers) - 1, "", self._view, window)
 
     def uncertainty(self) -> Flicker | None:
         """Standard deviations and the result; None if there are no standard deviations."""

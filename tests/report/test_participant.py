@@ -172,6 +172,8 @@ def test_ct_is_shown_in_the_window_for_brain(make_report: ReportMaker, tmp_path:
     contrast = replace(contrast, name="ct", image=contrast.image - 1000)
     _, page = written(replace(report, contrasts=(contrast,)), tmp_path)
     assert "Window for brain, −10 to +90 HU" in page.text  # noqa: RUF001
+    for name in ("stroke", "bone"):
+        assert f"in the window for {name}" in page.text
     assert "HU" not in written(report, tmp_path)[1].text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from torch import Tensor
 from ...space.grid import Grid
 from ..intensity.scan_state import ScanState
 from ..intensity.smooth_blocks import MAD_TO_SD
+from ..scanner.interpolation_error import with_interpolation_error
 from ..scanner.slice_groups import predict_scan
 
 # In standard deviations of the noise; 6 in 100,000 voxels of white noise lie beyond.
@@ -39,6 +40,8 @@ class ResidualStatement:
         Share of voxels beyond four standard deviations of the noise.
     voxels
         Number of voxels.
+    of_noise
+        Autocorrelation of the noise; 0 if it is white.
     """
 
     mean: float
@@ -47,6 +50,7 @@ class ResidualStatement:
     autocorrelation: tuple[float, float, float]
     far_share: float
     voxels: int
+    of_noise: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -58,16 +62,43 @@ class ResidualStatement:
             found.append(f"residuals are only {self.sd:.2f} times the noise")
         if abs(self.mean) > LARGEST_MEAN * max(self.sd, 1.0):
             found.append(f"their mean is {self.mean:+.2f} sd")
-        strongest = max(self.autocorrelation, key=abs)
-        if abs(strongest) > LARGEST_AUTOCORRELATION:
-            axis = "ijk"[self.autocorrelation.index(strongest)]
+        pairs = zip(self.autocorrelation, self.of_noise, strict=True)
+        # What is left of coloured noise is between as correlated as the noise, and white.
+        beyond = [max(value - max(noise, 0.0), -value) for value, noise in pairs]
+        if max(beyond) > LARGEST_AUTOCORRELATION:
+            at = beyond.index(max(beyond))
+            axis, strongest = "ijk"[at], self.autocorrelation[at]
             found.append(f"neighbours along {axis} are correlated ({strongest:+.2f})")
         if self.far_share > LARGEST_FAR_SHARE:
             found.append(f"{100 * self.far_share:.1f} % lie beyond {FAR:g} sd")
         return tuple(found)
 
 
-def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualStatement:
+def expected_sd(scan: ScanState, grid: Grid) -> NDArray[np.float32]:
+    """Standard deviation that the residual of each voxel is expected to have at most.
+
+    It is that of the noise, and where the image is interpolated between its voxels, as at the rim
+    of bone in CT, that of the error of this, too.
+
+    Parameters
+    ----------
+    scan
+        The scan at its final pose, no repeat of another.
+    grid
+        Grid of the image.
+    """
+    observation, noise = scan.observation, scan.noise
+    allowed = with_interpolation_error(observation, grid).tau
+    precision = np.broadcast_to(np.asarray(allowed, dtype=np.float32), observation.data.shape)
+    tiny = np.float32(np.finfo(np.float32).tiny)
+    # Relative to that of the scan, since voxels with the same noise share its precision.
+    error = np.maximum(1 / np.maximum(precision, tiny) - 1 / noise.tau, 0)
+    return np.asarray(np.sqrt(noise.noise_sd**2 + error), dtype=np.float32)
+
+
+def residual_statement(
+    scan: ScanState, grid: Grid, image: Tensor, sd: NDArray[np.float32] | None = None
+) -> ResidualStatement:
     """Compare a scan with its prediction by the image of its contrast.
 
     Parameters
@@ -76,6 +107,9 @@ def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualSt
         The scan at its final pose.
     grid, image
         The image ``(X, Y, Z)`` float32 and its grid.
+    sd
+        Standard deviation that residuals are expected to have, ``(X, Y, Z)`` as the scan; that of
+        the noise if None.
     """
     observation, noise = scan.observation, scan.noise
     prediction = predict_scan(observation, scan.motion, grid, image)
@@ -83,8 +117,9 @@ def residual_statement(scan: ScanState, grid: Grid, image: Tensor) -> ResidualSt
     head = (observation.data > threshold) | (prediction > threshold)
     head &= ~observation.missing
     # The intensity correction changes the noise by a few percent, which is neglected here.
-    standardised = (np.nan_to_num(observation.data) - prediction) / np.float32(noise.noise_sd)
-    return describe_residuals(standardised, head)
+    residual = np.nan_to_num(observation.data) - prediction
+    standardised = residual / (np.float32(noise.noise_sd) if sd is None else sd)
+    return replace(describe_residuals(standardised, head), of_noise=noise.autocorrelation)
 
 
 def describe_residuals(

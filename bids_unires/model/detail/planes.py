@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...space.affines import Affine, scaling, slice_spacing, translation
-from ..intensity.noise import NoiseEstimate
+from ..intensity.noise import NoiseEstimate, coloured
 from ..scanner.interleave import interleave_factors
 from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile
@@ -74,6 +74,9 @@ class SlicePlanes:
         Thin voxels of a slice beyond its own spacing, on each side.
     noise_sd
         Standard deviation of the noise of ``data``.
+    kernel
+        Standard deviations in voxels, along the last two axes of ``data``, of the Gaussian that
+        colours the noise; 0 where it is white.
     """
 
     unit: float
@@ -86,6 +89,7 @@ class SlicePlanes:
     slice_profile: Tensor
     reach: int
     noise_sd: float
+    kernel: tuple[float, float] = (0.0, 0.0)
 
     def as_slices(self, thin: Tensor) -> Tensor:
         """Thin slices ``(K * ratio, M, N)`` averaged to thick ones, ``(K, M, N)``."""
@@ -123,7 +127,7 @@ class SlicePlanes:
         for offset in range(self.ratio):
             part = None if guide is None else guide[offset:]
             pairs = self._pairs_from(
-                lines[offset:], head[offset:], part, count // self.ratio, random
+                lines[offset:], head[offset:], part, count // self.ratio, axis, random
             )
             if pairs is not None:
                 yield pairs
@@ -134,6 +138,7 @@ class SlicePlanes:
         head: Tensor,
         guide: Tensor | None,
         count: int,
+        axis: int,
         random: torch.Generator,
     ) -> Pairs | None:
         """Pairs from ``lines`` ``(L, K, Q)`` averaged along their first axis; None without any."""
@@ -141,10 +146,13 @@ class SlicePlanes:
         if blocks <= 2 * _SLICES:
             return None
         lines = lines[: blocks * self.ratio + 2 * self.reach]
-        # An average of thin voxels has less noise than a slice: the difference is added.
-        lacking = 1 - float(self.slice_profile.square().sum())
+        # An average of thin voxels has less noise than a slice: the difference is added. Like that
+        # of a slice, it is coloured within slices alone.
+        along, across = self.kernel[axis - 1], self.kernel[2 - axis]
+        lacking = 1 - self._variance_of_average(along)
         thick = self._averaged(lines, 0)
-        noise = torch.randn(thick.shape, generator=random).to(thick.device)
+        white = torch.randn(thick.shape, generator=random)
+        noise = _coloured(white, across).to(thick.device)
         thick = (thick + self.noise_sd * math.sqrt(lacking) * noise).movedim(1, 2)
         candidates = self._divided(head, blocks).any(dim=3).nonzero()
         if len(candidates) == 0:
@@ -162,6 +170,15 @@ class SlicePlanes:
         complete = patches.isfinite().all(dim=2).all(dim=1) & finer.isfinite().all(dim=1)
         complete &= views.isfinite().all(dim=2).all(dim=1)
         return _flipped(patches[complete], views[complete], finer[complete])
+
+    def _variance_of_average(self, kernel: float) -> float:
+        """Variance of noise averaged to slices, over that of thin voxels; its kernel is known."""
+        if not kernel:
+            return float(self.slice_profile.square().sum())
+        apart = torch.arange(len(self.slice_profile), device=self.slice_profile.device)
+        squares = (apart[:, None] - apart).square()
+        alike = torch.exp(-squares / (4 * kernel**2))
+        return float(self.slice_profile @ alike @ self.slice_profile)
 
     def views_at(self, guide: Tensor, first: Tensor, along: Tensor, across: Tensor) -> Tensor:
         """Thin voxels of another contrast around thick voxels.
@@ -333,7 +350,23 @@ def slice_planes(
         profile.to(device),
         reach,
         noise.noise_sd / (noise.contrast * math.sqrt(first * second)),
+        _within_slices(noise.kernel, scan.slice_axis, (first, second)),
     )
+
+
+def _within_slices(
+    kernel: tuple[float, float, float], slice_axis: int, averaged: tuple[int, int]
+) -> tuple[float, float]:
+    """Kernel of the noise within slices, in averaged voxels."""
+    first, second = (width for axis, width in enumerate(kernel) if axis != slice_axis)
+    return first / averaged[0], second / averaged[1]
+
+
+def _coloured(white: Tensor, kernel: float) -> Tensor:
+    """White noise ``(K, L, Q)`` filtered along its last axis, with the same variance."""
+    if not kernel:
+        return white
+    return torch.from_numpy(coloured(white.numpy(), (0.0, 0.0, kernel)))
 
 
 def voxel_division(scan: Observation, voxel_size: float) -> tuple[int, int, int] | None:

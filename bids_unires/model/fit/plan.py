@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...config import Modality, ModelSettings
+from ...config import ModelSettings
 from ...kernels.device import device_name
 from ...space.affines import Affine
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
-from ..assess.residuals import ResidualStatement, residual_statement
+from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.learning import ShareListener
 from ..detail.parameters import LearningParameters
@@ -175,7 +175,7 @@ class FitPlan:
 
     def _state(self, contrast: PreparedContrast) -> ContrastState:
         learning = None
-        if detail_is_learned(contrast.modality, self.settings):
+        if detail_is_learned(self.settings):
             learning = LearningParameters.of(self.settings.learning_effort)
         return ContrastState(contrast.modality, contrast.states, learning)
 
@@ -204,7 +204,7 @@ class FitPlan:
         contrasts = []
         for c, state in enumerate(states):
             searched = self.contrasts[c].weight is None
-            searched = searched and is_searched(self.settings, state.modality)
+            searched = searched and is_searched(self.settings)
             contrasts.append(replace(state, weight=weights[c], is_searched=searched))
         refines_poses = self.settings.unified_rigid
         return Problem(tuple(contrasts), self._working, device, refines_poses=refines_poses)
@@ -276,10 +276,9 @@ class FitPlan:
         return Uncertainty(sds, scales, samples)
 
 
-def detail_is_learned(modality: Modality, settings: ModelSettings) -> bool:
-    """Whether detail is learned. Not in CT, whose noise is correlated between neighbours."""
-    wanted = settings.learned_detail and settings.method == "super-resolution"
-    return wanted and modality == "MR"
+def detail_is_learned(settings: ModelSettings) -> bool:
+    """Whether detail is learned."""
+    return settings.learned_detail and settings.method == "super-resolution"
 
 
 def _of_scans(
@@ -333,11 +332,14 @@ def _residuals(fitted: Fitted) -> tuple[tuple[ResidualStatement, ...], ...]:
     They are those that the fit has left, before they are added back to the images.
     """
 
-    def residual(scan: ScanState, image: Tensor) -> ResidualStatement:
+    def residual(contrast: ContrastState, scan: ScanState, image: Tensor) -> ResidualStatement:
         measured = scan.with_observation(without_interpolated_slices(scan.observation))
-        return residual_statement(measured, fitted.problem.grid, image)
+        grid = fitted.problem.grid
+        alone = contrast.modality == "CT" and not contrast.has_repeats
+        sd = expected_sd(measured, grid) if alone else None
+        return residual_statement(measured, grid, image, sd)
 
     return tuple(
-        tuple(residual(scan, fitted.solution.images[c]) for scan in contrast.scans)
+        tuple(residual(contrast, scan, fitted.solution.images[c]) for scan in contrast.scans)
         for c, contrast in enumerate(fitted.contrasts)
     )

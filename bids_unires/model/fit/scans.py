@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...config import Modality
 from ...errors import BadDataError
-from ...space.affines import Affine
+from ...space.affines import Affine, slice_axis
 from ...space.arrays import Numbers, array_of
 from ...space.volume import Volume
 from ..detail.term import DetailStatement
@@ -227,7 +227,7 @@ def noise_of_scan(volume: Volume, modality: Modality) -> NoiseEstimate:
         If the scan has no contrast or is too small. The message names its file.
     """
     try:
-        return estimate_noise(volume.data, modality)
+        return estimate_noise(volume.data, modality, slice_axis(volume.affine))
     except BadDataError as error:
         raise BadDataError(f"{volume.path}: {error}" if volume.path else str(error)) from error
 

@@ -26,6 +26,7 @@ from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile, profile_for_voxels
 from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
+from .fine_voxels import averaged_within_slices
 from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
 from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
@@ -242,12 +243,7 @@ def _placed(
     contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
 ) -> tuple[tuple[PlacedContrast, ...], Grid]:
     """The contrasts with noise, poses and profiles of their scans, and the grid of the images."""
-    noise = {
-        scan: noise_of_scan(scan.volume, contrast.modality)
-        for contrast in contrasts
-        for scan in contrast.scans
-    }
-    poses = _poses(list(noise), settings)
+    poses = _poses([scan for contrast in contrasts for scan in contrast.scans], settings)
     if grid is None:
         boxes = [scan.volume.grid.moved(pose) for scan, pose in poses.items()]
         grid = individual_space(boxes, settings.voxel_size)
@@ -255,13 +251,24 @@ def _placed(
     for contrast in contrasts:
         scans = []
         for scan in contrast.scans:
+            pose, scan = poses[scan], _with_fitting_voxels(scan, contrast.modality, grid, settings)
+            noise = noise_of_scan(scan.volume, contrast.modality)
             profile = scan.profile or _profile(scan, grid, settings)
             slices = _plan(scan, profile, contrast.modality, settings)
-            scans.append(PlacedScan(scan.volume, noise[scan], profile, poses[scan], slices))
+            scans.append(PlacedScan(scan.volume, noise, profile, pose, slices))
         placed.append(
             PlacedContrast(tuple(scans), contrast.modality, contrast.weight, contrast.detail)
         )
     return tuple(placed), grid
+
+
+def _with_fitting_voxels(
+    scan: GivenScan, modality: Modality, grid: Grid, settings: ModelSettings
+) -> GivenScan:
+    """A scan of CT with voxels that are not much smaller than the wanted ones within slices."""
+    if modality != "CT" or settings.method != "super-resolution":
+        return scan
+    return replace(scan, volume=averaged_within_slices(scan.volume, float(min(grid.voxel_size))))
 
 
 def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> dict[GivenScan, Affine]:
@@ -335,5 +342,5 @@ def _thin_voxels(contrasts: Sequence[PreparedContrast], settings: ModelSettings,
     return sum(
         thin_voxel_count(contrast.observations[0], finest)
         for contrast in contrasts
-        if detail_is_learned(contrast.modality, settings) and len(contrast.scans) == 1
+        if detail_is_learned(settings) and len(contrast.scans) == 1
     )

@@ -40,6 +40,8 @@ class HeadDensities:
         deviation holds the noise and the differences between tissues.
     padding
         Constant values: outside the field of view, clipped or masked.
+    is_hounsfield
+        Whether values are as low as only air in Hounsfield units is.
     """
 
     air_mean: float
@@ -47,6 +49,7 @@ class HeadDensities:
     tissue_mean: float
     tissue_sd: float
     padding: tuple[float, ...]
+    is_hounsfield: bool
 
 
 def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
@@ -71,14 +74,16 @@ def head_densities(values: NDArray[np.float32]) -> HeadDensities | None:
     histogram = uniform_histogram(clamped, _BINS)
     hounsfield = clamped.min() < _SURELY_HOUNSFIELD
     threshold = _AIR_TO_WATER if hounsfield else histogram.otsu_threshold
-    # Where padding has replaced air, the threshold may lie within tissue.
-    masked = measured[measured <= threshold].size < values[clamped <= threshold].size / 2
+    # Where padding has replaced air, the threshold may lie within tissue, unless it is known where
+    # air is.
+    dark, of_all = measured[measured <= threshold].size, values[clamped <= threshold].size
+    masked = not hounsfield and dark < of_all / 2
     head = measured if masked else measured[measured > threshold]
     if head.size == 0 or head.min() == head.max():
         return None
     air_mean, head_mean = histogram.means_around(threshold)
     tissue_mean, tissue_sd = _soft_tissue(head)
-    return HeadDensities(air_mean, head_mean, tissue_mean, tissue_sd, padding)
+    return HeadDensities(air_mean, head_mean, tissue_mean, tissue_sd, padding, bool(hounsfield))
 
 
 def constant_values(values: NDArray[np.float32]) -> tuple[float, ...]:

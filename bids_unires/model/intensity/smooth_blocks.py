@@ -31,6 +31,12 @@ _MOST_GROWTH = 1.25
 MAD_TO_SD = 1.482602218505602
 _LARGEST_STEP = 4
 
+# Soft tissue of CT is nearly uniform, so that more of its blocks are smooth.
+_SMOOTH_IN_CT = 0.3
+# Below this ratio of the variances of differences, noise counts as white. The largest correlation
+# of neighbours that can be told from anatomy.
+_COLOURED, _MOST_CORRELATED = 1.1, 0.95
+
 INTERPOLATED = 0.2
 """Interpolation removes nearly all noise at the highest frequencies. An axis counts as interpolated
 if the amplitude there is below this fraction of that at about a third of those frequencies."""
@@ -110,6 +116,89 @@ def high_pass_noise(
             return found
         for axis in correlated:
             steps[axis] *= 2
+
+
+@dataclass(frozen=True)
+class ColouredNoise:
+    """Noise that a Gaussian kernel colours within slices.
+
+    Parameters
+    ----------
+    sd
+        Standard deviation of the values of voxels.
+    kernel
+        Standard deviation of the kernel in voxels along each axis; 0 across slices, and where noise
+        is white.
+    """
+
+    sd: float
+    kernel: tuple[float, float, float]
+
+
+def coloured_noise(
+    data: NDArray[np.float32],
+    slice_axis: int,
+    bounds: tuple[float, float],
+    missing: Sequence[float],
+) -> ColouredNoise | None:
+    """Noise of tissue, and the kernel that colours it within slices.
+
+    If white noise is filtered with a Gaussian of standard deviation s, voxels at a distance d have
+    the correlation ``exp(-d^2 / (4 s^2))``. So differences between next but one voxels have
+    ``1 + q + q^2 + q^3`` times the variance of those between neighbours, whose correlation is q.
+    Differences hardly show anatomy that varies slowly.
+
+    Parameters
+    ----------
+    data
+        ``(X, Y, Z)``.
+    slice_axis
+        Axis across the slices, along which noise is independent.
+    bounds
+        Of the mean intensity of a block of tissue.
+    missing
+        Values that hold no signal, as for `high_pass_noise`.
+
+    Returns
+    -------
+    ColouredNoise or None
+        None where too little of the tissue is smooth.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(80, 80, 10)).astype(np.float32)
+    >>> coloured_noise(noise, 2, (-5, 5), ()).kernel
+    (0.0, 0.0, 0.0)
+    """
+    side = _SIDES[0]
+    blocks = _blocks_between(np.moveaxis(data, slice_axis, 0), side, *bounds, missing)
+    if len(blocks) < _FEWEST_BLOCKS[side]:
+        return None
+    halves = blocks.reshape(len(blocks), 2, side // 2, 2, side // 2).mean(axis=(2, 4))
+    order = np.argsort(halves.var(axis=(1, 2)))[: _share(len(blocks), _SMOOTH_IN_CT)]
+    along = [_along(blocks[order], axis) for axis in (1, 2)]
+    kernel = [width for _, width in along]
+    kernel.insert(slice_axis, 0.0)
+    sd = math.sqrt(sum(variance for variance, _ in along) / 2)
+    return ColouredNoise(sd, (kernel[0], kernel[1], kernel[2]))
+
+
+def _along(blocks: Blocks, axis: int) -> tuple[float, float]:
+    """Variance of noise, and width of its kernel in voxels, along an axis of blocks."""
+    lines = np.moveaxis(blocks, axis, 0).astype(np.float64)
+    # The median over blocks, since some show anatomy; the mean within them, since values are
+    # rounded.
+    near, far = (
+        float(np.median(np.square(lines[step:] - lines[:-step]).mean(axis=(0, 2))))
+        for step in (1, 2)
+    )
+    ratio = far / max(near, float(np.finfo(np.float32).tiny))
+    if ratio < _COLOURED:
+        return near / 2, 0.0
+    correlation = np.linspace(0, _MOST_CORRELATED, 1000)
+    known = 1 + correlation + correlation**2 + correlation**3
+    q = float(np.interp(ratio, known, correlation))
+    return near / (2 * (1 - q)), 0.5 / math.sqrt(-math.log(q))
 
 
 def _noise_of_planes(

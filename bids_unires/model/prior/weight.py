@@ -12,8 +12,6 @@ from ..intensity.noise import NoiseEstimate
 
 # In CT, the contrast between air and head is far larger than that between soft tissues.
 _CT_CONTRAST_SHARE = 0.25
-# Strength (`ModelSettings.reg_scale`) of CT where that of MR is chosen from the scans.
-_STRENGTH = 4.0
 # Strength = factor * (noise / contrast)^power: a line, in logarithms, through the best strengths of
 # simulated heads with one or several stacks and contrasts and noise of 1 to 5 %.
 _STRENGTH_IN_NOISE = 0.046
@@ -56,18 +54,17 @@ def prior_weight(
     0.04
     """
     gain = math.sqrt(together)
-    if is_searched(settings, modality):
+    if settings.reg_scale == "auto":
         return gain * weight_by_noise(noise)
     mean = sum(scan.contrast for scan in noise) / len(noise)
     if modality == "CT" and settings.method == "super-resolution":
         mean *= _CT_CONTRAST_SHARE
-    scale = _STRENGTH if settings.reg_scale == "auto" else settings.reg_scale
-    return gain * (scale / mean)
+    return gain * (settings.reg_scale / mean)
 
 
-def is_searched(settings: ModelSettings, modality: Modality) -> bool:
-    """Whether the weight is searched. Not in CT, whose noise is correlated between neighbours."""
-    return settings.reg_scale == "auto" and modality == "MR"
+def is_searched(settings: ModelSettings) -> bool:
+    """Whether the weight is searched."""
+    return settings.reg_scale == "auto"
 
 
 def weight_by_noise(noise: Sequence[NoiseEstimate]) -> float:

@@ -29,6 +29,7 @@ from ..intensity.smooth_blocks import MAD_TO_SD
 from ..scanner.observation import Observation
 from ..scanner.slice_groups import correct_interleave
 from ..state import ContrastState
+from .local_feedback import with_local_residuals
 from .objective import weighted_data
 from .repeats import Fitted
 
@@ -90,6 +91,10 @@ def with_residuals(fitted: Fitted, parameters: FeedbackParameters = DEFAULTS) ->
     """
     images = fitted.solution.images.clone()
     for c, contrast in enumerate(fitted.contrasts):
+        if contrast.modality == "CT":
+            if not contrast.has_slice_motion:
+                images[c] = with_local_residuals(contrast, fitted.problem.grid, images[c])
+            continue
         limit = _limit(contrast, parameters)
         if limit > 0:
             images[c] += _spread_residuals(

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from ...space.affines import translation
 from ...space.grid import Grid
+from ..intensity.noise import coloured
 from ..intensity.scan_state import ScanState
 from ..scanner.coverage import crop_empty_border, mask_outside
 from ..scanner.observation import Observation
@@ -128,7 +129,7 @@ def minimise_risk(problem: Problem) -> Problem:
     ----------
     problem
         Where the weight of a contrast is searched, the search starts from its weight. The estimate
-        assumes that the noise of the scans is white.
+        assumes that the noise of the scans is white, or coloured by a known kernel.
 
     Returns
     -------
@@ -220,8 +221,11 @@ def _middle(state: ScanState, grid: Grid) -> tuple[tuple[int, ...], tuple[int, i
 def _disturbed(state: ScanState, grid: Grid, rng: np.random.Generator) -> DisturbedScan:
     scan, noise = mask_outside(state.observation, grid), state.noise
     signs = rng.choice(np.array([-1, 1], dtype=np.float32), scan.data.shape)
+    # Disturbances have the covariance of the noise, as the divergence needs them (Eldar 2009,
+    # "Generalized SURE for exponential families", section IV).
+    shaped = coloured(signs, noise.kernel)
     data = np.where(
-        scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * signs
+        scan.missing, np.float32(np.nan), scan.data + np.float32(noise.noise_sd) * shaped
     )
     disturbed = crop_empty_border(replace(scan, data=data))
     scan = crop_empty_border(

@@ -146,6 +146,13 @@ def test_water_is_measured_not_missing() -> None:
     assert result.images[0][inside].mean() == pytest.approx(0, abs=2)
 
 
+def test_detail_is_learned_and_the_fit_converges() -> None:
+    fit = as_ct(ct_scan(), replace(SETTINGS, max_iter=200)).fit
+    assert fit.converged
+    assert fit.details[0] is not None
+    assert not fit.residuals[0][0].deviations
+
+
 def test_tilted_slices_end_on_right_angles() -> None:
     result = reconstructed(18.0)
     assert shear_angle(ct_scan(18.0).affine) == pytest.approx(18)

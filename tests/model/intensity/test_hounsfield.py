@@ -16,7 +16,7 @@ def head_values(seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("padding", [-1024.0, -2000.0, -3024.0])
+@pytest.mark.parametrize("padding", [-1024.0, -1500.0, -2000.0, -3024.0])
 def test_classes_of_a_head(padding: float, seed: int) -> None:
     values = np.r_[head_values(seed), np.full(20_000, padding, dtype=np.float32)]
     densities = head_densities(values)
@@ -25,6 +25,15 @@ def test_classes_of_a_head(padding: float, seed: int) -> None:
     assert densities.tissue_mean == pytest.approx(34, abs=1)
     assert densities.tissue_sd == pytest.approx(6, rel=0.1)
     assert densities.air_mean == pytest.approx(-1008, abs=3)
+    assert densities.head_mean > 100
+
+
+@pytest.mark.parametrize("padding", [-1024.0, -1500.0, -3024.0])
+def test_more_padding_than_air_does_not_make_air_tissue(padding: float) -> None:
+    values = np.r_[head_values(), np.full(200_000, padding, dtype=np.float32)]
+    densities = head_densities(values)
+    assert densities is not None
+    assert densities.tissue_mean == pytest.approx(34, abs=1)
     assert densities.head_mean > 100
 
 

@@ -74,9 +74,8 @@ def test_the_noisier_the_scans_the_smoother_the_images() -> None:
     assert weight_by_noise(noisy) > weight_by_noise(SCANS) / 4
 
 
-def test_only_in_mr_without_a_stated_strength_is_one_searched() -> None:
-    assert is_searched(AUTO, "MR")
-    assert prior_weight(SCANS, AUTO, "MR", 1) == weight_by_noise(SCANS)
-    assert not is_searched(AUTO, "CT")
-    assert prior_weight(SCANS, AUTO, "CT", 1) == prior_weight(SCANS, FIXED, "CT", 1)
-    assert not is_searched(FIXED, "MR")
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_only_without_a_stated_strength_is_one_searched(modality: Modality) -> None:
+    assert is_searched(AUTO)
+    assert prior_weight(SCANS, AUTO, modality, 1) == weight_by_noise(SCANS)
+    assert not is_searched(FIXED)

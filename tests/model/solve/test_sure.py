@@ -68,6 +68,19 @@ def chosen(scan: Observation, noise_sd: float) -> float:
     return found_weight(searched(scan, known(noise_sd)))
 
 
+def test_a_disturbance_has_the_colour_of_the_noise() -> None:
+    scan = measured(head(), 2.0)
+    noise = NoiseEstimate(2.0, 0.0, 100.0, "high-pass-mad", (0.8, 0.6, 0.0))
+    (contrast,) = middle_block(problem_of(searched(scan, noise), grid=GRID)).contrasts
+    (pair,) = contrast.scans
+    change = (pair.disturbed.data - pair.state.observation.data) / np.float32(2)
+    inside = change[np.isfinite(change).any(axis=(1, 2))][..., 2:-2]
+    assert np.nanstd(inside) == pytest.approx(1, abs=0.1)
+    for axis, known_of_axis in enumerate(noise.autocorrelation):
+        near, far = (np.moveaxis(inside, axis, 0)[part] for part in (slice(1, None), slice(-1)))
+        assert np.nanmean(near * far) == pytest.approx(known_of_axis, abs=0.1)
+
+
 def error(truth: torch.Tensor, scan: Observation, lam: float) -> float:
     """Root mean square over the head of what the fit gets wrong."""
     image = solve([[scan]], GRID, [lam], tolerance=1e-4, device="cpu").images[0]

@@ -1,0 +1,47 @@
+"""Voxels of CT that are much smaller than the wanted ones are averaged where they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_unires.model.fit.fine_voxels import averaged_within_slices
+from bids_unires.space.affines import apply_affine
+from bids_unires.space.volume import Volume
+
+AFFINE = np.array(
+    [[-0.4, 0.1, 0.0, 12.0], [0.1, 0.4, 0.3, -7.0], [0.0, 0.0, 4.8, 3.0], [0, 0, 0, 1]]
+)
+
+
+def ramp(affine: np.ndarray, shape: tuple[int, int, int]) -> Volume:
+    """Values that say where in the world a voxel lies."""
+    points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    return Volume((points @ [1.0, 3.0, -2.0]).astype(np.float32), affine)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_averages_lie_where_their_voxels_did(order: tuple[int, ...]) -> None:
+    affine = AFFINE[:, [*order, 3]]
+    sides = np.array([13, 10, 5])[list(order)].tolist()
+    averaged = averaged_within_slices(ramp(affine, (sides[0], sides[1], sides[2])), 1.0)
+    assert sorted(averaged.data.shape) == [5, 5, 6]
+    expected = ramp(averaged.affine, averaged.grid.shape)
+    np.testing.assert_allclose(averaged.data, expected.data, atol=1e-3)
+
+
+def test_voxels_of_about_the_wanted_size_stay() -> None:
+    volume = ramp(np.diag([0.7, 0.7, 5.0, 1.0]), (12, 12, 3))
+    assert averaged_within_slices(volume, 1.0) is volume
+
+
+def test_what_holds_a_missing_voxel_is_missing() -> None:
+    data = np.zeros((8, 8, 3), np.float32)
+    data[3, 5, 1] = np.nan
+    averaged = averaged_within_slices(Volume(data, np.diag([0.5, 0.5, 5.0, 1.0])), 1.0)
+    assert np.argwhere(np.isnan(averaged.data)).tolist() == [[1, 2, 1]]
+
+
+def test_a_single_row_of_voxels_is_not_lost() -> None:
+    volume = Volume(np.zeros((1, 8, 3), np.float32), np.diag([0.5, 0.5, 5.0, 1.0]))
+    assert averaged_within_slices(volume, 1.0) is volume
