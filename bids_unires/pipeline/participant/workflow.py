@@ -225,9 +225,10 @@ def _say_what_is_left(scan: AcquiredScan, fit: FittedScan) -> None:
         " ".join(f"{value:+.2f}" for value in residual.autocorrelation),
         100 * residual.far_share,
     )
-    if residual.deviations:
+    if residual.shows_structure:
         logger.warning(
-            "%s is not explained down to its noise: %s",
+            "%s does not fit its image: %s. Look at its residuals on the page. It may lie off its "
+            "repeats, or have slices that are damaged (--robust) or moved (--slice-motion)",
             scan.scan.path.name,
             "; ".join(residual.deviations),
         )

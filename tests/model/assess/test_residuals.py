@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from bids_unires.model import ForwardOperator, NoiseEstimate, Observation, SliceProfile
 from bids_unires.model.assess.residuals import describe_residuals, residual_statement
@@ -54,6 +55,28 @@ def test_correlation_is_found_along_its_axis(axis: int) -> None:
 )
 def test_what_is_no_noise_is_named(residual: np.ndarray, said: str) -> None:
     assert any(said in text for text in describe_residuals(residual, EVERYWHERE).deviations)
+
+
+def blurred(residual: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.gaussian_filter(residual, 1.5), dtype=np.float32)
+
+
+def test_large_residuals_in_few_voxels_are_no_fault() -> None:
+    edges = np.where(noise(seed=1) > 1.5, 6 * noise(seed=2), noise()).astype(np.float32)
+    found = describe_residuals(edges, EVERYWHERE)
+    assert found.sd > 1.5
+    assert found.deviations
+    assert not found.shows_structure
+    # Nor does noise that interpolation has correlated.
+    assert not describe_residuals(8 * blurred(noise()), EVERYWHERE).shows_structure
+    # Nor a fit that follows the noise.
+    assert not describe_residuals(noise(0.2), EVERYWHERE).shows_structure
+
+
+def test_residuals_that_show_the_head_are_a_fault() -> None:
+    anatomy = 40 * blurred(noise(seed=3))
+    assert describe_residuals(noise() + anatomy, EVERYWHERE).shows_structure
+    assert describe_residuals(noise(2.2), EVERYWHERE).shows_structure
 
 
 def test_only_what_is_inside_counts() -> None:
