@@ -152,9 +152,9 @@ def _content(unit: VisitsPage, config: RunConfig) -> VisitsReport:
                 session,
                 load_volume(path).data,
                 path,
-                record.brightness.get(session, {}).get(name, 1.0),
+                record.brightness.get(session, {}).get(name, None if number else 1.0),
             )
-            for session, path in of_visits.items()
+            for number, (session, path) in enumerate(of_visits.items())
         )
         contrasts.append(ComparedContrast(name, images))
     return VisitsReport(
