@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -34,7 +34,8 @@ class VisitPosition:
     by_contrast
         The same for the contrasts that another visit has as well.
     brightness
-        Median ratio of intensities to those of the first visit, for the contrasts that both have.
+        Median ratio of intensities to those of the first visit that has the contrast, for contrasts
+        of which both visits were compared.
     """
 
     pose: Affine
@@ -79,10 +80,20 @@ def visit_positions(
         VisitPosition(
             steadied(together[k]),
             {name: steadied(poses[k]) for name, poses in alone.items() if k in poses},
-            motions[0, k].brightness if k else {},
+            dict(_brightness(k, motions)),
         )
         for k in indices
     )
+
+
+def _brightness(
+    visit: int, motions: Mapping[tuple[int, int], VisitMotion]
+) -> Iterator[tuple[str, float]]:
+    """Contrasts of a visit, and their brightness relative to the first visit that has each."""
+    for name in dict.fromkeys(name for motion in motions.values() for name in motion.brightness):
+        first = min(i for (i, _), motion in motions.items() if name in motion.brightness)
+        if first < visit and name in motions[first, visit].brightness:
+            yield name, motions[first, visit].brightness[name]
 
 
 def _of_contrast(

@@ -40,14 +40,14 @@ class VisitImage:
     path
         The file, for a link.
     brightness
-        Ratio of its intensities to those of the first visit of the contrast. It scales what the
-        page shows; files are not scaled.
+        Ratio of its intensities to those of the first visit of the contrast; None if the two were
+        not compared. It scales what the page shows; files are not scaled.
     """
 
     session: str
     values: planes.Values
     path: Path
-    brightness: float
+    brightness: float | None
 
     @property
     def name(self) -> str:
@@ -181,7 +181,8 @@ class _Stack:
         self._folder = folder
         affine = content.grid.affine
         self._volumes = [
-            Volume(image.values / np.float32(image.brightness), affine) for image in contrast.images
+            Volume(image.values / np.float32(image.brightness or 1), affine)
+            for image in contrast.images
         ]
         self._shown = [view.sample(volume, _STAY, 1) for volume in self._volumes]
         self._window = mosaic.window_of(self._shown[0])
@@ -219,7 +220,7 @@ class _Stack:
             f"{self._key}-change", alt, tuple(layers), shown, "", self._view, self._window
         )
 
-    def links(self, output_dir: Path) -> list[tuple[str, str, float]]:
+    def links(self, output_dir: Path) -> list[tuple[str, str, float | None]]:
         """Name, URL and relative brightness of every image."""
         return [
             (image.name, image.path.relative_to(output_dir).as_posix(), image.brightness)

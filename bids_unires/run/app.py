@@ -24,6 +24,7 @@ from ..dataset.query import ParticipantPlan, describe_plan, select_participants
 from ..dataset.validation import check_folders, validate_dataset
 from ..dataset.visits import RunPlan, Visits, describe_visits, plan_run
 from ..errors import OutputError, UsageError
+from ..records.shared_grids import remove_unused_grids
 from ..work.allotment import Allotment
 from ..work.outcome import AlreadyDone, Failure, Outcome, Process, WorkDone
 from ..work.threads import shortage
@@ -119,7 +120,9 @@ def _run_participants(config: RunConfig, process: Process) -> int:
 def _placed_and_done(plan: RunPlan, run: _Begun, process: Process) -> WorkDone:
     """Place visits that share a space, do every unit that was placed, and show visits together."""
     if not plan.visits:
-        return run.work(process, plan.units)
+        done = run.work(process, plan.units)
+        remove_unused_grids(run.config.output_dir, {unit.participant for unit in plan.units})
+        return done
     placed = run.work(process_visits, plan.visits)
     if placed.failures and run.config.stop_on_first_crash:
         return WorkDone(frozenset(), placed.failures)

@@ -90,6 +90,15 @@ def test_the_first_visit_stays() -> None:
 
 
 @pytest.mark.usefixtures("known_motion")
+def test_brightness_is_told_against_the_first_visit_that_has_the_contrast() -> None:
+    visits = [visit("FLAIR"), visit("FLAIR", "T1w"), visit("FLAIR", "T1w")]
+    told = [each.brightness for each in visit_positions(visits, "unbiased", threads=1)]
+    assert told == [{}, {"FLAIR": 1.5}, {"FLAIR": 1.5, "T1w": 1.5}]
+    told = [each.brightness for each in visit_positions(visits, "first-lex", threads=1)]
+    assert told == [{}, {"FLAIR": 1.5}, {"FLAIR": 1.5}]
+
+
+@pytest.mark.usefixtures("known_motion")
 def test_unbiased_visits_meet_half_way() -> None:
     both = visit("FLAIR", "T1w")
     first, second = visit_positions([both, both], "unbiased", threads=1)

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from ...config import RunConfig
+from ...dataset.derivatives import MAX_RESULT_SIDECAR_BYTES
+from ...dataset.metadata import SidecarError, load_object
 from ...dataset.naming import derivative_path, sidecar_path
-from ...dataset.reading import load_labels, load_volume
+from ...dataset.reading import grid_of, load_labels, load_volume
 from ...dataset.scans import Contrast, ParticipantPlan
+from ...dataset.sidecar import derivative_uri
 from ...dataset.visits import Visits
 from ...records.visits import VisitsRecord
 from ...report import (
@@ -86,14 +89,17 @@ class VisitsPage:
 
 
 def visits_pages(visits: Sequence[Visits], config: RunConfig) -> Iterator[VisitsPage]:
-    """The pages of participants of whom images of several visits are on their shared grid."""
+    """The pages of participants of whom images of several visits are on their shared grid.
+
+    Images that an earlier run left elsewhere are not shown.
+    """
     for each in visits:
         grid_path = each.grid_path(config)
         images: dict[str, dict[str, Path]] = {}
         for plan in each.plans:
             for contrast in plan.contrasts:
                 path = _image_path(plan, contrast, grid_path, config)
-                if path.is_file():
+                if _is_on(grid_path, path, config):
                     images.setdefault(contrast.name, {})[str(plan.session)] = path
         several = {name: own for name, own in images.items() if len(own) > 1}
         if several and grid_path.is_file():
@@ -125,6 +131,17 @@ def _image_path(
     )
 
 
+def _is_on(grid_path: Path, image: Path, config: RunConfig) -> bool:
+    """Whether an image exists and lies on a shared grid."""
+    try:
+        stated = load_object(sidecar_path(image), MAX_RESULT_SIDECAR_BYTES)
+    except SidecarError:
+        return False
+    refers = stated.get("SpatialReference") == derivative_uri(config.output_dir, grid_path)
+    grid = grid_of(image)
+    return refers and grid is not None and grid == grid_of(grid_path)
+
+
 def _content(unit: VisitsPage, config: RunConfig) -> VisitsReport:
     record = VisitsRecord.read(sidecar_path(unit.grid_path))
     seen = load_labels(unit.grid_path)
@@ -135,9 +152,9 @@ def _content(unit: VisitsPage, config: RunConfig) -> VisitsReport:
                 session,
                 load_volume(path).data,
                 path,
-                record.brightness.get(session, {}).get(name, 1.0),
+                record.brightness.get(session, {}).get(name, None if number else 1.0),
             )
-            for session, path in of_visits.items()
+            for number, (session, path) in enumerate(of_visits.items())
         )
         contrasts.append(ComparedContrast(name, images))
     return VisitsReport(

@@ -222,6 +222,22 @@ def test_the_same_command_again_does_nothing(raw: Path, labels: Path, out: Path)
 
 
 @pytest.mark.slow
+def test_files_of_a_shared_grid_go_with_its_last_image(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(raw, out, *UNBIASED, "--linear") == 0
+    page = out / "sub-01_visits.html"
+    assert page.is_file()
+    assert (out / f"{SHARED}.json").is_file()
+    assert run(raw, out, "--linear", "--session-label", "1") == 0
+    assert (out / f"{SHARED}.nii.gz").is_file()
+    assert run(raw, out, "--linear") == 0
+    assert not page.exists()
+    assert not (out / "sub-01/anat").exists()
+    assert not list(out.glob("sub-01/figures/sub-01_desc-visit*"))
+    assert list(out.glob("sub-01/ses-*/anat/*_desc-resliced_FLAIR.nii.gz"))
+
+
+@pytest.mark.slow
 def test_nothing_of_one_visit_enters_the_image_of_another(raw: Path, tmp_path: Path) -> None:
     """Whatever the second visit shows, the first one, which stays, has the same image."""
     other = tmp_path / "raw"
