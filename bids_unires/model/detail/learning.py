@@ -225,11 +225,12 @@ def learn_detail(
     left = thin.not_predicted() if suffices else thin.head
     if float(left.sum()) > _MOST_NOT_PREDICTED * float(thin.head.sum()):
         effort = parameters.if_resolved if without_guide else parameters.unguided
-        network = _network(planes, (1, 2), None, effort, random)
+        training, predicting = _in_turn(on_progress)
+        network = _network(planes, (1, 2), None, effort, random, training)
         if network is not None:
             contributes = _is_as_good(network, guided, parameters.unguided_margin)
             where = left if contributes else thin.not_predicted()
-            thin.add_unguided(network, where, _after_training(on_progress))
+            thin.add_unguided(network, where, predicting)
             networks += [network] if where.any() else []
     if not networks:
         return None
@@ -237,12 +238,16 @@ def learn_detail(
     return LearnedDetail(thin.scan(scan, TRUST_IF_RESOLVED if without_guide else 1.0), statement)
 
 
-def _after_training(on_progress: ShareListener | None) -> ShareListener | None:
-    """Takes the share of a prediction that is done, once the network is trained."""
+def _in_turn(
+    on_progress: ShareListener | None,
+) -> tuple[ShareListener | None, ShareListener | None]:
+    """What takes the share of training that is done, and then that of predicting."""
     if on_progress is None:
-        return None
-    on_progress(_TRAINING)
-    return lambda share: on_progress(_TRAINING + (1 - _TRAINING) * share)
+        return None, None
+    return (
+        lambda share: on_progress(_TRAINING * share),
+        lambda share: on_progress(_TRAINING + (1 - _TRAINING) * share),
+    )
 
 
 def resolves_slices_of(other: Observation, scan: Observation) -> bool:
@@ -340,6 +345,7 @@ def _network(
     guide: Tensor | None,
     effort: Effort,
     random: torch.Generator,
+    on_progress: ShareListener | None = None,
 ) -> PlaneNetwork | None:
     """A network trained on planes averaged along these axes; None if there are too few pairs."""
     thick_guide = None if guide is None else planes.as_slices(guide)
@@ -359,7 +365,7 @@ def _network(
         return None
     if len(held_out.patches) < _FEWEST_PAIRS // _HELD_OUT_EVERY:
         return None
-    return train(training, held_out, planes.noise_sd, effort, random)
+    return train(training, held_out, planes.noise_sd, effort, random, on_progress)
 
 
 def _is_as_good(network: PlaneNetwork, others: Sequence[PlaneNetwork], margin: float) -> bool:

@@ -12,7 +12,7 @@ example-based single image super resolution").
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -33,6 +33,8 @@ _LEARNING_RATE, _LATER_RATE = 1e-2, 5e-3
 # left is then little, and a small share more is a large part of it.
 _WORTH_MORE = 0.8
 _RIDGE = 1e-3
+# Pairs whose covariance is computed at once.
+_AT_ONCE = 16_384
 # A smaller relative spread of intensities is due to rounding.
 _ROUNDING = 1e-5
 # Axes along which patches are flipped. Flips along the other axis, too, would gain 0.02 dB more and
@@ -157,7 +159,12 @@ class PlaneNetwork:
 
 
 def train(
-    pairs: Pairs, held_out: Pairs, noise_sd: float, effort: Effort, random: torch.Generator
+    pairs: Pairs,
+    held_out: Pairs,
+    noise_sd: float,
+    effort: Effort,
+    random: torch.Generator,
+    on_progress: Callable[[float], None] | None = None,
 ) -> PlaneNetwork:
     """Train a network.
 
@@ -174,34 +181,39 @@ def train(
     random
         Generator of initial weights and of the order of the pairs, on the CPU. In the same state
         it gives the same network, for the same number of threads.
+    on_progress
+        Called now and then with the share of the steps that are done; with 1 during further steps.
     """
     # In random order, so that all batches are similar.
     order = torch.randperm(len(pairs.patches), generator=random).to(pairs.patches.device)
-    shuffled = Pairs(*(part[order] for part in pairs))
-    standard = _standard(shuffled.patches, shuffled.views, noise_sd)
-    examples, basis, mean = _examples(shuffled, noise_sd, standard)
+    standard = _standard(pairs.patches, pairs.views, noise_sd)
+    examples, basis, mean = _examples(pairs, noise_sd, standard, order)
     layers = _first_layers(examples, effort, random)
 
     def network_of(layers: Layers) -> PlaneNetwork:
         return _assessed(layers.after_map(basis, mean), held_out, noise_sd, standard)
 
-    layers = _descended(layers, examples, effort.steps, _LEARNING_RATE)
+    layers = _descended(layers, examples, effort.steps, _LEARNING_RATE, on_progress)
     network = network_of(layers)
     if effort.more_steps and network.explained > _WORTH_MORE:
-        network = network_of(_descended(layers, examples, effort.more_steps, _LATER_RATE))
+        done = None if on_progress is None else lambda share: on_progress(1.0)
+        network = network_of(_descended(layers, examples, effort.more_steps, _LATER_RATE, done))
     return network
 
 
 def _examples(
-    pairs: Pairs, noise_sd: float, standard: _Standard
+    pairs: Pairs, noise_sd: float, standard: _Standard, order: Tensor
 ) -> tuple[_Examples, Tensor, Tensor]:
-    """What a network learns from, and the map of its features (`_whitening`)."""
+    """What a network learns from, in an order, and the map of its features (`_whitening`)."""
     middle, contrast, features = _features(pairs.patches, pairs.views, noise_sd, standard)
     # Errors are minimised in intensity, not relative to the contrast.
     importance = contrast.square() / contrast.square().mean()
     basis, mean = _whitening(features, importance)
     wanted = (pairs.finer - middle) / contrast
-    return _Examples((features - mean) @ basis, wanted, importance), basis, mean
+    whitened = features.sub_(mean) @ basis
+    # There are hundreds of MB of features: no more copies than needed.
+    del features
+    return _Examples(whitened[order], wanted[order], importance[order]), basis, mean
 
 
 def _assessed(
@@ -293,7 +305,13 @@ def _first_layers(examples: _Examples, effort: Effort, random: torch.Generator) 
     return Layers(weights, biases, _least_squares(*examples))
 
 
-def _descended(layers: Layers, examples: _Examples, steps: int, fastest: float) -> Layers:
+def _descended(
+    layers: Layers,
+    examples: _Examples,
+    steps: int,
+    fastest: float,
+    on_progress: Callable[[float], None] | None,
+) -> Layers:
     """Layers after one cycle of steps."""
     count = len(layers.weights)
 
@@ -310,6 +328,7 @@ def _descended(layers: Layers, examples: _Examples, steps: int, fastest: float) 
         batch_size=_BATCH,
         steps=min(steps, math.ceil(_EPOCHS * len(examples.features) / _BATCH)),
         fastest=fastest,
+        on_progress=on_progress,
     )
     return Layers(tuple(others[:count]), tuple(others[count:]), shortcut)
 
@@ -322,9 +341,14 @@ def _whitening(features: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
     """
     share = importance / importance.sum()
     mean = (features * share).sum(dim=0, keepdim=True)
-    above = features - mean
+    covariance = features.new_zeros((features.shape[1],) * 2)
+    for part, weight in zip(
+        torch.split(features, _AT_ONCE), torch.split(share, _AT_ONCE), strict=True
+    ):
+        above = part - mean
+        covariance += (above * weight).T @ above
     # On a GPU, loading the library would take longer than decomposing so small a matrix on the CPU.
-    variance, directions = torch.linalg.eigh(((above * share).T @ above).double().cpu())
+    variance, directions = torch.linalg.eigh(covariance.double().cpu())
     scale = (variance.clamp_min(0) + variance.mean()).sqrt()
     directions = directions * _signs(directions)
     return (directions / scale).float().to(features.device), mean

@@ -28,6 +28,7 @@ _RATES = (1 / 25, 1.0, 1 / 250_000)
 # Share of the steps before the peak.
 _RISE = 0.3
 _EPSILON = 1e-8
+_STEPS_BETWEEN_REPORTS = 250
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """The function to minimise, of the parameters and a batch."""
@@ -44,6 +45,7 @@ def descend_in_one_cycle(
     batch_size: int,
     steps: int,
     fastest: float,
+    on_progress: Callable[[float], None] | None = None,
 ) -> list[Tensor]:
     """Minimise a loss over many batches of data.
 
@@ -62,6 +64,8 @@ def descend_in_one_cycle(
         Number of steps, one for each batch.
     fastest
         Largest learning rate, in the unit of the parameters.
+    on_progress
+        Called now and then with the share of the steps that are done.
 
     Returns
     -------
@@ -76,6 +80,8 @@ def descend_in_one_cycle(
         descent.restart(start)
     for number, batch in enumerate(_batches(data, batch_size, steps)):
         step(batch, schedule[number])
+        if on_progress is not None and (number + 1) % _STEPS_BETWEEN_REPORTS == 0:
+            on_progress((number + 1) / steps)
     return descent.parameters
 
 
