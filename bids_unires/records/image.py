@@ -125,7 +125,8 @@ class ScanRecord(Record):
     noise_sd
         Standard deviation of its noise, in the units of its intensities.
     tau
-        Precision of its noise, ``1 / noise_sd^2``.
+        Precision of its noise, ``1 / noise_sd^2``; in CT over the number of voxels that show the
+        same noise.
     mu
         Mean of the head minus mean of the background, in the units of its intensities.
     noise_method
