@@ -131,6 +131,9 @@ class ScanRecord(Record):
         Mean of the head minus mean of the background, in the units of its intensities.
     noise_method
         How the noise was estimated: ``rice-mixture``, ``gaussian-mixture``, ``high-pass-mad``.
+    noise_kernel
+        Standard deviation in voxels along each axis of the kernel that colours its noise; None if
+        it is white.
     residual_scale
         Scale of its residuals in the units of its intensities: that of its noise, or larger if
         repeats of the contrast disagree.
@@ -162,6 +165,7 @@ class ScanRecord(Record):
     tau: float | None = entry("Tau", number)
     mu: float | None = entry("Mu", number)
     noise_method: str | None = entry("NoiseMethod", text)
+    noise_kernel: tuple[float, ...] | None = entry("NoiseKernel", vector)
     residual_scale: float | None = entry("ResidualScale", number)
     interleave_log_scale: float | None = entry("InterleaveLogScale", number)
     slice_profile: SliceProfileRecord | None = entry("SliceProfile", SliceProfileRecord.nested)
