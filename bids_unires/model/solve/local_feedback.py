@@ -42,8 +42,8 @@ class LocalFeedback:
     width
         Standard deviation in mm of the Gaussian that smooths the residual within slices. With 0.5
         and three rounds, balls of 3 to 10 mm keep as much contrast as nearest neighbour and cubic
-        interpolation, whichever keeps more, or more than that; with 0.7 those of 3 mm keep less. With 0.3, noise
-        of 8 HU costs 0.4 dB more in the brain.
+        interpolation, whichever keeps more, or more than that; with 0.7 those of 3 mm keep less.
+        With 0.3, noise of 8 HU costs 0.4 dB more in the brain.
     window
         Standard deviation in voxels of the Gaussian window in which the power of what is finer is
         measured.
