@@ -39,7 +39,7 @@ class LesionKind:
 
     density: float
     diameters: tuple[float, ...] = (3.0, 5.0, 7.0, 10.0)
-    count: int = 8
+    count: int = 14
 
 
 BLEEDING, INFARCT = LesionKind(60.0), LesionKind(25.0)

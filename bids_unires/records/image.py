@@ -125,11 +125,15 @@ class ScanRecord(Record):
     noise_sd
         Standard deviation of its noise, in the units of its intensities.
     tau
-        Precision of its noise, ``1 / noise_sd^2``.
+        Precision of its noise, ``1 / noise_sd^2``; in CT over the number of voxels that show the
+        same noise.
     mu
         Mean of the head minus mean of the background, in the units of its intensities.
     noise_method
         How the noise was estimated: ``rice-mixture``, ``gaussian-mixture``, ``high-pass-mad``.
+    noise_kernel
+        Standard deviation in voxels along each axis of the kernel that colours its noise; None if
+        it is white.
     residual_scale
         Scale of its residuals in the units of its intensities: that of its noise, or larger if
         repeats of the contrast disagree.
@@ -161,6 +165,7 @@ class ScanRecord(Record):
     tau: float | None = entry("Tau", number)
     mu: float | None = entry("Mu", number)
     noise_method: str | None = entry("NoiseMethod", text)
+    noise_kernel: tuple[float, ...] | None = entry("NoiseKernel", vector)
     residual_scale: float | None = entry("ResidualScale", number)
     interleave_log_scale: float | None = entry("InterleaveLogScale", number)
     slice_profile: SliceProfileRecord | None = entry("SliceProfile", SliceProfileRecord.nested)

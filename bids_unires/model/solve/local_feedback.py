@@ -40,10 +40,10 @@ class LocalFeedback:
     Parameters
     ----------
     width
-        Standard deviation in mm of the Gaussian that smooths the residual within slices. With 0.5,
-        balls of 3 to 10 mm keep a little more contrast than nearest neighbour and cubic
-        interpolation, whichever keeps more; with 0.7 those of 3 mm keep less. With 0, noise of 8 HU
-        costs 0.9 dB more in the brain.
+        Standard deviation in mm of the Gaussian that smooths the residual within slices. With 0.5
+        and three rounds, balls of 3 to 10 mm keep as much contrast as nearest neighbour and cubic
+        interpolation, whichever keeps more, or more than that; with 0.7 those of 3 mm keep less.
+        With 0.3, noise of 8 HU costs 0.4 dB more in the brain.
     window
         Standard deviation in voxels of the Gaussian window in which the power of what is finer is
         measured.
@@ -51,14 +51,15 @@ class LocalFeedback:
         Its power, over that of noise, below which nothing of it is added back. Noise in so small a
         window seldom reaches 3.
     rounds
-        How often the rest of the residual is added back: one that is spread over the voxels of the
-        image is blurred a little.
+        How often the rest of the residual is added back, which makes the filter steeper and makes
+        up for the blur of spreading it over the voxels of the image. With two, noise of 8 HU costs
+        0.4 dB less in the brain, and balls of 3 mm keep 0.02 less of their contrast.
     """
 
     width: float = 0.5
     window: float = 1.4
     threshold: float = 3.0
-    rounds: int = 2
+    rounds: int = 3
 
 
 DEFAULTS = LocalFeedback()

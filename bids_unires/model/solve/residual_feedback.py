@@ -92,7 +92,7 @@ def with_residuals(fitted: Fitted, parameters: FeedbackParameters = DEFAULTS) ->
     images = fitted.solution.images.clone()
     for c, contrast in enumerate(fitted.contrasts):
         if contrast.modality == "CT":
-            if not contrast.has_slice_motion:
+            if contrast.detail_statement is not None and not contrast.has_slice_motion:
                 images[c] = with_local_residuals(contrast, fitted.problem.grid, images[c])
             continue
         limit = _limit(contrast, parameters)

@@ -103,6 +103,7 @@ def _scan(scan: ReconstructedScan) -> ScanRecord:
         tau=fit.noise.tau,
         mu=fit.noise.contrast,
         noise_method=fit.noise.method,
+        noise_kernel=fit.noise.kernel if any(fit.noise.kernel) else None,
         residual_scale=fit.scale,
         interleave_log_scale=fit.interleave,
         slice_profile=_profile(acquired, fit),
