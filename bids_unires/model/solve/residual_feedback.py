@@ -66,7 +66,7 @@ class FeedbackParameters:
     least_explained: float = 0.2
     widest: float = 3.0
     steps: int = 8
-    slices: int = 9
+    slices: int = 18
 
 
 DEFAULTS = FeedbackParameters()

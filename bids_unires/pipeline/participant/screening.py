@@ -15,7 +15,7 @@ import numpy as np
 
 from ...config import RunConfig
 from ...dataset.entities import listing
-from ...model.intensity.noise import estimate_noise
+from ...model.fit.scans import noise_of_scan
 from ..inspection.slices import find_damaged
 from .acquired import AcquiredContrast, AcquiredScan
 
@@ -33,6 +33,11 @@ def screened(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> RunCon
         The scans. Those of CT are not looked at: their slices are calibrated.
     config
         The configuration of the run.
+
+    Raises
+    ------
+    BadDataError
+        If a scan has no contrast or is too small. The message names its file.
     """
     if not config.may_become_robust:
         return config
@@ -56,4 +61,4 @@ def screened(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> RunCon
 
 def _damaged(scan: AcquiredScan) -> tuple[int, ...]:
     slices = np.moveaxis(scan.volume.data, scan.acquisition.slice_axis, 0)
-    return find_damaged(slices, estimate_noise(scan.volume.data, "MR"))
+    return find_damaged(slices, noise_of_scan(scan.volume, "MR"))
