@@ -244,7 +244,9 @@ class RunConfig:
     ``subject_anatomical_reference`` says whether each session has a space of its own, or all
     sessions of a participant share that of the first or that of their mean position.
     With ``looks_for_damage`` a participant of whom slices seem damaged is fitted robustly, unless
-    the model is robust anyway or cannot be; see `may_become_robust`.
+    the model is robust anyway or cannot be; see `may_become_robust`. With
+    ``looks_for_uneven_slices`` slices are made as bright as each other where odd and even ones
+    differ.
 
     Raises
     ------
@@ -279,6 +281,7 @@ class RunConfig:
     stop_on_first_crash: bool = False
     verbosity: int = 0
     looks_for_damage: bool = True
+    looks_for_uneven_slices: bool = True
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
@@ -309,6 +312,12 @@ class RunConfig:
         """Whether a look at the slices decides if the fit of a participant is robust."""
         decided = self.model.robust or self.model.slice_motion or self.model.method == "linear"
         return self.looks_for_damage and not decided and self.level == "participant"
+
+    @property
+    def may_even_slices(self) -> bool:
+        """Whether a look at the slices decides if odd and even ones are made as bright."""
+        decided = self.model.interleave_correction or self.model.method == "linear"
+        return self.looks_for_uneven_slices and not decided and self.level == "participant"
 
     @property
     def has_shared_visits(self) -> bool:

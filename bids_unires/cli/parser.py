@@ -293,8 +293,9 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
         "--interleave-correction",
         "--scale",
         "--scl",
-        action="store_true",
-        help="correct scans whose odd and even slices differ in brightness",
+        action=argparse.BooleanOptionalAction,
+        help="correct the brightness of odd and even slices, which may differ (default: for "
+        "participants in whose scans a look finds that they do)",
     )
     group.add_argument(
         "--slice-motion",

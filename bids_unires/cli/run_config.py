@@ -50,8 +50,9 @@ def run_config(given: Mapping[str, Any]) -> RunConfig:
         "session_label": tuple(dict.fromkeys(given.get("session_label", ()))),
         "modalities": _modalities(given),
         "verbosity": given.get("verbose", 0) - given.get("quiet", 0),
-        # Who says --no-robust does not want slices to be looked at.
+        # Who says --no-robust or --no-interleave-correction does not want slices to be looked at.
         "looks_for_damage": given.get("robust", True),
+        "looks_for_uneven_slices": given.get("interleave_correction", True),
         "model": ModelSettings(**_fields(ModelSettings, {**given, **_method(given)})),
         "space": SpaceSettings(**_fields(SpaceSettings, {**_alignment(given), **given})),
         "group": GroupSettings(**_fields(GroupSettings, given)),

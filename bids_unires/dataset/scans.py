@@ -211,4 +211,6 @@ class ParticipantPlan:
             settings["subject_anatomical_reference"] = config.subject_anatomical_reference
         if config.may_become_robust:
             settings["robust"] = "auto"
+        if config.may_even_slices:
+            settings["interleave_correction"] = "auto"
         return settings | {"reset_origin": config.reset_origin}

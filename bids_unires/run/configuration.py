@@ -14,7 +14,16 @@ from ..config import ModelSettings, RunConfig
 
 _POSITIONAL = ("bids_dir", "output_dir", "level")
 # Options whose absence does not mean that they are off.
-_SWITCHES = ("coregister", "unified_rigid", "learned_detail", "robust", "resume")
+_SWITCHES = (
+    "coregister",
+    "unified_rigid",
+    "learned_detail",
+    "interleave_correction",
+    "robust",
+    "resume",
+)
+# What is decided by a look at the scans if the option is not given.
+_LOOKS = ("looks_for_damage", "looks_for_uneven_slices")
 
 
 def write_options(path: Path, config: RunConfig) -> None:
@@ -40,7 +49,7 @@ def options_of(config: RunConfig) -> dict[str, Any]:
     fields = {
         name: value
         for name, value in vars(config).items()
-        if name not in ("model", "space", "group", "verbosity", "looks_for_damage")
+        if name not in ("model", "space", "group", "verbosity", *_LOOKS)
     }
     if config.level == "group":
         group = asdict(config.group)
@@ -51,6 +60,8 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         if config.looks_for_damage and not config.model.robust:
             # What a look at the slices decides is no option.
             fields.pop("robust")
+        if config.looks_for_uneven_slices and not config.model.interleave_correction:
+            fields.pop("interleave_correction")
     fields |= asdict(config.space)
     fields |= {
         "verbose": max(config.verbosity, 0) or None,

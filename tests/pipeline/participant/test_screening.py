@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,18 +23,21 @@ from tests.registration.visiting_head import scan
 DARK = 17
 
 
-def image(*, damaged: bool) -> nib.Nifti1Image:
+def image(*, damaged: bool, even: float = 0.0) -> nib.Nifti1Image:
+    """A head; slices 0, 2, ... are brighter by ``exp(2 * even)``."""
     volume = scan(np.eye(4), 0).volume
     data = volume.data.copy()
     if damaged:
         data[:, :, DARK] *= 0.6
+    data[:, :, ::2] *= np.float32(np.exp(2 * even))
     return nib.Nifti1Image(data, volume.affine)
 
 
 @pytest.fixture
 def configured(tmp_path: Path) -> Callable[..., RunConfig]:
-    def configure(*options: str, damaged: bool) -> RunConfig:
-        raw = write_dataset(tmp_path / "raw", {"sub-01_T1w": image(damaged=damaged)})
+    def configure(*options: str, damaged: bool, even: float = 0.0) -> RunConfig:
+        scans = {"sub-01_T1w": image(damaged=damaged, even=even)}
+        raw = write_dataset(tmp_path / "raw", scans)
         return parse_arguments([str(raw), str(tmp_path / "out"), "participant", *options])
 
     return configure
@@ -68,14 +72,47 @@ def test_who_decided_is_not_overruled(
     assert not config.model.robust
 
 
+@pytest.mark.parametrize(("even", "how"), [(0.02, "brighter"), (-0.03, "darker")])
+def test_odd_and_even_slices_that_differ_are_evened_out_and_told(
+    configured: Callable[..., RunConfig],
+    caplog: pytest.LogCaptureFixture,
+    even: float,
+    how: str,
+) -> None:
+    config = configured(damaged=False, even=even)
+    with caplog.at_level(logging.INFO, "bids_unires"):
+        model = after_a_look(config).model
+    assert model.interleave_correction
+    assert not model.robust
+    told = re.search(rf"sub-01_T1w.nii.gz: even slices are (\S+) % {how}", caplog.text)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(100 * abs(np.expm1(2 * even)), abs=0.5)
+
+
+def test_one_dark_slice_does_not_make_slices_uneven(configured: Callable[..., RunConfig]) -> None:
+    assert not after_a_look(configured(damaged=True)).model.interleave_correction
+
+
+@pytest.mark.parametrize("option", ["--no-interleave-correction", "--linear"])
+def test_who_decided_keeps_uneven_slices(configured: Callable[..., RunConfig], option: str) -> None:
+    config = configured(option, damaged=False, even=0.02)
+    assert after_a_look(config) is config
+
+
 def test_results_with_and_without_a_look_are_told_apart(
     configured: Callable[..., RunConfig],
 ) -> None:
     config = configured(damaged=False)
     (plan,) = plan_participants(config)
-    assert plan.settings(config)["robust"] == "auto"
-    decided = parse_arguments([str(config.bids_dir), "out", "participant", "--no-robust"])
-    assert plan.settings(decided)["robust"] is False
+    decided = parse_arguments(
+        [
+            *(str(config.bids_dir), "out", "participant"),
+            *("--no-robust", "--no-interleave-correction"),
+        ]
+    )
+    for setting in ("robust", "interleave_correction"):
+        assert plan.settings(config)[setting] == "auto"
+        assert plan.settings(decided)[setting] is False
 
 
 @pytest.mark.slow
