@@ -28,7 +28,6 @@ _FAR_MM = 60.0
 # Intensities within a head vary by more than this share of their mean.
 _LEAST_VARIATION = 0.1
 _NOISY = 10.0
-_UNEVEN = 0.01
 # A scan adds little if it adds less than the first share, and tells less than the second one of
 # what the most telling scan of its contrast tells. Of many good repeats each adds little, too.
 _LITTLE, _POOR = 0.02, 0.7
@@ -207,6 +206,6 @@ def _on_the_slices(scan: MeasuredScan) -> Iterator[str]:
         yield f"damaged slices? {listing(map(str, look.damaged), most=8)}, from 0: see --robust"
     if look.seems_moved:
         yield "slices seem to have moved against each other: see --slice-motion"
-    if abs(look.interleave) > _UNEVEN:
+    if look.interleave:
         percent = 100 * (np.exp(2 * abs(look.interleave)) - 1)
         yield f"even and odd slices differ by {percent:.0f} %"

@@ -12,17 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config import RunConfig
 from ...dataset.entities import listing
 from ...model.fit.scans import noise_of_scan
-from ...model.scanner.interleave import estimate_interleave
-from ..inspection.slices import find_damaged
+from ..inspection.slices import find_damaged, unevenness
 from .acquired import AcquiredContrast, AcquiredScan
-
-# Logarithm of the factor of even slices. Of 14 clean stacks, halves have at most 0.005; in one of a
-# clinical session, even slices are 4 % brighter (0.02), which shows as stripes across the slices.
-_UNEVEN = 0.01
 
 logger = logging.getLogger("bids_unires")
 
@@ -74,15 +70,7 @@ def _some_are_uneven(scans: Sequence[AcquiredScan]) -> bool:
 
 
 def _unevenness(scan: AcquiredScan) -> float:
-    """Logarithm of the factor of even slices if it is large in both halves of the stack; else 0."""
-    slices = np.moveaxis(scan.volume.data, scan.acquisition.slice_axis, 0)
-    halfway = noise_of_scan(scan.volume, "MR").halfway
-    # The second half starts with an even slice, too.
-    middle = len(slices) // 4 * 2
-    halves = [estimate_interleave(half, 0, halfway) for half in (slices[:middle], slices[middle:])]
-    least = min(halves, key=abs)
-    agree = halves[0] * halves[1] > 0
-    return float(np.mean(halves)) if agree and abs(least) > _UNEVEN else 0.0
+    return unevenness(_slices(scan), noise_of_scan(scan.volume, "MR"))
 
 
 def _some_are_damaged(scans: Sequence[AcquiredScan]) -> bool:
@@ -99,5 +87,8 @@ def _some_are_damaged(scans: Sequence[AcquiredScan]) -> bool:
 
 
 def _damaged(scan: AcquiredScan) -> tuple[int, ...]:
-    slices = np.moveaxis(scan.volume.data, scan.acquisition.slice_axis, 0)
-    return find_damaged(slices, noise_of_scan(scan.volume, "MR"))
+    return find_damaged(_slices(scan), noise_of_scan(scan.volume, "MR"))
+
+
+def _slices(scan: AcquiredScan) -> NDArray[np.float32]:
+    return np.moveaxis(scan.volume.data, scan.acquisition.slice_axis, 0)
