@@ -6,7 +6,6 @@ slices as thick as those of the scan. Unlike in the scan, the thin voxels within
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -252,19 +251,18 @@ class ObliquePatches:
         self._missing = ~near.isfinite()
         self._splines = PlaneSplines.through(near.masked_fill(self._missing, 0), _ALONG)
 
-    def at(self, where: Tensor) -> ObliquePatches:
-        """Patches of the same planes at some of the voxels alone, ``(K, M, N)`` bool."""
-        fewer = copy.copy(self)
-        fewer._where = self._where & where
-        return fewer
-
-    def cut(self, degrees: float) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    def cut(
+        self, degrees: float, among: Tensor | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """Patches at an angle to the axes of the slices.
 
         Parameters
         ----------
         degrees
             Direction of the patches within a slice, from axis 1 towards axis 2, both in voxels.
+        among
+            ``(K, M, N)`` bool: the voxels of which those in the middle of patches are taken; None
+            for all.
 
         Yields
         ------
@@ -272,14 +270,15 @@ class ObliquePatches:
             For each slice with such voxels: its index, the indices ``(N,)`` of the voxels along
             axes 1 and 2, and the patches, as from `patches_at`.
         """
+        where = self._where if among is None else self._where & among
         lines: dict[int, Tensor] = {}
-        for k in self._where.flatten(1).any(dim=1).nonzero().flatten().tolist():
+        for k in where.flatten(1).any(dim=1).nonzero().flatten().tolist():
             around = range(k - _SLICES, k + _SLICES + 1)
-            slices = [min(max(row, 0), len(self._where) - 1) for row in around]
+            slices = [min(max(row, 0), len(where) - 1) for row in around]
             lines = {
                 row: lines[row] if row in lines else self._lines(row, degrees) for row in slices
             }
-            first, second = self._where[k].nonzero().T
+            first, second = where[k].nonzero().T
             width = self._missing.shape[2]
             here = (first - self._corner[0]) * width + (second - self._corner[1])
             patches = torch.stack([lines[row].index_select(0, here) for row in slices], dim=1)

@@ -98,11 +98,12 @@ class ThinSlices:
             Called after each direction with the share of the work that is done.
         """
         oblique = ObliquePatches(self._planes.data, where)
+        among = None
         for number, degrees in enumerate(self._parameters.directions):
             if number == self._parameters.first_directions:
-                oblique = oblique.at(where & self._is_uncertain())
+                among = self._is_uncertain()
             way = number % len(network.ways)
-            for k, first, second, patches in oblique.cut(degrees):
+            for k, first, second, patches in oblique.cut(degrees, among):
                 prediction = self._predicted(network, patches, way)
                 self._add(k, torch.stack([first, second]), prediction, self._parameters.share)
             if on_progress is not None:
@@ -112,9 +113,8 @@ class ThinSlices:
         """Voxels ``(K, M, N)`` that are not among those of the head with the smallest errors."""
         through = self._planes_through.clamp_min(self._parameters.share)
         precision = self._precision.mean(dim=1) / through
-        least = torch.from_numpy(precision[self.head].cpu().numpy())
-        sorted_ = least.sort(descending=True).values
-        return precision <= sorted_[int(self._parameters.smooth_share * len(sorted_))]
+        of_head = precision[self.head].sort(descending=True).values
+        return precision <= of_head[int(self._parameters.smooth_share * len(of_head))]
 
     def _predicted(self, network: PlaneNetwork, patches: Tensor, way: int) -> Prediction:
         def predict(some: Tensor) -> Prediction:

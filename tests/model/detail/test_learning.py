@@ -317,6 +317,19 @@ def test_the_number_of_threads_changes_nothing() -> None:
     np.testing.assert_array_equal(*found)
 
 
+def test_smooth_places_are_predicted_from_fewer_directions() -> None:
+    scan = state(sliced())
+    every = replace(BRIEF, smooth_share=0.0)
+    fewer, more = (learn_detail(scan, 1.0, parameters=each) for each in (BRIEF, every))
+    assert fewer is not None
+    assert more is not None
+    head = np.asarray(more.scan.tau) > 0
+    same = fewer.scan.data[head] == more.scan.data[head]
+    assert 0.5 < same.mean() < 0.75
+    # Errors are small where they differ.
+    assert np.asarray(more.scan.tau)[head][~same].mean() > np.asarray(more.scan.tau)[head].mean()
+
+
 def test_it_tells_how_far_it_is() -> None:
     told: list[float] = []
     scan = state(sliced())

@@ -73,6 +73,39 @@ def test_it_knows_how_far_off_it_is(network: PlaneNetwork) -> None:
     assert explained == pytest.approx(network.explained, abs=0.02)
 
 
+def test_more_steps_are_taken_where_most_of_the_detail_is_explained() -> None:
+    def explained(noise: float, more_steps: int) -> float:
+        taught, held_out = (
+            part._replace(finer=part.finer + noise * torch.randn(part.finer.shape))
+            for part in (pairs(20_000, 1), pairs(5_000, 8))
+        )
+        effort = replace(EFFORT, steps=50, more_steps=more_steps)
+        random = torch.Generator().manual_seed(2)
+        return train(taught, held_out, NOISE_SD, effort, random).explained
+
+    with torch.random.fork_rng():
+        for noise in (0.0, 1.0):
+            found = []
+            for more_steps in (0, 150):
+                torch.manual_seed(5)
+                found.append(explained(noise, more_steps))
+            if noise:
+                # Most of what is to be explained is noise.
+                assert found[0] < 0.8
+                assert found[1] == found[0]
+            else:
+                assert found[0] > 0.8
+                assert 1 - found[1] < 0.95 * (1 - found[0])
+
+
+def test_training_tells_how_far_it_is() -> None:
+    told: list[float] = []
+    random = torch.Generator().manual_seed(2)
+    effort = replace(EFFORT, steps=1000)
+    train(pairs(60_000, 1), pairs(5_000, 8), NOISE_SD, effort, random, told.append)
+    assert told == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
 @pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 50.0), (0.01, -3.0)])
 def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float) -> None:
     taught, held_out = (

@@ -121,3 +121,16 @@ def test_only_what_is_asked_for_is_cut_out() -> None:
     everything = all_patches(data, 22.5)
     torch.testing.assert_close(patches[0], everything[3, 5, 7])
     torch.testing.assert_close(patches[1], everything[3, 9, 2])
+
+
+def test_patches_are_cut_at_some_of_the_voxels_alone() -> None:
+    data = torch.randn((6, 30, 30), generator=torch.Generator().manual_seed(4))
+    where, among = (torch.zeros(data.shape, dtype=torch.bool) for _ in range(2))
+    where[2:4, 10:20, 10:20] = True
+    among[3, 5:15, 12:18] = True
+    oblique = ObliquePatches(data, where)
+    ((k, first, second, patches),) = oblique.cut(30.0, among)
+    (expected,) = ObliquePatches(data, where & among).cut(30.0)
+    assert k == expected[0] == 3
+    for found, wanted in zip((first, second, patches), expected[1:], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
