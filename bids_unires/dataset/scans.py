@@ -209,8 +209,9 @@ class ParticipantPlan:
         settings = asdict(config.model) | asdict(config.space)
         if self.shared_placement is not None:
             settings["subject_anatomical_reference"] = config.subject_anatomical_reference
-        if config.may_become_robust:
-            settings["robust"] = "auto"
-        if config.may_even_slices:
-            settings["interleave_correction"] = "auto"
+        if config.level == "participant":
+            if config.looks_for_damage and not config.model.robust:
+                settings["robust"] = "auto"
+            if config.looks_for_uneven_slices and not config.model.interleave_correction:
+                settings["interleave_correction"] = "auto"
         return settings | {"reset_origin": config.reset_origin}
