@@ -232,6 +232,22 @@ def test_stray_files_do_not(
         other.unlink()
 
 
+@pytest.mark.parametrize("place", [{}, {"location": ""}, {"location": "/"}])
+def test_errors_of_the_dataset_as_a_whole_stop_the_run(
+    make_dataset: DatasetMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: dict[str, str],
+) -> None:
+    issue = {"code": "NO_SUBJECTS", "severity": "error", **place}
+    program = tmp_path / "validator"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'issues': {'issues': [issue]}})}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(validation, "find_validator", lambda: str(program))
+    with pytest.raises(InvalidDatasetError, match="NO_SUBJECTS"):
+        validate_dataset(config(make_dataset("sub-01_T1w"), tmp_path / "out"), ["01"])
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["positions", "contrasts"])
 def test_real_datasets_pass(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

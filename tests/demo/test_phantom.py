@@ -83,3 +83,9 @@ def test_icbm152_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert maps.t1w.shape == maps.grey.shape == maps.white.shape
     assert 1.2e6 < maps.brain.sum() < 2.2e6  # mm^3, as brains have
     assert (maps.grey + maps.white).max() < 1.01
+
+
+def test_white_matter_is_brighter_than_grey_matter_in_the_t1w_of_the_template() -> None:
+    maps = load_icbm152()
+    white, grey = (float(np.median(maps.t1w[tissue > 0.9])) for tissue in (maps.white, maps.grey))
+    assert white > 1.15 * grey

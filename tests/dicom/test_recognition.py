@@ -76,6 +76,19 @@ def test_times_tell_the_contrast(
     assert found.reason
 
 
+@pytest.mark.parametrize("separator", ["\\", "_", "/", " "])
+def test_prepared_gradient_echoes_and_echo_planar_images_are_known_in_every_spelling(
+    separator: str, make_header: HeaderMaker, make_image: ImageMaker
+) -> None:
+    # After so late an inversion, only a gradient echo is a T1w.
+    times = {"EchoTime": 0.003, "RepetitionTime": 2.3, "InversionTime": 1.55}
+    prepared = make_image(ScanningSequence=f"GR{separator}IR", **times)
+    assert recognise(prepared, make_header()).suffix == "T1w"
+    planar = make_image(ScanningSequence=f"EP{separator}SE", EchoTime=0.09, RepetitionTime=6)
+    found = recognise(planar, make_header())
+    assert (found.suffix, found.reason) == (None, "echo-planar imaging")
+
+
 @pytest.mark.parametrize(
     ("known", "why"),
     [

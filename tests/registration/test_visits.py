@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from bids_unires.registration import VisitScan, visit_positions
 from bids_unires.registration.between_visits import VisitMotion, motion_between
 from bids_unires.registration.visits import _positions
-from bids_unires.space.affines import Affine, apply_affine
+from bids_unires.space.affines import Affine, apply_affine, translation
 from bids_unires.space.rigid import mean_pose, rigid_matrix
 from bids_unires.space.volume import Volume
 from tests.registration.visiting_head import HEAD, LESION, TURNED, scan
@@ -50,6 +51,15 @@ def test_either_visit_may_come_first(
 ) -> None:
     back = motion_between([after], [before], threads=1)
     assert error(found.pose @ back.pose, np.eye(4)) < 0.02
+
+
+def test_a_visit_that_shows_part_of_the_head_is_placed_as_well(before: VisitScan) -> None:
+    whole = scan(TURNED, 1)
+    start = (20, 0, 12)
+    shown = np.ascontiguousarray(whole.volume.data[start[0] :, start[1] :, start[2] :])
+    part = replace(whole, volume=Volume(shown, whole.volume.affine @ translation(start)))
+    found = motion_between([before], [part], threads=1)
+    assert error(found.by_contrast["FLAIR"], np.linalg.inv(TURNED)) < 0.1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from bids_unires.report.figures import (
 from bids_unires.report.motion import motion_of
 
 ReportMaker = Callable[..., ParticipantReport]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def charts(report: ParticipantReport) -> dict[str, str]:
@@ -52,6 +54,25 @@ def test_charts_are_svg_whose_text_can_be_searched(make_report: ReportMaker) -> 
 
 def test_charts_are_the_same_every_time(make_report: ReportMaker) -> None:
     assert charts(make_report()) == charts(make_report())
+
+
+def test_noise_alone_is_drawn_about_zero(make_report: ReportMaker) -> None:
+    svg = ElementTree.fromstring(draw_residuals(make_report().scans))
+    groups = {group.get("id", ""): group for group in svg.iter(f"{SVG}g")}
+    ticks = [group for name, group in groups.items() if name.startswith("xtick_")]
+    (zero,) = (
+        float(next(tick.iter(f"{SVG}use")).get("x", "nan"))
+        for tick in ticks
+        if "".join(tick.itertext()).strip() == "0"
+    )
+    (outline,) = (
+        path.get("d", "")
+        for name, group in groups.items()
+        if name.startswith("FillBetween")
+        for path in group.iter(f"{SVG}path")
+    )
+    places = [float(x) for x, _ in re.findall(r"([-\d.]+) ([-\d.]+)", outline)]
+    assert (min(places) + max(places)) / 2 == pytest.approx(zero, abs=0.1)
 
 
 def test_names_are_text_and_no_typesetting(make_report: ReportMaker) -> None:

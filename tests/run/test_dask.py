@@ -193,6 +193,21 @@ def _wait(plan: Unit, config: RunConfig, allotment: Allotment) -> Made:
     return Made(plan.label, ())
 
 
+def test_jobs_that_slurm_refuses_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    program = tmp_path / "sbatch"
+    program.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: nowhere' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with (
+        pytest.raises(UsageError, match="Slurm refuses the jobs: invalid partition: nowhere"),
+        cluster.slurm_workers(1, 1, 500, ["--partition=nowhere"], tmp_path),
+    ):
+        pass
+
+
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1.0)
     with (

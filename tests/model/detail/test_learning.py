@@ -240,6 +240,21 @@ def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
     assert np.isfinite(detail.tau).all()
 
 
+def test_air_beside_the_head_takes_no_part_in_the_fit() -> None:
+    scan, air = sliced(), 20
+    noise = np.random.default_rng(3).normal(scale=NOISE_SD, size=(air, *scan.data.shape[1:]))
+    wide = replace(
+        scan,
+        data=np.concatenate([noise.astype(np.float32), scan.data]),
+        affine=scan.affine @ translation([-air, 0, 0]),
+    )
+    everything = learned(wide, parameters=BRIEF).scan
+    (found,) = learn_details([state(wide)], [state(wide)], 1.0, CPU, BRIEF)
+    assert found is not None
+    assert found.scan.data.shape[0] <= SIDE < everything.data.shape[0]
+    assert np.sum(found.scan.tau) == pytest.approx(np.sum(everything.tau), rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_doubted_slice_is_doubted_within() -> None:
     weights = np.ones(SIDE // RATIO)

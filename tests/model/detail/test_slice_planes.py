@@ -72,3 +72,10 @@ def test_what_lies_in_the_gap_between_slices_is_not_seen(gap: float, seen: bool)
     # The outermost thin voxels of each slice spacing, one on either side.
     assert bool((found.as_slices(thin) > 0).all()) == seen
     torch.testing.assert_close(found.as_slices(torch.ones_like(thin)).unique(), torch.ones(1))
+
+
+@pytest.mark.parametrize("gap", [0.5, 0.0, -0.5])
+def test_slices_are_the_same_from_above_as_from_below(gap: float) -> None:
+    found = planes(scan(gap=gap))
+    thin = torch.rand((len(found.data) * found.ratio, 3, 4), generator=torch.Generator())
+    torch.testing.assert_close(found.as_slices(thin.flip(0)), found.as_slices(thin).flip(0))

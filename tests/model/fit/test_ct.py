@@ -116,6 +116,13 @@ def test_densities_stay_what_they_are(region: str, tilt: float) -> None:
     assert result.images[0][inside].mean() == pytest.approx(REGIONS[region], abs=2)
 
 
+def test_beyond_the_scan_there_is_air_and_no_water() -> None:
+    result = reconstructed(18.0)
+    beyond = ~result.coverage
+    assert beyond.sum() > 300
+    assert (result.images[0][beyond] == AIR).all()
+
+
 def test_edges_are_sharper_than_interpolated() -> None:
     result, scan = reconstructed(), ct_scan()
     points = points_of(result.grid)

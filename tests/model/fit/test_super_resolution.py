@@ -142,6 +142,21 @@ def test_residuals_are_added_back_where_detail_was_learned(learns: bool) -> None
     assert left < 0.9 if learns else left == pytest.approx(1, abs=0.02)
 
 
+def test_weights_of_an_earlier_fit_are_used() -> None:
+    scans = [[scan(slice_grid(2))], [scan(slice_grid(0))]]
+    settings = replace(BRIEF, learned_detail=False)
+    given = [0.011, 0.023]
+    smooth, sharp = (
+        super_resolve(scans, settings, "cpu", lam=[scale * one for one in given])
+        for scale in (100, 1)
+    )
+    assert sharp.fit is not None
+    assert sharp.fit.lam == pytest.approx(given)
+    for c in range(2):
+        steps = [np.abs(np.diff(found.images[c], axis=0)).sum() for found in (smooth, sharp)]
+        assert steps[0] < 0.9 * steps[1]
+
+
 def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
     volume = scan(slice_grid(2))
     seen: list[Any] = []

@@ -105,6 +105,18 @@ def test_a_scan_is_what_it_was_once_it_is_repaired(axis: int) -> None:
     np.testing.assert_array_equal(image[[0, 1, 3, 4]], slices[[0, 1, 3, 4]])
 
 
+@pytest.mark.parametrize("down", [1, -1])
+@pytest.mark.parametrize("right", [1, -1])
+def test_of_a_moved_slice_only_what_lay_beyond_its_edges_is_missing(down: int, right: int) -> None:
+    scan = Volume(np.stack([head()] * 3), np.eye(4))
+    moved = {1: SliceRepair(shift=(2.0 * down, 3.0 * right))}
+    found = repair_slices(scan, 0, moved).data[1]
+    seen = np.isfinite(found[::down, ::right])
+    assert seen[:-2, :-3].all()
+    assert not seen[-2:].any()
+    assert not seen[:, -3:].any()
+
+
 def test_masked_and_missing_voxels_move_along() -> None:
     image = head()
     image[image < 50] = 0

@@ -18,16 +18,20 @@ from bids_unires.demo.study import PARTICIPANTS, PROTOCOLS
 from bids_unires.errors import UsageError
 from bids_unires.model import Observation, Reconstruction, SliceProfile, super_resolve
 from bids_unires.model.intensity.noise import NoiseEstimate
+from bids_unires.model.intensity.scan_state import ScanState
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.scanner.slice_groups import SliceGroup, interleaved_order
 from bids_unires.model.slice_motion.solve import solve_with_slice_motion
 from bids_unires.model.solve.pose import refine_poses
 from bids_unires.model.solve.problem import Stop
+from bids_unires.model.state import ContrastState
 from bids_unires.space.affines import Affine, scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import mean_pose
 from bids_unires.space.volume import Volume
-from tests.model.states import contrast_of, motion_of, problem_of
+from tests.model.slice_motion.test_pose import GRID as MOVED_GRID
+from tests.model.slice_motion.test_pose import moved_stack
+from tests.model.states import UNIT_NOISE, contrast_of, motion_of, problem_of
 
 SETTINGS = ModelSettings(voxel_size=(2, 2, 2), tolerance=1e-4, max_iter=30, learning_effort="brief")
 MOVING = replace(SETTINGS, slice_motion=True)
@@ -168,6 +172,18 @@ def test_groups_of_slices_that_moved_gain_two_decibels(packages: int, runs: bool
         assert sorted(i for group in motion.groups for i in group.slices) == list(range(count))
     for before, after in zip(alike.fit.residuals[0], moving.fit.residuals[0], strict=True):
         assert after.robust_sd < before.robust_sd
+
+
+def test_a_scan_lies_where_its_slices_lie_on_average() -> None:
+    order = interleaved_order(12, 2, "test")
+    scans = tuple(ScanState.as_acquired(moved_stack(axis), UNIT_NOISE, order) for axis in (2, 0))
+    repeats = ContrastState("MR", scans, weight=0.01)
+    problem = problem_of(repeats, grid=MOVED_GRID, refines_poses=True)
+    (found,) = solve_with_slice_motion(problem, Stop(1e-2, 4)).contrasts
+    for scan in found.scans:
+        assert scan.motion is not None
+        away = mean_pose([group.motion for group in scan.motion.groups])
+        np.testing.assert_allclose(away, np.eye(4), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from bids_unires.cli.main import main
+from bids_unires.dataset.derivatives import ParticipantResult, ResultImage
 from bids_unires.dataset.transforms import read_transform
+from bids_unires.pipeline.group.cohort import Member, first_visit_of
 from tests.documented import documented
 from tests.pipeline.conftest import scan_of_head, write_dataset
 
@@ -56,3 +58,21 @@ def test_the_documented_command(tmp_path: Path) -> None:
     one, two = (image.get_fdata() for image in images)
     seen = (one > 0) & (two > 0)
     assert np.corrcoef(one[seen], two[seen])[0, 1] > 0.97
+
+
+def visit(session: str, grid: str) -> Member:
+    image = ResultImage("T1w", {"suffix": "T1w"}, "sr", Path("x.nii"), {"SpatialReference": grid})
+    result = ParticipantResult("01", session, "individual", "1mm", (image,), (), None, (), ())
+    return Member("01", session, result, (image,), (image,), {}, None, "")
+
+
+def test_only_visits_on_one_grid_are_aligned_together() -> None:
+    alone, first, second = (
+        visit("0", "bids::own"),
+        visit("1", "bids::both"),
+        visit("2", "bids::both"),
+    )
+    everybody = (second, alone, first)
+    assert first_visit_of(alone, everybody) is None
+    assert first_visit_of(first, everybody) is None
+    assert first_visit_of(second, everybody) is first

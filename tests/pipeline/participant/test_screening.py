@@ -63,6 +63,16 @@ def test_damaged_slices_make_the_fit_robust_and_are_told(
     assert f"slices seem damaged (counted from 0): sub-01_T1w.nii.gz {DARK};" in caplog.text
 
 
+def test_slices_of_ct_are_calibrated_and_not_judged(tmp_path: Path) -> None:
+    raw = write_dataset(tmp_path / "raw", {})
+    path = raw / "sub-01" / "ct" / "sub-01_ct.nii.gz"
+    path.parent.mkdir(parents=True)
+    image(damaged=True).to_filename(path)
+    config = parse_arguments([str(raw), str(tmp_path / "out"), "participant", "--ct"])
+    assert config.may_become_robust
+    assert after_a_look(config) is config
+
+
 @pytest.mark.parametrize("options", [("--no-robust",), ("--slice-motion",), ("--linear",)])
 def test_who_decided_is_not_overruled(
     configured: Callable[..., RunConfig], options: tuple[str, ...]
