@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -193,6 +194,9 @@ def _wait(plan: Unit, config: RunConfig, allotment: Allotment) -> Made:
     return Made(plan.label, ())
 
 
+# Dask leaves a socket open where a cluster does not start, and tells of ports that others use.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:Port 8787 is already in use")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_jobs_that_slurm_refuses_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +210,7 @@ def test_jobs_that_slurm_refuses_are_not_waited_for(
         cluster.slurm_workers(1, 1, 500, ["--partition=nowhere"], tmp_path),
     ):
         pass
+    gc.collect()
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
