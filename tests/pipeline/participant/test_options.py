@@ -264,8 +264,8 @@ def test_uneven_slices_are_evened_out(run: Runner) -> None:
     plain, corrected, even = (
         only(run({SUFFIX: image}, "--voxel-size", "3", *option, name=name), "*_desc-sr_T1w.nii.gz")
         for image, option, name in (
-            (uneven, (), "plain"),
-            (uneven, ("--interleave-correction",), "corrected"),
+            (uneven, ("--no-interleave-correction",), "plain"),
+            (uneven, (), "corrected"),
             (scan, (), "even"),
         )
     )
