@@ -18,6 +18,7 @@ from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
 from ..detail.learning import ShareListener, thin_voxel_count
 from ..detail.term import DetailStatement
+from ..intensity.noise import NoiseEstimate
 from ..intensity.preprocessing import PreparedContrast
 from ..intensity.scan_state import SlicePlan
 from ..robust.verdict import Verdicts
@@ -26,7 +27,7 @@ from ..scanner.observation import Observation
 from ..scanner.profile import SliceProfile, profile_for_voxels
 from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
-from .fine_voxels import averaged_within_slices
+from .fine_voxels import averaged_within_slices, noise_of_averages, voxels_together
 from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
 from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
@@ -251,8 +252,9 @@ def _placed(
     for contrast in contrasts:
         scans = []
         for scan in contrast.scans:
-            pose, scan = poses[scan], _with_fitting_voxels(scan, contrast.modality, grid, settings)
-            noise = noise_of_scan(scan.volume, contrast.modality)
+            pose, noise = poses[scan], noise_of_scan(scan.volume, contrast.modality)
+            if contrast.modality == "CT" and settings.method == "super-resolution":
+                scan, noise = _with_fitting_voxels(scan, noise, float(min(grid.voxel_size)))
             profile = scan.profile or _profile(scan, grid, settings)
             slices = _plan(scan, profile, contrast.modality, settings)
             scans.append(PlacedScan(scan.volume, noise, profile, pose, slices))
@@ -263,12 +265,14 @@ def _placed(
 
 
 def _with_fitting_voxels(
-    scan: GivenScan, modality: Modality, grid: Grid, settings: ModelSettings
-) -> GivenScan:
-    """A scan of CT with voxels that are not much smaller than the wanted ones within slices."""
-    if modality != "CT" or settings.method != "super-resolution":
-        return scan
-    return replace(scan, volume=averaged_within_slices(scan.volume, float(min(grid.voxel_size))))
+    scan: GivenScan, noise: NoiseEstimate, voxel_size: float
+) -> tuple[GivenScan, NoiseEstimate]:
+    """A scan with voxels that are not much smaller than the wanted ones within slices."""
+    averaged = averaged_within_slices(scan.volume, voxel_size)
+    if averaged is scan.volume:
+        return scan, noise
+    together = voxels_together(scan.volume, voxel_size)
+    return replace(scan, volume=averaged), noise_of_averages(noise, together)
 
 
 def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> dict[GivenScan, Affine]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_unires.model.fit.fine_voxels import averaged_within_slices
-from bids_unires.space.affines import apply_affine
+from bids_unires.model.fit.fine_voxels import (
+    averaged_within_slices,
+    noise_of_averages,
+    voxels_together,
+)
+from bids_unires.model.intensity.noise import NoiseEstimate, coloured
+from bids_unires.space.affines import apply_affine, slice_axis
 from bids_unires.space.volume import Volume
 
 AFFINE = np.array(
@@ -45,3 +50,22 @@ def test_what_holds_a_missing_voxel_is_missing() -> None:
 def test_a_single_row_of_voxels_is_not_lost() -> None:
     volume = Volume(np.zeros((1, 8, 3), np.float32), np.diag([0.5, 0.5, 5.0, 1.0]))
     assert averaged_within_slices(volume, 1.0) is volume
+
+
+def test_slices_stay_the_longest_side_of_voxels() -> None:
+    fine = Volume(np.zeros((24, 24, 9), np.float32), np.diag([0.81, 0.81, 2.4, 1.0]))
+    coarse = averaged_within_slices(fine, 3.0)
+    assert coarse.data.shape == (12, 12, 9)
+    assert slice_axis(coarse.affine) == 2
+
+
+@pytest.mark.parametrize("width", [0.0, 0.6])
+def test_averages_have_the_noise_that_is_said(width: float) -> None:
+    white = np.random.default_rng(4).normal(scale=5.0, size=(120, 120, 20)).astype(np.float32)
+    noise = NoiseEstimate(5.0, -1000.0, 40.0, "high-pass-mad", (width, width, 0.0))
+    scan = Volume(coloured(white, noise.kernel), np.diag([0.5, 0.5, 5.0, 1.0]))
+    together = voxels_together(scan, 1.5)
+    assert together == (3, 3, 1)
+    averaged = averaged_within_slices(scan, 1.5)
+    said = noise_of_averages(noise, together).noise_sd
+    assert float(averaged.data.std()) == pytest.approx(said, rel=0.03)
