@@ -393,8 +393,8 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return solve_guided(problem, *others)
 
-    def learn_on_the_cpu(contrasts: Any, voxel_size: float, _: torch.device) -> Any:
-        return with_learned_detail(contrasts, voxel_size, torch.device("cpu"))
+    def learn_on_the_cpu(contrasts: Any, voxel_size: float, _: torch.device, *others: Any) -> Any:
+        return with_learned_detail(contrasts, voxel_size, torch.device("cpu"), *others)
 
     monkeypatch.setattr(super_resolution, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
