@@ -37,7 +37,7 @@ _LEAST_ANATOMY = 0.5
 # Limits between scans whose slices lie where they should and those whose even slices lie 2 mm from
 # the odd ones: 16 real scans have roughness up to 0.76 and shifts up to 0.17 mm, and each of them
 # exceeds one of the limits once its even slices are moved.
-# Logarithm of the factor of even slices. Of 14 clean stacks, halves have at most 0.005; in one of a
+# Logarithm of the factor of even slices. Of 15 clean stacks, halves have at most 0.005; in one of a
 # clinical session, even slices are 4 % brighter (0.02), which shows as stripes across the slices.
 _UNEVEN = 0.01
 MOST_ROUGHNESS = 0.8
