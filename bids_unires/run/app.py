@@ -162,15 +162,20 @@ def process_plans(
 def _show_inspection(plans: Sequence[ParticipantPlan], config: RunConfig) -> None:
     """Print what the scans are worth, and what looks wrong with them."""
     # These load slowly, and only a dry run needs them.
+    from ..pipeline.inspection.expense import unit_seconds
     from ..pipeline.inspection.inspection import inspect
     from ..pipeline.inspection.table import as_json, describe, legend
 
+    threads = threads_each(config, config.nprocs)
+    on_cpu = config.device == "cpu" or not find_gpus().names
+    unit = unit_seconds() if on_cpu else None
+    inspections = (inspect(plan, config.model, unit) for plan in plans)
     if config.json:
-        say(json.dumps(as_json([inspect(plan) for plan in plans]), indent=2))
+        say(json.dumps(as_json(list(inspections), threads), indent=2))
         return
     say(f"\n{legend()}")
-    for plan in plans:
-        say(f"\n{describe(inspect(plan))}")
+    for inspection in inspections:
+        say(f"\n{describe(inspection, threads)}")
 
 
 def _run_group(config: RunConfig) -> int:

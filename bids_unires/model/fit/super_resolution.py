@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,74 @@ def reconstruct(
     """
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
+    layout = _laid_out(contrasts, settings, grid)
+    need = layout.need
+    if not has_room_to_learn(need, memory_limit):
+        settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
+    check_memory(need, memory_limit)
+    plan = FitPlan(
+        layout.near,
+        settings,
+        layout.part.grid,
+        grid is not None,
+        grid is not None or not layout.part.is_whole,
+        layout.margin,
+        layout.places_slices,
+        layout.part.start(start),
+        _verdicts(contrasts),
+        listeners,
+    )
+    solved = _with_room(plan, device_with_room(torch_device, need))
+    return layout.part.with_surroundings(solved, layout.placed)
+
+
+def need_of_fit(contrasts: Sequence[GivenContrast], settings: ModelSettings) -> MemoryNeed:
+    """The memory that `reconstruct` would need, with the scans where their headers place them.
+
+    Parameters
+    ----------
+    contrasts, settings
+        As for `reconstruct`. Nothing is aligned or fitted.
+
+    Raises
+    ------
+    BadDataError
+        If a scan is constant.
+    """
+    return _laid_out(contrasts, replace(settings, coregister=False), None).need
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where a fit takes place, and the memory that it needs.
+
+    Parameters
+    ----------
+    placed
+        The whole scans.
+    part
+        The part of the grid of the images that is solved.
+    near
+        The scans around that part.
+    places_slices
+        Whether slices are placed, or are known to have moved.
+    margin
+        Voxels around the part in which scans may lie.
+    need
+        The memory that the fit needs.
+    """
+
+    placed: tuple[PlacedContrast, ...]
+    part: HeadPart
+    near: tuple[PlacedContrast, ...]
+    places_slices: bool
+    margin: int
+    need: MemoryNeed
+
+
+def _laid_out(
+    contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
+) -> _Layout:
     placed, lattice = _placed(contrasts, settings, grid)
     places_slices = settings.slice_motion or any(
         scan.slices is not None for contrast in placed for scan in contrast.scans
@@ -208,23 +276,7 @@ def reconstruct(
         settings.uncertainty is not None,
         _thin_voxels(prepared, settings, part.grid),
     )
-    if not has_room_to_learn(need, memory_limit):
-        settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
-    check_memory(need, memory_limit)
-    plan = FitPlan(
-        near,
-        settings,
-        part.grid,
-        grid is not None,
-        grid is not None or not part.is_whole,
-        margin,
-        places_slices,
-        part.start(start),
-        _verdicts(contrasts),
-        listeners,
-    )
-    solved = _with_room(plan, device_with_room(torch_device, need))
-    return part.with_surroundings(solved, placed)
+    return _Layout(placed, part, near, places_slices, margin, need)
 
 
 def _part(
