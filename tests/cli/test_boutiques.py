@@ -27,7 +27,7 @@ from bids_unires.errors import UsageError
 from tests.documented import ROOT, documented
 
 DatasetMaker = Any
-PAGE = "docs/running.md"
+PAGE = "docs/how-to/boutiques.md"
 SAMPLES = {"Number": "2", "String": "T1w", "File": "there"}
 BOSH = shutil.which("bosh", path=str(Path(sys.executable).parent)) or shutil.which("bosh")
 

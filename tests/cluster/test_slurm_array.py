@@ -15,8 +15,8 @@ from tests.containers.dataset import write_small_dataset
 from tests.documented import documented
 from tests.paths import ROOT
 
-SCRIPT = ROOT / "docs" / "slurm-array.sh"
-PAGE = "docs/running.md"
+SCRIPT = ROOT / "docs" / "how-to" / "slurm-array.sh"
+PAGE = "docs/how-to/slurm.md"
 PARTICIPANTS = ("01", "02", "03")
 OPTIONS = ("--voxel-size", "5", "--skip-bids-validation")
 # Smaller than the script asks for, which this machine may not have.

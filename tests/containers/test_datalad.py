@@ -15,7 +15,7 @@ import pytest
 from tests.containers.dataset import write_small_dataset
 from tests.documented import ROOT, documented
 
-PAGE = "docs/running.md"
+PAGE = "docs/how-to/datalad.md"
 URL = "https://github.com/OpenNeuroDatasets/ds000001"
 SMALL = "--voxel-size 5 --omp-nthreads 1"
 RESULT = "derivatives/bids_unires/sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_T1w.nii.gz"

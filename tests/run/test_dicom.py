@@ -83,7 +83,7 @@ def test_the_documented_commands(patient: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     dry, done = (
         command.replace("DICOM", str(patient)).replace("OUT", str(out)).split()[1:]
-        for command in commands("docs/dicom.md")
+        for command in commands("docs/how-to/dicom.md")
         if command.startswith("bids_unires dicom")
     )
     assert main(dry) == 0
