@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import nibabel as nib
 import pytest
 
+from bids_unires import records
 from bids_unires.cli.main import main
+from bids_unires.records.entries import Record
+from bids_unires.records.sidecar import SidecarRecord
 from tests.containers.dataset import write_small_dataset
-from tests.documented import ROOT, blocks, commands, documented, pages
+from tests.documented import ROOT, blocks, commands, documented, pages, table
 from tests.pipeline.conftest import scan_of_head, write_dataset
 
 # The grid of the group level has to be large enough for the README's network to halve it.
@@ -345,3 +351,79 @@ def test_the_words_of_the_glossary_are_those_of_the_code() -> None:
             assert list(package.rglob(name.rstrip("/"))), name
         else:
             assert re.search(rf"^\s*(class|def) {name}\b|^\s*{name}: ", source, re.M), name
+
+
+def cells(page: str) -> list[list[str]]:
+    """Rows of all tables of a page."""
+    lines = (ROOT / page).read_text("utf-8").splitlines()
+    rows = [line.strip().strip("|").split("|") for line in lines if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+# Case in the table of the README -> beginning of its row on a page.
+README_CASES = {
+    "real MS FLAIR, 3 mm slices": "MS FLAIR, transverse, 3 mm, noise 1.2 %",
+    "real MS FLAIR, 5 mm slices": "MS FLAIR, transverse, 5 mm, noise 1.2 %",
+    "real T1w of a stroke, 5 mm slices": "T1w of a stroke, transverse, 5 mm, noise 1.2 %",
+    "real FLAIR of a stroke, 5 mm slices": "FLAIR of a stroke, transverse, 5 mm, noise 1.2 %",
+    "Colin27 (mean of 27 real scans), one T1w, 4 mm slices, sagittal": (
+        "Colin27, one stack, 4 mm, noise 1 %"
+    ),
+    "Colin27, three T1w in three planes, 4 mm slices": "Colin27, three stacks, 4 mm, noise 1 %",
+    "simulated head, one contrast, 4 mm slices": "ICBM152, one stack, 4 mm, noise 1 %",
+    "simulated head, three contrasts in three planes, 4 mm slices": (
+        "ICBM152, three contrasts, 4 mm, noise 1 %"
+    ),
+}
+
+
+def on_lesions(case: str) -> dict[str, str]:
+    """PSNR of each method on the page on lesions; empty for a case that is not there."""
+    rows = cells("docs/explanation/lesions.md")
+    return {row[1]: row[-1] for row in rows if row[0] == case and len(row) == 7}
+
+
+def test_figures_of_the_readme_are_those_of_the_pages() -> None:
+    evaluated = table("docs/explanation/evaluation.md", "Simulated scans with known truth")
+    shown = table("README.md", "How well it works")
+    assert set(shown) == set(README_CASES)
+    for case, row in shown.items():
+        name = README_CASES[case]
+        figures = on_lesions(name) or evaluated[name]
+        assert (row["cubic"], row["bids_unires"]) == (figures["cubic"], figures["defaults"]), case
+        # The gain is that of figures that were not rounded yet.
+        gain = float(row["bids_unires"]) - float(row["cubic"])
+        assert float(row["gain"]) == pytest.approx(gain, abs=0.011), case
+
+
+def test_the_figures_of_real_heads_are_those_of_the_page_on_lesions() -> None:
+    shown = table("docs/explanation/evaluation.md", "Real heads")
+    measured = {case: row for case, row in shown.items() if row["cubic"]}
+    assert len(measured) == 4
+    for case, row in measured.items():
+        figures = on_lesions(case)
+        assert (row["cubic"], row["bids_unires"]) == (figures["cubic"], figures["defaults"]), case
+
+
+def test_every_record_of_a_sidecar_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/sidecars.md").read_text("utf-8")
+    documented_records = set(re.findall(r":::\{record\} \w+\.(\w+)", page))
+    for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}."):
+        importlib.import_module(module.name)
+    left, seen = list(SidecarRecord.__subclasses__()), set()
+    while left:
+        record = left.pop()
+        seen.add(record.__name__)
+        left += [own for own in nested_records(record) if own.__name__ not in seen]
+    assert documented_records == seen
+
+
+def nested_records(record: type[Record]) -> list[type[Record]]:
+    """Records among the annotations of the fields of a record."""
+    found, left = [], list(get_type_hints(record).values())
+    while left:
+        hint = left.pop()
+        left += get_args(hint)
+        if isinstance(hint, type) and issubclass(hint, Record):
+            found.append(hint)
+    return found

@@ -86,8 +86,11 @@ class ProgramOptions(Generated):
     def lines(self, name: str) -> Iterator[str]:
         """Headings for the groups; below each the options with their help."""
         parser = PARSERS[name]()
-        yield from ("```text", parser.format_usage().removeprefix("usage: ").rstrip(), "```", "")
-        for group in parser._action_groups:
+        usage = textwrap.dedent(" " * 7 + parser.format_usage().removeprefix("usage: ")).rstrip()
+        yield from ("### Usage", "", "```text", usage, "```", "")
+        # What it does comes first; how to ask for help, last.
+        arguments, about, *others = parser._action_groups
+        for group in (arguments, *others, about):
             actions = [own for own in group._group_actions if own.help != argparse.SUPPRESS]
             if not actions:
                 continue
