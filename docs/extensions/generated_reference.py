@@ -35,6 +35,7 @@ from bids_unires.cli.export import export_parser
 from bids_unires.cli.parser import build_parser
 from bids_unires.cli.runner import runner_parser
 from bids_unires.pipeline.group.table import COLUMNS
+from bids_unires.records.entries import SCHEMA_KEY, VersionedRecord, list_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bids_unires"
@@ -50,6 +51,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
 TYPES = {
     "affine": "4 x 4 matrix",
     "flag": "true or false",
+    "nested": "object",
     "number": "number",
     "numbers": "list of numbers",
     "positive": "number above 0",
@@ -127,11 +129,20 @@ class RecordEntries(Generated):
             for each in (parameter.name or parameter.type).split(",")
         }
         yield from ("| entry | type | meaning |", "|---|---|---|")
+        if issubclass(record, VersionedRecord):
+            version = f"Version of these entries, at present {record.schema_version}."
+            yield f"| `{SCHEMA_KEY}` | {TYPES['whole']} | {version} |"
         for own in dataclasses.fields(record):
             key, read = own.metadata["key"], own.metadata["read"]
             if key is not None:
-                kind = TYPES.get(getattr(read, "__name__", ""), "object or list of objects")
-                yield f"| `{key}` | {kind} | {_cell(meanings[own.name])} |"
+                kind = TYPES.get(read.__name__, _other_type(read))
+                # What is None in Python is null in JSON.
+                meaning = re.sub(r"\bNone\b", "`null`", _cell(meanings[own.name]))
+                yield f"| `{key}` | {kind} | {meaning} |"
+
+
+def _other_type(read: Callable[[object], object]) -> str:
+    return "list of objects" if read.__qualname__.startswith(list_of.__name__) else "object"
 
 
 class TableColumns(Generated):

@@ -123,7 +123,7 @@ def test_the_command_runs_participants_in_jobs(config: RunConfig) -> None:
     assert "reconstruction grid" in said
     code, said = run_command(config, *options)
     assert code == 0, said
-    assert said.count("already done") == 3
+    assert said.count("finished earlier") == 3
 
 
 @pytest.mark.usefixtures("here")

@@ -111,7 +111,7 @@ def test_the_documented_run(reader: Reader) -> None:
 
     # What is in the annex now is known to be done, and stays what it is.
     before = os.readlink(result)
-    assert "already done" in reader.types("datalad rerun")
+    assert "finished earlier" in reader.types("datalad rerun")
     assert os.readlink(result) == before
     assert not reader.types("git status --porcelain")
 

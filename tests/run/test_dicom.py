@@ -66,7 +66,7 @@ def test_one_command_makes_a_dataset_and_images(
     made = files(out / "bids")
     assert main([*command[:-1], "-v"]) == 0
     assert files(out / "bids") == made
-    assert "already done" in capsys.readouterr().err
+    assert "finished earlier" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(

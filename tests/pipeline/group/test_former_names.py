@@ -45,7 +45,7 @@ def test_everything_goes_on(
     assert study.group(*RESLICED, *ONE_THREAD) == 0
     said = capsys.readouterr().err
     assert "have the names of BIDS 1.11 now" in said
-    assert said.count("was already done") == 6
+    assert said.count("skipped: finished earlier") == 6
     assert {path: path.read_bytes() for path in study.images()} == images
     assert {path: path.stat().st_mtime_ns for path in study.images()} == written
     assert not list(study.out.glob("*space-study*"))
