@@ -72,7 +72,8 @@ class Generated(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Parse what the subclass writes."""
+        """Parse what the subclass writes, at every build, since the program may have changed."""
+        self.env.note_reread()
         name = self.arguments[0] if self.arguments else ""
         text = "\n".join(self.lines(name))
         return self.parse_text_to_nodes(text, allow_section_headings=True)

@@ -4,7 +4,7 @@
 #   tail -n +2 BIDS/participants.tsv | cut -f 1 > participants.txt
 #   sbatch --array=1-$(wc -l < participants.txt)%20 slurm-array.sh BIDS OUT participants.txt [OPTION ...]
 #
-# Submitting the same again does what is missing: participants that are done are passed over.
+# Submit the same again to continue: finished participants are skipped.
 # One GPU per task: sbatch --gres=gpu:1 ... With a container, name its whole command:
 #   export BIDS_UNIRES="apptainer run --nv --containall --bind /scratch bids_unires.sif"
 #SBATCH --job-name=bids_unires
