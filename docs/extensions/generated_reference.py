@@ -168,8 +168,8 @@ class ExitCodes(Generated):
         meaning = {
             0: "Done.",
             errors.UniResError.exit_code: "Anything that is not listed here, such as a process "
-            "that was killed for lack of memory, or got too few threads. Also if participants failed "
-            "with different codes.",
+            "that was killed for lack of memory, or got too few threads. Also if participants "
+            "failed with different codes.",
             130: "Interrupted (Ctrl-C).",
         }
         for error in errors.UniResError.__subclasses__():
