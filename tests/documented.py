@@ -9,20 +9,11 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-PAGES = (
-    "README.md",
-    "docs/running.md",
-    "docs/files.md",
-    "docs/dicom.md",
-    "docs/next-tools.md",
-    "docs/before-computing.md",
-    "docs/visits.md",
-)
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.
 _SHOWN = ("participant ", "OUT/", "sub-")
-# Within a list, fences and what they hold are indented.
-_FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+# Within a list, fences and what they hold are indented. What stands in braces is for Sphinx.
+_FENCED = re.compile(r"^ *```([\w{}-]*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(^|\s+)# .*$")
 
 
@@ -41,6 +32,13 @@ def commands(page: str) -> list[str]:
     """Commands of a page, one for each line that a reader would type, without comments."""
     lines = "\n".join(blocks(page, SHELL)).replace("\\\n", " ").splitlines()
     return [command for line in lines if (command := " ".join(_COMMENT.sub("", line).split()))]
+
+
+def pages() -> list[str]:
+    """Pages that tell a reader to type something, relative to the root of the repository."""
+    written = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    names = sorted(str(path.relative_to(ROOT)) for path in written if "_build" not in path.parts)
+    return [name for name in names if commands(name)]
 
 
 def documented(page: str, beginning: str, stand_ins: Mapping[str, str | Path] | None = None) -> str:
@@ -87,10 +85,10 @@ def table(page: str, heading: str) -> dict[str, dict[str, str]]:
 
 
 def demo_gains() -> dict[tuple[str, str], float]:
-    """Gains on cubic interpolation in dB that the README shows, by participant and contrast."""
+    """Gains on cubic interpolation in dB that are shown, by participant and contrast."""
     rows = re.findall(
         r"^sub-(\w+) +(\w+) +[\d. ]+ \+(\d+\.\d+)$",
-        (ROOT / "README.md").read_text("utf-8"),
+        (ROOT / "docs/start/first-run.md").read_text("utf-8"),
         re.MULTILINE,
     )
     return {(label, contrast): float(gain) for label, contrast, gain in rows}

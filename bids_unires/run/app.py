@@ -418,7 +418,8 @@ def _listed(devices: Devices, at_once: int, units: int) -> str:
 def _report(result: Outcome | AlreadyDone) -> None:
     if isinstance(result, AlreadyDone):
         logger.info(
-            "%s was already done with the same inputs and settings (--no-resume does it again)",
+            "%s skipped: finished earlier with the same inputs and settings "
+            "(--no-resume repeats it)",
             result.label,
         )
         return

@@ -12,8 +12,10 @@ pytestmark = pytest.mark.learns
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_readme_shows_what_the_defaults_reach(case: Case) -> None:
-    shown = float(table("README.md", "The strength of the prior")[str(case)]["auto"])
+def test_the_page_shows_what_the_defaults_reach(case: Case) -> None:
+    shown = float(
+        table("docs/explanation/strength.md", "How good the choice is")[str(case)]["auto"]
+    )
     assert recorded()[str(case)]["defaults"] == pytest.approx(shown, abs=SCATTER)
 
 

@@ -147,7 +147,7 @@ def shown(study: Path, command: str) -> list[str]:
 
 
 def test_the_documented_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = documented("docs/before-computing.md", "bids_unires BIDS OUT participant --dry-run")
+    command = documented("docs/how-to/check-scans.md", "bids_unires BIDS OUT participant --dry-run")
     assert main(shown(study, command)) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("3 scans in 2 units of work")
@@ -159,7 +159,7 @@ def test_the_documented_table(study: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_documented_json(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = documented("docs/before-computing.md", "bids_unires BIDS OUT participant --json")
+    command = documented("docs/how-to/check-scans.md", "bids_unires BIDS OUT participant --json")
     words = shown(study, command.partition(">")[0])
     assert main(words) == 0
     content: dict[str, Any] = json.loads(capsys.readouterr().out)
