@@ -120,7 +120,6 @@ def finished(
     return FinishedRun(raw, root / "out")
 
 
-@pytest.mark.slow
 def test_outputs_have_the_agreed_names_and_nothing_else_is_left(finished: FinishedRun) -> None:
     found = {
         path.relative_to(finished.out).as_posix()
