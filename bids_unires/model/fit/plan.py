@@ -74,8 +74,10 @@ class FitPlan:
     lattice
         Grid of the images.
     is_given
-        Whether the caller gave that grid. If so, voxels of scans beyond it are not used, and the
-        images stay on it. Else the images move so that the first scan keeps its pose.
+        Whether the caller gave that grid. If so, the images stay on it. Else they move so that the
+        first scan keeps its pose.
+    is_part
+        Whether scans may reach beyond that grid. Their voxels there are then not used.
     margin
         Voxels around the grid in which scans may lie.
     places_slices
@@ -93,6 +95,7 @@ class FitPlan:
     settings: ModelSettings
     lattice: Grid
     is_given: bool
+    is_part: bool
     margin: int
     places_slices: bool
     start: StartImages | None
@@ -117,8 +120,8 @@ class FitPlan:
         return padded(self.lattice, self.margin)
 
     def _prepared(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
-        """The scans with the weights of verdicts, without voxels beyond a given grid."""
-        bounds = self._working if self.is_given else None
+        """The scans with the weights of verdicts, without voxels beyond the grid."""
+        bounds = self._working if self.is_part else None
         return tuple(contrast.within(bounds) for contrast in self._whole(verdicts))
 
     def _whole(self, verdicts: Verdicts | None = None) -> tuple[PreparedContrast, ...]:
@@ -160,7 +163,7 @@ class FitPlan:
         if self.start is not None and self.start.stand_in_for_detail:
             images = self._above_air(self.start.images, prepared)
             return [self._with_earlier_fit(c, state, images[c]) for c, state in enumerate(states)]
-        # Detail is also learned from what lies beyond a given grid.
+        # Detail is also learned from what lies beyond the grid.
         whole = self._whole() if verdicts is None else apply_verdicts(self._whole, verdicts)
         learned = with_learned_detail(
             [self._state(contrast) for contrast in whole],
@@ -189,8 +192,8 @@ class FitPlan:
         return replace(state, detail=detail)
 
     def _within_grid(self, detail: LearnedDetail | None) -> LearnedDetail | None:
-        """Detail without voxels beyond a given grid."""
-        if detail is None or not self.is_given:
+        """Detail without voxels beyond the grid."""
+        if detail is None or not self.is_part:
             return detail
         return replace(detail, scan=mask_outside(detail.scan, self._working))
 

@@ -28,6 +28,7 @@ from ..scanner.profile import SliceProfile, profile_for_voxels
 from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
 from .fine_voxels import averaged_within_slices, noise_of_averages, voxels_together
+from .head_part import HeadPart, head_part
 from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
 from .placement import individual_space, starting_poses
 from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
@@ -195,31 +196,48 @@ def reconstruct(
     places_slices = settings.slice_motion or any(
         scan.slices is not None for contrast in placed for scan in contrast.scans
     )
-    prepared = prepare(placed, interleaved=settings.interleave_correction)
+    part = _part(placed, lattice, settings, moved=places_slices)
+    near = part.around(placed)
+    prepared = prepare(near, interleaved=settings.interleave_correction)
     scans = [scan for contrast in prepared for scan in contrast.observations]
-    margin = _margin(lattice, scans, places_slices)
+    margin = _margin(part.grid, scans, places_slices)
     need = MemoryNeed(
-        padded(lattice, margin),
+        padded(part.grid, margin),
         len(prepared),
         scans,
         settings.uncertainty is not None,
-        _thin_voxels(prepared, settings, lattice),
+        _thin_voxels(prepared, settings, part.grid),
     )
     if not has_room_to_learn(need, memory_limit):
         settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
     check_memory(need, memory_limit)
     plan = FitPlan(
-        placed,
+        near,
         settings,
-        lattice,
+        part.grid,
         grid is not None,
+        grid is not None or not part.is_whole,
         margin,
         places_slices,
-        start,
+        part.start(start),
         _verdicts(contrasts),
         listeners,
     )
-    return _with_room(plan, device_with_room(torch_device, need))
+    solved = _with_room(plan, device_with_room(torch_device, need))
+    return part.with_surroundings(solved, placed)
+
+
+def _part(
+    contrasts: Sequence[PlacedContrast], lattice: Grid, settings: ModelSettings, *, moved: bool
+) -> HeadPart:
+    """The part of a grid to solve.
+
+    Slices are judged and placed by all that they show, and denoised images are as the scans are
+    everywhere.
+    """
+    if settings.robust or moved or settings.method == "denoise":
+        return HeadPart.whole(lattice)
+    return head_part(contrasts, lattice)
 
 
 def _known(values: Sequence[Any] | None, count: int) -> Sequence[Any]:

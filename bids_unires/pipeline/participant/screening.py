@@ -8,7 +8,7 @@ brightness jumps, or that has stripes; ``--interleave-correction`` where odd and
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...config import RunConfig
 from ...dataset.entities import listing
 from ...model.fit.scans import noise_of_scan
+from ...model.intensity.noise import NoiseEstimate
 from ..inspection.slices import find_damaged, unevenness
 from .acquired import AcquiredContrast, AcquiredScan
 
@@ -48,16 +49,20 @@ def screened(contrasts: Sequence[AcquiredContrast], config: RunConfig) -> RunCon
         if contrast.contrast.modality == "MR"
         for scan in contrast.scans
     ]
+    if not (config.may_even_slices or config.may_become_robust):
+        return config
+    noise = {scan: noise_of_scan(scan.volume, "MR") for scan in scans}
     model = config.model
     if config.may_even_slices:
-        model = replace(model, interleave_correction=_some_are_uneven(scans))
+        model = replace(model, interleave_correction=_some_are_uneven(noise))
     if config.may_become_robust:
-        model = replace(model, robust=_some_are_damaged(scans))
+        model = replace(model, robust=_some_are_damaged(noise))
     return config if model == config.model else replace(config, model=model)
 
 
-def _some_are_uneven(scans: Sequence[AcquiredScan]) -> bool:
-    uneven = {scan.scan.path.name: excess for scan in scans if (excess := _unevenness(scan))}
+def _some_are_uneven(scans: Mapping[AcquiredScan, NoiseEstimate]) -> bool:
+    found = {scan.scan.path.name: unevenness(_slices(scan), noise) for scan, noise in scans.items()}
+    uneven = {name: excess for name, excess in found.items() if excess}
     for name, excess in uneven.items():
         logger.info(
             "%s: even slices are %.1f %% %s than odd ones, which is corrected "
@@ -69,12 +74,11 @@ def _some_are_uneven(scans: Sequence[AcquiredScan]) -> bool:
     return bool(uneven)
 
 
-def _unevenness(scan: AcquiredScan) -> float:
-    return unevenness(_slices(scan), noise_of_scan(scan.volume, "MR"))
-
-
-def _some_are_damaged(scans: Sequence[AcquiredScan]) -> bool:
-    damaged = {scan.scan.path.name: slices for scan in scans if (slices := _damaged(scan))}
+def _some_are_damaged(scans: Mapping[AcquiredScan, NoiseEstimate]) -> bool:
+    looks = {
+        scan.scan.path.name: find_damaged(_slices(scan), noise) for scan, noise in scans.items()
+    }
+    damaged = {name: slices for name, slices in looks.items() if slices}
     if not damaged:
         return False
     found = (f"{name} {listing(map(str, slices), most=8)}" for name, slices in damaged.items())
@@ -84,10 +88,6 @@ def _some_are_damaged(scans: Sequence[AcquiredScan]) -> bool:
         "; ".join(found),
     )
     return True
-
-
-def _damaged(scan: AcquiredScan) -> tuple[int, ...]:
-    return find_damaged(_slices(scan), noise_of_scan(scan.volume, "MR"))
 
 
 def _slices(scan: AcquiredScan) -> NDArray[np.float32]:
