@@ -68,6 +68,14 @@ def write_scan(path: Path, shape: tuple[int, ...] = (5, 6, 7), seed: int = 0) ->
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Spare the time until the disk has a file: those of tests need not outlive a loss of power."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_learning_by_accident(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail where a module learns in full, which takes a minute, without saying so.

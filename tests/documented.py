@@ -84,11 +84,44 @@ def table(page: str, heading: str) -> dict[str, dict[str, str]]:
     return {first: dict(zip(titles[1:], cells, strict=True)) for first, *cells in rows}
 
 
+def find_table(*titles: str, row: str = "") -> dict[str, dict[str, str]]:
+    """Cells as of `table`, of the one table with these titles, on whatever page it is.
+
+    Parameters
+    ----------
+    titles
+        Some of its columns.
+    row
+        Part of the first cell of one of its rows.
+    """
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = []
+    for page in pages:
+        for block in re.findall(r"(?:^\|.*\n)+", page.read_text("utf-8"), re.MULTILINE):
+            head, _, *rows = (
+                [cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines()
+            )
+            if set(titles) <= set(head) and any(row in first for first, *_ in rows):
+                cells = ((first, dict(zip(head[1:], rest, strict=True))) for first, *rest in rows)
+                found.append(dict(cells))
+    assert len(found) == 1, f"{len(found)} tables have the columns {titles}"
+    return found[0]
+
+
+def demo_scores() -> dict[tuple[str, str], list[float]]:
+    """PSNR in dB that a page shows of the demo, by participant and contrast.
+
+    Of linear interpolation, of cubic interpolation and of the result, and the gain on cubic.
+    """
+    shown = {}
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for label, contrast, figures in re.findall(
+            r"^sub-(\w+) +(\w+) +([\d. ]+ \+\d+\.\d+)$", page.read_text("utf-8"), re.MULTILINE
+        ):
+            shown[label, contrast] = [float(figure) for figure in figures.split()]
+    return shown
+
+
 def demo_gains() -> dict[tuple[str, str], float]:
-    """Gains on cubic interpolation in dB that are shown, by participant and contrast."""
-    rows = re.findall(
-        r"^sub-(\w+) +(\w+) +[\d. ]+ \+(\d+\.\d+)$",
-        (ROOT / "docs/start/first-run.md").read_text("utf-8"),
-        re.MULTILINE,
-    )
-    return {(label, contrast): float(gain) for label, contrast, gain in rows}
+    """Gains on cubic interpolation in dB that a page shows, by participant and contrast."""
+    return {unit: gain for unit, (*_, gain) in demo_scores().items()}

@@ -50,6 +50,27 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert contents(path.parent) == {"a.txt"}
 
 
+def test_a_loss_of_power_leaves_no_half_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on the disk when it is told to keep something, which is before the name is given."""
+    kept = []
+
+    def keep(descriptor: int) -> None:
+        at = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        kept.append((at, at.read_text() if at.is_file() else contents(at)))
+
+    monkeypatch.setattr(os, "fsync", keep)
+    write_text(tmp_path / "a.txt", "all")
+    (file, text), (folder, listed) = kept
+    assert (file.name.endswith(".part"), text) == (True, "all")
+    assert (folder, listed) == (tmp_path, {"a.txt"})
+    kept.clear()
+    assert write_once(tmp_path / "b.txt", "once")
+    assert kept[0][0].name.endswith(".part")
+    assert kept[0][1] == "once"
+
+
 def test_nothing_remains_of_a_failure(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.txt", "before")
     with suppress(RuntimeError), atomic_path(path) as temporary:

@@ -6,16 +6,14 @@ import pytest
 
 from evaluation.baseline import CASES, SCATTER, psnr_of, recorded
 from evaluation.cases import Case
-from tests.documented import table
+from tests.documented import find_table
 
 pytestmark = pytest.mark.learns
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_page_shows_what_the_defaults_reach(case: Case) -> None:
-    shown = float(
-        table("docs/explanation/strength.md", "How good the choice is")[str(case)]["auto"]
-    )
+def test_the_documentation_shows_what_the_defaults_reach(case: Case) -> None:
+    shown = float(find_table("case", "auto", "over best")[str(case)]["auto"])
     assert recorded()[str(case)]["defaults"] == pytest.approx(shown, abs=SCATTER)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,14 @@ import pytest
 import torch
 
 from bids_unires.cli.main import main
+from bids_unires.config import RunConfig
+from bids_unires.run import app
 from bids_unires.run.devices import THREAD_VARIABLES
+from bids_unires.run.workers import attempt
+from bids_unires.work.allotment import Allotment
+from bids_unires.work.outcome import Process, Result
+from bids_unires.work.progress import ProgressListener, listening
+from bids_unires.work.unit import UnitOfWork
 from tests.pipeline.study import COARSE, GROUP, OFFSETS, Study
 
 VOXEL_MM = 5.0
@@ -98,28 +107,49 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def participants(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_head_scan: Callable[..., nib.Nifti1Image],
-    make_head_dataset: Callable[..., Path],
-) -> Study:
-    """The participant level: two contrasts and labels, two sessions, and one failure."""
-    root = tmp_path_factory.mktemp("study")
+class ThisProcess:
+    """Does what a run leaves to a process of its own, whose start takes longer than small fits."""
+
+    def __enter__(self) -> ThisProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def attempt(
+        self,
+        process: Process,
+        unit: UnitOfWork,
+        config: RunConfig,
+        allotment: Allotment,
+        listener: ProgressListener,
+    ) -> Result:
+        with listening(listener):
+            return attempt(process, unit, config, allotment)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "OwnProcess", ThisProcess)
+        yield
+
+
+def write_cohort(root: Path) -> Study:
+    """Two contrasts and labels, two sessions, and a scan that cannot be read."""
     scans = {
-        "sub-01_T1w": make_head_scan(2, seed=1),
-        "sub-01_FLAIR": make_head_scan(0, seed=2, gain=2.0),
-        "sub-02_ses-a_T1w": make_head_scan(2, OFFSETS["a"], seed=3),
-        "sub-02_ses-b_T1w": make_head_scan(1, OFFSETS["b"], seed=4, gain=3.0),
-        "sub-03_T1w": make_head_scan(2, seed=5),
+        "sub-01_T1w": scan_of_head(2, seed=1),
+        "sub-01_FLAIR": scan_of_head(0, seed=2, gain=2.0),
+        "sub-02_ses-a_T1w": scan_of_head(2, OFFSETS["a"], seed=3),
+        "sub-02_ses-b_T1w": scan_of_head(1, OFFSETS["b"], seed=4, gain=3.0),
+        "sub-03_T1w": scan_of_head(2, seed=5),
     }
-    raw = make_head_dataset(root / "raw", scans)
+    raw = write_dataset(root / "raw", scans)
     damaged = raw / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:2000])
-    labels = root / "labels"
-    folder = labels / "sub-01" / "anat"
+    folder = root / "labels" / "sub-01" / "anat"
     folder.mkdir(parents=True)
-    (labels / "dataset_description.json").write_text(
+    (root / "labels" / "dataset_description.json").write_text(
         json.dumps({"Name": "Labels", "BIDSVersion": "1.10.1", "DatasetType": "derivative"})
     )
     scan = scans["sub-01_T1w"]
@@ -128,22 +158,65 @@ def participants(
     (folder / "sub-01_seg-core_dseg.json").write_text(
         json.dumps({"SpatialReference": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"})
     )
-    argv = [str(raw), str(root / "out"), "participant", *COARSE, "--labels", str(labels)]
-    assert main(argv) == 65
     return Study(raw, root / "out")
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Give a function that makes a folder once for all workers that run tests at the same time."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        made, done = folder / name, folder / f"{name}.done"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(made)
+                done.touch()
+        return made
+
+    return once
+
+
+def write_participants(root: Path) -> Study:
+    """Have the participant level done on the cohort."""
+    cohort = write_cohort(root)
+    argv = [str(cohort.raw), str(cohort.out), "participant", *COARSE]
+    assert main([*argv, "--labels", str(root / "labels")]) == 65
+    return cohort
+
+
+@pytest.fixture(scope="session")
+def participants(prepared: Callable[..., Path], all_in_this_process: None) -> Study:
+    """The participant level on a cohort; left as it is, since others use it at the same time."""
+    root = prepared("participants", write_participants)
+    return Study(root / "raw", root / "out")
+
+
+@pytest.fixture(scope="session")
+def aligned(participants: Study, prepared: Callable[..., Path]) -> Study:
+    """The group level after it; left as it is, too."""
+
+    def make(root: Path) -> None:
+        shutil.copytree(participants.out, root)
+        assert Study(participants.raw, root).group(*GROUP) == 0
+
+    return Study(participants.raw, prepared("aligned", make))
+
+
 @pytest.fixture(scope="module")
-def finished(participants: Study) -> Study:
+def finished(aligned: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Everybody aligned to the mean of the cohort, and reconstructed on the shared grid."""
-    assert participants.group(*GROUP) == 0
-    return participants
+    out = tmp_path_factory.mktemp("finished") / "out"
+    shutil.copytree(aligned.out, out)
+    return Study(aligned.raw, out)
 
 
 @pytest.fixture
 def study(participants: Study, tmp_path: Path) -> Study:
     """A copy of what the participant level left, to be changed by a test."""
     out = tmp_path / "out"
-    left_out = shutil.ignore_patterns("*space-study*", "tpl-study", "*_to-study_*", "group*")
-    shutil.copytree(participants.out, out, ignore=left_out)
+    shutil.copytree(participants.out, out)
     return Study(participants.raw, out)

@@ -20,7 +20,7 @@ COARSE = [
     "--device",
     "cpu",
     "--max-iter",
-    "40",
+    "10",
     "--learning-effort",
     "brief",
 ]

@@ -106,7 +106,7 @@ def test_training_tells_how_far_it_is() -> None:
     assert told == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 50.0), (0.01, -3.0)])
+@pytest.mark.parametrize(("factor", "offset"), [(100.0, 50.0), (0.01, -3.0)])
 def test_units_do_not_matter(network: PlaneNetwork, factor: float, offset: float) -> None:
     taught, held_out = (
         Pairs(*(factor * part + offset for part in pairs(count, seed)))

@@ -55,7 +55,6 @@ def test_everything_goes_on(
         assert (study.out / uri.removeprefix("bids::")).is_file(), uri
 
 
-@pytest.mark.slow
 def test_a_run_on_one_participant_follows_the_others_too(
     former: tuple[Study, dict[str, str]],
 ) -> None:
@@ -66,7 +65,6 @@ def test_a_run_on_one_participant_follows_the_others_too(
     assert len(study.grid_record()["Participants"]) == 3
 
 
-@pytest.mark.slow
 def test_the_documented_renaming(former: tuple[Study, dict[str, str]]) -> None:
     study, names = former
     here = {"BIDS": study.raw, "OUT": study.out}
@@ -81,7 +79,6 @@ def test_the_documented_renaming(former: tuple[Study, dict[str, str]]) -> None:
     )
 
 
-@pytest.mark.slow
 def test_an_interrupted_renaming_is_finished(
     former: tuple[Study, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +102,6 @@ def test_an_interrupted_renaming_is_finished(
     assert not list(study.out.glob("*space-study*"))
 
 
-@pytest.mark.slow
 def test_files_of_both_versions_are_named_and_not_mixed(
     former: tuple[Study, dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,7 +118,6 @@ def test_files_of_both_versions_are_named_and_not_mixed(
     assert {name: (study.out / name).read_bytes() for name in old} == old
 
 
-@pytest.mark.slow
 def test_present_results_are_left_alone(study: Study) -> None:
     assert study.group(*RESLICED, *ONE_THREAD) == 0
     before = {path: path.stat().st_mtime_ns for path in study.out.rglob("*")}

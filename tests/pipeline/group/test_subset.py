@@ -15,8 +15,6 @@ import pytest
 from bids_unires.cli.main import main
 from tests.pipeline.study import GROUP, IN_PLACE, RESLICED, TIGHT, Study, load, sidecar
 
-pytestmark = pytest.mark.slow
-
 EVERYBODY = ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
 
 
@@ -132,6 +130,7 @@ def test_the_mean_that_others_are_aligned_to_stays(finished: Study, tmp_path: Pa
     assert copy.grid_record() == finished.grid_record()
 
 
+@pytest.mark.slow
 def test_another_space_is_another_study(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     assert study.group(*RESLICED) == 0
     capsys.readouterr()
@@ -253,6 +252,7 @@ def test_a_scan_that_is_there_twice_concerns_its_participant_alone(
     assert modes(twice) == {"sub-01n/a": "reslice", "sub-02ses-a": "refit", "sub-02ses-b": "refit"}
 
 
+@pytest.mark.slow
 def test_images_with_other_voxels_that_were_aligned_otherwise_are_named(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:

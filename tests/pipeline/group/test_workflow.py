@@ -23,8 +23,6 @@ from bids_unires.space.affines import apply_affine, translation
 from bids_unires.space.grid import corners
 from tests.pipeline.study import GROUP, IN_PLACE, OFFSETS, RESLICED, Study, load, sidecar
 
-pytestmark = pytest.mark.slow
-
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 
@@ -313,6 +311,7 @@ def test_scans_that_changed_since_mean_interpolation(
     assert modes["sub-02", "T1w"] == "refit"
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_fails_its_participant_alone(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,13 +419,13 @@ def test_who_forces_too_large_a_grid_is_named(
     ],
 )
 def test_errors_are_one_line_and_a_code(
-    participants: Study,
+    study: Study,
     options: list[str],
     code: int,
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert participants.group(*options) == code
+    assert study.group(*options) == code
     errors = [
         line for line in capsys.readouterr().err.splitlines() if line.startswith("bids_unires: ")
     ]
@@ -434,6 +433,7 @@ def test_errors_are_one_line_and_a_code(
     assert said in errors[0]
 
 
+@pytest.mark.slow
 def test_several_at_once_make_the_same(study: Study) -> None:
     assert study.group(*IN_PLACE, "--omp-nthreads", "1") == 0
     first = {path: path.read_bytes() for path in study.images()}

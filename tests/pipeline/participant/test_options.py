@@ -159,7 +159,7 @@ def test_the_origin_of_ct_is_reset_and_the_transform_tells(
     far = ct_of_head(make_head_scan, (300, -250, 1500))
     far.to_filename(folder / "sub-01_ct.nii.gz")
     out = tmp_path / "out"
-    options = ["--ct", "--reset-origin", *COARSE, *BRIEF]
+    options = ["--ct", "--reset-origin", *COARSE, *BRIEF, "--no-learned-detail"]
     assert main([str(raw), str(out), "participant", *options]) == 0
     image = nib.load(only(out, "*_desc-sr_ct.nii.gz"))
     centre = apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
@@ -209,7 +209,8 @@ def test_labels_that_do_not_overlap_the_images_are_named(
     affine[0, 3] += apart * np.sign(affine[0, 0])
     nib.Nifti1Image(drawn, affine).to_filename(raw / "sub-01" / "anat" / "sub-01_dseg.nii.gz")
     out = tmp_path / "out"
-    assert main([str(raw), str(out), "participant", *COARSE, *BRIEF, "--max-iter", "1"]) == 0
+    options = [*COARSE, *BRIEF, "--max-iter", "1", "--no-learned-detail"]
+    assert main([str(raw), str(out), "participant", *options]) == 0
     page = (out / "sub-01.html").read_text("utf-8")
     found = re.search(r"sub-01_dseg.nii.gz: (.* lost: [0-9, ]+)", page)
     assert (found is None) is (told is None)
@@ -231,7 +232,7 @@ def test_labels_come_along(
     (segmentations / "dataset_description.json").write_text(json.dumps(description))
     nib.Nifti1Image(drawn, scan.affine).to_filename(folder / "sub-01_desc-manual_dseg.nii.gz")
     out = tmp_path / "out"
-    options = ["--labels", str(segmentations), *COARSE, *BRIEF]
+    options = ["--labels", str(segmentations), *COARSE, *BRIEF, "--no-learned-detail"]
     assert main([str(raw), str(out), "participant", *options]) == 0
     carried = nib.load(only(out, "*_desc-manual_dseg.nii.gz"))
     image = nib.load(only(out, "*_desc-sr_T1w.nii.gz"))

@@ -120,7 +120,6 @@ def finished(
     return FinishedRun(raw, root / "out")
 
 
-@pytest.mark.slow
 def test_outputs_have_the_agreed_names_and_nothing_else_is_left(finished: FinishedRun) -> None:
     found = {
         path.relative_to(finished.out).as_posix()
@@ -371,9 +370,7 @@ def test_missing_voxels_are_filled_and_reported(
     data[0, 0, 0] = np.inf
     scan = nib.Nifti1Image(data, image.affine)
     raw = make_head_dataset(tmp_path / "raw", {"sub-01_T1w": scan})
-    settings = ModelSettings(
-        voxel_size=(5, 5, 5), reg_scale=20, max_iter=20, learning_effort="brief"
-    )
+    settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=20, learned_detail=False)
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
     outcome = run_participant(plan, config, Allotment("cpu", 2, 2**34))
@@ -403,9 +400,7 @@ def test_repeats_of_unlike_brightness_are_told(
     raw = make_head_dataset(
         tmp_path / "raw", {"sub-01_run-1_T1w": first, "sub-01_run-2_T1w": second}
     )
-    settings = ModelSettings(
-        voxel_size=(5, 5, 5), reg_scale=20, max_iter=5, learning_effort="brief"
-    )
+    settings = ModelSettings(voxel_size=(5, 5, 5), reg_scale=20, max_iter=5, learned_detail=False)
     config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
     (plan,) = plan_participants(config)
     messages = [
