@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..model.assess.residuals import ResidualStatement
 from ..model.detail.term import DetailStatement
 from ..space.affines import Affine
+from .detectability import DetectabilityRecord
 from .entries import (
     Record,
     affine,
@@ -321,6 +322,8 @@ class ImageRecord(SidecarRecord):
         The prior of the contrast; None if the image was interpolated without a fit.
     scans
         The scans of the contrast of the image.
+    detectability
+        What small lesions would become; None if that is not known.
     regridding
         How it was brought to the grid of the study; None at the participant level.
     quality
@@ -338,6 +341,7 @@ class ImageRecord(SidecarRecord):
     head_share: float | None = entry("HeadShare", number)
     prior: PriorRecord | None = entries(_prior)
     scans: tuple[ScanRecord, ...] | None = entry("Scans", list_of(ScanRecord))
+    detectability: DetectabilityRecord | None = entry("Detectability", DetectabilityRecord.nested)
     regridding: RegriddingRecord | None = entry("Group", RegriddingRecord.nested)
     quality: QualityRecord | None = entry("Quality", QualityRecord.nested)
 

@@ -16,6 +16,7 @@ from ..space.volume import Volume
 from . import figures, mosaic, planes
 from .citation import cited, methods_text
 from .content import ParticipantReport, ReportedContrast
+from .detectability import odds_table, rounded
 from .figure_folder import FigureFolder
 from .flicker import Flicker, Layer
 from .motion import motion_of
@@ -81,6 +82,12 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
             "flickers": [stack.images() for stack in stacks],
             "windows": [stack.windows() for stack in stacks],
             "uncertainties": [stack.uncertainty() for stack in stacks],
+            "lesions": [
+                (contrast.name, odds_table(contrast.detectability))
+                for contrast in content.contrasts
+                if contrast.detectability is not None
+            ],
+            "percent": rounded,
             "brick": brick,
             "sheets": [stack.sheet(brick) for stack in stacks],
             "registration": stacks[0].outlines(content),

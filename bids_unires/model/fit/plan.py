@@ -17,6 +17,7 @@ from ...space.affines import Affine
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
+from ..assess.detectability import Detectability, detectability
 from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.learning import ShareListener
@@ -253,6 +254,7 @@ class FitPlan:
                 objective=solution.history,
                 converged=solution.converged,
                 uncertainty=self._uncertainty(fitted, known),
+                detectability=self._detectability(fitted),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
                 ),
@@ -260,6 +262,11 @@ class FitPlan:
                 details=tuple(contrast.detail_statement for contrast in contrasts),
             ),
         )
+
+    def _detectability(self, fitted: Fitted) -> tuple[Detectability | None, ...]:
+        """What small lesions would become, in the contrasts of which that was asked."""
+        looks = [contrast.lesions for contrast in self.contrasts]
+        return detectability(fitted, looks) if any(looks) else ()
 
     def _uncertainty(self, fitted: Fitted, known: NDArray[np.bool_]) -> Uncertainty | None:
         """Calibrated standard deviations; the contrast of the head where nothing was measured."""

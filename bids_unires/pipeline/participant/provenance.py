@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ... import __version__
+from ...records.detectability import DetectabilityRecord
 from ...records.image import (
     DetailRecord,
     ImageRecord,
@@ -64,7 +65,13 @@ def image_record(contrast: ReconstructedContrast, run: ImageRecord) -> ImageReco
     run
         The part that is the same for all images of the participant; see `run_record`.
     """
-    return replace(run, prior=_prior(contrast), scans=tuple(map(_scan, contrast.scans)))
+    found = contrast.detectability
+    return replace(
+        run,
+        prior=_prior(contrast),
+        scans=tuple(map(_scan, contrast.scans)),
+        detectability=None if found is None else DetectabilityRecord.of_statement(found),
+    )
 
 
 def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> UncertaintyRecord:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...dataset.scans import Contrast, ParticipantPlan
 from ...model import (
+    Detectability,
     Fit,
     NoiseEstimate,
     Reconstruction,
@@ -96,6 +97,8 @@ class ReconstructedContrast:
         Weight of the prior in mm / intensity; None without a fit.
     detail
         Quality of the detail learned within its thick slices; None if none was learned.
+    detectability
+        What small lesions would become; None if that is not known.
     """
 
     contrast: Contrast
@@ -105,6 +108,7 @@ class ReconstructedContrast:
     calibration_scale: float | None
     weight: float | None
     detail: DetailStatement | None
+    detectability: Detectability | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +177,7 @@ def _contrast(
         calibration_scale=None if uncertainty is None else uncertainty.scales[index],
         weight=None if fit is None else fit.lam[index],
         detail=fit.details[index] if fit is not None and fit.details else None,
+        detectability=fit.detectability[index] if fit is not None and fit.detectability else None,
     )
 
 

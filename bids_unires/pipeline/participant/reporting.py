@@ -137,6 +137,7 @@ def _reported(
             own.weight,
             own.sds,
             own.detail,
+            own.detectability,
         )
         for own in participant.contrasts
     )
