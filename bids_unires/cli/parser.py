@@ -251,6 +251,12 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         f"(default: {_yes_or_no(RunConfig.detectability)})",
     )
     group.add_argument(
+        "--measured-map",
+        action=argparse.BooleanOptionalAction,
+        help="map beside every image how much of its detail the scans measured; the rest was "
+        f"inferred (default: {_yes_or_no(RunConfig.measured_map)})",
+    )
+    group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",

@@ -413,3 +413,25 @@ class UncertaintyRecord(SidecarRecord):
     samples: int | None = entry("Samples", whole)
     calibration_scale: float | None = entry("CalibrationScale", number)
     units: str | None = entry("Units", text)
+
+
+@dataclass(frozen=True)
+class MeasuredRecord(SidecarRecord):
+    """What the map of how much of the detail of an image was measured shows.
+
+    Parameters
+    ----------
+    version
+        Version of the program.
+    statistic
+        The statistic that the map shows.
+    units
+        Units of the map.
+    median
+        Median share where the image is above 0; None where it is nowhere.
+    """
+
+    version: str | None = entry("Version", text)
+    statistic: str | None = entry("Statistic", text)
+    units: str | None = entry("Units", text)
+    median: float | None = entry("Median", number)

@@ -109,6 +109,9 @@ class ReportedContrast:
         Quality of the detail learned within thick slices; None if no detail was learned.
     detectability
         What small lesions would become; None if that is not known.
+    measured
+        Share of the detail of the image that the scans measured, ``(X, Y, Z)`` float32; None if it
+        was not requested.
     """
 
     name: str
@@ -119,6 +122,7 @@ class ReportedContrast:
     sds: NDArray[np.float32] | None = None
     detail: DetailStatement | None = None
     detectability: Detectability | None = None
+    measured: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

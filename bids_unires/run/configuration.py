@@ -22,6 +22,7 @@ _SWITCHES = (
     "robust",
     "resume",
     "detectability",
+    "measured_map",
 )
 # What is decided by a look at the scans if the option is not given.
 _LOOKS = ("looks_for_damage", "looks_for_uneven_slices")
@@ -57,7 +58,7 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         # The group level takes the other settings of the model from the participant level.
         fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
         # It makes images on another grid, and says nothing more of the scans.
-        fields.pop("detectability")
+        del fields["detectability"], fields["measured_map"]
     else:
         fields |= _model_options(config.model)
         if config.looks_for_damage and not config.model.robust:

@@ -18,6 +18,7 @@ from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
 from ..assess.detectability import Detectability, detectability
+from ..assess.measured import measured_shares
 from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.learning import ShareListener
@@ -237,7 +238,10 @@ class FitPlan:
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
         covered = [field_of_view(contrast.observations, lattice) for contrast in contrasts]
         known = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
-        images = _cropped(with_residuals(fitted), self.margin)
+        complete = with_residuals(fitted)
+        asked = any(contrast.measured for contrast in self.contrasts)
+        shares = measured_shares(fitted.problem, complete) if asked else None
+        images = _cropped(complete, self.margin)
         return Reconstruction(
             images=_in_units_of_scans(images, prepared, known),
             grid=lattice.moved(anchor),
@@ -255,6 +259,7 @@ class FitPlan:
                 converged=solution.converged,
                 uncertainty=self._uncertainty(fitted, known),
                 detectability=self._detectability(fitted),
+                measured=None if shares is None else known * _cropped(shares, self.margin),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
                 ),

@@ -61,6 +61,9 @@ class Fit:
     detectability
         For each contrast what small lesions would become, None where that cannot be said; empty if
         it was not asked for.
+    measured
+        ``(C, X, Y, Z)`` float32: share of the detail of the images that the scans measured, 0 to 1;
+        None if it was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -76,6 +79,7 @@ class Fit:
     slice_verdicts: Verdicts | None = None
     details: tuple[DetailStatement | None, ...] = ()
     detectability: tuple[Detectability | None, ...] = ()
+    measured: NDArray[np.float32] | None = None
 
     @property
     def iterations(self) -> int:

@@ -77,6 +77,8 @@ class GivenContrast:
         How accurate the detail is that an earlier fit learned; None without any.
     lesions
         How small lesions look in it, to say what would become of them; None to say nothing.
+    measured
+        Whether to find how much of the detail of its image the scans measured.
     """
 
     scans: tuple[GivenScan, ...]
@@ -84,6 +86,7 @@ class GivenContrast:
     weight: float | None = None
     detail: DetailStatement | None = None
     lesions: LesionLook | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +155,7 @@ class PlacedContrast:
     weight: float | None = None
     detail: DetailStatement | None = None
     lesions: LesionLook | None = None
+    measured: bool = False
 
     def prepared(
         self, verdicts: Sequence[SliceVerdict] | None, *, interleaved: bool

@@ -73,6 +73,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     verdicts: Verdicts | None = None,
     details: Sequence[DetailStatement | None] | None = None,
     lesions: Sequence[LesionLook | None] | None = None,
+    measured: bool = False,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
     on_learning: ShareListener | None = None,
@@ -121,6 +122,8 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     lesions
         ``"bright"`` or ``"dark"``: how small lesions look in each contrast. What would become of
         them is then stated in the result; see `Detectability`. None to say nothing.
+    measured
+        Whether to find how much of the detail of the images the scans measured.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused. None for no limit.
     on_progress
@@ -143,7 +146,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     weights = None if lam is None else array_of(lam, np.float64).reshape(-1).tolist()
     usual = [["usual"] * len(scans) for scans in contrasts]
     given = [
-        GivenContrast(_given_scans(modality, *known), modality, weight, detail, look)
+        GivenContrast(_given_scans(modality, *known), modality, weight, detail, look, measured)
         for *known, modality, weight, detail, look in zip(
             contrasts,
             _known(profiles, len(contrasts)),
@@ -276,7 +279,12 @@ def _placed(
             scans.append(PlacedScan(scan.volume, noise, profile, pose, slices))
         placed.append(
             PlacedContrast(
-                tuple(scans), contrast.modality, contrast.weight, contrast.detail, contrast.lesions
+                tuple(scans),
+                contrast.modality,
+                contrast.weight,
+                contrast.detail,
+                contrast.lesions,
+                contrast.measured,
             )
         )
     return tuple(placed), grid

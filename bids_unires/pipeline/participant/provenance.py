@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ... import __version__
 from ...records.detectability import DetectabilityRecord
 from ...records.image import (
     DetailRecord,
     ImageRecord,
+    MeasuredRecord,
     PriorRecord,
     ResidualRecord,
     ScanRecord,
@@ -82,6 +86,17 @@ def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> 
         samples=samples,
         calibration_scale=contrast.calibration_scale,
         units="Hounsfield units" if contrast.contrast.modality == "CT" else "those of the scans",
+    )
+
+
+def measured_record(contrast: ReconstructedContrast, shares: NDArray[np.float32]) -> MeasuredRecord:
+    """The record of the map ``(X, Y, Z)`` of how much of the detail of an image was measured."""
+    inside = shares[contrast.image > 0]
+    return MeasuredRecord(
+        version=__version__,
+        statistic="share of the detail that the scans measured",
+        units="1",
+        median=round(float(np.median(inside)), 3) if inside.size else None,
     )
 
 

@@ -99,6 +99,9 @@ class ReconstructedContrast:
         Quality of the detail learned within its thick slices; None if none was learned.
     detectability
         What small lesions would become; None if that is not known.
+    measured
+        Share of the detail of the image that the scans measured, ``(X, Y, Z)`` float32; None if it
+        was not requested.
     """
 
     contrast: Contrast
@@ -109,6 +112,7 @@ class ReconstructedContrast:
     weight: float | None
     detail: DetailStatement | None
     detectability: Detectability | None
+    measured: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,7 @@ def _contrast(
         weight=None if fit is None else fit.lam[index],
         detail=fit.details[index] if fit is not None and fit.details else None,
         detectability=fit.detectability[index] if fit is not None and fit.detectability else None,
+        measured=None if fit is None or fit.measured is None else fit.measured[index],
     )
 
 

@@ -138,6 +138,7 @@ def _reported(
             own.sds,
             own.detail,
             own.detectability,
+            own.measured,
         )
         for own in participant.contrasts
     )
