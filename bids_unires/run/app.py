@@ -169,7 +169,7 @@ def _show_inspection(plans: Sequence[ParticipantPlan], config: RunConfig) -> Non
     threads = threads_each(config, config.nprocs)
     on_cpu = config.device == "cpu" or not find_gpus().names
     unit = unit_seconds() if on_cpu else None
-    inspections = (inspect(plan, config.model, unit) for plan in plans)
+    inspections = (inspect(plan, config, unit) for plan in plans)
     if config.json:
         say(json.dumps(as_json(list(inspections), threads), indent=2))
         return

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ...config import ModelSettings
+from ...config import RunConfig
 from ...dataset.scans import ParticipantPlan
 from ...errors import BadDataError
+from ...model import LesionLook
 from ...model.fit.memory import MemoryNeed
 from ...model.fit.scans import GivenContrast, GivenScan
 from ...model.fit.super_resolution import need_of_fit
@@ -24,6 +25,8 @@ _PER_SOLVED_MEGAVOXEL = 90.0
 _PER_LEARNED_MEGAVOXEL = 20.0
 _PER_LEARNER = 360.0
 _PER_ALIGNED_SCAN = 110.0
+# Small lesions that are put into the scans take this factor.
+_WITH_LESIONS = 1.15
 # Interpreter and libraries, in s.
 _START_SECONDS = 4.0
 # Share of the processor time during which one thread alone works.
@@ -57,7 +60,7 @@ class Expense:
 def expense(
     plan: ParticipantPlan,
     scans: Sequence[MeasuredScan],
-    settings: ModelSettings,
+    config: RunConfig,
     unit: float | None,
 ) -> Expense | None:
     """Estimate what the fit of a participant will take.
@@ -68,8 +71,8 @@ def expense(
         The scans, grouped into contrasts.
     scans
         Those that can be used, as measured.
-    settings
-        Settings of the model.
+    config
+        The configuration of the run.
     unit
         As from `unit_seconds`; None on a GPU.
 
@@ -86,7 +89,14 @@ def expense(
         )
         for contrast in plan.contrasts
     ]
-    contrasts = [GivenContrast(own, modality) for own, modality in given if own]
+    settings = config.model
+    # How lesions look does not change what they cost.
+    look: LesionLook | None = "bright" if config.detectability else None
+    contrasts = [
+        GivenContrast(own, modality, lesions=look, measured=config.measured_map)
+        for own, modality in given
+        if own
+    ]
     if not contrasts or settings.method == "linear":
         return None
     try:
@@ -128,4 +138,4 @@ def _processor(need: MemoryNeed, contrasts: Sequence[GivenContrast], unit: float
         + _PER_LEARNER * learners
         + _PER_ALIGNED_SCAN * (sum(len(contrast.scans) for contrast in contrasts) - 1)
     )
-    return _START_SECONDS + unit * units
+    return _START_SECONDS + unit * units * (_WITH_LESIONS if need.puts_lesions else 1.0)

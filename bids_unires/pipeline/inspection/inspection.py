@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import ModelSettings
+from ...config import RunConfig
 from ...dataset.entities import listing
 from ...dataset.scans import Contrast, ParticipantPlan, Scan
 from ...errors import UniResError
@@ -82,9 +82,7 @@ class Inspection:
     expense: Expense | None = None
 
 
-def inspect(
-    plan: ParticipantPlan, settings: ModelSettings | None = None, unit: float | None = None
-) -> Inspection:
+def inspect(plan: ParticipantPlan, config: RunConfig, unit: float | None = None) -> Inspection:
     """Read, measure, compare and rank the scans of a participant, and estimate time and memory.
 
     Scans are compared where their headers place them; nothing is aligned.
@@ -93,8 +91,8 @@ def inspect(
     ----------
     plan
         The scans. One that cannot be used has a remark that says why.
-    settings
-        Settings of the model.
+    config
+        The configuration of the run.
     unit
         As for `expense`.
     """
@@ -120,7 +118,7 @@ def inspect(
         )
     order = {contrast.name: number for number, contrast in enumerate(plan.contrasts)}
     inspected.sort(key=lambda each: (order[each.contrast], -each.told.adds, -each.told.alone))
-    cost = expense(plan, usable, settings or ModelSettings(), unit)
+    cost = expense(plan, usable, config, unit)
     return Inspection(plan.label, tuple(inspected), cost)
 
 

@@ -30,8 +30,9 @@ def estimate(tmp_path: Path) -> Estimate:
     ) -> Expense:
         root = tmp_path / f"raw-{len(list(tmp_path.iterdir()))}"
         write_dataset(root, {f"sub-01_{name}": scan_of_head(2) for name in names})
-        (plan,) = plan_participants(RunConfig(root, tmp_path / "out", "participant"))
-        found = inspect(plan, settings, unit).expense
+        config = RunConfig(root, tmp_path / "out", "participant", model=settings)
+        (plan,) = plan_participants(config)
+        found = inspect(plan, config, unit).expense
         assert found is not None
         return found
 
@@ -95,8 +96,9 @@ def test_an_interpolation_takes_some_time() -> None:
 
 def test_the_table_and_the_json_state_both(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "raw", {"sub-01_T1w": scan_of_head(2)})
-    (plan,) = plan_participants(RunConfig(root, tmp_path / "out", "participant"))
-    found = inspect(plan, COARSE, 0.02)
+    config = RunConfig(root, tmp_path / "out", "participant", model=COARSE)
+    (plan,) = plan_participants(config)
+    found = inspect(plan, config, 0.02)
     assert "with 2 threads, and" in describe(found, 2).splitlines()[-1]
     (stated,) = as_json([found], 2)["participants"]
     assert stated["estimated_seconds"] > 0
@@ -105,8 +107,9 @@ def test_the_table_and_the_json_state_both(tmp_path: Path) -> None:
 
 def test_scans_that_cannot_be_used_have_no_estimate(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "raw", {"sub-01_T1w": _constant()})
-    (plan,) = plan_participants(RunConfig(root, tmp_path / "out", "participant"))
-    assert inspect(plan, COARSE, 0.02).expense is None
+    config = RunConfig(root, tmp_path / "out", "participant", model=COARSE)
+    (plan,) = plan_participants(config)
+    assert inspect(plan, config, 0.02).expense is None
 
 
 @pytest.mark.realdata
@@ -115,10 +118,11 @@ def test_a_clinical_session_is_estimated_within_a_factor_of_two(tmp_path: Path) 
     data = SHARED / "data" / "ms-clinical"
     if not data.is_dir():
         pytest.skip("no shared/data/ms-clinical")
-    plan = plan_participants(RunConfig(data, tmp_path / "out", "participant"))[0]
+    config = RunConfig(data, tmp_path / "out", "participant", detectability=False)
+    plan = plan_participants(config)[0]
     # It took 174 s of processor where a million voxels were interpolated in 0.025 s, 110 s with
     # two threads, and 2.6 GB.
-    found = inspect(plan, ModelSettings(), 0.0251).expense
+    found = inspect(plan, config, 0.0251).expense
     assert found is not None
     assert 174 / 1.5 < _processor(found) < 174 * 1.5
     assert 110 / 1.5 < (found.seconds(2) or 0) < 110 * 1.5
