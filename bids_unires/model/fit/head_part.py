@@ -25,8 +25,9 @@ from .result import Fit, Reconstruction
 from .scans import PlacedContrast, PlacedScan, StartImages
 
 # A block within a slice belongs to the head if its mean exceeds air by this share of the contrast.
-# Blocks are so wide (mm) that noise hardly moves their means.
-_LEAST_BRIGHTNESS = 0.2
+# Low, since far from a surface coil tissue is dark; blocks are so wide (mm) that noise hardly moves
+# their means.
+_LEAST_BRIGHTNESS = 0.1
 _BLOCK_MM = 4.0
 # Skin and what surrounds it that the images still show as the fit makes them, in mm.
 _MARGIN_MM = 12.0

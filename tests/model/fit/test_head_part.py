@@ -131,6 +131,16 @@ def test_single_bright_voxels_in_air_are_no_head(scan: Volume) -> None:
     )
 
 
+def test_a_head_that_a_coil_shows_dark_on_one_side_is_not_cut(scan: Volume) -> None:
+    lattice = lattice_of(scan)
+    usual = head_part([PlacedContrast((placed(scan),))], lattice).box
+    across = (world_of(scan.grid)[..., 0] - CENTRE[0]) / RADII[0]
+    dark = Volume((scan.data * 10 ** (-np.clip(across, -1, 1) / 3)).astype(np.float32), scan.affine)
+    uneven = head_part([PlacedContrast((placed(dark),))], lattice).box
+    assert uneven[0].stop >= usual[0].stop - 2
+    assert uneven[1] == usual[1]
+
+
 def _finer(volume: Volume) -> Volume:
     """A scan with four voxels for each within slices, only one of which keeps what is bright."""
     data = np.repeat(np.repeat(volume.data, 4, axis=0), 4, axis=1)
