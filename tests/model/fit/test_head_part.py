@@ -138,7 +138,8 @@ def test_a_head_that_a_coil_shows_dark_on_one_side_is_not_cut(scan: Volume) -> N
     dark = Volume((scan.data * 10 ** (-np.clip(across, -1, 1) / 3)).astype(np.float32), scan.affine)
     uneven = head_part([PlacedContrast((placed(dark),))], lattice).box
     assert uneven[0].stop >= usual[0].stop - 2
-    assert uneven[1] == usual[1]
+    assert uneven[1].start <= usual[1].start
+    assert uneven[1].stop >= usual[1].stop
 
 
 def _finer(volume: Volume) -> Volume:
