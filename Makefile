@@ -67,6 +67,7 @@ test-timing: $(STAMP)
 baseline: $(STAMP)
 	$(BIN)/python -m benchmarks.baseline
 	$(BIN)/python -m evaluation.baseline
+	$(BIN)/python -m tests.pipeline.recorded
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
