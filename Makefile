@@ -4,7 +4,7 @@
 # make test-plain       the fast tests whose outcome could hang on the processor, without its vectors
 # make check   format, lint, types and who imports whom
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
-# make baseline renew the figures that the slow tests compare with; read what changes like code
+# make baseline renew the figures that tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (some hours)
 # make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
