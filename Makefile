@@ -5,7 +5,7 @@
 # make check   format, lint, types and who imports whom
 # make docs    build the documentation into docs/_build/html, without a network; warnings are errors
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
-# make baseline renew the figures that the slow tests compare with; read what changes like code
+# make baseline renew the figures that tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (some hours)
 # make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
@@ -68,6 +68,7 @@ test-timing: $(STAMP)
 baseline: $(STAMP)
 	$(BIN)/python -m benchmarks.baseline
 	$(BIN)/python -m evaluation.baseline
+	$(BIN)/python -m tests.pipeline.recorded
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -52,6 +52,25 @@ def test_size_scales_the_brain(ball_maps: TissueMaps) -> None:
     assert wide / plain == pytest.approx(1.25, abs=0.06)
 
 
+def test_a_head_is_deformed_by_as_many_millimetres_as_it_says(ball_maps: TissueMaps) -> None:
+    """Borders of the white matter along lines through its middle; voxels of it are 1 mm."""
+
+    def borders(displacement: float) -> np.ndarray:
+        white = build_anatomy(ball_maps, Participant("x", displacement=displacement, seed=3))
+        found = []
+        for axis in range(3):
+            lines = np.moveaxis(white.fractions["white"] > 0.5, axis, 0)
+            middle = tuple(slice(side // 2 - 3, side // 2 + 3) for side in lines.shape[1:])
+            inside = lines[:, *middle]
+            found += [inside.argmax(axis=0), -inside[::-1].argmax(axis=0)]
+        return np.array(found)
+
+    plain = borders(0.0)
+    for displacement in (2.0, 4.0):
+        moved = np.abs(borders(displacement) - plain).max()
+        assert 0.4 * displacement - 1 <= moved <= displacement + 1
+
+
 def test_sharpening_makes_borders_crisper_than_the_template(ball_maps: TissueMaps) -> None:
     anatomy = build_anatomy(ball_maps, Participant("x"))
     step = np.abs(np.diff(anatomy.fractions["white"], axis=0)).max()

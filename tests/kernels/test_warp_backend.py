@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bids_unires.kernels.sampling import RIM, Sampling
-from bids_unires.kernels.warp_backend import VoxelBackend, WarpBackend
+from bids_unires.kernels.warp_backend import SlabInterpolation, VoxelBackend, WarpBackend
 from bids_unires.model.scanner.forward import ForwardOperator
 from bids_unires.model.scanner.profile import SliceProfile
 from bids_unires.space.grid import Grid
@@ -143,6 +143,24 @@ def test_results_have_the_same_bits_for_any_number_of_threads(
     for predicted, back in found[1:]:
         assert torch.equal(predicted, found[0][0])
         assert torch.equal(back, found[0][1])
+
+
+@pytest.mark.parametrize("spacing", [(0.4, 2.5, 1.0), (1.0, 0.4, 2.5), (2.5, 1.0, 0.4)])
+def test_slabs_that_threads_handle_at_once_share_no_voxel(
+    spacing: tuple[float, float, float],
+) -> None:
+    """Else two threads would add to it at the same time, and what one adds would be lost."""
+    matrix = rigid_matrix([3.0, 2.0, 1.0, 0.2, 0.1, 0.3])[:3] @ np.diag([*spacing, 1.0])
+    side = 60
+    slabs = SlabInterpolation((40, 40, 40), (side, 8, 8), matrix)
+    assert slabs.slab_count > 2
+    thickness = side // slabs.slab_count
+    last, next_but_one = (
+        np.moveaxis(np.indices((1, 8, 8)), 0, -1).reshape(-1, 3) + np.array([first, 0, 0])
+        for first in (0, thickness + 1)
+    )
+    here, there = (at @ matrix[:, :3].T for at in (last, next_but_one))
+    assert np.abs(here[:, None] - there[None]).max(axis=-1).min() >= 2
 
 
 @pytest.mark.parametrize(("backend", "device"), COMPILED)

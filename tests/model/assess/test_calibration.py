@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from bids_unires.model import ModelSettings, NoiseEstimate, Observation, super_resolve
+from bids_unires.model.assess import calibration
 from bids_unires.model.assess.calibration import calibrate_scales
-from bids_unires.model.solve.problem import Stop
+from bids_unires.model.solve.problem import Problem, Stop
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 from tests.model.states import contrast_of, problem_of
 
-pytestmark = [pytest.mark.learns, pytest.mark.slow]
+pytestmark = pytest.mark.learns
 
 SIDE = 56
 STEP = 4
@@ -47,6 +48,7 @@ def scan(image: np.ndarray, axis: int) -> Volume:
     return Volume(data, translation(start) @ scaling(sizes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stacks", [1, 3])
 def test_truth_lies_within_two_standard_deviations(stacks: int) -> None:
     image = truth()
@@ -79,3 +81,33 @@ def test_too_little_of_a_head_is_said(caplog: pytest.LogCaptureFixture) -> None:
         scales = calibrate_scales(problem, Stop(1e-2, 2), torch.ones(1, 8, 8, 8), samples=2)
     assert scales == (1.0,)
     assert "not calibrated" in caplog.text
+
+
+def test_errors_are_those_of_heads_that_lie_in_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of each plane then cut the simulated heads where they did not cut the real one."""
+    simulated: list[Problem] = []
+
+    def solve(problem: Problem, _: Stop) -> Problem:
+        simulated.append(problem)
+        return problem
+
+    monkeypatch.setattr(calibration, "solve_guided", solve)
+    monkeypatch.setattr(
+        calibration, "with_residuals", lambda problem: torch.zeros(1, *problem.grid.shape)
+    )
+    monkeypatch.setattr(
+        calibration, "standard_deviations", lambda problem, images, **_: torch.ones_like(images)
+    )
+    bar = np.zeros((32, 32, 32), np.float32)
+    bar[4:28, 12:20, 12:20] = 100
+    noise = NoiseEstimate(1.0, 0.0, 100.0, "rice-mixture")
+    problem = problem_of(
+        contrast_of([Observation(bar, np.eye(4))], 0.4, noise), grid=Grid(bar.shape, np.eye(4))
+    )
+    calibrate_scales(problem, Stop(1e-2, 2), torch.as_tensor(bar)[None], samples=2)
+    longest = []
+    for each in simulated:
+        (contrast,) = each.contrasts
+        bright = np.argwhere(contrast.scans[0].observation.data > 50)
+        longest.append(int(np.ptp(bright, axis=0).argmax()))
+    assert sorted(longest) == [1, 2]

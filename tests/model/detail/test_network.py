@@ -101,7 +101,7 @@ def test_more_steps_are_taken_where_most_of_the_detail_is_explained() -> None:
 def test_training_tells_how_far_it_is() -> None:
     told: list[float] = []
     random = torch.Generator().manual_seed(2)
-    effort = replace(EFFORT, steps=1000)
+    effort = replace(EFFORT, widths=(8, 8))
     train(pairs(60_000, 1), pairs(5_000, 8), NOISE_SD, effort, random, told.append)
     assert told == pytest.approx([0.25, 0.5, 0.75, 1.0])
 

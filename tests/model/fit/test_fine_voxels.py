@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bids_unires.config import ModelSettings
+from bids_unires.model import super_resolve
 from bids_unires.model.fit.fine_voxels import (
     averaged_within_slices,
     noise_of_averages,
     voxels_together,
 )
 from bids_unires.model.intensity.noise import NoiseEstimate, coloured
-from bids_unires.space.affines import apply_affine, slice_axis
+from bids_unires.space.affines import apply_affine, scaling, slice_axis
 from bids_unires.space.volume import Volume
 
 AFFINE = np.array(
@@ -69,3 +71,16 @@ def test_averages_have_the_noise_that_is_said(width: float) -> None:
     averaged = averaged_within_slices(scan, 1.5)
     said = noise_of_averages(noise, together).noise_sd
     assert float(averaged.data.std()) == pytest.approx(said, rel=0.03)
+
+
+def test_the_fit_believes_averages_more_than_single_voxels() -> None:
+    shape, sizes, noise_sd = (60, 60, 14), np.array([0.75, 0.75, 4.0]), 10.0
+    at = (np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2) * sizes
+    head = np.where(np.linalg.norm(at, axis=-1) < 19, 40.0, -1000.0)
+    noise = np.random.default_rng(2).normal(scale=noise_sd, size=shape)
+    scan = Volume((head + noise).astype(np.float32), scaling(sizes))
+    settings = ModelSettings((2.25, 2.25, 2.25), max_iter=1, learned_detail=False)
+    result = super_resolve([[scan]], settings, "cpu", modalities=["CT"])
+    assert result.fit is not None
+    ((found,),) = result.fit.noise
+    assert found.noise_sd == pytest.approx(noise_sd / 3, rel=0.2)
