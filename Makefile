@@ -3,6 +3,7 @@
 # make test-slow        all other tests: processes that are killed, real scans, learning in full
 # make test-plain       the fast tests whose outcome could hang on the processor, without its vectors
 # make check   format, lint, types and who imports whom
+# make docs    build the documentation into docs/_build/html, without a network; warnings are errors
 # make test-timing      compare times with the recorded ones, on a machine that does nothing else
 # make baseline renew the figures that tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (some hours)
@@ -34,7 +35,7 @@ CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions fuzz container-test datalad-test tools-test cluster-test format clean
+.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions docs fuzz container-test datalad-test tools-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -74,6 +75,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP) $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+$(VENV)/.docs: requirements-docs.lock requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint requirements.lock \
+		--requirement requirements-docs.lock
+	@touch $@
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks bench $(BENCH_ARGS)
@@ -127,5 +136,5 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo_out bench evaluation_out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_out bench evaluation_out build dist docs/_build docs/figures/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -246,7 +246,9 @@ class RunConfig:
     With ``looks_for_damage`` a participant of whom slices seem damaged is fitted robustly, unless
     the model is robust anyway or cannot be; see `may_become_robust`. With
     ``looks_for_uneven_slices`` slices are made as bright as each other where odd and even ones
-    differ.
+    differ. With ``detectability`` small lesions are put into the scans of each participant, to say
+    what would become of them. With ``measured_map`` a map beside each image says how much of its
+    detail the scans measured.
 
     Raises
     ------
@@ -282,6 +284,8 @@ class RunConfig:
     verbosity: int = 0
     looks_for_damage: bool = True
     looks_for_uneven_slices: bool = True
+    detectability: bool = True
+    measured_map: bool = True
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     group: GroupSettings = field(default_factory=GroupSettings)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_unires.model.assess.lesion_contrast import ERASED, lesion_contrasts
+
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -24,9 +26,6 @@ SIZES: Mapping[str, tuple[float, float]] = {
 """Classes of lesions by their volume in mm3: at least the first, less than the second."""
 
 _TOUCH = np.ones((3, 3, 3), dtype=bool)
-# The head around a lesion: within so many voxels of it.
-_AROUND = 3
-_ERASED = 0.5
 # A spot is brighter than what surrounds it: a difference of Gaussians, sd in voxels.
 _SPOT, _SURROUNDINGS = 0.7, 3.0
 # A spot is as bright as this share of the median lesion. It is false if no voxel of the truth
@@ -88,22 +87,12 @@ class Lesions:
             raise ValueError(f"shapes differ: {truth.shape}, {mask.shape}, {head.shape}")
         self._truth, self._head = truth, head
         self._labels, self.count = ndimage.label(mask, _TOUCH)
-        self._boxes = ndimage.find_objects(self._labels)
         self.volumes = np.bincount(self._labels.ravel(), minlength=self.count + 1)[1:]
         self._inner = ndimage.binary_erosion(head, iterations=_RIM)
 
     def contrasts(self, image: Image) -> NDArray[np.float64]:
         """Contrast of each lesion in an image ``(X, Y, Z)``, ``(N,)``; NaN with no head around."""
-        found = np.full(self.count, np.nan)
-        for number, box in enumerate(self._boxes, start=1):
-            wide = tuple(slice(max(part.start - _AROUND, 0), part.stop + _AROUND) for part in box)
-            labels, values = self._labels[wide], image[wide].astype(np.float64)
-            lesion = labels == number
-            near = ndimage.distance_transform_edt(~lesion) <= _AROUND
-            around = near & (labels == 0) & self._head[wide]
-            if around.any():
-                found[number - 1] = values[lesion].mean() - values[around].mean()
-        return found
+        return lesion_contrasts(image, self._labels, self._head)
 
     def kept(self, image: Image) -> NDArray[np.float64]:
         """Share of its contrast that an image ``(X, Y, Z)`` keeps of each lesion, ``(N,)``."""
@@ -146,7 +135,7 @@ def survival(volumes: NDArray[np.int64], kept: NDArray[np.float64]) -> Mapping[s
         found[name] = Survival(
             len(shares),
             float(np.median(shares)) if len(shares) else float("nan"),
-            float(np.mean(shares < _ERASED)) if len(shares) else float("nan"),
+            float(np.mean(shares < ERASED)) if len(shares) else float("nan"),
         )
     return found
 

@@ -9,20 +9,11 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-PAGES = (
-    "README.md",
-    "docs/running.md",
-    "docs/files.md",
-    "docs/dicom.md",
-    "docs/next-tools.md",
-    "docs/before-computing.md",
-    "docs/visits.md",
-)
 SHELL = frozenset({"", "sh", "bash"})
 # Blocks that begin with these show what is printed or written.
 _SHOWN = ("participant ", "OUT/", "sub-")
-# Within a list, fences and what they hold are indented.
-_FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+# Within a list, fences and what they hold are indented. What stands in braces is for Sphinx.
+_FENCED = re.compile(r"^ *```([\w{}-]*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(^|\s+)# .*$")
 
 
@@ -41,6 +32,13 @@ def commands(page: str) -> list[str]:
     """Commands of a page, one for each line that a reader would type, without comments."""
     lines = "\n".join(blocks(page, SHELL)).replace("\\\n", " ").splitlines()
     return [command for line in lines if (command := " ".join(_COMMENT.sub("", line).split()))]
+
+
+def pages() -> list[str]:
+    """Pages that tell a reader to type something, relative to the root of the repository."""
+    written = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    names = sorted(str(path.relative_to(ROOT)) for path in written if "_build" not in path.parts)
+    return [name for name in names if commands(name)]
 
 
 def documented(page: str, beginning: str, stand_ins: Mapping[str, str | Path] | None = None) -> str:
@@ -96,7 +94,7 @@ def find_table(*titles: str, row: str = "") -> dict[str, dict[str, str]]:
     row
         Part of the first cell of one of its rows.
     """
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     found = []
     for page in pages:
         for block in re.findall(r"(?:^\|.*\n)+", page.read_text("utf-8"), re.MULTILINE):
@@ -116,7 +114,7 @@ def demo_scores() -> dict[tuple[str, str], list[float]]:
     Of linear interpolation, of cubic interpolation and of the result, and the gain on cubic.
     """
     shown = {}
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for label, contrast, figures in re.findall(
             r"^sub-(\w+) +(\w+) +([\d. ]+ \+\d+\.\d+)$", page.read_text("utf-8"), re.MULTILINE
         ):

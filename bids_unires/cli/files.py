@@ -39,7 +39,7 @@ def build_parser() -> Parser:
         description="Super-resolve the scans of one head that are in no BIDS dataset. The result "
         "of T1.nii.gz is ur_T1.nii.gz.",
         epilog="Where they are known, gap between slices and the like are read from a JSON file "
-        "beside each scan (T1.json). Options of the original tool: docs/files.md.",
+        "beside each scan (T1.json). Options of the original tool: docs/how-to/files.md.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -25,18 +25,48 @@ from ..config import (
     GroupSettings,
     LearningEffort,
     ModelSettings,
+    RunConfig,
     SpaceSettings,
 )
 from ..errors import UsageError
 from .boutiques import PrintDescriptor
+from .help import AllHelp, short_help
 
 _MODEL = ModelSettings()
 _SPACE = SpaceSettings()
 _GROUP = GroupSettings()
 
+_OFTEN_USED = frozenset(
+    {
+        "ct",
+        "device",
+        "dry_run",
+        "modalities",
+        "nprocs",
+        "participant_label",
+        "robust",
+        "uncertainty",
+        "verbose",
+        "voxel_size",
+    }
+)
+"""Options that the short help shows, by their names in the parsed result."""
+
 
 class Parser(argparse.ArgumentParser):
-    """Parser that raises errors rather than end the program, so that the caller exits."""
+    """Parser that raises errors rather than end the program, so that the caller exits.
+
+    Attributes
+    ----------
+    often_used
+        Options that the short help shows; all if there are none.
+    """
+
+    often_used: frozenset[str] = frozenset()
+
+    def format_help(self) -> str:
+        """Help on the options that are used often."""
+        return short_help(self, self.often_used) if self.often_used else super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UsageError` with the message."""
@@ -92,21 +122,22 @@ def build_parser() -> Parser:
         "       %(prog)s export {raw,nnunet} results_dir output_dir [options]\n"
         "       %(prog)s runner {babs,nipoppy} output [options]",
         description="Super-resolve thick-slice brain scans of a BIDS dataset.",
-        epilog="bids_unires files and bids_unires dicom take scans that are in no BIDS dataset; "
-        "with --help they say how. "
-        "bids_unires demo OUTPUT_DIR makes a small BIDS dataset and runs on it. "
-        "bids_unires export hands results over to fMRIPrep, FreeSurfer, nnU-Net and others. "
-        "bids_unires runner writes what BABS or Nipoppy needs to run it.",
+        epilog="Scans in no BIDS dataset: bids_unires files, bids_unires dicom. A trial on "
+        "simulated scans: bids_unires demo. Results for fMRIPrep, FreeSurfer, nnU-Net: "
+        "bids_unires export. Files for BABS and Nipoppy: bids_unires runner. Each has its own "
+        "--help.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     for name, kind, text in (
         ("bids_dir", Path, "root folder of the BIDS dataset"),
-        ("output_dir", Path, "where the results go, a BIDS dataset too"),
-        ("level", str, "analysis level: " + ", ".join(LEVELS)),
+        ("output_dir", Path, "folder for the results, which become a BIDS dataset too"),
+        ("level", str, "analysis level: participant (reconstruct) or group (all on one grid)"),
     ):
         # Optional for the parser, since a configuration file can give them; checked afterwards.
         parser.add_argument(name, type=kind, nargs="?", default=None, help=text)
+    parser.often_used = _OFTEN_USED
+    parser.add_argument("--help-all", action=AllHelp, help="show all options and exit")
     parser.add_argument("--version", action="version", version=f"bids_unires {__version__}")
     parser.add_argument(
         "--bids-exec-spec",
@@ -165,8 +196,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--labels",
         type=Path,
         metavar="FOLDER",
-        help="BIDS derivatives with label images of the scans, which are carried over to the "
-        "grid of the results",
+        help="BIDS derivatives with label images of the scans, to be resampled to the grid of the "
+        "results",
     )
     group.add_argument(
         "--skip-bids-validation",
@@ -190,9 +221,9 @@ def add_visits(group: argparse._ArgumentGroup) -> None:
         "--subject-anatomical-reference",
         "--subject_anatomical_reference",
         choices=get_args(AnatomicalReference),
-        help="space of the sessions of a participant: one for each (sessionwise), or one grid for "
-        "all, so that images of visits can be subtracted, where the first session has it "
-        "(first-lex) or at the mean position of all (unbiased) (default: sessionwise)",
+        help="one grid for each session of a participant (sessionwise), or one for all, so that "
+        "images of visits can be subtracted: at the position of the first session (first-lex) or "
+        "at the mean position (unbiased) (default: sessionwise)",
     )
 
 
@@ -204,15 +235,15 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         type=float,
         metavar="MM",
-        help="voxel size of the results in mm, one number or three; 0 denoises on the finest "
-        f"voxel size of the scans (default: {_MODEL.voxel_size[0]:g})",
+        help="voxel size of the results in mm, one number or three "
+        f"(default: {_MODEL.voxel_size[0]:g}); 0, with --denoise: the finest of the scans",
     )
     group.add_argument(
         "--reg-scale",
         "--reg_scl",
         type=_strength,
         metavar="NUMBER",
-        help="strength of the prior; larger is smoother, and auto chooses it for every contrast "
+        help="strength of the prior; larger is smoother. auto finds it for each contrast "
         f"from the scans (default: {_MODEL.reg_scale})",
     )
     method = group.add_mutually_exclusive_group()
@@ -222,15 +253,15 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         dest="method",
         action="store_const",
         const="denoise",
-        help="take the scans as they are sampled and remove their noise only; implies "
-        "--voxel-size 0 unless that is given",
+        help="remove noise only, without super-resolution; implies --voxel-size 0 unless that is "
+        "given",
     )
     method.add_argument(
         "--linear",
         dest="method",
         action="store_const",
         const="linear",
-        help="interpolate the scans linearly, without any model",
+        help="interpolate the scans linearly, without a model, for comparison",
     )
     _add_corrections(group)
     group.add_argument(
@@ -239,22 +270,35 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         const=DEFAULT_SAMPLES,
         type=int,
         metavar="N",
-        help="map the standard deviation of every image too, from N samples "
-        f"({DEFAULT_SAMPLES} where N is left out; default: no map)",
+        help="add a map of standard deviations to each image, from N samples "
+        f"(N: {DEFAULT_SAMPLES} if left out; default: no map)",
+    )
+    group.add_argument(
+        "--detectability",
+        action=argparse.BooleanOptionalAction,
+        help="put small lesions into the scans, and say on the page and in the sidecar how many of "
+        "them the images would show; it takes less than a fifth of the time "
+        f"(default: {_yes_or_no(RunConfig.detectability)})",
+    )
+    group.add_argument(
+        "--measured-map",
+        action=argparse.BooleanOptionalAction,
+        help="map beside every image how much of its detail the scans measured; the rest was "
+        f"inferred (default: {_yes_or_no(RunConfig.measured_map)})",
     )
     group.add_argument(
         "--max-iter",
         type=int,
         metavar="N",
-        help="most iterations of the solver, once poses and weights of repeats have settled "
-        f"(default: {_MODEL.max_iter})",
+        help="largest number of iterations of the solver, counted from when poses and weights of "
+        f"repeats no longer change (default: {_MODEL.max_iter})",
     )
     group.add_argument(
         "--tolerance",
         "--tol",
         type=float,
         metavar="NUMBER",
-        help="stop when an iteration lowers the objective by less than this fraction of it "
+        help="stop when an iteration lowers the objective by less than this fraction "
         f"(default: {_MODEL.tolerance:g})",
     )
 
@@ -264,51 +308,50 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--coregister",
         action=argparse.BooleanOptionalAction,
-        help="align the scans of a participant to each other before the fit; without it their "
-        "headers are believed, but for the small motions that --unified-rigid finds "
+        help="align the scans of a participant to each other before the fit; without it the poses "
+        "in their headers are used "
         f"(default: {_yes_or_no(_MODEL.coregister)})",
     )
     group.add_argument(
         "--unified-rigid",
         "--unified_rigid",
         action=argparse.BooleanOptionalAction,
-        help="refine the poses of the scans within the fit "
+        help="refine the poses of repeats during the fit "
         f"(default: {_yes_or_no(_MODEL.unified_rigid)})",
     )
     group.add_argument(
         "--learned-detail",
         action=argparse.BooleanOptionalAction,
-        help="where a contrast of MRI has one scan of thick slices, learn from the detail in their "
-        "planes, and from other contrasts, what lies within them "
+        help="where a contrast has one scan of thick slices, learn from its own planes, and from "
+        "other contrasts, what lies within the slices "
         f"(default: {_yes_or_no(_MODEL.learned_detail)})",
     )
     group.add_argument(
         "--learning-effort",
         choices=get_args(LearningEffort),
         metavar="EFFORT",
-        help="full, or brief to try things out: seconds in place of a minute for each contrast, "
-        f"and images less sharp (default: {_MODEL.learning_effort})",
+        help="full, or brief for a quick trial with images that are less sharp "
+        f"(default: {_MODEL.learning_effort})",
     )
     group.add_argument(
         "--interleave-correction",
         "--scale",
         "--scl",
         action=argparse.BooleanOptionalAction,
-        help="correct the brightness of odd and even slices, which may differ (default: for "
-        "participants in whose scans a look finds that they do)",
+        help="even out the brightness of odd and even slices (default: if a check of the scans "
+        "finds that they differ)",
     )
     group.add_argument(
         "--slice-motion",
         action="store_true",
-        help="let groups of slices of 2-D scans have poses of their own, for heads that moved "
-        "during a scan; not together with --robust",
+        help="for heads that moved during a 2-D scan: estimate a pose for each group of slices; "
+        "not together with --robust",
     )
     group.add_argument(
         "--robust",
         action=argparse.BooleanOptionalAction,
-        help="weigh every slice by how well all other slices predict it, and mend those that went "
-        "wrong (signal lost, head moved, spikes) or leave them out (default: for participants in "
-        "whose scans a look finds slices of another brightness or with stripes)",
+        help="repair damaged slices (signal loss, motion, spikes) or leave them out (default: if a "
+        "check of the scans finds some)",
     )
 
 
@@ -318,31 +361,31 @@ def add_space(group: argparse._ArgumentGroup) -> None:
         "--common-output",
         "--common_output",
         action="store_true",
-        help="put every participant on the same grid, the box of the template with sides of "
+        help="put all participants on the same grid: the box of the template, with sides of "
         "2^k or 3*2^k voxels; implies --align rigid unless --align similarity is given",
     )
     group.add_argument(
         "--fov",
         choices=get_args(FieldOfView),
-        help=f"what the common grid has to hold (default: {_SPACE.fov})",
+        help=f"what the common grid contains (default: {_SPACE.fov})",
     )
     group.add_argument(
         "--template",
         metavar="NAME",
-        help=f"TemplateFlow's name of the template (default: {_SPACE.template}); none, at the "
-        "group level, for the mean of the participants",
+        help=f"name of the template in TemplateFlow (default: {_SPACE.template}); at the group "
+        "level, none aligns participants to their own mean",
     )
     group.add_argument(
         "--align",
         choices=get_args(Alignment),
-        help="how to align the scans to the template before the fit; similarity is rigid with "
+        help="alignment of the scans to the template before the fit; similarity is rigid with "
         f"one scale for all axes (default: {_SPACE.align}; at the group level: rigid)",
     )
 
 
 def _add_ct(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--ct", action="store_true", help="use CT scans too (*_ct.nii.gz); same as naming ct in -m"
+        "--ct", action="store_true", help="use CT scans too (*_ct.nii.gz); the same as ct in -m"
     )
     add_reset_origin(group)
 
@@ -364,8 +407,8 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         "--group-mode",
         dest="mode",
         choices=get_args(GroupMode),
-        help="reconstruct every participant again on the shared grid, or interpolate the images "
-        "of the participant level; auto reconstructs where the scans are there (default: "
+        help="refit: fit the scans again on the shared grid; reslice: interpolate the images of "
+        "the participant level; auto: refit where the scans are available (default: "
         f"{_GROUP.mode})",
     )
     group.add_argument(
@@ -384,12 +427,12 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         "--grid-margin",
         type=float,
         metavar="MM",
-        help=f"space kept around every brain, or head, in mm (default: {_GROUP.grid_margin:g})",
+        help=f"margin around every brain, or head, in mm (default: {_GROUP.grid_margin:g})",
     )
     group.add_argument(
         "--reports-only",
         action="store_true",
-        help="group level: write its table and page again, from what is there",
+        help="group level: write only the table and the page again",
     )
 
 
@@ -413,28 +456,28 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         "--device",
         type=_device,
         metavar="{auto,cpu,cuda,cuda:N}",
-        help="where to compute: cuda shares all GPUs out among --nprocs, cuda:N takes that one; "
-        "auto is cuda where a GPU is usable, else cpu (default: auto)",
+        help="cuda uses all GPUs, cuda:N one of them, auto those there are, else the CPU "
+        "(default: auto)",
     )
     group.add_argument(
         "--omp-nthreads",
         type=_positive,
         metavar="N",
-        help="threads per participant (default: the usable cores shared out among --nprocs)",
+        help="threads per participant (default: the available cores divided by --nprocs)",
     )
     group.add_argument(
         "--mem-mb",
         type=_positive,
         metavar="MB",
-        help="memory in MB for all participants at once together, with --cluster or --scheduler "
-        "for each job; who would need more is refused (default: that of the machine)",
+        help="memory in MB for all participants that run at once; with --cluster or --scheduler, "
+        "for each job. Participants that need more are refused (default: that of the machine)",
     )
     group.add_argument(
         "-w",
         "--work-dir",
         type=Path,
         metavar="FOLDER",
-        help="where temporary files go, outside of bids_dir (default: that of the system)",
+        help="folder for temporary files, outside of bids_dir (default: that of the system)",
     )
 
 
@@ -464,22 +507,22 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "--config-file",
         type=Path,
         metavar="FILE",
-        help="TOML file of options under their long names, which those on the command line "
-        "override; every run writes its own to output_dir/logs",
+        help="TOML file of options under their long names; options on the command line override "
+        "it. Every run writes such a file to output_dir/logs",
     )
     group.add_argument(
-        "--json", action="store_true", help="participant level, --dry-run: print JSON, no table"
+        "--json", action="store_true", help="with --dry-run at the participant level: print JSON"
     )
     group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
-        help="pass over participants that an earlier run finished with the same inputs, settings "
+        help="skip participants that an earlier run finished with the same inputs, settings "
         f"and version (default: {_yes_or_no(True)})",
     )
     group.add_argument(
         "--stop-on-first-crash",
         action="store_true",
-        help="start no other participant after one has failed",
+        help="do not start other participants after one has failed",
     )
     add_saying(group)
 
@@ -489,11 +532,12 @@ def add_saying(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what would be done, what each scan of a BIDS dataset adds and what looks wrong "
-        "with it, and stop there",
+        help="print the plan, what each scan adds and what looks wrong with it; compute nothing",
     )
-    group.add_argument("-v", "--verbose", action="count", help="say more; tracebacks of errors too")
-    group.add_argument("-q", "--quiet", action="count", help="say less")
+    group.add_argument(
+        "-v", "--verbose", action="count", help="print more, and tracebacks of errors"
+    )
+    group.add_argument("-q", "--quiet", action="count", help="print less")
 
 
 def _is_number(text: str, kind: Any) -> bool:

@@ -43,7 +43,7 @@ def modality_queries(config: RunConfig) -> dict[str, dict[str, Any]]:
                 if name.lower() in (known.lower() for known in (*MRI_SUFFIXES, CT_SUFFIX)):
                     continue  # A modality that this run does not use.
                 if name.lower() in OTHER_PROGRAMS_KEYS:
-                    logger.info("%s: %r is passed over", config.bids_filter_file, name)
+                    logger.info("%s: %r is skipped", config.bids_filter_file, name)
                     continue
                 raise UsageError(
                     f"{config.bids_filter_file} has the unknown key {name!r}; "

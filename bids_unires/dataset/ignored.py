@@ -122,7 +122,7 @@ def _usable(lines: list[str], path: Path) -> list[str]:
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error):
-            logger.warning("%s: line %d is no pattern (%r); it is passed over", path, number, line)
+            logger.warning("%s: line %d is no pattern (%r); it is skipped", path, number, line)
         else:
             usable.append(line)
     return usable

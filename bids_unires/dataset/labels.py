@@ -135,11 +135,11 @@ def _label_images(
         try:
             name = parse_name(path.name)
         except ValueError as error:
-            logger.warning("%s is passed over: no BIDS name (%s)", path, error)
+            logger.warning("%s is skipped: no BIDS name (%s)", path, error)
             continue
         unit = (name.entities.get("sub"), name.entities.get("ses"))
         if path.relative_to(root).parts[:-2] != _folders(name):
-            logger.warning("%s is passed over: not in the folder its name tells", path)
+            logger.warning("%s is skipped: not in the folder its name tells", path)
         elif unit in sessions:
             images.append(_label_image(path, root, dataset, name.entities, reader))
     return images

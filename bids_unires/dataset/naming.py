@@ -17,6 +17,8 @@ SPACE = "individual"
 STUDY_SPACE = "study"
 # Suffix of the ``desc`` label of a map of standard deviations, for which BIDS has no entity.
 STD = "Std"
+# The same of a map of how much of the detail was measured.
+MEASURED = "Measured"
 
 # The patterns of pybids for derivatives drop space, res and desc, so that the result would be the
 # name of the raw image. These patterns are filled in completely, or an error is raised.
@@ -102,8 +104,9 @@ def derivative_path(
     contrast
         The contrast. The name has its entities, without those that differ among its repeats.
     desc
-        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``. With `STD` added, the
-        path is that of the map of standard deviations of that image.
+        Label of the ``desc`` entity: ``sr``, ``denoised`` or ``resliced``. With `STD` or
+        `MEASURED` added, the path is that of the map of standard deviations of that image, or of
+        the share of its detail that was measured.
     voxel_size
         Voxel size in mm along x, y and z.
     space

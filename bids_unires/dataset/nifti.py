@@ -95,7 +95,7 @@ def read_nifti(path: Path, limit: int) -> NiftiFile:
         whole, layout = _decompressed(content, path, limit)
     if fault := _extension_fault(whole, layout):
         logger.warning(
-            "%s: an extension of its header is damaged (%s); it is passed over, and the voxels are "
+            "%s: an extension of its header is damaged (%s); it is skipped, and the voxels are "
             "read from where the header says",
             path,
             fault,

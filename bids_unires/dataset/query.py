@@ -77,7 +77,7 @@ def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
         if LABEL.fullmatch(label) and path.is_dir():
             labels.append(label)
         else:
-            logger.debug("%s is passed over: no folder, or its label is no BIDS label", path)
+            logger.debug("%s is skipped: no folder, or its label is no BIDS label", path)
     return tuple(sorted(labels, key=natural_key))
 
 
@@ -229,7 +229,7 @@ def _read_scans(paths: Sequence[Path], root: Path) -> list[Scan]:
             metadata = reader.metadata(path)
             _refuse_phase(metadata)
         except ValueError as error:
-            logger.warning("%s is passed over: %s", relative, error)
+            logger.warning("%s is skipped: %s", relative, error)
             continue
         scans.append(Scan(path, entities, metadata, f"bids:raw:{relative.as_posix()}"))
     _refuse_duplicates(scans)

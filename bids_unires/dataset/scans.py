@@ -214,4 +214,9 @@ class ParticipantPlan:
                 settings["robust"] = "auto"
             if config.looks_for_uneven_slices and not config.model.interleave_correction:
                 settings["interleave_correction"] = "auto"
+            if config.model.method != "linear":
+                settings |= {
+                    "detectability": config.detectability,
+                    "measured_map": config.measured_map,
+                }
         return settings | {"reset_origin": config.reset_origin}

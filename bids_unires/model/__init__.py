@@ -11,7 +11,8 @@
 - `robust`: damaged slices; `robust.rejection` rejects or repairs them.
 - `slice_motion`: poses of groups of slices of a stack.
 - `guided`: sharp contrasts are solved for first, and guide the others.
-- `assess`: residuals of the scans and standard deviations of the images.
+- `assess`: residuals of the scans, standard deviations of the images, and what small lesions would
+  become.
 - `fit`: `super_resolve` and `interpolate`, which put all of this together.
 
 Where `super_resolve` is given the path of a scan, slice axis and slice gap are read from the JSON
@@ -22,7 +23,9 @@ voxels and affine is known: give a `SliceProfile` for each if slices have gaps.
 from ..config import ModelSettings
 from ..space.grid import Grid
 from ..space.labels import resample_labels
+from .assess.detectability import Detectability, LesionOdds
 from .assess.residuals import ResidualStatement
+from .assess.small_lesions import LesionKind, LesionLook
 from .assess.uncertainty import Uncertainty
 from .fit.interpolation import interpolate
 from .fit.result import Fit, Reconstruction
@@ -36,9 +39,13 @@ from .solve.objective import Objective, ObjectiveValue
 from .solve.solver import Progress, Solution, solve
 
 __all__ = [
+    "Detectability",
     "Fit",
     "ForwardOperator",
     "Grid",
+    "LesionKind",
+    "LesionLook",
+    "LesionOdds",
     "ModelSettings",
     "NoiseEstimate",
     "Objective",

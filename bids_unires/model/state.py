@@ -147,11 +147,11 @@ def with_learned_detail(
         detail = next(details) if contrast in learners else None
         if detail is not None and detail.statement is not None:
             logger.info(
-                "contrast %d: within its planes%s, %.0f %% of the detail that slices as thick as "
-                "its own take away could be found again",
+                "contrast %d: of the detail that thick slices take away, %.0f %% was recovered "
+                "where it is known (in its own planes%s)",
                 number,
-                " and with another contrast" if detail.statement.used_other_contrast else "",
                 100 * detail.statement.explained,
+                ", with another contrast" if detail.statement.used_other_contrast else "",
             )
         learned.append(replace(contrast, detail=detail))
     return tuple(learned)

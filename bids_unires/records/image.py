@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..model.assess.residuals import ResidualStatement
 from ..model.detail.term import DetailStatement
 from ..space.affines import Affine
+from .detectability import DetectabilityRecord
 from .entries import (
     Record,
     affine,
@@ -321,6 +322,8 @@ class ImageRecord(SidecarRecord):
         The prior of the contrast; None if the image was interpolated without a fit.
     scans
         The scans of the contrast of the image.
+    detectability
+        What small lesions would become; None if that is not known.
     regridding
         How it was brought to the grid of the study; None at the participant level.
     quality
@@ -338,6 +341,7 @@ class ImageRecord(SidecarRecord):
     head_share: float | None = entry("HeadShare", number)
     prior: PriorRecord | None = entries(_prior)
     scans: tuple[ScanRecord, ...] | None = entry("Scans", list_of(ScanRecord))
+    detectability: DetectabilityRecord | None = entry("Detectability", DetectabilityRecord.nested)
     regridding: RegriddingRecord | None = entry("Group", RegriddingRecord.nested)
     quality: QualityRecord | None = entry("Quality", QualityRecord.nested)
 
@@ -409,3 +413,25 @@ class UncertaintyRecord(SidecarRecord):
     samples: int | None = entry("Samples", whole)
     calibration_scale: float | None = entry("CalibrationScale", number)
     units: str | None = entry("Units", text)
+
+
+@dataclass(frozen=True)
+class MeasuredRecord(SidecarRecord):
+    """What the map of how much of the detail of an image was measured shows.
+
+    Parameters
+    ----------
+    version
+        Version of the program.
+    statistic
+        The statistic that the map shows.
+    units
+        Units of the map.
+    median
+        Median share where the image is above 0; None where it is nowhere.
+    """
+
+    version: str | None = entry("Version", text)
+    statistic: str | None = entry("Statistic", text)
+    units: str | None = entry("Units", text)
+    median: float | None = entry("Median", number)

@@ -23,7 +23,7 @@ from ..config import ModelSettings
 from ..dataset.entities import IMAGE_EXTENSIONS, FileName, parse_name
 from ..dataset.layout import LABEL_SUFFIX
 from ..dataset.metadata import SidecarError
-from ..dataset.naming import STD, sidecar_path
+from ..dataset.naming import MEASURED, STD, sidecar_path
 from ..space.affines import Affine
 from ..space.grid import Grid
 from .poses import is_one_place
@@ -85,7 +85,9 @@ class Results:
     def kinds(self) -> frozenset[str]:
         """How the images were made: ``sr``, ``denoised``, ``resliced``."""
         names = (parse_name(PurePosixPath(output).name) for output in self.images)
-        return frozenset(name.entities["desc"].removesuffix(STD) for name in names)
+        return frozenset(
+            name.entities["desc"].removesuffix(STD).removesuffix(MEASURED) for name in names
+        )
 
     @cached_property
     def transforms(self) -> frozenset[str]:
@@ -94,7 +96,7 @@ class Results:
 
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """The outputs that are images or maps of standard deviations, not masks or labels."""
+        """The outputs that are images or maps beside them, not masks or labels."""
         return tuple(
             output
             for output, name in self._named_images()

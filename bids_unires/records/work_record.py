@@ -350,7 +350,7 @@ def complete(
         staying = remove_superseded(earlier, latest, config.output_dir)
         write_json(record_path(unit, config), replace(record, earlier=staying).to_json())
     except (OSError, UniResError) as error:
-        logger.warning("%s will be done again by the next run: %s", unit.label, error)
+        logger.warning("%s will be processed again by the next run: %s", unit.label, error)
 
 
 def _changes(record: WorkRecord, unit: UnitOfWork, config: RunConfig) -> Iterator[str]:

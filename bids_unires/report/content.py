@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from ..config import AnatomicalReference, ModelSettings, SpaceSettings
 from ..dataset.acquisition import Acquisition
-from ..model import NoiseEstimate, Progress, ResidualStatement, SliceProfile, SliceVerdict
+from ..model import (
+    Detectability,
+    NoiseEstimate,
+    Progress,
+    ResidualStatement,
+    SliceProfile,
+    SliceVerdict,
+)
 from ..model.detail.term import DetailStatement
 from ..model.scanner.slice_groups import SliceMotion
 from ..space.affines import Affine
@@ -100,6 +107,11 @@ class ReportedContrast:
         Standard deviations of the image, ``(X, Y, Z)`` float32; None if they were not requested.
     detail
         Quality of the detail learned within thick slices; None if no detail was learned.
+    detectability
+        What small lesions would become; None if that is not known.
+    measured
+        Share of the detail of the image that the scans measured, ``(X, Y, Z)`` float32; None if it
+        was not requested.
     """
 
     name: str
@@ -109,6 +121,8 @@ class ReportedContrast:
     lam: float | None
     sds: NDArray[np.float32] | None = None
     detail: DetailStatement | None = None
+    detectability: Detectability | None = None
+    measured: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,21 @@ def diverging(values: Values, limit: float, *, lifted: bool = True) -> Pixels:
     return np.asarray(table[np.where(np.isnan(values), 255, level)])
 
 
+def tinted(pixels: Pixels, share: Values) -> Pixels:
+    """Grey levels ``(H, W)`` as colours ``(H, W, 3)``, tinted orange by a share from 0 to 1.
+
+    NaN is a share of 0.
+
+    Examples
+    --------
+    >>> tinted(np.array([[80, 80]], dtype=np.uint8), np.array([[0.0, 1.0]])).tolist()
+    [[[80, 80, 80], [255, 150, 40]]]
+    """
+    weight = np.clip(np.nan_to_num(share), 0, 1)[..., None]
+    mixed = (1 - weight) * pixels[..., None] + weight * _WARM
+    return np.asarray(np.rint(mixed).astype(np.uint8))
+
+
 def edges(values: Values, pixel_mm: float) -> NDArray[np.bool_]:
     """Edges: lines where intensities change most, bool ``(H, W)``.
 

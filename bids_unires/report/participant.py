@@ -16,6 +16,7 @@ from ..space.volume import Volume
 from . import figures, mosaic, planes
 from .citation import cited, methods_text
 from .content import ParticipantReport, ReportedContrast
+from .detectability import odds_table, rounded
 from .figure_folder import FigureFolder
 from .flicker import Flicker, Layer
 from .motion import motion_of
@@ -29,6 +30,8 @@ RESIDUAL_LIMIT = 4.0
 _STAY = np.eye(4)
 _SHEET_QUALITY = 75
 _RESIDUAL_QUALITY = 75
+# Share of inferred detail that is shown in full colour.
+_MOST_INFERRED = 0.6
 # Threshold between air and head, as a fraction of the window.
 _DARKEST_OF_HEAD = 0.1
 
@@ -81,6 +84,14 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
             "flickers": [stack.images() for stack in stacks],
             "windows": [stack.windows() for stack in stacks],
             "uncertainties": [stack.uncertainty() for stack in stacks],
+            "measured": [stack.measured() for stack in stacks],
+            "most_inferred": _MOST_INFERRED,
+            "lesions": [
+                (contrast.name, odds_table(contrast.detectability))
+                for contrast in content.contrasts
+                if contrast.detectability is not None
+            ],
+            "percent": rounded,
             "brick": brick,
             "sheets": [stack.sheet(brick) for stack in stacks],
             "registration": stacks[0].outlines(content),
@@ -272,6 +283,22 @@ class _Stack:
         )
         alt = f"Standard deviation of {self._contrast.name}"
         return Flicker(f"{self._key}-std", alt, layers, 1, "", self._view, window)
+
+    def measured(self) -> Flicker | None:
+        """The result, tinted where its detail was inferred; None if that is not known."""
+        if self._contrast.measured is None:
+            return None
+        share = self._view.sample(Volume(self._contrast.measured, self._volume.affine), _STAY, 1)
+        inferred = np.where(self._shown > self._threshold, 1 - share, np.nan)
+        pixels = mosaic.tinted(
+            mosaic.grey(self._shown, self._window),
+            (inferred / _MOST_INFERRED).astype(np.float32),
+        )
+        picture = mosaic.encode_webp(pixels, _RESIDUAL_QUALITY)
+        url = self._folder.save("measured", ".webp", picture, self._contrast.name)
+        layers = (Layer("Result", self._result), Layer("Inferred detail", url))
+        alt = f"What of {self._contrast.name} was measured"
+        return Flicker(f"{self._key}-measured", alt, layers, 1, "", self._view, self._window)
 
     @property
     def _threshold(self) -> float:

@@ -162,15 +162,20 @@ def process_plans(
 def _show_inspection(plans: Sequence[ParticipantPlan], config: RunConfig) -> None:
     """Print what the scans are worth, and what looks wrong with them."""
     # These load slowly, and only a dry run needs them.
+    from ..pipeline.inspection.expense import unit_seconds
     from ..pipeline.inspection.inspection import inspect
     from ..pipeline.inspection.table import as_json, describe, legend
 
+    threads = threads_each(config, config.nprocs)
+    on_cpu = config.device == "cpu" or not find_gpus().names
+    unit = unit_seconds() if on_cpu else None
+    inspections = (inspect(plan, config, unit) for plan in plans)
     if config.json:
-        say(json.dumps(as_json([inspect(plan) for plan in plans]), indent=2))
+        say(json.dumps(as_json(list(inspections), threads), indent=2))
         return
     say(f"\n{legend()}")
-    for plan in plans:
-        say(f"\n{describe(inspect(plan))}")
+    for inspection in inspections:
+        say(f"\n{describe(inspection, threads)}")
 
 
 def _run_group(config: RunConfig) -> int:
@@ -413,7 +418,8 @@ def _listed(devices: Devices, at_once: int, units: int) -> str:
 def _report(result: Outcome | AlreadyDone) -> None:
     if isinstance(result, AlreadyDone):
         logger.info(
-            "%s was already done with the same inputs and settings (--no-resume does it again)",
+            "%s skipped: finished earlier with the same inputs and settings "
+            "(--no-resume repeats it)",
             result.label,
         )
         return

@@ -21,6 +21,8 @@ _SWITCHES = (
     "interleave_correction",
     "robust",
     "resume",
+    "detectability",
+    "measured_map",
 )
 # What is decided by a look at the scans if the option is not given.
 _LOOKS = ("looks_for_damage", "looks_for_uneven_slices")
@@ -55,6 +57,8 @@ def options_of(config: RunConfig) -> dict[str, Any]:
         group = asdict(config.group)
         # The group level takes the other settings of the model from the participant level.
         fields |= {"voxel_size": config.model.voxel_size, "group_mode": group.pop("mode")} | group
+        # It makes images on another grid, and says nothing more of the scans.
+        del fields["detectability"], fields["measured_map"]
     else:
         fields |= _model_options(config.model)
         if config.looks_for_damage and not config.model.robust:

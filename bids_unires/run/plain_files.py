@@ -52,7 +52,10 @@ def run_files(
     with logging_to_stderr(config.verbosity), holding_back():
         plan = plan_files(request)
         names = ResultNames(request.results_folder, request.prefix, plan)
-        results = names.all(with_deviations=config.model.uncertainty is not None)
+        results = names.all(
+            with_deviations=config.model.uncertainty is not None,
+            with_measured=config.measured_map and config.model.method != "linear",
+        )
         _refuse_inputs(results, plan)
         if not request.overwrite:
             _refuse_existing(results)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.entities import image_stem
-from ..dataset.naming import STD, lookup_path, sidecar_path
+from ..dataset.naming import MEASURED, STD, lookup_path, sidecar_path
 from ..dataset.plain_files import FilesPlan
 from ..dataset.scans import Contrast, LabelImage, Scan
 from ..dataset.writing import atomic_path
@@ -49,6 +49,10 @@ class ResultNames:
         """Path of the map of standard deviations of a contrast."""
         return self._path(f"{contrast.name}_std.nii.gz")
 
+    def measured(self, contrast: Contrast) -> Path:
+        """Path of the map of how much of the detail of a contrast was measured."""
+        return self._path(f"{contrast.name}_measured.nii.gz")
+
     def label(self, label: LabelImage) -> Path:
         """Path of a label image; its own name, or a longer one where an image has that."""
         stem = image_stem(label.path)
@@ -71,7 +75,7 @@ class ResultNames:
         """Path of the page."""
         return self._path(f"{self.plan.label}.html")
 
-    def all(self, *, with_deviations: bool) -> tuple[Path, ...]:
+    def all(self, *, with_deviations: bool, with_measured: bool = False) -> tuple[Path, ...]:
         """Paths of all results, the images first.
 
         Raises
@@ -82,6 +86,8 @@ class ResultNames:
         images = [self.image(contrast) for contrast in self.plan.contrasts]
         if with_deviations:
             images += [self.deviations(contrast) for contrast in self.plan.contrasts]
+        if with_measured:
+            images += [self.measured(contrast) for contrast in self.plan.contrasts]
         labels = [label for scan in self.plan.scans for label in scan.labels]
         images += [*map(self.label, labels), self.mask]
         tables = [lookup_path(self.label(label)) for label in labels if label.lookup is not None]
@@ -169,7 +175,9 @@ def _name_of_image(image: Path, names: ResultNames) -> Path:
         labels = (label for scan in names.plan.scans for label in scan.labels)
         return next(names.label(label) for label in labels if label.uri == source)
     contrast = next(each for each in names.plan.contrasts if each.scans[0].uri == source)
-    return names.deviations(contrast) if f"{STD}_" in stem else names.image(contrast)
+    if f"{STD}_" in stem:
+        return names.deviations(contrast)
+    return names.measured(contrast) if f"{MEASURED}_" in stem else names.image(contrast)
 
 
 def _first_source(path: Path) -> str:

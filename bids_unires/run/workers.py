@@ -200,7 +200,7 @@ def attempt(process: Process, unit: UnitOfWork, config: RunConfig, allotment: Al
                 if now.done:
                     return AlreadyDone(unit.label)
                 if now.reasons:
-                    logger.info("done again: %s", now)
+                    logger.info("repeated: %s", now)
             with _writable([config.output_dir / folder for folder in unit.folders]):
                 begun = begin(unit, config)
                 try:

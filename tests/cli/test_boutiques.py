@@ -27,7 +27,7 @@ from bids_unires.errors import UsageError
 from tests.documented import ROOT, documented
 
 DatasetMaker = Any
-PAGE = "docs/running.md"
+PAGE = "docs/how-to/boutiques.md"
 SAMPLES = {"Number": "2", "String": "T1w", "File": "there"}
 BOSH = shutil.which("bosh", path=str(Path(sys.executable).parent)) or shutil.which("bosh")
 
@@ -52,7 +52,12 @@ def arguments(entry: Mapping[str, Any]) -> list[str]:
 def test_every_option_is_described(described: dict[str, Any]) -> None:
     flags = {entry.get("command-line-flag") for entry in described["inputs"]}
     for action in build_parser()._actions:
-        if action.option_strings and action.dest not in ("help", "version", "bids_exec_spec"):
+        if action.option_strings and action.dest not in (
+            "help",
+            "help_all",
+            "version",
+            "bids_exec_spec",
+        ):
             assert flags & set(action.option_strings), action.dest
 
 

@@ -57,7 +57,9 @@ show_jtv tolerance unified_rigid vx write_out
 
 def test_the_page_has_a_counterpart_of_every_option_of_the_original() -> None:
     page = (
-        (ROOT / "docs" / "files.md").read_text("utf-8").partition("## Options of the original")[2]
+        (ROOT / "docs" / "how-to" / "files.md")
+        .read_text("utf-8")
+        .partition("## Options of the original")[2]
     )
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
     told = {name for row in rows for name in re.findall(r"`--(?:no-)?(\w+)`", row[1])}

@@ -334,6 +334,25 @@ def test_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(BASE) == 130
 
 
+def test_the_short_help_fits_a_screen_and_names_the_long_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli.build_parser().format_help().splitlines()
+    assert len(lines) < 55
+    assert max(map(len, lines)) <= 80
+    assert any("--help-all" in line for line in lines)
+
+
+def test_all_options_are_in_the_long_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help-all"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    parser = cli.build_parser()
+    assert all(spelling in shown for spelling in parser._option_string_actions)
+
+
 def test_default_modalities_are_documented() -> None:
     assert all(suffix in cli.build_parser().format_help() for suffix in MRI_SUFFIXES)
 

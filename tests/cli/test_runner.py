@@ -75,7 +75,7 @@ def test_resources_are_those_of_the_array_of_jobs(tmp_path: Path) -> None:
 
 
 def script(name: str) -> str:
-    return (ROOT / "docs" / name).read_text("utf-8")
+    return (ROOT / "docs/how-to" / name).read_text("utf-8")
 
 
 def test_resources_are_a_choice(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from tests.containers.dataset import write_small_dataset
 from tests.documented import documented
 from tests.paths import ROOT
 
-SCRIPT = ROOT / "docs" / "slurm-array.sh"
-PAGE = "docs/running.md"
+SCRIPT = ROOT / "docs" / "how-to" / "slurm-array.sh"
+PAGE = "docs/how-to/slurm.md"
 PARTICIPANTS = ("01", "02", "03")
 OPTIONS = ("--voxel-size", "5", "--skip-bids-validation")
 # Smaller than the script asks for, which this machine may not have.
@@ -79,9 +79,9 @@ def test_an_array_does_every_participant_once(slurm: Slurm, study: Path, program
     image(study, "02").unlink()
 
     again = logs(study, submit(slurm, program, "1-3%2"))
-    assert "already done" in again[1]
+    assert "finished earlier" in again[1]
     assert "sub-02 done in" in again[2]
-    assert "already done" in again[3]
+    assert "finished earlier" in again[3]
     assert image(study, "01").stat().st_mtime_ns == before
 
 

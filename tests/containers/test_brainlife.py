@@ -122,7 +122,7 @@ def test_running_again_does_nothing_again(finished: Path) -> None:
     before = image.stat().st_mtime_ns
     again = run(finished, by_datatype())
     assert again.returncode == 0
-    assert "already done" in again.stderr
+    assert "finished earlier" in again.stderr
     assert image.stat().st_mtime_ns == before
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.containers.dataset import write_small_dataset
 from tests.documented import ROOT, documented
 
-PAGE = "docs/running.md"
+PAGE = "docs/how-to/datalad.md"
 URL = "https://github.com/OpenNeuroDatasets/ds000001"
 SMALL = "--voxel-size 5 --omp-nthreads 1"
 RESULT = "derivatives/bids_unires/sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_T1w.nii.gz"
@@ -111,7 +111,7 @@ def test_the_documented_run(reader: Reader) -> None:
 
     # What is in the annex now is known to be done, and stays what it is.
     before = os.readlink(result)
-    assert "already done" in reader.types("datalad rerun")
+    assert "finished earlier" in reader.types("datalad rerun")
     assert os.readlink(result) == before
     assert not reader.types("git status --porcelain")
 

@@ -16,7 +16,7 @@ import pytest
 from tests.containers.dataset import write_small_dataset
 from tests.documented import ROOT, documented
 
-PAGE = "docs/running.md"
+PAGE = "docs/how-to/babs-nipoppy.md"
 SMALL = "--voxel-size 5 --linear"
 # A container whose image is the program that runs here; and 7-Zip, which BABS calls.
 SINGULARITY = """\

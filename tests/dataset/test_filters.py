@@ -76,7 +76,7 @@ def test_keys_for_other_programs_are_passed_over_and_named(
     file = tmp_path / "filters.json"
     file.write_text(json.dumps({"bold": {"task": "rest"}, "t1w": {}}))
     plan(bids_dir, bids_filter_file=file)
-    assert caplog.messages == [f"{file}: 'bold' is passed over"]
+    assert caplog.messages == [f"{file}: 'bold' is skipped"]
 
 
 @pytest.mark.parametrize(

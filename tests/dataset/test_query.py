@@ -302,7 +302,7 @@ def test_phase_is_refused_however_it_is_asked_for(
         '{"ImageType": ["ORIGINAL", "PRIMARY", "M", "P"]}'
     )
     assert names(plan(bids_dir)) == {"sub-01": {"T1w": ["T1w"]}}
-    assert "sub-01_run-2_T1w.nii.gz is passed over" in caplog.text
+    assert "sub-01_run-2_T1w.nii.gz is skipped" in caplog.text
     filters = tmp_path / "filters.json"
     filters.write_text('{"t1w": {"part": "phase"}}')
     with pytest.raises(NothingSelectedError):

@@ -1,4 +1,4 @@
-"""The demonstration gains on a known head what the README shows."""
+"""The demonstration gains on a known head what its page shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCATTER = 0.1
 """Gain in dB by which another processor, or another number of threads, may differ."""
 
 
-def test_every_contrast_gains_what_the_readme_shows(tmp_path: Path) -> None:
+def test_every_contrast_gains_what_the_page_shows(tmp_path: Path) -> None:
     paths = claim(tmp_path / "demo")
     write_dataset(paths, load_icbm152(), PARTICIPANTS[:1], PROTOCOLS, MOTIONS)
     config = RunConfig(paths.bids, paths.derivatives, "participant", skip_bids_validation=True)

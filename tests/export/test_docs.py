@@ -12,7 +12,7 @@ import nibabel as nib
 from tests.documented import documented
 from tests.paths import ROOT
 
-PAGE = "docs/next-tools.md"
+PAGE = "docs/how-to/next-tools.md"
 
 
 def shell(command: str, folder: Path) -> str:

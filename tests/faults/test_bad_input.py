@@ -584,7 +584,7 @@ FINE = [
     Case("upside down", _placed(affine_of(rotation=rotation_of(170, 10, 95))), 0, ""),
     Case("axes permuted", _placed(affine_of(rotation=np.eye(3)[[1, 2, 0]])), 0, ""),
     Case("links in circles", _linked_in_circles, 0, ""),
-    Case("stray names", _stray_names, 0, "is passed over"),
+    Case("stray names", _stray_names, 0, "is skipped"),
 ]
 
 

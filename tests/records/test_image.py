@@ -11,9 +11,11 @@ import pytest
 
 from bids_unires.config import ModelSettings, SpaceSettings
 from bids_unires.dataset.writing import write_json
+from bids_unires.model import Detectability, LesionKind, LesionOdds
 from bids_unires.model.detail.term import DetailStatement
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.scanner.slice_groups import MovedGroup, SliceMotion
+from bids_unires.records.detectability import DetectabilityRecord
 from bids_unires.records.image import (
     DetailRecord,
     ImageRecord,
@@ -61,6 +63,9 @@ IMAGE = ImageRecord(
     peak_memory_bytes=2**30,
     prior=PriorRecord(0.25, DetailRecord(12.5, 0.8, True)),
     scans=(SCAN, ScanRecord(pose=np.eye(4), slice_motion=SliceMotionRecord(groups=()))),
+    detectability=DetectabilityRecord.of_statement(
+        Detectability("dark", "MR", (LesionOdds(LesionKind(3.0, 0.3), 27, 0.4444, 0.6, 0.35, 0.2),))
+    ),
     regridding=RegriddingRecord("refit", "bids::a", "bids::b", translation([0, 0, 1])),
     quality=QualityRecord("brain", 1000, 300.0, 0.12),
 )
@@ -76,6 +81,22 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert json.loads(path.read_text("utf-8")) == written(IMAGE)
     assert written(ImageRecord.read(path)) == written(IMAGE)
     assert written(IMAGE)["EchoTime"] == 0.1
+
+
+def test_what_small_lesions_become_is_in_the_sidecar() -> None:
+    content = written(IMAGE)["UniRes"]["Detectability"]
+    assert content["Units"] == "share of the intensity of tissue"
+    assert content["Lesions"] == [
+        {
+            "Diameter": 3.0,
+            "Contrast": 0.3,
+            "Count": 27,
+            "Kept": 0.444,
+            "Erased": 0.6,
+            "Drawn": 0.35,
+            "Missed": 0.2,
+        }
+    ]
 
 
 def test_a_record_takes_the_place_of_the_one_that_is_there() -> None:

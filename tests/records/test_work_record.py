@@ -202,7 +202,7 @@ def test_a_record_that_cannot_be_written_fails_no_work(
     begun = begin(plan, config)
     assert begun is not None
     complete(plan, config, begun, [config.output_dir / "none.nii"])
-    assert "sub-01 will be done again by the next run" in caplog.text
+    assert "sub-01 will be processed again by the next run" in caplog.text
     assert not standing(plan, config).done
 
 

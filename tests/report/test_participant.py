@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from bids_unires.model import SliceVerdict
+from bids_unires.model import Detectability, LesionKind, LesionOdds, SliceVerdict
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.robust.verdict import FEATURES
 from bids_unires.report import ParticipantReport, write_participant_report
@@ -155,6 +155,18 @@ def test_names_with_odd_characters_can_be_opened(make_report: ReportMaker, tmp_p
 def test_the_same_report_gives_the_same_bytes(make_report: ReportMaker, tmp_path: Path) -> None:
     first = {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]}
     assert {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]} == first
+
+
+def test_the_page_tells_what_could_hide(make_report: ReportMaker, tmp_path: Path) -> None:
+    report = make_report()
+    assert "could hide" not in written(report, tmp_path)[1].text
+    first, *others = report.contrasts
+    odds = LesionOdds(LesionKind(3.0, 0.3), 27, 0.4, 0.55, 0.43, 0.21)
+    known = replace(first, detectability=Detectability("dark", "MR", (odds,)))
+    _, page = written(replace(report, contrasts=(known, *others)), tmp_path)
+    assert "Of lesions 3 mm wide and 30 % darker than the tissue around them" in page.text
+    assert "45 % drawn, 20 % missed" in page.text
+    assert "#lesions" in page.urls
 
 
 def test_one_scan_is_enough(make_report: ReportMaker, tmp_path: Path) -> None:

@@ -375,7 +375,7 @@ def test_the_same_command_again_does_the_rest(
     assert app.run(three, succeed) == 0
     printed = capsys.readouterr().err
     for label in ("sub-01", "sub-03"):
-        assert f"{label} was already done" in printed
+        assert f"{label} skipped: finished earlier" in printed
     assert "sub-02 starts (2 of 3)" in printed
     assert "3 of 3 done" in printed
     assert len(marks(three, 0)) == 3 > len(first)
@@ -391,12 +391,12 @@ def test_other_settings_are_work_to_do(
     assert app.run(config, succeed) == 0
     assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
     logs = sorted((config.output_dir / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
-    assert "done again: reg_scale is 2 now, was auto" in logs[-1].read_text("utf-8")
+    assert "repeated: reg_scale is 2 now, was auto" in logs[-1].read_text("utf-8")
     assert app.run(changed(config, model=ModelSettings(reg_scale=2)), succeed) == 0
-    assert "sub-02 was already done" in capsys.readouterr().err
+    assert "sub-02 skipped: finished earlier" in capsys.readouterr().err
     again = changed(config, model=ModelSettings(reg_scale=2), resume=False)
     assert app.run(again, succeed) == 0
-    assert "already done" not in capsys.readouterr().err
+    assert "finished earlier" not in capsys.readouterr().err
 
 
 def run_one(config: RunConfig, label: str) -> None:

@@ -66,7 +66,7 @@ def test_one_command_makes_a_dataset_and_images(
     made = files(out / "bids")
     assert main([*command[:-1], "-v"]) == 0
     assert files(out / "bids") == made
-    assert "already done" in capsys.readouterr().err
+    assert "finished earlier" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(
@@ -83,7 +83,7 @@ def test_the_documented_commands(patient: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     dry, done = (
         command.replace("DICOM", str(patient)).replace("OUT", str(out)).split()[1:]
-        for command in commands("docs/dicom.md")
+        for command in commands("docs/how-to/dicom.md")
         if command.startswith("bids_unires dicom")
     )
     assert main(dry) == 0

@@ -20,7 +20,7 @@ from tests.documented import commands
 from tests.paths import ROOT
 from tests.pipeline.conftest import scan_of_head, write_dataset
 
-PAGE = "docs/files.md"
+PAGE = "docs/how-to/files.md"
 COARSE = ["--voxel-size", "5", "--device", "cpu", "-q"]
 UNPLACED = ["--no-coregister", "--no-unified-rigid", "--no-learned-detail"]
 QUICK = [*COARSE, *UNPLACED, "--reg-scale", "4", "--max-iter", "2"]

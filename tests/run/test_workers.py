@@ -91,7 +91,7 @@ def test_work_without_all_that_belongs_to_it_is_done_again(
     caplog.set_level("INFO", "bids_unires")
     assert isinstance(attempt(without_a_page, plans[1], config, ALLOTMENT), Outcome)
     assert attempt(succeed, plans[1], config, ALLOTMENT) == Outcome("sub-02")
-    assert caplog.messages == ["done again: sub-02.html could not be made"]
+    assert caplog.messages == ["repeated: sub-02.html could not be made"]
     assert attempt(not_called, plans[1], config, ALLOTMENT) == AlreadyDone("sub-02")
 
 

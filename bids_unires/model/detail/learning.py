@@ -26,10 +26,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...space.affines import slice_spacing
@@ -210,7 +211,7 @@ def learn_detail(
     resolved = any(resolves_slices_of(other.observation, scan) for other in others)
     without_guide = resolved and not guides
     random = torch.Generator().manual_seed(_SEED)
-    thin = ThinSlices(planes, helpers, parameters)
+    thin = ThinSlices(planes, parameters)
     networks = []
     for guide, axes in guides.items():
         view = _guide_on_thin_voxels(guide, scan, planes)
@@ -230,12 +231,33 @@ def learn_detail(
         if network is not None:
             contributes = _is_as_good(network, guided, parameters.unguided_margin)
             where = left if contributes else thin.not_predicted()
-            thin.add_unguided(network, where, predicting)
+            thin.add_unguided(network, where, helpers, predicting)
             networks += [network] if where.any() else []
     if not networks:
         return None
+    learned = _Learned(state, voxel_size, thin, TRUST_IF_RESOLVED if without_guide else 1.0)
     statement = _statement(networks, planes.unit, bool(guided))
-    return LearnedDetail(thin.scan(scan, TRUST_IF_RESOLVED if without_guide else 1.0), statement)
+    return LearnedDetail(thin.scan(scan, learned.trust), statement, learned.of_changed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What was learned from a scan, to divide the slices of the same scan after a change."""
+
+    state: ScanState
+    voxel_size: float
+    thin: ThinSlices
+    trust: float
+
+    def of_changed(self, change: NDArray[np.float32]) -> Observation:
+        """Thin slices of the scan with ``change`` ``(X, Y, Z)`` added to its intensities."""
+        scan = self.state.observation
+        device = self.thin.planes.data.device
+        changed = replace(scan, data=scan.data + change)
+        planes = slice_planes(changed, self.state.noise, self.voxel_size, device)
+        # Whether there are planes depends on the sizes of voxels alone.
+        assert planes is not None
+        return self.thin.of_changed(planes).scan(scan, self.trust)
 
 
 def _in_turn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,10 +47,30 @@ class LearnedDetail:
         The scan with thin slices, and a precision for each voxel; 0 in air.
     statement
         How accurate it is; None if it is an earlier image that was made without learned detail.
+    of_changed
+        Takes what is added to the intensities of the scan, ``(X, Y, Z)``, and returns the thin
+        slices of the changed scan, by what was learned already. None for an earlier image.
     """
 
     scan: Observation
     statement: DetailStatement | None
+    of_changed: Callable[[NDArray[np.float32]], Observation] | None = None
+
+    def changed(self, change: NDArray[np.float32]) -> LearnedDetail:
+        """Detail of the scan with a change ``(X, Y, Z)`` that is added to its intensities.
+
+        An image of an earlier fit does not change.
+        """
+        if self.of_changed is None:
+            return self
+        found = self.of_changed(change)
+        # Air was cut off, and what lies beyond the grid of the images is missing.
+        corner = np.rint((np.linalg.inv(found.affine) @ self.scan.affine)[:3, 3]).astype(int)
+        sides = zip(corner, self.scan.data.shape, strict=True)
+        x, y, z = (slice(start, start + side) for start, side in sides)
+        data = np.where(np.isfinite(self.scan.data), found.data[x, y, z], self.scan.data)
+        tau = np.asarray(found.tau)[x, y, z]
+        return replace(self, scan=replace(self.scan, data=data, tau=tau))
 
 
 def detail_from_earlier_fit(

@@ -21,12 +21,13 @@ from ...space.volume import Volume
 from ..scanner.coverage import field_of_view, measured_voxels
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
-from .result import Reconstruction
+from .result import Fit, Reconstruction
 from .scans import PlacedContrast, PlacedScan, StartImages
 
 # A block within a slice belongs to the head if its mean exceeds air by this share of the contrast.
-# Blocks are so wide (mm) that noise hardly moves their means.
-_LEAST_BRIGHTNESS = 0.2
+# Low, since far from a surface coil tissue is dark; blocks are so wide (mm) that noise hardly moves
+# their means.
+_LEAST_BRIGHTNESS = 0.1
 _BLOCK_MM = 4.0
 # Skin and what surrounds it that the images still show as the fit makes them, in mm.
 _MARGIN_MM = 12.0
@@ -116,31 +117,36 @@ class HeadPart:
         images = linear_images(smoothed, grid, torch.device("cpu")).numpy()
         images[(slice(None), *self.box)] = solved.images
         covered = np.stack([field_of_view(own, grid) for own in scans]).all(axis=0)
-        fit = solved.fit
-        if fit is not None and fit.uncertainty is not None:
-            sds = self._deviations(fit.uncertainty.sds, scans, contrasts, grid)
-            fit = replace(fit, uncertainty=replace(fit.uncertainty, sds=sds))
-        return replace(solved, images=images, grid=grid, coverage=np.asarray(covered), fit=fit)
+        known = np.stack([measured_voxels(own, grid) for own in scans])
+        return replace(
+            solved,
+            images=images,
+            grid=grid,
+            coverage=np.asarray(covered),
+            fit=self._fit_of_all(solved.fit, contrasts, known),
+        )
 
-    def _deviations(
-        self,
-        solved: NDArray[np.float32],
-        scans: Sequence[Sequence[Observation]],
-        contrasts: Sequence[PlacedContrast],
-        grid: Grid,
-    ) -> NDArray[np.float32]:
-        """Standard deviations around those of the box: the noise of the scans.
+    def _fit_of_all(
+        self, fit: Fit | None, contrasts: Sequence[PlacedContrast], known: NDArray[np.bool_]
+    ) -> Fit | None:
+        """The maps of a fit on the whole grid; ``known`` are voxels that were measured."""
+        if fit is None:
+            return None
+        measured, uncertainty = fit.measured, fit.uncertainty
+        if measured is not None:
+            measured = known * self._extended(measured)
+        if uncertainty is not None:
+            sds = self._extended(uncertainty.sds)
+            for c, contrast in enumerate(contrasts):
+                sds[c][~known[c]] = max(scan.noise.contrast for scan in contrast.scans)
+            uncertainty = replace(uncertainty, sds=sds)
+        return replace(fit, measured=measured, uncertainty=uncertainty)
 
-        Where nothing was measured it is the contrast of the head, as within the box.
-        """
-        sds = np.empty((len(contrasts), *grid.shape), np.float32)
-        for c, contrast in enumerate(contrasts):
-            known = measured_voxels(scans[c], grid)
-            noise = min(scan.noise.noise_sd for scan in contrast.scans)
-            unknown = max(scan.noise.contrast for scan in contrast.scans)
-            sds[c] = np.where(known, np.float32(noise), np.float32(unknown))
-        sds[(slice(None), *self.box)] = solved
-        return sds
+    def _extended(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Maps ``(C, X, Y, Z)`` of the box on the whole grid, with the values of its faces."""
+        sides = zip(self.box, self.lattice.shape, strict=True)
+        around = [(axis.start, side - axis.stop) for axis, side in sides]
+        return np.pad(maps, [(0, 0), *around], mode="edge")
 
 
 def head_part(contrasts: Sequence[PlacedContrast], lattice: Grid) -> HeadPart:

@@ -23,6 +23,11 @@ _BASE_MEMORY = 700 * 2**20
 _ARRAYS_PER_CONTRAST = 7
 _SHARED_ARRAYS = 6
 _ARRAYS_PER_SCAN = 6
+# Arrays of learned detail, each with one value for each of its voxels.
+_ARRAYS_PER_THIN_VOXEL = 8
+# More of both where small lesions are put into the scans.
+_LESION_ARRAYS_PER_CONTRAST = 4
+_LESION_ARRAYS_PER_THIN_VOXEL = 4
 # Image-sized arrays of sampling, which comes after the solver.
 _SAMPLING_ARRAYS_PER_CONTRAST = 5
 _SAMPLING_SHARED_ARRAYS = 22
@@ -44,6 +49,8 @@ class MemoryNeed:
         Whether standard deviations are estimated.
     thin_voxels
         Number of voxels of the detail that is to be learned.
+    puts_lesions
+        Whether small lesions are put into the scans.
     """
 
     grid: Grid
@@ -51,11 +58,16 @@ class MemoryNeed:
     scans: Sequence[Observation]
     samples_uncertainty: bool = False
     thin_voxels: int = 0
+    puts_lesions: bool = False
 
     @property
     def on_device(self) -> int:
         """Bytes of images and scans on the device of the fit."""
         arrays = _ARRAYS_PER_CONTRAST * self.contrast_count + _SHARED_ARRAYS
+        thin_arrays = _ARRAYS_PER_THIN_VOXEL
+        if self.puts_lesions:
+            arrays += _LESION_ARRAYS_PER_CONTRAST * self.contrast_count
+            thin_arrays += _LESION_ARRAYS_PER_THIN_VOXEL
         if self.samples_uncertainty:
             sampling = _SAMPLING_ARRAYS_PER_CONTRAST * self.contrast_count
             arrays = max(arrays, sampling + _SAMPLING_SHARED_ARRAYS)
@@ -66,7 +78,8 @@ class MemoryNeed:
         scanned = sum(math.prod(scan.grid.shape) for scan in self.scans)
         values = (
             arrays * math.prod(self.grid.shape)
-            + _ARRAYS_PER_SCAN * (scanned + self.thin_voxels)
+            + _ARRAYS_PER_SCAN * scanned
+            + thin_arrays * self.thin_voxels
             + 2 * largest_intermediate
         )
         return 4 * values
@@ -114,6 +127,17 @@ def has_room_to_learn(need: MemoryNeed, limit: int | None) -> bool:
         "%.1f GiB may be used: it does without",
         needed / 2**30,
         limit / 2**30,
+    )
+    return False
+
+
+def has_room_for_lesions(need: MemoryNeed, limit: int | None) -> bool:
+    """Whether there is memory to put small lesions into the scans; if not, that is logged."""
+    if limit is None or need.of_process <= limit or not need.puts_lesions:
+        return True
+    logger.info(
+        "what small lesions would become is not told: that would need about %.1f GiB of memory",
+        need.of_process / 2**30,
     )
     return False
 

@@ -17,6 +17,8 @@ from ...space.affines import Affine
 from ...space.grid import Grid, padded
 from ...space.volume import Volume
 from ..assess.calibration import calibrate_scales
+from ..assess.detectability import Detectability, detectability
+from ..assess.measured import measured_shares
 from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
 from ..assess.uncertainty import Uncertainty, standard_deviations
 from ..detail.learning import ShareListener
@@ -239,7 +241,10 @@ class FitPlan:
         anchor = np.eye(4) if self.is_given else _anchor(first, contrasts[0].observations[0])
         covered = [field_of_view(contrast.observations, lattice) for contrast in contrasts]
         known = np.stack([measured_voxels(c.observations, lattice) for c in contrasts])
-        images = _cropped(with_residuals(fitted), self.margin)
+        complete = with_residuals(fitted)
+        asked = any(contrast.measured for contrast in self.contrasts)
+        shares = measured_shares(fitted.problem, complete) if asked else None
+        images = _cropped(complete, self.margin)
         return Reconstruction(
             images=_in_units_of_scans(images, prepared, known),
             grid=lattice.moved(anchor),
@@ -256,6 +261,8 @@ class FitPlan:
                 objective=solution.history,
                 converged=solution.converged,
                 uncertainty=self._uncertainty(fitted, known),
+                detectability=self._detectability(fitted),
+                measured=None if shares is None else known * _cropped(shares, self.margin),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
                 ),
@@ -263,6 +270,11 @@ class FitPlan:
                 details=tuple(contrast.detail_statement for contrast in contrasts),
             ),
         )
+
+    def _detectability(self, fitted: Fitted) -> tuple[Detectability | None, ...]:
+        """What small lesions would become, in the contrasts of which that was asked."""
+        looks = [contrast.lesions for contrast in self.contrasts]
+        return detectability(fitted, looks) if any(looks) else ()
 
     def _uncertainty(self, fitted: Fitted, known: NDArray[np.bool_]) -> Uncertainty | None:
         """Calibrated standard deviations; the contrast of the head where nothing was measured."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...space.affines import Affine
 from ...space.grid import Grid
+from ..assess.detectability import Detectability
 from ..assess.residuals import ResidualStatement
 from ..assess.uncertainty import Uncertainty
 from ..detail.term import DetailStatement
@@ -57,6 +58,12 @@ class Fit:
     details
         For each contrast how accurate its learned detail is, None where nothing was learned; empty
         if detail was not asked for.
+    detectability
+        For each contrast what small lesions would become, None where that cannot be said; empty if
+        it was not asked for.
+    measured
+        ``(C, X, Y, Z)`` float32: share of the detail of the images that the scans measured, 0 to 1;
+        None if it was not asked for.
     """
 
     noise: tuple[tuple[NoiseEstimate, ...], ...]
@@ -71,6 +78,8 @@ class Fit:
     slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
     slice_verdicts: Verdicts | None = None
     details: tuple[DetailStatement | None, ...] = ()
+    detectability: tuple[Detectability | None, ...] = ()
+    measured: NDArray[np.float32] | None = None
 
     @property
     def iterations(self) -> int:

@@ -15,6 +15,7 @@ from ...errors import BadDataError
 from ...space.affines import Affine, slice_axis
 from ...space.arrays import Numbers, array_of
 from ...space.volume import Volume
+from ..assess.small_lesions import LesionLook
 from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate, estimate_noise
 from ..intensity.preprocessing import PreparedContrast, prepare_contrast
@@ -74,12 +75,18 @@ class GivenContrast:
         Weight of its prior in mm / intensity, from an earlier fit; None to choose it.
     detail
         How accurate the detail is that an earlier fit learned; None without any.
+    lesions
+        How small lesions look in it, to say what would become of them; None to say nothing.
+    measured
+        Whether to find how much of the detail of its image the scans measured.
     """
 
     scans: tuple[GivenScan, ...]
     modality: Modality = "MR"
     weight: float | None = None
     detail: DetailStatement | None = None
+    lesions: LesionLook | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +154,8 @@ class PlacedContrast:
     modality: Modality = "MR"
     weight: float | None = None
     detail: DetailStatement | None = None
+    lesions: LesionLook | None = None
+    measured: bool = False
 
     def prepared(
         self, verdicts: Sequence[SliceVerdict] | None, *, interleaved: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...kernels.device import usable_device
 from ...space.affines import Affine
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid, padded
+from ..assess.small_lesions import LesionLook
 from ..detail.learning import ShareListener, thin_voxel_count
 from ..detail.term import DetailStatement
 from ..intensity.noise import NoiseEstimate
@@ -29,7 +30,13 @@ from ..slice_motion.solve import LARGEST_MOTION_MM, usual_plan
 from ..solve.solver import Listener
 from .fine_voxels import averaged_within_slices, noise_of_averages, voxels_together
 from .head_part import HeadPart, head_part
-from .memory import MemoryNeed, check_memory, device_with_room, has_room_to_learn
+from .memory import (
+    MemoryNeed,
+    check_memory,
+    device_with_room,
+    has_room_for_lesions,
+    has_room_to_learn,
+)
 from .placement import individual_space, starting_poses
 from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
 from .result import Reconstruction
@@ -66,6 +73,8 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     slices: Sequence[Sequence[SlicePlan]] | None = None,
     verdicts: Verdicts | None = None,
     details: Sequence[DetailStatement | None] | None = None,
+    lesions: Sequence[LesionLook | None] | None = None,
+    measured: bool = False,
     memory_limit: int | None = None,
     on_progress: Listener | None = None,
     on_learning: ShareListener | None = None,
@@ -111,6 +120,11 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
         How accurate the detail is that an earlier fit of the same scans learned for each contrast.
         ``start`` then holds the interpolated images of that fit, which are used in place of learned
         detail, for every contrast. If None, detail is learned if the settings ask for it.
+    lesions
+        ``"bright"`` or ``"dark"``: how small lesions look in each contrast. What would become of
+        them is then stated in the result; see `Detectability`. None to say nothing.
+    measured
+        Whether to find how much of the detail of the images the scans measured.
     memory_limit
         Bytes that may be used; a fit estimated to need more is refused. None for no limit.
     on_progress
@@ -133,8 +147,8 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
     weights = None if lam is None else array_of(lam, np.float64).reshape(-1).tolist()
     usual = [["usual"] * len(scans) for scans in contrasts]
     given = [
-        GivenContrast(_given_scans(modality, *known), modality, weight, detail)
-        for *known, modality, weight, detail in zip(
+        GivenContrast(_given_scans(modality, *known), modality, weight, detail, look, measured)
+        for *known, modality, weight, detail, look in zip(
             contrasts,
             _known(profiles, len(contrasts)),
             _known(None if poses is None else poses_of(poses), len(contrasts)),
@@ -143,6 +157,7 @@ def super_resolve(  # noqa: PLR0913  (all that may be known of a fit, in one cal
             ["MR"] * len(contrasts) if modalities is None else modalities,
             _known(weights, len(contrasts)),
             _known(details, len(contrasts)),
+            _known(lesions, len(contrasts)),
             strict=True,
         )
     ]
@@ -192,6 +207,81 @@ def reconstruct(
     """
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
+    layout = _laid_out(contrasts, settings, grid)
+    if not has_room_for_lesions(layout.need, memory_limit):
+        layout = layout.without_lesions()
+    need = layout.need
+    if not has_room_to_learn(need, memory_limit):
+        settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
+    check_memory(need, memory_limit)
+    plan = FitPlan(
+        layout.near,
+        settings,
+        layout.part.grid,
+        grid is not None,
+        grid is not None or not layout.part.is_whole,
+        layout.margin,
+        layout.places_slices,
+        layout.part.start(start),
+        _verdicts(contrasts),
+        listeners,
+    )
+    solved = _with_room(plan, device_with_room(torch_device, need))
+    return layout.part.with_surroundings(solved, layout.placed)
+
+
+def need_of_fit(contrasts: Sequence[GivenContrast], settings: ModelSettings) -> MemoryNeed:
+    """The memory that `reconstruct` would need, with the scans where their headers place them.
+
+    Parameters
+    ----------
+    contrasts, settings
+        As for `reconstruct`. Nothing is aligned or fitted.
+
+    Raises
+    ------
+    BadDataError
+        If a scan is constant.
+    """
+    return _laid_out(contrasts, replace(settings, coregister=False), None).need
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where a fit takes place, and the memory that it needs.
+
+    Parameters
+    ----------
+    placed
+        The whole scans.
+    part
+        The part of the grid of the images that is solved.
+    near
+        The scans around that part.
+    places_slices
+        Whether slices are placed, or are known to have moved.
+    margin
+        Voxels around the part in which scans may lie.
+    need
+        The memory that the fit needs.
+    """
+
+    placed: tuple[PlacedContrast, ...]
+    part: HeadPart
+    near: tuple[PlacedContrast, ...]
+    places_slices: bool
+    margin: int
+    need: MemoryNeed
+
+    def without_lesions(self) -> _Layout:
+        """The same without small lesions that are put into the scans."""
+        near = tuple(replace(contrast, lesions=None) for contrast in self.near)
+        return replace(self, near=near, need=replace(self.need, puts_lesions=False))
+
+
+def _laid_out(
+    contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
+) -> _Layout:
     placed, lattice = _placed(contrasts, settings, grid)
     places_slices = settings.slice_motion or any(
         scan.slices is not None for contrast in placed for scan in contrast.scans
@@ -207,24 +297,9 @@ def reconstruct(
         scans,
         settings.uncertainty is not None,
         _thin_voxels(prepared, settings, part.grid),
+        any(contrast.lesions for contrast in placed),
     )
-    if not has_room_to_learn(need, memory_limit):
-        settings, need = replace(settings, learned_detail=False), replace(need, thin_voxels=0)
-    check_memory(need, memory_limit)
-    plan = FitPlan(
-        near,
-        settings,
-        part.grid,
-        grid is not None,
-        grid is not None or not part.is_whole,
-        margin,
-        places_slices,
-        part.start(start),
-        _verdicts(contrasts),
-        listeners,
-    )
-    solved = _with_room(plan, device_with_room(torch_device, need))
-    return part.with_surroundings(solved, placed)
+    return _Layout(placed, part, near, places_slices, margin, need)
 
 
 def _part(
@@ -277,7 +352,14 @@ def _placed(
             slices = _plan(scan, profile, contrast.modality, settings)
             scans.append(PlacedScan(scan.volume, noise, profile, pose, slices))
         placed.append(
-            PlacedContrast(tuple(scans), contrast.modality, contrast.weight, contrast.detail)
+            PlacedContrast(
+                tuple(scans),
+                contrast.modality,
+                contrast.weight,
+                contrast.detail,
+                contrast.lesions,
+                contrast.measured,
+            )
         )
     return tuple(placed), grid
 

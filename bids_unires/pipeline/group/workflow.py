@@ -320,7 +320,7 @@ def _name_outdated(config: RunConfig) -> None:
     if labels:
         logger.warning(
             "images of %s lie on a former grid, or in another space; they are kept, and left out "
-            "of the means, until they are done again by: %s",
+            "of the means, until they are processed again by: %s",
             ", ".join(labels),
             redo_command(labels, config),
         )

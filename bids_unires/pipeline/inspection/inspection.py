@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...config import RunConfig
 from ...dataset.entities import listing
 from ...dataset.scans import Contrast, ParticipantPlan, Scan
 from ...errors import UniResError
 from ...space.affines import apply_affine
+from .expense import Expense, expense
 from .information import Told, information
 from .measures import MeasuredScan, measure
 
@@ -63,14 +65,25 @@ class InspectedScan:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """The scans of one participant or session, the most useful of each contrast first."""
+    """The scans of one participant or session, the most useful of each contrast first.
+
+    Parameters
+    ----------
+    label
+        ``sub-01`` or ``sub-01_ses-a``.
+    scans
+        The scans.
+    expense
+        What their fit will take; None if it could not start, or is none.
+    """
 
     label: str
     scans: tuple[InspectedScan, ...]
+    expense: Expense | None = None
 
 
-def inspect(plan: ParticipantPlan) -> Inspection:
-    """Read, measure, compare and rank the scans of a participant.
+def inspect(plan: ParticipantPlan, config: RunConfig, unit: float | None = None) -> Inspection:
+    """Read, measure, compare and rank the scans of a participant, and estimate time and memory.
 
     Scans are compared where their headers place them; nothing is aligned.
 
@@ -78,6 +91,10 @@ def inspect(plan: ParticipantPlan) -> Inspection:
     ----------
     plan
         The scans. One that cannot be used has a remark that says why.
+    config
+        The configuration of the run.
+    unit
+        As for `expense`.
     """
     outcomes = [
         (scan, contrast, _measured(scan, contrast))
@@ -101,7 +118,8 @@ def inspect(plan: ParticipantPlan) -> Inspection:
         )
     order = {contrast.name: number for number, contrast in enumerate(plan.contrasts)}
     inspected.sort(key=lambda each: (order[each.contrast], -each.told.adds, -each.told.alone))
-    return Inspection(plan.label, tuple(inspected))
+    cost = expense(plan, usable, config, unit)
+    return Inspection(plan.label, tuple(inspected), cost)
 
 
 def _measured(scan: Scan, contrast: Contrast) -> MeasuredScan | str:

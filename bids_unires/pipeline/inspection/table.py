@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .expense import Expense
 from .inspection import InspectedScan, Inspection
 
 _COLUMNS = (
@@ -23,7 +24,7 @@ head: share of the head that the scan measured, as all scans of the participant 
 headers place them. signal/noise: head minus air over the standard deviation of the noise. alone,
 adds: of what the scans of the contrast tell together, down to 1 mm, the share that this one would
 tell alone, and the share that only this one tells. Nothing is aligned or fitted. To leave scans
-out: --bids-filter-file, .bidsignore."""
+out: --bids-filter-file, .bidsignore. Time and memory are right within a factor of about two."""
 
 
 def legend() -> str:
@@ -31,25 +32,52 @@ def legend() -> str:
     return _LEGEND
 
 
-def describe(inspection: Inspection) -> str:
-    """A table of the scans, the most useful of each contrast first, with remarks below each."""
+def describe(inspection: Inspection, threads: int = 1) -> str:
+    """A table of the scans, the most useful of each contrast first, with remarks below each.
+
+    Time and memory of the fit follow, with a number of threads.
+    """
     rows = [_cells(each) for each in inspection.scans]
     widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
     lines = [inspection.label, _line(_COLUMNS, widths)]
     for each, cells in zip(inspection.scans, rows, strict=True):
         lines.append(_line(cells, widths))
         lines += [f"      {remark}" for remark in each.remarks]
+    if inspection.expense is not None:
+        lines.append(f"  takes about {_in_words(inspection.expense, threads)}")
     return "\n".join(lines)
 
 
-def as_json(inspections: Sequence[Inspection]) -> dict[str, Any]:
-    """The same, in the types of JSON; shares are from 0 to 1, lengths in mm."""
+def as_json(inspections: Sequence[Inspection], threads: int = 1) -> dict[str, Any]:
+    """The same, in the types of JSON; shares are from 0 to 1, lengths in mm, bytes and seconds."""
     return {
         "participants": [
-            {"label": inspection.label, "scans": [_object(each) for each in inspection.scans]}
+            {
+                "label": inspection.label,
+                "scans": [_object(each) for each in inspection.scans],
+                **_estimates(inspection.expense, threads),
+            }
             for inspection in inspections
         ]
     }
+
+
+def _estimates(expense: Expense | None, threads: int) -> dict[str, Any]:
+    seconds = None if expense is None else expense.seconds(threads)
+    return {
+        "estimated_memory": None if expense is None else expense.memory,
+        "estimated_seconds": None if seconds is None else round(seconds, 1),
+    }
+
+
+def _in_words(expense: Expense, threads: int) -> str:
+    memory = f"{expense.memory / 1e9:.1f} GB of memory"
+    seconds = expense.seconds(threads)
+    if seconds is None:
+        return memory
+    time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    plural = "s" if threads > 1 else ""
+    return f"{time} with {threads} thread{plural}, and {memory}"
 
 
 def _cells(each: InspectedScan) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 - `screening`: a look at the slices, which turns a robust fit on where some are damaged.
 - `slice_order`: the order in which the slices of a scan were acquired.
 - `visits`: place the scans of all visits in one space, if requested.
+- `lesion_look`: how small lesions look, which are put into the scans.
 - `alignment`: align the scans to each other, and to a template if requested.
 - `reconstructed`: the images, and the values that the fit estimated for each scan.
 - `derivatives`: write the output files.

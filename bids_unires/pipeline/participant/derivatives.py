@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...config import Method, RunConfig
 from ...dataset.entities import listing
 from ...dataset.naming import (
+    MEASURED,
     STD,
     derivative_path,
     fov_mask_path,
@@ -43,7 +44,7 @@ from ...records.image import stated_settings
 from ...records.sidecar import SidecarRecord
 from ...space.volume import LabelVolume
 from .head_coverage import head_of, share_of_head
-from .provenance import image_record, run_record, uncertainty_record
+from .provenance import image_record, measured_record, run_record, uncertainty_record
 from .reconstructed import ReconstructedParticipant, ReconstructedScan
 
 logger = logging.getLogger("bids_unires")
@@ -73,6 +74,13 @@ _STD_DESCRIPTION = (
 )
 
 
+_MEASURED_DESCRIPTION = (
+    "Share of the detail of the image with the same name but for the description that the scans "
+    "measured, around each voxel, 0 to 1. The rest was inferred by the prior and from learned "
+    "detail: had it been different, the scans would be the same"
+)
+
+
 def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) -> tuple[Path, ...]:
     """Write the mask that defines the grid first, then the files that refer to it, the images last.
 
@@ -99,6 +107,7 @@ def write_derivatives(participant: ReconstructedParticipant, config: RunConfig) 
         *writer.write_transforms(),
         *writer.write_labels(),
         *writer.write_standard_deviations(),
+        *writer.write_measured_shares(),
         *writer.write_images(),
     )
 
@@ -226,6 +235,19 @@ class _Writer:
             record = uncertainty_record(own, self._config.model.uncertainty)
             desc = DESC[self._config.model.method] + STD
             written += self._write_image(own.contrast, desc, _STD_DESCRIPTION, record, own.sds)
+        return written
+
+    def write_measured_shares(self) -> list[Path]:
+        desc = DESC[self._config.model.method] + MEASURED
+        written = []
+        for own in self._participant.contrasts:
+            if own.measured is not None:
+                record = measured_record(own, own.measured)
+                # With two digits, files are a fraction of the size.
+                values = np.round(own.measured, 2)
+                written += self._write_image(
+                    own.contrast, desc, _MEASURED_DESCRIPTION, record, values
+                )
         return written
 
     def write_images(self) -> list[Path]:

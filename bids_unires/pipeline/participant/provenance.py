@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ... import __version__
+from ...records.detectability import DetectabilityRecord
 from ...records.image import (
     DetailRecord,
     ImageRecord,
+    MeasuredRecord,
     PriorRecord,
     ResidualRecord,
     ScanRecord,
@@ -64,7 +69,13 @@ def image_record(contrast: ReconstructedContrast, run: ImageRecord) -> ImageReco
     run
         The part that is the same for all images of the participant; see `run_record`.
     """
-    return replace(run, prior=_prior(contrast), scans=tuple(map(_scan, contrast.scans)))
+    found = contrast.detectability
+    return replace(
+        run,
+        prior=_prior(contrast),
+        scans=tuple(map(_scan, contrast.scans)),
+        detectability=None if found is None else DetectabilityRecord.of_statement(found),
+    )
 
 
 def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> UncertaintyRecord:
@@ -75,6 +86,17 @@ def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> 
         samples=samples,
         calibration_scale=contrast.calibration_scale,
         units="Hounsfield units" if contrast.contrast.modality == "CT" else "those of the scans",
+    )
+
+
+def measured_record(contrast: ReconstructedContrast, shares: NDArray[np.float32]) -> MeasuredRecord:
+    """The record of the map ``(X, Y, Z)`` of how much of the detail of an image was measured."""
+    inside = shares[contrast.image > 0]
+    return MeasuredRecord(
+        version=__version__,
+        statistic="share of the detail that the scans measured",
+        units="1",
+        median=round(float(np.median(inside)), 3) if inside.size else None,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...dataset.scans import Contrast, ParticipantPlan
 from ...model import (
+    Detectability,
     Fit,
     NoiseEstimate,
     Reconstruction,
@@ -96,6 +97,11 @@ class ReconstructedContrast:
         Weight of the prior in mm / intensity; None without a fit.
     detail
         Quality of the detail learned within its thick slices; None if none was learned.
+    detectability
+        What small lesions would become; None if that is not known.
+    measured
+        Share of the detail of the image that the scans measured, ``(X, Y, Z)`` float32; None if it
+        was not requested.
     """
 
     contrast: Contrast
@@ -105,6 +111,8 @@ class ReconstructedContrast:
     calibration_scale: float | None
     weight: float | None
     detail: DetailStatement | None
+    detectability: Detectability | None
+    measured: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +181,8 @@ def _contrast(
         calibration_scale=None if uncertainty is None else uncertainty.scales[index],
         weight=None if fit is None else fit.lam[index],
         detail=fit.details[index] if fit is not None and fit.details else None,
+        detectability=fit.detectability[index] if fit is not None and fit.detectability else None,
+        measured=None if fit is None or fit.measured is None else fit.measured[index],
     )
 
 

@@ -137,6 +137,8 @@ def _reported(
             own.weight,
             own.sds,
             own.detail,
+            own.detectability,
+            own.measured,
         )
         for own in participant.contrasts
     )

@@ -65,8 +65,8 @@ def _some_are_uneven(scans: Mapping[AcquiredScan, NoiseEstimate]) -> bool:
     uneven = {name: excess for name, excess in found.items() if excess}
     for name, excess in uneven.items():
         logger.info(
-            "%s: even slices are %.1f %% %s than odd ones, which is corrected "
-            "(--no-interleave-correction: it is not)",
+            "%s: even slices are %.1f %% %s than odd ones; this is corrected "
+            "(--no-interleave-correction prevents it)",
             name,
             100 * abs(np.expm1(2 * excess)),
             "brighter" if excess > 0 else "darker",

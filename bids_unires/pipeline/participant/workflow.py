@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ...config import ModelSettings, RunConfig
+from ...config import RunConfig
 from ...dataset.scans import ParticipantPlan
 from ...model import Fit, Progress, Reconstruction, interpolate, super_resolve
 from ...records.slice_motion import largest_motion
@@ -21,6 +21,7 @@ from ...work.progress import listener
 from .acquired import AcquiredContrast, AcquiredScan, acquire, volumes_of
 from .alignment import Placement, place, placed_before, placed_with_visits
 from .derivatives import write_derivatives
+from .lesion_look import lesion_look
 from .reconstructed import (
     FittedScan,
     ReconstructedContrast,
@@ -95,7 +96,7 @@ def run_participant(
             or place(contrasts, config, allotment.threads)
         )
         tell.phase(plan.label, "reconstruction")
-        result = _reconstruct(plan, contrasts, placement, config.model, allotment)
+        result = _reconstruct(plan, contrasts, placement, config, allotment)
         images = reconstructed(contrasts, result)
         if result.fit is not None:
             _say_how_it_went(images, result.fit)
@@ -117,11 +118,11 @@ def _reconstruct(
     plan: ParticipantPlan,
     contrasts: Sequence[AcquiredContrast],
     placement: Placement,
-    settings: ModelSettings,
+    config: RunConfig,
     allotment: Allotment,
 ) -> Reconstruction:
     """Make one image of every contrast, with the selected method."""
-    volumes = volumes_of(contrasts)
+    settings, volumes = config.model, volumes_of(contrasts)
     modalities = [acquired.contrast.modality for acquired in contrasts]
     if settings.method == "linear":
         return interpolate(
@@ -147,6 +148,8 @@ def _reconstruct(
         poses=placement.poses,
         grid=placement.grid,
         slices=slice_orders(contrasts) if settings.slice_motion else None,
+        lesions=[lesion_look(own.contrast) if config.detectability else None for own in contrasts],
+        measured=config.measured_map,
         memory_limit=allotment.memory,
         on_progress=report,
         on_learning=partial(listener().learning, plan.label),

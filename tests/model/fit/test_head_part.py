@@ -131,6 +131,17 @@ def test_single_bright_voxels_in_air_are_no_head(scan: Volume) -> None:
     )
 
 
+def test_a_head_that_a_coil_shows_dark_on_one_side_is_not_cut(scan: Volume) -> None:
+    lattice = lattice_of(scan)
+    usual = head_part([PlacedContrast((placed(scan),))], lattice).box
+    across = (world_of(scan.grid)[..., 0] - CENTRE[0]) / RADII[0]
+    dark = Volume((scan.data * 10 ** (-np.clip(across, -1, 1) / 3)).astype(np.float32), scan.affine)
+    uneven = head_part([PlacedContrast((placed(dark),))], lattice).box
+    assert uneven[0].stop >= usual[0].stop - 2
+    assert uneven[1].start <= usual[1].start
+    assert uneven[1].stop >= usual[1].stop
+
+
 def _finer(volume: Volume) -> Volume:
     """A scan with four voxels for each within slices, only one of which keeps what is bright."""
     data = np.repeat(np.repeat(volume.data, 4, axis=0), 4, axis=1)
@@ -216,14 +227,21 @@ def test_a_given_grid_is_filled(scan: Volume) -> None:
     assert again.fit.objective[0].objective < images.fit.objective[0].objective
 
 
-def test_deviations_cover_the_whole_grid(scan: Volume) -> None:
+def test_maps_beside_the_images_cover_the_whole_grid() -> None:
+    masked = head_scan()
+    masked.data[-8:] = 0
     settings = replace(SETTINGS, uncertainty=2, max_iter=3)
-    found = super_resolve([[scan]], settings, "cpu")
+    found = super_resolve([[masked]], settings, "cpu", measured=True)
     assert found.fit is not None
     assert found.fit.uncertainty is not None
-    sds = found.fit.uncertainty.sds
-    assert sds.shape == found.images.shape
+    assert found.fit.measured is not None
+    sds, shares = found.fit.uncertainty.sds, found.fit.measured
+    assert sds.shape == shares.shape == found.images.shape
     assert sds.min() > 0
+    # Nothing was measured there.
+    assert np.all(shares[0, -6:] == 0)
+    assert sds[0, -6:].min() > 2 * np.median(sds)
+    assert shares[0, -20].min() > 0
 
 
 def test_the_whole_of_a_grid_changes_nothing(scan: Volume, found: Reconstruction) -> None:

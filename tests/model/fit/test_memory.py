@@ -7,7 +7,7 @@ import pytest
 
 from bids_unires.errors import BadDataError
 from bids_unires.model import Observation
-from bids_unires.model.fit.memory import MemoryNeed, check_memory
+from bids_unires.model.fit.memory import MemoryNeed, check_memory, has_room_for_lesions
 from bids_unires.space.grid import Grid
 
 GRID = Grid((400, 400, 400), np.eye(4))
@@ -32,3 +32,18 @@ def test_standard_deviations_may_need_more() -> None:
     check_memory(plain, plain.on_device + 2**30)
     with pytest.raises(BadDataError, match="400 x 400 x 400"):
         check_memory(sampled, plain.on_device + 2**30)
+
+
+def test_without_room_for_lesions_the_fit_does_without_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    need = MemoryNeed(GRID, 1, [SCAN], puts_lesions=True)
+    plain = MemoryNeed(GRID, 1, [SCAN])
+    assert need.of_process > plain.of_process
+    assert has_room_for_lesions(need, None)
+    assert has_room_for_lesions(need, need.of_process)
+    assert has_room_for_lesions(plain, 0)
+    assert not caplog.messages
+    assert not has_room_for_lesions(need, plain.of_process)
+    assert "small lesions" in caplog.text

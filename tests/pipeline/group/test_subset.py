@@ -90,7 +90,7 @@ def test_who_sticks_out_makes_a_larger_grid_that_holds_the_others(
     assert sidecar(mean)["UniRes"]["Participants"] == 2
     assert study.group(*TIGHT, "--reports-only") == 0
     assert statuses(study)["sub-01"] == "outdated"
-    command = shlex.split(last.split("done again by: ")[1])
+    command = shlex.split(last.split("processed again by: ")[1])
     assert main([*command[1:], "--group-mode", "reslice", "--device", "cpu"]) == 0
     assert study.grid_record() == {**large, "Participants": EVERYBODY}
     assert "former grid" not in capsys.readouterr().err

@@ -38,7 +38,9 @@ def test_the_documented_command(tmp_path: Path) -> None:
     }
     raw, out = write_dataset(tmp_path / "raw", scans), tmp_path / "out"
     assert main([str(raw), str(out), "participant", *OPTIONS, *FIT]) == 0
-    command = documented("docs/visits.md", "bids_unires BIDS OUT group", {"BIDS": raw, "OUT": out})
+    command = documented(
+        "docs/how-to/visits.md", "bids_unires BIDS OUT group", {"BIDS": raw, "OUT": out}
+    )
     # Heads that are made of ellipsoids hold no brain, and the template is none of them.
     no_brain = ["--template", "none", "--fov", "head", "--group-mode", "reslice"]
     assert main([*command.split()[1:], *OPTIONS, *no_brain]) == 0

@@ -213,7 +213,7 @@ def test_who_joins_later_leaves_the_others_alone(
     assert study.group(*IN_PLACE, "--grid-margin", "20") == 0
     said = capsys.readouterr().err
     assert "the grid of the earlier run still holds" in said
-    assert "sub-01 was already done" in said
+    assert "sub-01 skipped: finished earlier" in said
     assert (first.stat().st_mtime_ns, load(first).shape) == before
     assert study.grid_record()["Participants"] == ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
     assert {row["status"] for row in study.rows() if row["contrast"] == "T1w"} == {"done"}

@@ -48,8 +48,9 @@ def inspected(tmp_path: Path) -> Inspect:
 
     def look(**scans: Image) -> dict[str, InspectedScan]:
         root = write_dataset(tmp_path / "raw", {f"sub-01_{key}": scans[key] for key in scans})
-        (plan,) = plan_participants(RunConfig(root, tmp_path / "out", "participant"))
-        found = inspect(plan)
+        config = RunConfig(root, tmp_path / "out", "participant")
+        (plan,) = plan_participants(config)
+        found = inspect(plan, config)
         return {each.scan.path.name.split(".")[0][7:]: each for each in found.scans}
 
     return look
@@ -147,7 +148,7 @@ def shown(study: Path, command: str) -> list[str]:
 
 
 def test_the_documented_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = documented("docs/before-computing.md", "bids_unires BIDS OUT participant --dry-run")
+    command = documented("docs/how-to/check-scans.md", "bids_unires BIDS OUT participant --dry-run")
     assert main(shown(study, command)) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("3 scans in 2 units of work")
@@ -159,7 +160,7 @@ def test_the_documented_table(study: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_documented_json(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = documented("docs/before-computing.md", "bids_unires BIDS OUT participant --json")
+    command = documented("docs/how-to/check-scans.md", "bids_unires BIDS OUT participant --json")
     words = shown(study, command.partition(">")[0])
     assert main(words) == 0
     content: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -179,8 +180,8 @@ def test_json_is_for_a_dry_run(study: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_columns_of_the_table_are_aligned(study: Path, tmp_path: Path) -> None:
-    plans = plan_participants(RunConfig(study, tmp_path / "out", "participant"))
-    inspection = inspect(plans[1])
+    config = RunConfig(study, tmp_path / "out", "participant")
+    inspection = inspect(plan_participants(config)[1], config)
     header, *rows = (line for line in describe(inspection).splitlines()[1:] if "   " in line[:12])
     assert json.dumps(as_json([inspection]))
     assert len({len(header), *map(len, rows)}) == 1

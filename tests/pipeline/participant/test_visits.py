@@ -88,7 +88,7 @@ def labels(raw: Path) -> Path:
 def out(raw: Path, labels: Path) -> Path:
     folder = raw.parent / "out"
     command = documented(
-        "docs/visits.md", "bids_unires BIDS OUT participant", {"BIDS": raw, "OUT": folder}
+        "docs/how-to/visits.md", "bids_unires BIDS OUT participant", {"BIDS": raw, "OUT": folder}
     )
     assert main([*command.split()[1:], *OPTIONS, "--labels", str(labels)]) == 0
     return folder
@@ -103,11 +103,13 @@ def sidecar(path: Path) -> dict[str, Any]:
 def test_the_documented_subtraction(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert documented("docs/visits.md", "bids_unires BIDS OUT participant").endswith(UNBIASED[1])
-    (example,) = blocks("docs/visits.md", frozenset({"python"}))
+    assert documented("docs/how-to/visits.md", "bids_unires BIDS OUT participant").endswith(
+        UNBIASED[1]
+    )
+    (example,) = blocks("docs/how-to/visits.md", frozenset({"python"}))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "OUT").symlink_to(out)
-    exec(compile(example.replace("res-1mm", "res-2p5mm"), "docs/visits.md", "exec"), {})
+    exec(compile(example.replace("res-1mm", "res-2p5mm"), "docs/how-to/visits.md", "exec"), {})
     written = nib.load("change.nii.gz").get_fdata()
     difference, _ = change(out)
     seen = np.asarray(nib.load(out / f"{SHARED}.nii.gz").dataobj) > 0
