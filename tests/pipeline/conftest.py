@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,16 @@ class ThisProcess:
             return attempt(process, unit, config, allotment)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def all_in_this_process() -> Iterator[None]:
+@contextmanager
+def in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "OwnProcess", ThisProcess)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_in_this_process() -> Iterator[None]:
+    with in_this_process():
         yield
 
 
@@ -173,6 +180,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         with (folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
+                # Of a worker that failed.
+                shutil.rmtree(made, ignore_errors=True)
                 make(made)
                 done.touch()
         return made
@@ -184,12 +193,13 @@ def write_participants(root: Path) -> Study:
     """Have the participant level done on the cohort."""
     cohort = write_cohort(root)
     argv = [str(cohort.raw), str(cohort.out), "participant", *COARSE]
-    assert main([*argv, "--labels", str(root / "labels")]) == 65
+    with in_this_process():
+        assert main([*argv, "--labels", str(root / "labels")]) == 65
     return cohort
 
 
 @pytest.fixture(scope="session")
-def participants(prepared: Callable[..., Path], all_in_this_process: None) -> Study:
+def participants(prepared: Callable[..., Path]) -> Study:
     """The participant level on a cohort; left as it is, since others use it at the same time."""
     root = prepared("participants", write_participants)
     return Study(root / "raw", root / "out")
@@ -201,7 +211,8 @@ def aligned(participants: Study, prepared: Callable[..., Path]) -> Study:
 
     def make(root: Path) -> None:
         shutil.copytree(participants.out, root)
-        assert Study(participants.raw, root).group(*GROUP) == 0
+        with in_this_process():
+            assert Study(participants.raw, root).group(*GROUP) == 0
 
     return Study(participants.raw, prepared("aligned", make))
 

@@ -63,6 +63,18 @@ def test_a_lesion_that_the_fit_has_erased_comes_back(axis: int, lesion: float) -
     assert inside == pytest.approx(lesion, rel=0.3)
 
 
+def test_every_round_gives_back_more_of_a_lesion() -> None:
+    scan = scanned(brain(25.0), 2)
+    kept = [
+        given_back(scan, brain(), LocalFeedback(rounds=rounds))[17:21, 17:21, 17:23].mean() - 1035
+        for rounds in range(4)
+    ]
+    assert kept[0] == 0
+    assert kept[1] > 10
+    assert kept[2] > kept[1] + 0.1
+    assert kept[3] > kept[2] + 0.1
+
+
 def test_means_are_those_of_the_scan() -> None:
     scan = scanned(brain(), 2, noise_sd=4.0)
     image = given_back(scan, brain() + np.float32(7))

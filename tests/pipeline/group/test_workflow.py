@@ -100,6 +100,13 @@ def test_the_mean_is_nobodys_in_particular(finished: Study) -> None:
     assert load(mean).get_fdata().std() > 0
 
 
+def test_a_scan_of_brighter_units_does_not_outweigh_the_others(finished: Study) -> None:
+    """Everybody's tissue is about 1 in the mean that everybody is aligned to."""
+    (path,) = finished.out.glob("tpl-study/anat/*_desc-cohort_T1w.nii.gz")
+    values = load(path).get_fdata()
+    assert np.percentile(values[values > 0.1], 95) == pytest.approx(1, abs=0.2)
+
+
 def test_means_have_common_intensities(finished: Study) -> None:
     (t1w,) = finished.out.glob("tpl-study/anat/tpl-study_res-*mm_T1w.nii.gz")
     (flair,) = finished.out.glob("tpl-study/anat/tpl-study_res-*mm_FLAIR.nii.gz")
