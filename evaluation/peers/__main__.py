@@ -18,6 +18,7 @@ from evaluation.peers.comparison import Place, compare, made_environments
 from evaluation.peers.eclare import CPU_PATCHES, GPU_PATCHES, eclare
 from evaluation.peers.environments import ROOT
 from evaluation.peers.interpolations import interpolations
+from evaluation.peers.measuring import measures
 from evaluation.peers.own import own
 from evaluation.peers.peer import Peer
 from evaluation.peers.results import RESULTS, Row
@@ -33,11 +34,12 @@ def main(words: Sequence[str] | None = None) -> int:
     told = []
     if not arguments.page_only:
         place = Place(arguments.data, arguments.out, arguments.environments, arguments.threads)
-        peers = [peer for peer in _peers(arguments) if arguments.method in peer.name]
-        cases = [case for case in CASES if arguments.case in str(case)]
+        peers = [peer for peer in _peers(arguments) if _named(peer.name, arguments.method)]
+        cases = [case for case in CASES if _named(str(case), arguments.case)]
         ready = [*made_environments(peers, place)]
         told = [line for line in ready if isinstance(line, str)]
-        for found in compare(cases, [peer for peer in ready if isinstance(peer, Peer)], place):
+        peers = [peer for peer in ready if isinstance(peer, Peer)]
+        for found in compare(cases, peers, place, measures):
             print(_line(found) if isinstance(found, Row) else found, flush=True)
             if isinstance(found, Row):
                 kept = _sorted(results.merged(kept, [found]))
@@ -54,6 +56,11 @@ def main(words: Sequence[str] | None = None) -> int:
 def _peers(arguments: argparse.Namespace) -> tuple[Peer, ...]:
     patches = arguments.patches or (GPU_PATCHES if arguments.gpu else CPU_PATCHES)
     return (*own(), *interpolations(), eclare(patches, arguments.gpu))
+
+
+def _named(name: str, parts: Sequence[str] | None) -> bool:
+    """Whether a name has one of these in it; without any, all have."""
+    return not parts or any(part in name for part in parts)
 
 
 def _sorted(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -75,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--page-only", action="store_true", help="make the page, and run nothing")
-    parser.add_argument("--case", default="", help="cases whose name has this in it")
-    parser.add_argument("--method", default="", help="methods whose name has this in it")
+    parser.add_argument("--case", nargs="+", help="cases whose name has one of these in it")
+    parser.add_argument("--method", nargs="+", help="methods whose name has one of these in it")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--gpu", action="store_true", help="ECLARE on a GPU, at its default")
     parser.add_argument("--patches", type=int, help="patches that ECLARE learns from")

@@ -93,7 +93,7 @@ FLAIR = Head(
     "a real 3-D FLAIR of 1 mm with the lesions that several raters agreed on (Lesjak et al. 2017); "
     "how residuals are added back was chosen on it",
 )
-HEADS = {head.name: head for head in (STROKE, WHOLE, FLAIR)}
+HEADS = (FLAIR, WHOLE, STROKE)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Case:
     Parameters
     ----------
     head
-        The head's name in `HEADS`.
+        The head.
     thickness, gap
         Thickness of the slices, and gap between them, in whole mm.
     plane
@@ -115,7 +115,7 @@ class Case:
         percentile of the head.
     """
 
-    head: str
+    head: Head
     thickness: int
     gap: int = 0
     plane: Plane = "transverse"
@@ -126,7 +126,7 @@ class Case:
         """The case in one line."""
         gap = f" + {self.gap} mm gap" if self.gap else ""
         shift = f", shifted by {self.shift} mm" if self.shift else ""
-        return f"{self.head}, {self.plane}, {self.thickness} mm{gap}{shift}"
+        return f"{self.head.name}, {self.plane}, {self.thickness} mm{gap}{shift}"
 
     @property
     def folder(self) -> str:
@@ -140,11 +140,11 @@ class Case:
 
 
 CASES = (
-    Case(FLAIR.name, 5),
-    *(Case(WHOLE.name, thickness) for thickness in (3, 4, 5)),
-    Case(WHOLE.name, 4, gap=1),
-    *(Case(STROKE.name, thickness) for thickness in (3, 4, 5)),
-    Case(STROKE.name, 4, gap=1),
+    Case(FLAIR, 5),
+    *(Case(WHOLE, thickness) for thickness in (3, 4, 5)),
+    Case(WHOLE, 4, gap=1),
+    *(Case(STROKE, thickness) for thickness in (3, 4, 5)),
+    Case(STROKE, 4, gap=1),
 )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_unires.space.volume import Volume
 from evaluation.peers import results
-from evaluation.peers.cases import HEADS, Case, Stack, stack_of
-from evaluation.peers.measuring import measures, same_grid
+from evaluation.peers.cases import Case, Stack, stack_of
 from evaluation.peers.peer import Job, Peer
 from evaluation.peers.results import Row
 from evaluation.peers.running import Run, run
-from evaluation.peers.scans import read_scan, write_scan
+from evaluation.peers.scans import read_scan, same_grid, write_scan
 
 
 @dataclass(frozen=True)
@@ -39,70 +40,91 @@ class Place:
     threads: int
 
 
-def compare(cases: Sequence[Case], peers: Sequence[Peer], place: Place) -> Iterator[Row | str]:
-    """Yield a row for every program on every case, or a line that says why there is none."""
+Measure = Callable[[Volume, Stack], Mapping[str, float]]
+
+
+def compare(
+    cases: Sequence[Case], peers: Sequence[Peer], place: Place, measure: Measure
+) -> Iterator[Row | str]:
+    """Yield a row for every program on every case, or a line that says why there is none.
+
+    Parameters
+    ----------
+    cases, peers
+        What is compared.
+    place
+        Where things are.
+    measure
+        Gives the measures of an image of a case; see `evaluation.peers.measuring.measures`.
+    """
     for case in cases:
-        missing = HEADS[case.head].missing(place.data)
+        missing = case.head.missing(place.data)
         if missing:
             yield f"{case}: left out, {missing[0]} is not there"
             continue
-        stack = functools.cache(functools.partial(_stack, case, place.data))
+        work = _Work(case, place, measure)
         for peer in peers:
             try:
-                yield row_of(case, peer, place, stack)
+                yield work.row(peer)
             except (RuntimeError, OSError) as error:
                 yield f"{case}, {peer.name}: {error}"
 
 
-def row_of(case: Case, peer: Peer, place: Place, stack: Callable[[], Stack]) -> Row:
-    """The row of a program on a case: as it was kept, or made anew.
+@dataclass(frozen=True)
+class _Work:
+    """All that is made of one case."""
 
-    Raises
-    ------
-    RuntimeError
-        If the program fails.
-    """
-    folder = place.out / case.folder / peer.folder
-    kept = folder / "row.json"
-    for row in results.load(kept):
-        if (row.program, row.settings) == (peer.program, peer.settings):
-            return row
-    image = folder / peer.image
-    took = folder / "run.json"
-    if not (took.is_file() and image.is_file()):
-        scan = place.out / case.folder / "scan.nii.gz"
+    case: Case
+    place: Place
+    measure: Measure
+
+    @functools.cached_property
+    def stack(self) -> Stack:
+        return stack_of(self.case, self.case.head.load(self.place.data))
+
+    def row(self, peer: Peer) -> Row:
+        """The row of a program: as it was kept, or made anew."""
+        folder = self.place.out / self.case.folder / peer.folder
+        kept = folder / "row.json"
+        for row in results.load(kept):
+            if (row.program, row.settings) == (peer.program, peer.settings):
+                return row
+        took = self._took(peer, folder)
+        made = read_scan(folder / peer.image)
+        row = Row(
+            str(self.case),
+            peer.name,
+            peer.program,
+            peer.settings,
+            took,
+            not same_grid(made, self.stack.head.truth),
+            {name: round(value, 4) for name, value in self.measure(made, self.stack).items()},
+        )
+        results.save([row], kept)
+        return row
+
+    def _took(self, peer: Peer, folder: Path) -> Run:
+        """What the program took, which is run unless its image is there."""
+        told = folder / "run.json"
+        if (
+            told.is_file()
+            and (folder / peer.image).is_file()
+            and not (folder / "row.json").exists()
+        ):
+            return Run.load(told)
+        scan = folder.parent / "scan.nii.gz"
         if not scan.is_file():
             scan.parent.mkdir(parents=True, exist_ok=True)
-            write_scan(stack().scan, scan)
-        _make(Job(case, scan, folder, _python(peer, place)), peer, place.threads).save(took)
-    made = read_scan(image)
-    row = Row(
-        str(case),
-        peer.name,
-        peer.program,
-        peer.settings,
-        Run.load(took),
-        not same_grid(made, stack().head.truth),
-        {name: round(value, 4) for name, value in measures(made, stack()).items()},
-    )
-    results.save([row], kept)
-    return row
-
-
-def _stack(case: Case, data: Path) -> Stack:
-    return stack_of(case, HEADS[case.head].load(data))
-
-
-def _make(job: Job, peer: Peer, threads: int) -> Run:
-    """Run the program in an empty folder."""
-    shutil.rmtree(job.folder, ignore_errors=True)
-    job.folder.mkdir(parents=True)
-    return run(peer.words(job), job.folder / "log.txt", threads)
-
-
-def _python(peer: Peer, place: Place) -> Path:
-    folder = peer.environment.folder(place.environments) if peer.environment else Path()
-    return folder / "bin" / "python"
+            write_scan(self.stack.scan, scan)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        python = Path(sys.executable)
+        if peer.environment:
+            python = peer.environment.folder(self.place.environments) / "bin" / "python"
+        words = peer.words(Job(self.case, scan, folder, python))
+        took = run(words, folder / "log.txt", self.place.threads)
+        took.save(told)
+        return took
 
 
 def made_environments(peers: Iterable[Peer], place: Place) -> Iterator[Peer | str]:

@@ -15,13 +15,12 @@ from evaluation.lesions import Lesions
 from evaluation.measures import measure
 from evaluation.methods import measured
 from evaluation.peers.cases import Stack
+from evaluation.peers.scans import same_grid
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _TISSUES = 4
-# Largest distance of voxel centres, in mm, at which two grids are one.
-_SAME = 1e-3
 
 
 def measures(made: Volume, stack: Stack) -> Mapping[str, float]:
@@ -61,11 +60,6 @@ def measures(made: Volume, stack: Stack) -> Mapping[str, float]:
         if of_size.count:
             found |= {f"kept of {size}": of_size.kept, f"erased of {size}": of_size.erased}
     return found
-
-
-def same_grid(a: Volume, b: Volume) -> bool:
-    """Whether the voxels of two images lie at the same places, within a thousandth of a mm."""
-    return a.grid.shape == b.grid.shape and bool(np.allclose(a.affine, b.affine, atol=_SAME))
 
 
 def tissue_error(image: Image, truth: Image, inside: Mask) -> float:

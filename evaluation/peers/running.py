@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,19 @@ def run(words: Sequence[str], log: Path, threads: int) -> Run:
         "OMP_NUM_THREADS": str(threads),
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
     }
+    used = log.with_suffix(".used")
+    launcher = [sys.executable, "-S", str(LAUNCHER), str(used)]
     began = time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        try:
-            _, status, used = os.wait4(process.pid, 0)
-        except KeyboardInterrupt:
-            process.kill()
-            process.wait()
-            raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{Path(words[0]).name} ended with {process.returncode}; see {log}")
+        done = subprocess.run(
+            [*launcher, *words], stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
+        )
+    if done.returncode:
+        raise RuntimeError(f"{Path(words[0]).name} ended with {done.returncode}; see {log}")
     return Run(
         seconds=round(time.perf_counter() - began, 1),
-        processor_seconds=round(used.ru_utime + used.ru_stime, 1),
-        # Linux counts in KiB.
-        peak_mib=round(used.ru_maxrss / 1024),
         threads=threads,
         cores=os.cpu_count() or 1,
         date=time.strftime("%Y-%m-%d"),
+        **json.loads(used.read_text("utf-8")),
     )

@@ -183,7 +183,7 @@ def programs(rows: Sequence[Row]) -> str:
 
 def heads(rows: Sequence[Row]) -> str:
     """Markdown list of the heads of the cases."""
-    there = [head for head in HEADS.values() if any(head.name in row.case for row in rows)]
+    there = [head for head in HEADS if any(head.name in row.case for row in rows)]
     return "\n".join(f"- {head.name}: {head.note};" for head in there).removesuffix(";") + "."
 
 
