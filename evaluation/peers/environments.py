@@ -18,13 +18,16 @@ class Environment:
     ----------
     name
         Its name; the requirements are in ``requirements-peers-NAME.lock``.
+    loose
+        Packages that ask for other versions than the requirements have, and run with these.
     """
 
     name: str
+    loose: tuple[str, ...] = ()
 
     @property
     def requirements(self) -> Path:
-        """The pinned requirements: all that is installed, and nothing else."""
+        """The pinned requirements."""
         return ROOT / f"requirements-peers-{self.name}.lock"
 
     def folder(self, root: Path) -> Path:
@@ -49,48 +52,45 @@ class Environment:
         folder = self.folder(root)
         for words in (
             [sys.executable, "-m", "venv", "--clear", str(folder)],
-            # What the lock names is complete; some programs ask for older versions of libraries.
-            [
-                *(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps"),
-                *("--disable-pip-version-check", "--requirement", str(self.requirements)),
-            ],
+            *self.installations(folder / "bin" / "python"),
         ):
-            done = subprocess.run(words, check=False)
-            if done.returncode:
+            if subprocess.run(words, check=False).returncode:
                 raise RuntimeError(
                     f"{self.requirements.name}: cannot be installed in {folder}; "
                     "pip says why above. Run again once the package registry can be reached."
                 )
         self._stamp(root).write_text(self.requirements.read_text("utf-8"), "utf-8")
 
+    def installations(self, python: Path) -> list[list[str]]:
+        """Command lines that install what the requirements name."""
+        pins = packages(self.requirements.read_text("utf-8"))
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        specified = {name: f"{name}=={version}" for name, version in pins.items()}
+        loose = [specified.pop(name) for name in self.loose]
+        found = [[*install, *specified.values()]]
+        return [*found, [*install, "--no-deps", *loose]] if loose else found
+
     def pinned(self, package: str) -> str:
         """Version of a package in the requirements."""
-        return pinned(self.requirements.read_text("utf-8"), package)
+        return packages(self.requirements.read_text("utf-8"))[package]
 
     def _stamp(self, root: Path) -> Path:
         return self.folder(root) / "installed.lock"
 
 
-def pinned(requirements: str, package: str) -> str:
-    r"""Version of a package among pinned requirements.
-
-    Raises
-    ------
-    KeyError
-        If the package is not among them.
+def packages(requirements: str) -> dict[str, str]:
+    r"""Names, in lower case, and versions of pinned requirements.
 
     Examples
     --------
-    >>> pinned("# pins\nantspyx==0.6.3\nnumpy==2.3.5", "numpy")
-    '2.3.5'
+    >>> packages("# pins\nantspyx==0.6.3\nNumPy==2.3.5")
+    {'antspyx': '0.6.3', 'numpy': '2.3.5'}
     """
-    for line in requirements.splitlines():
-        name, _, version = line.partition("==")
-        if name.strip().lower() == package.lower():
-            return version.strip()
-    raise KeyError(package)
+    lines = [line for line in requirements.splitlines() if line and not line.startswith("#")]
+    pins = (line.partition("==") for line in lines)
+    return {name.strip().lower(): version.strip() for name, _, version in pins}
 
 
-ECLARE = Environment("eclare")
+ECLARE = Environment("eclare", ("eclare", "radifox-utils"))
 SIMPLEITK = Environment("simpleitk")
 ANTS = Environment("ants")

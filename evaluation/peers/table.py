@@ -45,7 +45,7 @@ class Column:
     def badness(self, row: Row) -> float | None:
         """Distance from perfect of the figure as it is shown."""
         value = self.value(row)
-        return None if value is None else self.distance(round(value, self.places))
+        return None if value is None else round(self.distance(value), self.places)
 
 
 def _measure(name: str, factor: float = 1.0) -> Callable[[Row], float | None]:
