@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from bids_unires.demo.scanner import Plane, add_rician_noise, scan_grid, thick_slices
 from bids_unires.demo.score import resample
@@ -29,6 +30,8 @@ from evaluation.lesion_cases import (
 
 # World axis (RAS+) across the slices of each plane.
 _ACROSS: Mapping[Plane, int] = {"sagittal": 0, "coronal": 1, "transverse": 2}
+# Sides in voxels of a box in the middle of a large head.
+_SIDE = 120
 # The noise is a share of this percentile of the head.
 _BRIGHTEST = 99.9
 
@@ -72,6 +75,25 @@ def _with_dark_spots(name: str, files: Sequence[Path]) -> HeadWithLesions:
     return head_with_injected(name, files[0], replace(InjectionParameters(), brighter=False))
 
 
+def _middle_with_dark_spots(name: str, files: Sequence[Path]) -> HeadWithLesions:
+    return middle(_with_dark_spots(name, files), _SIDE)
+
+
+def middle(head: HeadWithLesions, side: int) -> HeadWithLesions:
+    """A box of so many voxels per side in the middle of a head, with the lesions in it.
+
+    Lesions that its border cuts are part of the truth, but are not counted.
+    """
+    low = [max(0, (whole - side) // 2) for whole in head.truth.data.shape]
+    box = tuple(slice(start, start + side) for start in low)
+    truth = Volume(np.ascontiguousarray(head.truth.data[box]), head.truth.affine @ translation(low))
+    labels, _ = ndimage.label(head.mask, np.ones((3, 3, 3)))
+    outside = np.ones(labels.shape, dtype=bool)
+    outside[box] = False
+    whole = head.mask[box] & ~np.isin(labels[box], np.unique(labels[outside]))
+    return HeadWithLesions(head.name, truth, whole, head.inside[box])
+
+
 STROKE = Head(
     "T1w of a stroke",
     ("stroke/T1w.nii.gz",),
@@ -79,12 +101,12 @@ STROKE = Head(
     "a real T1w of 1 mm without its skull, into which 120 dark lesions were put; how residuals are "
     "added back was chosen on it",
 )
-WHOLE = Head(
-    "T1w of a whole head",
+HEALTHY = Head(
+    "T1w of a healthy head",
     ("contrasts/sub-01/anat/sub-01_T1w.nii.gz",),
-    _with_dark_spots,
-    "a real T1w of 0.88 mm with its skull, at 1 mm here, into which 120 dark lesions were put; "
-    "nothing of the program was chosen on it",
+    _middle_with_dark_spots,
+    "a real T1w of 0.88 mm, at 1 mm here, into which 120 dark lesions were put, those that lie in a "
+    "box of 120 mm in the middle of it; nothing of the program was chosen on it",
 )
 FLAIR = Head(
     "MS FLAIR",
@@ -93,7 +115,7 @@ FLAIR = Head(
     "a real 3-D FLAIR of 1 mm with the lesions that several raters agreed on (Lesjak et al. 2017); "
     "how residuals are added back was chosen on it",
 )
-HEADS = (FLAIR, WHOLE, STROKE)
+HEADS = (FLAIR, HEALTHY, STROKE)
 
 
 @dataclass(frozen=True)
@@ -141,8 +163,9 @@ class Case:
 
 CASES = (
     Case(FLAIR, 5),
-    *(Case(WHOLE, thickness) for thickness in (3, 4, 5)),
-    Case(WHOLE, 4, gap=1),
+    Case(FLAIR, 5, shift=2),
+    *(Case(HEALTHY, thickness) for thickness in (3, 4, 5)),
+    Case(HEALTHY, 4, gap=1),
     *(Case(STROKE, thickness) for thickness in (3, 4, 5)),
     Case(STROKE, 4, gap=1),
 )

@@ -17,7 +17,7 @@ from bids_unires.space.affines import Affine, apply_affine
 from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 from evaluation.lesion_cases import HeadWithLesions
-from evaluation.peers.cases import CASES, Case, Head, fine_grid, stack_of, upright
+from evaluation.peers.cases import CASES, Case, Head, fine_grid, middle, stack_of, upright
 
 SHAPE = (19, 22, 25)
 LEFT_FIRST = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -115,3 +115,16 @@ def test_cases_have_names_of_their_own() -> None:
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert NAMED.missing(tmp_path) == [tmp_path / "head.nii.gz"]
+
+
+def test_the_middle_of_a_head_has_the_lesions_that_are_whole() -> None:
+    whole = head(LEFT_FIRST)
+    whole.mask[1:5, 9:12, 10:13] = True
+    box = middle(whole, 13)
+    assert box.truth.data.shape == (13, 13, 13)
+    at = np.array([8, 9, 10])
+    within = apply_affine(np.linalg.inv(box.truth.affine) @ whole.truth.affine, at).astype(int)
+    assert box.truth.data[tuple(within)] == whole.truth.data[tuple(at)]
+    assert ndimage.label(box.mask)[1] == 1
+    assert box.mask[tuple(within)]
+    assert middle(whole, 99).mask.sum() == whole.mask.sum()
