@@ -1,7 +1,8 @@
 """Compare with other programs: ``python -m evaluation.peers`` (``make peers``).
 
 Each program runs on each case, once: what is there is kept, so that the command goes on where it
-was stopped. The figures are in ``evaluation/peers/results.json``, the page in ``docs/explanation/peers.md``.
+was stopped. The figures are in ``evaluation/peers/results.json``, the page in
+``docs/explanation/peers.md``.
 """
 
 from __future__ import annotations
