@@ -10,6 +10,7 @@ import torch
 
 from bids_unires.model import ModelSettings, NoiseEstimate, Observation, super_resolve
 from bids_unires.model.assess.calibration import calibrate_scales
+from bids_unires.model.assess.uncertainty import Scales
 from bids_unires.model.solve.problem import Stop
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -77,5 +78,5 @@ def test_too_little_of_a_head_is_said(caplog: pytest.LogCaptureFixture) -> None:
         contrast = contrast_of([Observation(data, grid.affine)], 0.4, noise)
         problem = problem_of(contrast, grid=grid)
         scales = calibrate_scales(problem, Stop(1e-2, 2), torch.ones(1, 8, 8, 8), samples=2)
-    assert scales == (1.0,)
+    assert scales == (Scales(1.0, 0.0),)
     assert "not calibrated" in caplog.text
