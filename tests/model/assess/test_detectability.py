@@ -123,7 +123,7 @@ def test_every_contrast_has_lesions_of_its_own() -> None:
     contrasts = (sharp.contrasts[0], thick.contrasts[0])
     images = torch.cat([sharp.solution.images, thick.solution.images])
     both = Fitted(problem_of(*contrasts, grid=GRID), Solution(images, (), True))
-    alone = found(sharp)
+    alone = found(sharp, parameters=replace(FEW, rounds=2))
     of_sharp, of_thick = detectability(both, ["bright", "dark"], FEW)
     assert of_sharp is not None
     assert of_thick is not None
