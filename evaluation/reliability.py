@@ -71,7 +71,7 @@ def report(case: Case, examination: Examination) -> None:
         cells = " | ".join(f"{100 * share:.1f}" for share in within)
         print(
             f"| {case}, {c + 1} | {cells} | {correlation:.2f} | "
-            f"{result.fit.uncertainty.scales[c]:.2f} | {seconds / plain - 1:.1f} |",
+            f"{result.fit.uncertainty.scales[c].sampled:.2f} | {seconds / plain - 1:.1f} |",
             flush=True,
         )
 

@@ -408,7 +408,9 @@ class UncertaintyRecord(SidecarRecord):
     samples
         Number of posterior samples from which it was estimated.
     calibration_scale
-        Factor from the calibration by which the standard deviations were multiplied.
+        Factor from the calibration by which the standard deviations of samples were multiplied.
+    extremes_scale
+        Factor of what was added to them: the distance of a voxel from the nearer extreme around it.
     units
         Units of the map, in words.
     """
@@ -417,6 +419,7 @@ class UncertaintyRecord(SidecarRecord):
     statistic: str | None = entry("Statistic", text)
     samples: int | None = entry("Samples", whole)
     calibration_scale: float | None = entry("CalibrationScale", number)
+    extremes_scale: float | None = entry("ExtremesScale", number)
     units: str | None = entry("Units", text)
 
 

@@ -108,7 +108,8 @@ def write_unit(out: Path, plan: ParticipantPlan, voxel_size: tuple[float, float,
     }
     write_json(sidecar_path(mask), mask_sidecar(plan, **common))
     for contrast in plan.contrasts:
-        for desc in ("sr", "denoised", "resliced", "srStd", "denoisedStd"):
+        maps = [kind + what for kind in ("sr", "denoised") for what in ("Std", "Measured")]
+        for desc in ("sr", "denoised", "resliced", *maps):
             path = derivative_path(out, plan, contrast, desc=desc, voxel_size=voxel_size)
             write_image(path, np.random.default_rng(0).uniform(size=(4, 4, 4)), np.eye(4))
             record = ImageRecord(version=__version__, settings={"reg_scale": 4.0})

@@ -238,6 +238,7 @@ def test_every_result_has_a_name_and_the_prefix(
     command = ["files", "T2.hdr", "T1.mgz", "--uncertainty", "2", "--prefix", "y_", "-o", "out"]
     assert main([*command, *QUICK, "--voxel-size", "7.5"]) == 0
     of_each = ("T1.json", "T1.nii.gz", "T1_std.json", "T1_std.nii.gz", "T1_xfm.txt")
+    of_each += ("T1_measured.json", "T1_measured.nii.gz")
     of_all = {"y_T1.html", "y_T1_fov.json", "y_T1_fov.nii.gz"}
     names = {f"y_{name}" for own in of_each for name in (own, own.replace("T1", "T2"))}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names | of_all

@@ -41,6 +41,11 @@ def test_every_file_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert {path.name for path in more} == {
         *("ur_T1_std.nii.gz", "ur_T1_std.json", "ur_T2_std.nii.gz", "ur_T2_std.json"),
     }
+    maps = set(names.all(with_deviations=False, with_measured=True))
+    assert {path.name for path in maps - set(names.all(with_deviations=False))} == {
+        *("ur_T1_measured.nii.gz", "ur_T1_measured.json"),
+        *("ur_T2_measured.nii.gz", "ur_T2_measured.json"),
+    }
 
 
 @pytest.mark.parametrize("texts", [("T1.nii", "T1_fov=x.nii"), ("T1.nii", "T1_std=x.nii")])

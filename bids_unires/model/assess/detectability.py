@@ -61,7 +61,8 @@ class DetectabilityParameters:
     densities
         Differences from tissue in HU, in CT.
     rounds
-        How often lesions are put at other places and images made again.
+        How often lesions are put at other places and images made again; once more where several
+        contrasts share the places.
     apart
         Lesions have at least this distance in mm, and one voxel of the scans more.
     iterations
@@ -185,7 +186,8 @@ def detectability(
         for c, contrast in enumerate(problem.contrasts)
     ]
     found: list[list[_Found]] = [[] for _ in problem.contrasts]
-    for number in range(parameters.rounds):
+    several = sum(look is not None for look in looks) > 1
+    for number in range(parameters.rounds + several):
         rng = np.random.default_rng([parameters.seed, number])
         lesions = _lesions(problem, tissues, looks, parameters, rng)
         if not any(each.kinds for each in lesions):

@@ -15,8 +15,12 @@ uncertainty. The weights of variational Bayes are used instead, ``W = 1 / sqrt(E
 deviations (Babacan, Molina & Katsaggelos 2008, "Parameter estimation in TV image restoration
 using variational distribution approximation"). The latter are estimated from a few samples.
 
-The images are not the posterior mean, and heads are not samples of the prior. The resulting error
-of the standard deviations is corrected by simulated heads (`calibration`).
+The images are not the posterior mean, and heads are not samples of the prior. Above all, the
+samples hardly know where errors are: where tissues meet within a slice, the image shows something
+between them, and the truth is one of them. So how far a voxel lies from the extremes around it is
+the second part of its standard deviation (`between_extremes`; that the variance of a bounded
+variable is largest in the middle is the inequality of Bhatia & Davis 2000, "A better bound on the
+variance"). The weights of both parts come from simulated heads (`calibration`).
 """
 
 from __future__ import annotations
@@ -47,6 +51,32 @@ _ITERATIONS = 10
 # Gaussian, and the distance up to which it is evaluated, in voxels.
 _NEIGHBOURHOOD = 1.0
 _REACH = 4
+# Extremes are those within a cube of this width; the distance from them is smoothed, so that it is
+# not 0 at an extreme itself (sd in voxels).
+_EXTREMES_MM = 5.0
+_EXTREMES_SD = 0.7
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Weights of the two parts of standard deviations, without unit.
+
+    Attributes
+    ----------
+    sampled
+        Weight of the standard deviations from samples.
+    between
+        Weight of the distance from the extremes around a voxel.
+    """
+
+    sampled: float
+    between: float
+
+    def combined(
+        self, sds: NDArray[np.float32], between: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Standard deviations ``(X, Y, Z)`` from both parts."""
+        return np.float32(self.sampled) * sds + np.float32(self.between) * between
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +89,13 @@ class Uncertainty:
         ``(C, X, Y, Z)`` float32, in the units of the images, above 0. Where no scan of a contrast
         measured anything, it is the difference between head and air.
     scales
-        Factor on the standard deviations of each contrast, from the calibration.
+        Weights of the parts of the standard deviations of each contrast, from the calibration.
     samples
         Number of samples.
     """
 
     sds: NDArray[np.float32]
-    scales: tuple[float, ...]
+    scales: tuple[Scales, ...]
     samples: int
 
 
@@ -120,6 +150,32 @@ def standard_deviations(
             sds[c] = smooth(variance / samples, _NEIGHBOURHOOD).sqrt_()
         guide = guide + group_edges
     return sds
+
+
+def between_extremes(image: Tensor, voxel_size: Sequence[float]) -> Tensor:
+    """How far the intensity of each voxel is from the nearer one of the extremes around it.
+
+    Parameters
+    ----------
+    image
+        ``(X, Y, Z)``.
+    voxel_size
+        mm along each axis.
+
+    Examples
+    --------
+    >>> ramp = torch.arange(9.0).expand(9, 9, 9)
+    >>> round(float(between_extremes(ramp, (1, 1, 1))[4, 4, 4]), 3)
+    2.0
+    """
+    reach = [max(1, round((_EXTREMES_MM / float(size) - 1) / 2)) for size in voxel_size]
+    sides = [2 * side + 1 for side in reach]
+
+    def highest(field: Tensor) -> Tensor:
+        return torch.nn.functional.max_pool3d(field[None], sides, 1, reach)[0]
+
+    nearer = torch.minimum(highest(image) - image, image + highest(-image))
+    return smooth(nearer, _EXTREMES_SD)
 
 
 class Sampler:

@@ -20,7 +20,7 @@ from ..assess.calibration import calibrate_scales
 from ..assess.detectability import Detectability, detectability
 from ..assess.measured import measured_shares
 from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
-from ..assess.uncertainty import Uncertainty, standard_deviations
+from ..assess.uncertainty import Uncertainty, between_extremes, standard_deviations
 from ..detail.learning import ShareListener
 from ..detail.parameters import LearningParameters
 from ..detail.term import LearnedDetail, detail_from_earlier_fit
@@ -260,7 +260,7 @@ class FitPlan:
                 lam=fitted.problem.weights,
                 objective=solution.history,
                 converged=solution.converged,
-                uncertainty=self._uncertainty(fitted, known),
+                uncertainty=self._uncertainty(fitted, complete, known),
                 detectability=self._detectability(fitted),
                 measured=None if shares is None else known * _cropped(shares, self.margin),
                 slice_motions=(
@@ -276,7 +276,9 @@ class FitPlan:
         looks = [contrast.lesions for contrast in self.contrasts]
         return detectability(fitted, looks) if any(looks) else ()
 
-    def _uncertainty(self, fitted: Fitted, known: NDArray[np.bool_]) -> Uncertainty | None:
+    def _uncertainty(
+        self, fitted: Fitted, complete: Tensor, known: NDArray[np.bool_]
+    ) -> Uncertainty | None:
         """Calibrated standard deviations; the contrast of the head where nothing was measured."""
         samples, images = self.settings.uncertainty, fitted.solution.images
         if samples is None:
@@ -284,9 +286,13 @@ class FitPlan:
         problem = fitted.problem.split_by_motion()
         stop = Stop(self.settings.tolerance, self.settings.max_iter)
         sds = _cropped(standard_deviations(problem, images, samples=samples), self.margin)
+        size = self.lattice.voxel_size.tolist()
+        between = _cropped(
+            torch.stack([between_extremes(image, size) for image in complete]), self.margin
+        )
         scales = calibrate_scales(problem, stop, images, samples=samples)
         for c, contrast in enumerate(fitted.contrasts):
-            sds[c] *= np.float32(scales[c])
+            sds[c] = scales[c].combined(sds[c], between[c])
             sds[c][~known[c]] = max(scan.noise.contrast for scan in contrast.scans)
         return Uncertainty(sds, scales, samples)
 

@@ -84,7 +84,8 @@ def uncertainty_record(contrast: ReconstructedContrast, samples: int | None) -> 
         version=__version__,
         statistic="standard deviation",
         samples=samples,
-        calibration_scale=contrast.calibration_scale,
+        calibration_scale=None if contrast.scales is None else contrast.scales.sampled,
+        extremes_scale=None if contrast.scales is None else contrast.scales.between,
         units="Hounsfield units" if contrast.contrast.modality == "CT" else "those of the scans",
     )
 

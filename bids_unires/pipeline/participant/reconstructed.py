@@ -18,6 +18,7 @@ from ...model import (
     SliceProfile,
     SliceVerdict,
 )
+from ...model.assess.uncertainty import Scales
 from ...model.detail.term import DetailStatement
 from ...model.fit.placement import StartingPose
 from ...model.scanner.slice_groups import SliceMotion
@@ -95,8 +96,8 @@ class ReconstructedContrast:
         Intensities, ``(X, Y, Z)`` float32.
     sds
         Standard deviations of the image, ``(X, Y, Z)`` float32; None if they were not requested.
-    calibration_scale
-        Factor from the calibration by which these were multiplied; None if there are none.
+    scales
+        Weights of the parts of these, from the calibration; None if there are none.
     weight
         Weight of the prior in mm / intensity; None without a fit.
     detail
@@ -112,7 +113,7 @@ class ReconstructedContrast:
     scans: tuple[ReconstructedScan, ...]
     image: NDArray[np.float32]
     sds: NDArray[np.float32] | None
-    calibration_scale: float | None
+    scales: Scales | None
     weight: float | None
     detail: DetailStatement | None
     detectability: Detectability | None
@@ -193,7 +194,7 @@ def _contrast(
         ),
         image=result.images[index],
         sds=None if uncertainty is None else uncertainty.sds[index],
-        calibration_scale=None if uncertainty is None else uncertainty.scales[index],
+        scales=None if uncertainty is None else uncertainty.scales[index],
         weight=None if fit is None else fit.lam[index],
         detail=fit.details[index] if fit is not None and fit.details else None,
         detectability=fit.detectability[index] if fit is not None and fit.detectability else None,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from bids_unires.config import Modality
 from bids_unires.model import LesionLook, NoiseEstimate, Observation
@@ -17,6 +18,7 @@ from bids_unires.model.assess.detectability import (
 )
 from bids_unires.model.solve.problem import Stop
 from bids_unires.model.solve.repeats import Fitted, solve_with_repeats
+from bids_unires.model.solve.solver import Solution
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
 from tests.model.states import contrast_of, problem_of
@@ -35,13 +37,17 @@ FEW = replace(
 )
 
 
-def fitted(thickness: int = 1, unit: float = 1.0, modality: Modality = "MR") -> Fitted:
-    """An even ball of tissue in slices of so many voxels."""
+def fitted(
+    thickness: int = 1, unit: float = 1.0, modality: Modality = "MR", axis: int = 2
+) -> Fitted:
+    """An even ball of tissue in slices of so many voxels across an axis."""
     at = np.moveaxis(np.indices((SIDE,) * 3), 0, -1) - (SIDE - 1) / 2
     head = np.where(np.linalg.norm(at, axis=-1) < 0.47 * SIDE, 100.0, 0.0)
     thick = head.reshape(SIDE, SIDE, -1, thickness).mean(axis=3)
-    noise = np.random.default_rng(0).normal(scale=NOISE_SD, size=thick.shape)
-    affine = translation((0, 0, (thickness - 1) / 2)) @ scaling((1, 1, thickness))
+    thick = np.moveaxis(thick, 2, axis)
+    noise = np.random.default_rng(axis).normal(scale=NOISE_SD, size=thick.shape)
+    steps = np.where(np.arange(3) == axis, thickness, 1)
+    affine = translation((steps - 1) / 2) @ scaling(steps)
     scan = Observation(
         (unit * (thick + noise)).astype(np.float32), affine, 1 / (unit * NOISE_SD) ** 2
     )
@@ -67,7 +73,7 @@ def test_all_lesions_are_drawn_where_voxels_are_as_small_as_they() -> None:
 
 
 def test_small_lesions_are_not_drawn_in_thick_slices_and_large_ones_are() -> None:
-    small, large = found(fitted(thickness=8)).odds
+    small, large = found(fitted(thickness=8), parameters=replace(FEW, rounds=4)).odds
     assert small.kept < 0.4
     assert small.drawn < 0.2
     assert large.kept > small.kept + 0.2
@@ -110,3 +116,32 @@ def test_the_fit_is_left_as_it_was() -> None:
 def test_nothing_is_said_of_lesions_smaller_than_two_voxels() -> None:
     tiny = replace(FEW, diameters=(1.0, 1.9))
     assert detectability(fitted(), ["bright"], tiny) == (None,)
+
+
+def test_every_contrast_has_lesions_of_its_own() -> None:
+    sharp, thick = fitted(), fitted(thickness=8)
+    contrasts = (sharp.contrasts[0], thick.contrasts[0])
+    images = torch.cat([sharp.solution.images, thick.solution.images])
+    both = Fitted(problem_of(*contrasts, grid=GRID), Solution(images, (), True))
+    alone = found(sharp, parameters=replace(FEW, rounds=2))
+    of_sharp, of_thick = detectability(both, ["bright", "dark"], FEW)
+    assert of_sharp is not None
+    assert of_thick is not None
+    assert (of_sharp.look, of_thick.look) == ("bright", "dark")
+    # They share the room that one of them has alone.
+    total = sum(odds.count for odds in (*of_sharp.odds, *of_thick.odds))
+    assert total <= 1.2 * sum(odds.count for odds in alone.odds)
+    assert of_sharp.odds[-1].drawn == 1
+    assert of_sharp.odds[0].kept > of_thick.odds[0].kept + 0.2
+    nothing, something = detectability(both, [None, "bright"], FEW)
+    assert nothing is None
+    assert something is not None
+
+
+def test_repeats_show_a_lesion_each() -> None:
+    one, across = fitted(thickness=8), fitted(thickness=8, axis=0)
+    scans = [*one.contrasts[0].observations, *across.contrasts[0].observations]
+    contrast = contrast_of(scans, one.contrasts[0].weight, one.contrasts[0].scans[0].noise)
+    both = solve_with_repeats(problem_of(contrast, grid=GRID), Stop(1e-3, 20))
+    for single, twice in zip(found(one).odds, found(both).odds, strict=True):
+        assert twice.kept > single.kept + 0.1

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from bids_unires.model import ForwardOperator, Observation
-from bids_unires.model.assess.uncertainty import Sampler, smooth, standard_deviations
+from bids_unires.model.assess.uncertainty import (
+    Sampler,
+    Scales,
+    between_extremes,
+    smooth,
+    standard_deviations,
+)
 from bids_unires.model.prior.total_variation import differences
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -135,3 +141,38 @@ def test_smoothing_keeps_the_mean_and_is_gaussian() -> None:
 def test_more_samples_say_more_exactly_the_same(images: torch.Tensor) -> None:
     few, many = sds(images, samples=2), sds(images, samples=18)
     assert float(few.mean()) == pytest.approx(float(many.mean()), rel=0.15)
+
+
+def step(axis: int) -> torch.Tensor:
+    """Two tissues, with one voxel in between them."""
+    line = torch.tensor([0.0] * 6 + [4.0] + [10.0] * 6)
+    sides = [13 if side == axis else 1 for side in range(3)]
+    return line.reshape(sides).expand(13, 13, 13).contiguous()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_voxels_between_two_tissues_are_less_sure_than_those_of_either(axis: int) -> None:
+    found = between_extremes(step(axis), (1.0, 1.0, 1.0)).movedim(axis, 0)[:, 6, 6]
+    assert int(found.argmax()) == 6
+    assert 1.5 < float(found[6]) < 4.0
+    assert float(found[[0, 1, 11, 12]].abs().max()) < 0.05
+
+
+def test_distances_from_extremes_have_the_unit_of_the_image() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 9, 9))).float()
+    one = between_extremes(image, (1.0, 1.0, 1.0))
+    assert float(one.min()) >= 0
+    for other in (
+        between_extremes(8 * image + 3, (1.0, 1.0, 1.0)),
+        between_extremes(-8 * image, (1.0, 1.0, 1.0)),
+    ):
+        torch.testing.assert_close(other, 8 * one, atol=1e-4, rtol=1e-4)
+    flipped = between_extremes(image.flip(1), (1.0, 1.0, 1.0)).flip(1)
+    torch.testing.assert_close(flipped, one)
+
+
+def test_both_parts_of_standard_deviations_are_added() -> None:
+    sds, between = (np.full((2, 2, 2), value, dtype=np.float32) for value in (3.0, 5.0))
+    combined = Scales(2.0, 0.5).combined(sds, between)
+    assert combined.dtype == np.float32
+    np.testing.assert_allclose(combined, 8.5)

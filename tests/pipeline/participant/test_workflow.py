@@ -68,6 +68,10 @@ EXPECTED = {
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_T1w.json",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_FLAIR.nii.gz",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_FLAIR.json",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.json",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.json",
     "sub-01/anat/sub-01_acq-ax_run-1_from-T1w_to-individual_mode-image_xfm.txt",
     "sub-01/anat/sub-01_acq-ax_run-1_from-T1w_to-individual_mode-image_xfm.json",
     "sub-01/anat/sub-01_acq-cor_run-2_from-T1w_to-individual_mode-image_xfm.txt",
@@ -78,6 +82,8 @@ EXPECTED = {
     "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-fov_mask.json",
     "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-sr_T1w.nii.gz",
     "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-sr_T1w.json",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.json",
     "sub-02/ses-a/anat/sub-02_ses-a_from-T1w_to-individual_mode-image_xfm.txt",
     "sub-02/ses-a/anat/sub-02_ses-a_from-T1w_to-individual_mode-image_xfm.json",
 }
@@ -173,11 +179,27 @@ def test_geometry_is_the_same_for_every_reader(finished: FinishedRun) -> None:
 
 def test_images_of_a_participant_share_one_grid(finished: FinishedRun) -> None:
     images = [nib.load(path) for path in finished.out.glob("sub-01/anat/*.nii.gz")]
-    assert len(images) == 3
+    assert len(images) == 5
     for image in images:
         assert image.shape == images[0].shape
         np.testing.assert_array_equal(image.affine, images[0].affine)
         np.testing.assert_allclose(image.header.get_zooms(), 5.0, atol=1e-5)
+
+
+def test_the_map_says_how_much_was_measured(finished: FinishedRun) -> None:
+    # Two stacks measured more of the head than one.
+    shares = {
+        name: nib.load(finished.image(f"sub-01*_desc-srMeasured_{name}.nii.gz")).get_fdata()
+        for name in ("T1w", "FLAIR")
+    }
+    for share in shares.values():
+        assert share.min() >= 0
+        assert share.max() <= 1
+    head = nib.load(finished.image("sub-01*_desc-sr_T1w.nii.gz")).get_fdata() > 60
+    assert shares["T1w"][head].mean() > shares["FLAIR"][head].mean() > 0
+    about = finished.sidecar("sub-01*_desc-srMeasured_FLAIR.json")
+    assert 0 < about["UniRes"]["Median"] < 1
+    assert (finished.out / "sub-01.html").read_text().count("Measured or inferred:") == 2
 
 
 def test_images_are_floats_within_the_range_of_their_scans(finished: FinishedRun) -> None:
