@@ -8,6 +8,8 @@
 # make baseline renew the figures that tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (some hours)
 # make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
+# make peers  other programs on the same scans, in environments of their own (a day; it goes on where it
+#             was stopped; PEERS_ARGS="--gpu" for ECLARE on a GPU), and docs/explanation/peers.md
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)
 # make datalad-test   run in a dataset of DataLad, which gets an environment of its own
@@ -23,6 +25,7 @@ STAMP := $(VENV)/.installed
 DATALAD := $(VENV)/datalad
 TOOLS := $(VENV)/tools
 NNUNET := $(VENV)/nnunet
+PEERS := $(VENV)/peers
 PYTEST_ARGS ?=
 # Files of tests run beside each other; what one prepares for its tests is prepared once.
 PYTEST_WORKERS ?= auto
@@ -30,12 +33,13 @@ BESIDE := --numprocesses $(PYTEST_WORKERS) --maxprocesses 8 --dist loadfile
 PYTEST := $(BIN)/python -m pytest
 BENCH_ARGS ?=
 EVALUATE_ARGS ?=
+PEERS_ARGS ?=
 FUZZ_SECONDS ?= 20
 CONTAINER_WORK ?= /dev/shm/bids_unires-containers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions docs fuzz container-test datalad-test tools-test cluster-test format clean
+.PHONY: help install demo test test-slow test-plain test-timing baseline check bench evaluate evaluate-lesions peers docs fuzz container-test datalad-test tools-test cluster-test format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -96,6 +100,10 @@ evaluate-lesions: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
 	$(BIN)/python -m evaluation.lesion_report evaluation_out $(EVALUATE_ARGS)
 
+peers: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet scikit-image==0.26.0
+	$(BIN)/python -m evaluation.peers peers_out --environments $(PEERS) $(PEERS_ARGS)
+
 container-test: $(STAMP)
 	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)
 
@@ -136,5 +144,5 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo_out bench evaluation_out build dist docs/_build docs/figures/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_out bench evaluation_out peers_out build dist docs/_build docs/figures/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

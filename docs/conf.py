@@ -30,13 +30,6 @@ extensions = [
 exclude_patterns = ["_build"]
 # Missing references are warnings, and warnings are errors (`make docs`).
 nitpicky = True
-# What the annotations and docstrings of the interface name besides documented objects.
-nitpick_ignore_regex = [
-    ("py:.*", r"(numpy|np|torch|collections|nibabel|pathlib|typing|os|NDArray|warp)\b.*"),
-    ("py:.*", r"(optional|array.like|path|ndarray|Tensor|dtype|default|Path|PathLike).*"),
-    ("py:.*", r"bids_unires\.(?!model\.[A-Z]).*"),
-    ("py:class", r".*"),
-]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -44,7 +37,6 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-numpydoc_validation_checks: set[str] = set()
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {release}"

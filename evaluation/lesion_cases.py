@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_unires.demo.scanner import Motion, Plane, add_rician_noise, scan_grid, thick_slices
+from bids_unires.demo.score import resample
 from bids_unires.space.affines import translation
+from bids_unires.space.grid import Grid
 from bids_unires.space.volume import Volume
 from evaluation.cases import Examination
 from evaluation.injection import InjectionParameters, inject
@@ -112,8 +114,17 @@ def scanned(
 
 
 def _read(path: Path) -> Volume:
+    """A head in voxels of 1 mm along its own axes."""
     image = nib.load(path)
-    return Volume(np.asarray(image.get_fdata(dtype=np.float32)), np.asarray(image.affine))
+    head = Volume(np.asarray(image.get_fdata(dtype=np.float32)), np.asarray(image.affine))
+    sides = np.asarray(head.grid.voxel_size)
+    if np.allclose(sides, 1, atol=0.01):
+        return head
+    shape = np.floor(np.asarray(head.grid.shape) * sides).astype(int)
+    grid = Grid(
+        (int(shape[0]), int(shape[1]), int(shape[2])), head.affine @ np.diag([*1 / sides, 1])
+    )
+    return Volume(resample(head, grid, np.eye(4), 3), grid.affine)
 
 
 def _inside(head: Volume) -> Mask:

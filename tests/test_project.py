@@ -62,3 +62,10 @@ def test_every_supported_python_is_tested() -> None:
     assert matrix["python-version"] == re.findall(
         r'"Programming Language :: Python :: (3\.\d+)"', project
     )
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=lambda path: path.name)
+def test_links_between_files_lead_somewhere(path: Path) -> None:
+    # Sphinx follows those of the pages in docs.
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []

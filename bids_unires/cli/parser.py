@@ -308,8 +308,8 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--coregister",
         action=argparse.BooleanOptionalAction,
-        help="align the scans of a participant to each other before the fit; without it the poses "
-        "in their headers are used "
+        help="align the scans of a participant to each other before the fit; without it, poses are "
+        "those of their headers, apart from what --unified-rigid refines "
         f"(default: {_yes_or_no(_MODEL.coregister)})",
     )
     group.add_argument(

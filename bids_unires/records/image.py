@@ -156,6 +156,10 @@ class ScanRecord(Record):
     pose_parameters
         The pose as three translations (mm) and three rotations (rad); None if the scan was
         scaled, as to a template.
+    pose_uncertainty
+        Standard deviation of the pose against that of the first scan, from the alignment: root
+        mean square displacement in mm at 70 mm from the middle of a human head; None if it is not
+        known.
     slice_motion
         Motion of its slices, without groups if they were kept together; None if motion was not
         estimated.
@@ -175,6 +179,7 @@ class ScanRecord(Record):
     origin_shift: tuple[float, ...] | None = entry("OriginShift", vector)
     pose: Affine | None = entry("Pose", affine)
     pose_parameters: tuple[float, ...] | None = entry("PoseParameters", vector)
+    pose_uncertainty: float | None = entry("PoseUncertainty", positive)
     slice_motion: SliceMotionRecord | None = entry("SliceMotion", _slice_motion)
 
     def to_json(self) -> dict[str, Any]:

@@ -29,10 +29,13 @@ class PlacedScanRecord(Record):
     pose
         ``(4, 4)``, world mm of the scan -> world mm of the shared space. For CT whose origin was
         reset, it applies to the shifted scan.
+    pose_uncertainty
+        Standard deviation of the pose within its visit, in mm; None if it is not known.
     """
 
     source: str | None = entry("Source", text)
     pose: Affine | None = entry("Pose", affine)
+    pose_uncertainty: float | None = entry("PoseUncertainty", positive)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,16 @@ class VisitsRecord(SidecarRecord):
             for visit in self.visits or ()
             for scan in visit.scans or ()
             if scan.source is not None and scan.pose is not None
+        }
+
+    @property
+    def uncertainties(self) -> dict[str, float]:
+        """Uncertainties of the poses in mm, of the scans for which they are known, by URI."""
+        return {
+            scan.source: scan.pose_uncertainty
+            for visit in self.visits or ()
+            for scan in visit.scans or ()
+            if scan.source is not None and scan.pose_uncertainty is not None
         }
 
     @property

@@ -8,6 +8,7 @@ their headers say.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..space.affines import Affine
 from ..space.volume import Volume
+from .across_contrasts import across_contrasts
 from .matching import Matcher, shared_head
 from .pyramid import Pyramid, build_pyramid, finest_level
 from .rigid import (
@@ -49,7 +51,11 @@ _SIDE_BY_SIDE_MM = 20.0
 
 
 def coregister(
-    volumes: Sequence[Volume], *, threads: int, series: Sequence[Hashable] | None = None
+    volumes: Sequence[Volume],
+    *,
+    threads: int,
+    series: Sequence[Hashable] | None = None,
+    contrasts: Sequence[Hashable] | None = None,
 ) -> tuple[RigidAlignment, ...]:
     """Align every scan to the first one.
 
@@ -101,13 +107,27 @@ def coregister(
     # The series of the hub comes first, so that its stations are there as neighbours for others.
     for own in sorted(stations.values(), key=lambda own: hub not in own):
         _place_stations(own, placed, pyramids, hub, threads)
+    if contrasts is not None:
+        whole = [
+            None if own_series is not None else contrast
+            for contrast, own_series in zip(contrasts, series or [None] * len(volumes), strict=True)
+        ]
+        placed |= across_contrasts(volumes, placed, hub, whole, relative_size(pyramids[hub]))
     if hub == 0:
         return tuple(placed[index] for index in range(len(volumes)))
-    into_first = np.linalg.inv(placed[0].pose)
-    return tuple(
-        replace(placed[index], pose=steadied(into_first @ placed[index].pose))
-        for index in range(len(volumes))
-    )
+    return tuple(_relative_to(placed[0], placed[index]) for index in range(len(volumes)))
+
+
+def _relative_to(first: RigidAlignment, other: RigidAlignment) -> RigidAlignment:
+    """The other scan relative to the first, whose pose is then the identity."""
+    pose = steadied(np.linalg.inv(first.pose) @ other.pose)
+    if first is other or None in (first.uncertainty, other.uncertainty):
+        both = None
+        if first is not other and other.start == "reference":
+            both = first.uncertainty
+    else:
+        both = round(math.hypot(first.uncertainty or 0.0, other.uncertainty or 0.0), 3)
+    return replace(other, pose=pose, uncertainty=both)
 
 
 def fullest_scan(volumes: Sequence[Volume], *, threads: int) -> int:

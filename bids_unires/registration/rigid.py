@@ -73,11 +73,15 @@ class RigidAlignment:
         larger is better. For the reference it is its information with itself, over all voxels.
     start
         Name of the starting pose from which this pose was found.
+    uncertainty
+        Standard deviation of the pose: root mean square displacement in mm at 70 mm from the
+        middle of a human head; None if it was not estimated.
     """
 
     pose: Affine
     metric: float
     start: str
+    uncertainty: float | None = None
 
 
 def align_rigid(

@@ -76,6 +76,8 @@ class ReportedScan:
         Results of the fit; None if images were interpolated without a fit.
     slice_motion
         Motion of the slices; None if it was not estimated.
+    pose_uncertainty
+        Standard deviation of the pose in mm at the surface of the brain; None if it is not known.
     """
 
     name: str
@@ -85,6 +87,7 @@ class ReportedScan:
     transform: Path
     fit: ScanFit | None
     slice_motion: SliceMotion | None = None
+    pose_uncertainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

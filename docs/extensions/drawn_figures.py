@@ -39,6 +39,7 @@ def draw_all(app: Sphinx) -> None:
             ("slice-profiles.svg", slice_profiles()),
             ("strength.svg", losses_by_strength()),
             ("gain.svg", gains()),
+            ("learned-detail.svg", gains_of_detail()),
             ("floor-plan.svg", floor_plan()),
         ):
             figure.savefig(folder / name, bbox_inches="tight", metadata={"Date": None})
@@ -89,6 +90,23 @@ def gains() -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="gain on cubic interpolation, dB")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def gains_of_detail() -> Figure:
+    """Gain on cubic interpolation in dB without and with learned detail, from the page's table."""
+    lines = Path(__file__).parents[1].joinpath("explanation/learned-detail.md").read_text("utf-8")
+    rows = [line.strip("|").split("|") for line in lines.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    measured = [row for row in cells if len(row) == 4 and row[2][:1] in "+-" and row[2] != "-"]
+    at = np.arange(len(measured))[::-1]
+    figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    for shift, column, label in ((0.2, 2, "without learned detail"), (-0.2, 3, "with it")):
+        axes.barh(at + shift, [float(row[column]) for row in measured], 0.36, label=label)
+    axes.set_yticks(at, [f"{row[0]}, {row[1]}" for row in measured])
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.set(xlabel="gain on cubic interpolation, dB")
+    axes.legend(frameon=False)
     return figure
 
 

@@ -39,8 +39,15 @@ def interpolate(
     modalities = ["MR"] * len(contrasts) if modalities is None else modalities
     volumes = [[as_volume(scan) for scan in scans] for scans in contrasts]
     flat = [volume for scans in volumes for volume in scans]
-    given = None if poses is None else chain.from_iterable(poses_of(poses))
-    pose = iter(starting_poses(flat, settings) if given is None else given)
+    if poses is None:
+        named = [
+            c if modality == "MR" else None
+            for c, (scans, modality) in enumerate(zip(volumes, modalities, strict=True))
+            for _ in scans
+        ]
+        pose = iter([at.matrix for at in starting_poses(flat, settings, contrasts=named)])
+    else:
+        pose = chain.from_iterable(poses_of(poses))
     observations = [
         [
             Observation(scan.data, scan.affine, pose=next(pose), zero_is_missing=modality == "MR")

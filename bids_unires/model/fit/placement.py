@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,9 +27,37 @@ Series = Sequence[Hashable]
 """For each scan the series that it is a station of; None for no series."""
 
 
+Contrasts = Sequence[Hashable]
+"""For each scan the contrast of MR that it shows; None for other scans."""
+
+
+@dataclass(frozen=True, eq=False)
+class StartingPose:
+    """Where a scan lies before the fit.
+
+    Parameters
+    ----------
+    matrix
+        ``(4, 4)``, world mm of the scan -> world mm of a space.
+    uncertainty
+        Standard deviation of the pose against that of the first scan: root mean square
+        displacement in mm at 70 mm from the middle of a human head; None if it is not known.
+    """
+
+    matrix: Affine
+    uncertainty: float | None = None
+
+    def moved(self, motion: Affine) -> StartingPose:
+        """The pose, followed by a motion ``(4, 4)`` of the space."""
+        return replace(self, matrix=np.asarray(motion @ self.matrix))
+
+
 def starting_poses(
-    volumes: Sequence[Volume], settings: ModelSettings, series: Series | None = None
-) -> list[Affine]:
+    volumes: Sequence[Volume],
+    settings: ModelSettings,
+    series: Series | None = None,
+    contrasts: Contrasts | None = None,
+) -> list[StartingPose]:
     """Poses of the scans before the fit, relative to the first one.
 
     Images on one grid that are denoised there keep their poses, and so do all if the settings do
@@ -36,19 +65,22 @@ def starting_poses(
     """
     in_place = settings.voxel_size == (0, 0, 0) and on_one_grid(volumes)
     if in_place or not settings.coregister:
-        return [np.eye(4) for _ in volumes]
-    return coregistered(volumes, series)
+        return [StartingPose(np.eye(4)) for _ in volumes]
+    return coregistered(volumes, series, contrasts)
 
 
-def coregistered(volumes: Sequence[Volume], series: Series | None = None) -> list[Affine]:
+def coregistered(
+    volumes: Sequence[Volume], series: Series | None = None, contrasts: Contrasts | None = None
+) -> list[StartingPose]:
     """Poses of all scans relative to the first one.
 
-    Stations of one series stay about where their headers have them.
+    Stations of one series stay about where their headers have them. Scans of another contrast than
+    the first are placed more finely if ``contrasts`` names them.
 
     Returns
     -------
-    list of ndarray
-        For each scan a ``(4, 4)`` rigid matrix, scan world mm -> world mm of the first scan.
+    list of StartingPose
+        One for each scan, to the world mm of the first scan.
 
     Raises
     ------
@@ -56,13 +88,13 @@ def coregistered(volumes: Sequence[Volume], series: Series | None = None) -> lis
         If a scan has no contrast, or does not overlap with the first one.
     """
     if len(volumes) == 1:
-        return [np.eye(4)]
+        return [StartingPose(np.eye(4))]
     # The registration library is imported only where it is needed: the model runs without it.
     from ...registration import coregister
 
     logger.info("aligning %d scans to each other", len(volumes))
-    found = coregister(volumes, threads=thread_count(), series=series)
-    return [alignment.pose for alignment in found]
+    found = coregister(volumes, threads=thread_count(), series=series, contrasts=contrasts)
+    return [StartingPose(alignment.pose, alignment.uncertainty) for alignment in found]
 
 
 def on_one_grid(volumes: Sequence[Volume]) -> bool:

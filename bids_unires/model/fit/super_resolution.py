@@ -337,7 +337,7 @@ def _placed(
     contrasts: Sequence[GivenContrast], settings: ModelSettings, grid: Grid | None
 ) -> tuple[tuple[PlacedContrast, ...], Grid]:
     """The contrasts with noise, poses and profiles of their scans, and the grid of the images."""
-    poses = _poses([scan for contrast in contrasts for scan in contrast.scans], settings)
+    poses = _poses(contrasts, settings)
     if grid is None:
         boxes = [scan.volume.grid.moved(pose) for scan, pose in poses.items()]
         grid = individual_space(boxes, settings.voxel_size)
@@ -375,12 +375,19 @@ def _with_fitting_voxels(
     return replace(scan, volume=averaged), noise_of_averages(noise, together)
 
 
-def _poses(scans: Sequence[GivenScan], settings: ModelSettings) -> dict[GivenScan, Affine]:
+def _poses(contrasts: Sequence[GivenContrast], settings: ModelSettings) -> dict[GivenScan, Affine]:
     """The pose of each scan: as given, or from the alignment to the first scan."""
+    scans = [scan for contrast in contrasts for scan in contrast.scans]
     given = {scan: scan.pose for scan in scans if scan.pose is not None}
     if not given:
-        poses = starting_poses([scan.volume for scan in scans], settings)
-        return {scan: poses[n] for n, scan in enumerate(scans)}
+        named = [
+            c if contrast.modality == "MR" else None
+            for c, contrast in enumerate(contrasts)
+            for _ in contrast.scans
+        ]
+        volumes = [scan.volume for scan in scans]
+        poses = starting_poses(volumes, settings, contrasts=named)
+        return {scan: poses[n].matrix for n, scan in enumerate(scans)}
     if len(given) < len(scans):
         raise ValueError("either every scan has a pose or none")
     return given

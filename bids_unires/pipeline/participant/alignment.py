@@ -12,7 +12,7 @@ from ...config import RunConfig
 from ...dataset.naming import SPACE, aligned_space
 from ...dataset.scans import ParticipantPlan, Scan
 from ...errors import BadDataError
-from ...model.fit.placement import starting_poses
+from ...model.fit.placement import StartingPose, starting_poses
 from ...records.visits import VisitsRecord
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
@@ -30,15 +30,20 @@ class Placement:
     ----------
     space
         Label of the space of the images.
-    poses
-        ``(4, 4)`` matrices, world mm of the scan -> world mm of that space, (contrast, repeat).
+    scans
+        Pose of each scan in that space, (contrast, repeat).
     grid
         Grid of the images if the space defines it; None if it follows from the scans.
     """
 
     space: str
-    poses: tuple[tuple[Affine, ...], ...]
+    scans: tuple[tuple[StartingPose, ...], ...]
     grid: Grid | None
+
+    @property
+    def poses(self) -> tuple[tuple[Affine, ...], ...]:
+        """``(4, 4)`` matrices, world mm of the scan -> world mm of the space."""
+        return matrices(self.scans)
 
 
 def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int) -> Placement:
@@ -58,20 +63,25 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
     UniResError
         If scans do not overlap, or the template is missing or cannot be aligned.
     """
-    poses = poses_within(contrasts, config)
-    space, motion, grid = onto_template(contrasts, poses, config, threads)
-    return Placement(space, tuple(tuple(motion @ pose for pose in own) for own in poses), grid)
+    within = poses_within(contrasts, config)
+    space, motion, grid = onto_template(contrasts, matrices(within), config, threads)
+    return Placement(space, tuple(tuple(at.moved(motion) for at in own) for own in within), grid)
+
+
+def matrices(scans: Sequence[Sequence[StartingPose]]) -> tuple[tuple[Affine, ...], ...]:
+    """The matrices ``(4, 4)`` of poses, (contrast, repeat)."""
+    return tuple(tuple(at.matrix for at in own) for own in scans)
 
 
 def poses_within(
     contrasts: Sequence[AcquiredContrast], config: RunConfig
-) -> tuple[tuple[Affine, ...], ...]:
+) -> tuple[tuple[StartingPose, ...], ...]:
     """Align the scans of a participant (and session) to each other.
 
     Returns
     -------
     tuple
-        ``(4, 4)`` matrices, world mm of each scan -> that of the first one, (contrast, repeat).
+        Pose of each scan in the world of the first one, (contrast, repeat).
 
     Raises
     ------
@@ -80,7 +90,13 @@ def poses_within(
     """
     scans = [scan for contrast in contrasts for scan in contrast.scans]
     volumes = [scan.volume for scan in scans]
-    at = iter(starting_poses(volumes, config.model, [_series(scan.scan) for scan in scans]))
+    series = [_series(scan.scan) for scan in scans]
+    named = [
+        each.contrast.name if each.contrast.modality == "MR" else None
+        for each in contrasts
+        for _ in each.scans
+    ]
+    at = iter(starting_poses(volumes, config.model, series, named))
     return tuple(tuple(next(at) for _ in contrast.scans) for contrast in contrasts)
 
 
@@ -167,13 +183,16 @@ def placed_with_visits(
     if plan.shared_placement is None:
         return None
     record = VisitsRecord.read(plan.shared_placement)
-    poses, grid = record.poses, record.grid
+    poses, grid, told = record.poses, record.grid, record.uncertainties
     if record.space is None or grid is None or not all(scan.uri in poses for scan in plan.scans):
         raise BadDataError(
             f"{plan.shared_placement} does not place the scans of {plan.label}: remove it, and run "
             "the participant level again"
         )
-    own = (tuple(poses[scan.scan.uri] for scan in each.scans) for each in contrasts)
+    own = (
+        tuple(StartingPose(poses[uri], told.get(uri)) for uri in (s.scan.uri for s in each.scans))
+        for each in contrasts
+    )
     return Placement(record.space, tuple(own), grid)
 
 
@@ -198,6 +217,8 @@ def placed_before(
         poses = results.poses(config.output_dir)
         if grid is not None and all(scan.uri in poses for scan in plan.scans):
             logger.info("scans and grid are placed as those of %s", ", ".join(results.images))
-            own = ((poses[scan.scan.uri] for scan in each.scans) for each in contrasts)
+            own = (
+                (StartingPose(poses[scan.scan.uri]) for scan in each.scans) for each in contrasts
+            )
             return Placement(space, tuple(map(tuple, own)), grid)
     return None

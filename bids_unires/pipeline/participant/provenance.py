@@ -115,6 +115,7 @@ def _scan(scan: ReconstructedScan) -> ScanRecord:
         origin_shift=tuple(shift.tolist()) if shift.any() else None,
         pose=scan.pose,
         pose_parameters=_pose_parameters(scan.pose),
+        pose_uncertainty=scan.pose_uncertainty,
     )
     if scan.fit is None:
         return placed

@@ -19,6 +19,7 @@ from ...model import (
     SliceVerdict,
 )
 from ...model.detail.term import DetailStatement
+from ...model.fit.placement import StartingPose
 from ...model.scanner.slice_groups import SliceMotion
 from ...space.affines import Affine
 from .acquired import AcquiredContrast, AcquiredScan
@@ -70,11 +71,14 @@ class ReconstructedScan:
         ``(4, 4)``, world mm of its volume -> world mm of the images.
     fit
         The values that the fit estimated; None if images were interpolated without a fit.
+    pose_uncertainty
+        Uncertainty in mm of the pose before the fit, as in `StartingPose`.
     """
 
     acquired: AcquiredScan
     pose: Affine
     fit: FittedScan | None
+    pose_uncertainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +151,9 @@ class ReconstructedParticipant:
 
 
 def reconstructed(
-    acquired: Sequence[AcquiredContrast], result: Reconstruction
+    acquired: Sequence[AcquiredContrast],
+    result: Reconstruction,
+    scans: Sequence[Sequence[StartingPose]] | None = None,
 ) -> tuple[ReconstructedContrast, ...]:
     """Combine the results of a reconstruction with the scans and contrasts to which they belong.
 
@@ -157,12 +163,20 @@ def reconstructed(
         The contrasts that were reconstructed.
     result
         The reconstruction, with contrasts in the same order.
+    scans
+        Poses of the scans before the fit, likewise; None if no uncertainty of theirs is known.
     """
-    return tuple(_contrast(index, own, result) for index, own in enumerate(acquired))
+    return tuple(
+        _contrast(index, own, result, None if scans is None else scans[index])
+        for index, own in enumerate(acquired)
+    )
 
 
 def _contrast(
-    index: int, acquired: AcquiredContrast, result: Reconstruction
+    index: int,
+    acquired: AcquiredContrast,
+    result: Reconstruction,
+    starts: Sequence[StartingPose] | None,
 ) -> ReconstructedContrast:
     fit = result.fit
     uncertainty = None if fit is None else fit.uncertainty
@@ -173,6 +187,7 @@ def _contrast(
                 scan,
                 result.poses[index][repeat],
                 None if fit is None else _fitted(index, repeat, fit),
+                None if starts is None else starts[repeat].uncertainty,
             )
             for repeat, scan in enumerate(acquired.scans)
         ),

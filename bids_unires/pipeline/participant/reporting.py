@@ -160,6 +160,7 @@ def _reported_scan(
         transform_path(output_dir, plan, acquired.scan, space=space),
         None if fit is None else _reported_fit(scan, fit, contrast, participant.result.grid),
         None if fit is None else fit.motion,
+        scan.pose_uncertainty,
     )
 
 

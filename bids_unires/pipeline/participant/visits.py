@@ -22,14 +22,14 @@ from ...dataset.scans import ParticipantPlan
 from ...dataset.sidecar import derivative_uri
 from ...dataset.visits import Visits
 from ...dataset.writing import remove_leftovers, write_json, write_mask
-from ...model.fit.placement import shared_space
+from ...model.fit.placement import StartingPose, shared_space
 from ...records.visits import PlacedScanRecord, VisitRecord, VisitsRecord
 from ...space.affines import Affine
 from ...space.grid import Grid, inside
 from ...work.allotment import Allotment
 from ...work.progress import listener
 from .acquired import AcquiredContrast, AcquiredScan, acquire
-from .alignment import onto_template, poses_within
+from .alignment import matrices, onto_template, poses_within
 
 if TYPE_CHECKING:
     from ...registration import VisitPosition
@@ -59,15 +59,15 @@ class _Visit:
     contrasts
         Its scans in memory.
     poses
-        ``(4, 4)``, world mm of each scan -> world mm of a space, (contrast, repeat).
+        Pose of each scan in a space, (contrast, repeat).
     """
 
     plan: ParticipantPlan
     contrasts: tuple[AcquiredContrast, ...]
-    poses: tuple[tuple[Affine, ...], ...]
+    poses: tuple[tuple[StartingPose, ...], ...]
 
     @property
-    def scans(self) -> Iterator[tuple[str, AcquiredScan, Affine]]:
+    def scans(self) -> Iterator[tuple[str, AcquiredScan, StartingPose]]:
         """Name of the contrast, scan and pose, of every scan."""
         for each, poses in zip(self.contrasts, self.poses, strict=True):
             for scan, pose in zip(each.scans, poses, strict=True):
@@ -76,12 +76,12 @@ class _Visit:
     @property
     def grids(self) -> list[Grid]:
         """Grids of the scans in the space of the poses."""
-        return [scan.volume.grid.moved(pose) for _, scan, pose in self.scans]
+        return [scan.volume.grid.moved(at.matrix) for _, scan, at in self.scans]
 
     def moved(self, motion_of: Callable[[str], Affine]) -> _Visit:
         """The visit with the scans of every contrast moved by a ``(4, 4)`` motion."""
         poses = (
-            tuple(motion_of(each.contrast.name) @ pose for pose in own)
+            tuple(at.moved(motion_of(each.contrast.name)) for at in own)
             for each, own in zip(self.contrasts, self.poses, strict=True)
         )
         return replace(self, poses=tuple(poses))
@@ -91,7 +91,7 @@ class _Visit:
         seen = np.ones(grid.shape, dtype=bool)
         for each, poses in zip(self.contrasts, self.poses, strict=True):
             own = zip(each.scans, poses, strict=True)
-            seen &= np.any([inside(grid, s.volume.grid.moved(pose)) for s, pose in own], axis=0)
+            seen &= np.any([inside(grid, s.volume.grid.moved(at.matrix)) for s, at in own], axis=0)
         return seen
 
 
@@ -120,7 +120,9 @@ def place_visits(unit: Visits, config: RunConfig, allotment: Allotment) -> Visit
     positions = _positions(visits, config, allotment.threads)
     aligned = [visit.moved(at.of) for visit, at in zip(visits, positions, strict=True)]
     first = aligned[0]
-    space, motion, grid = onto_template(first.contrasts, first.poses, config, allotment.threads)
+    space, motion, grid = onto_template(
+        first.contrasts, matrices(first.poses), config, allotment.threads
+    )
     placed = [visit.moved(lambda _: motion) for visit in aligned]
     if grid is None:
         on_first = config.subject_anatomical_reference == "first-lex"
@@ -155,14 +157,19 @@ def _positions(
     if not config.model.coregister:
         return tuple(VisitPosition(np.eye(4), {}, {}) for _ in visits)
     logger.info("aligning %d visits to each other", len(visits))
-    scans = [[VisitScan(name, scan.volume, pose) for name, scan, pose in v.scans] for v in visits]
+    scans = [
+        [VisitScan(name, scan.volume, at.matrix) for name, scan, at in v.scans] for v in visits
+    ]
     return visit_positions(scans, config.subject_anatomical_reference, threads=threads)
 
 
 def _record(visit: _Visit, position: VisitPosition) -> VisitRecord:
     return VisitRecord(
         session=visit.plan.session,
-        scans=tuple(PlacedScanRecord(scan.scan.uri, pose) for _, scan, pose in visit.scans),
+        scans=tuple(
+            PlacedScanRecord(scan.scan.uri, at.matrix, at.uncertainty)
+            for _, scan, at in visit.scans
+        ),
         brightness={name: round(ratio, 4) for name, ratio in position.brightness.items()} or None,
     )
 

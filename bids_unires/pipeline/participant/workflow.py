@@ -97,7 +97,7 @@ def run_participant(
         )
         tell.phase(plan.label, "reconstruction")
         result = _reconstruct(plan, contrasts, placement, config, allotment)
-        images = reconstructed(contrasts, result)
+        images = reconstructed(contrasts, result, placement.scans)
         if result.fit is not None:
             _say_how_it_went(images, result.fit)
         participant = ReconstructedParticipant(plan, images, result, placement.space, began)

@@ -10,6 +10,7 @@ import pytest
 
 from bids_unires.config import ModelSettings, RunConfig, SpaceSettings
 from bids_unires.dataset.query import plan_participants
+from bids_unires.model.fit.placement import StartingPose
 from bids_unires.pipeline.participant.acquired import acquire
 from bids_unires.pipeline.participant.alignment import Placement, place
 from bids_unires.registration.template_alignment import TemplateAlignment
@@ -33,7 +34,7 @@ def placed(monkeypatch: pytest.MonkeyPatch, make_dataset: DatasetMaker) -> Calla
         contrasts = acquire(plan, ModelSettings(), 2**34, reset_origin=False)
         found = TemplateAlignment(TO_TEMPLATE, "rigid", 1.0, 0.5)
         here = "bids_unires.pipeline.participant.alignment.starting_poses"
-        monkeypatch.setattr(here, lambda *_: list(TO_FIRST))
+        monkeypatch.setattr(here, lambda *_: [StartingPose(pose) for pose in TO_FIRST])
         registration = "bids_unires.registration"
         monkeypatch.setattr(f"{registration}.fullest_scan", lambda *_, **__: fullest)
         monkeypatch.setattr(f"{registration}.align_to_template", lambda *_, **__: found)

@@ -13,6 +13,7 @@ import pytest
 from bids_unires.config import ModelSettings, RunConfig
 from bids_unires.dataset.query import plan_participants
 from bids_unires.dataset.transforms import read_transform
+from bids_unires.model.fit.placement import StartingPose
 from bids_unires.pipeline.participant.workflow import run_participant
 from bids_unires.space.affines import apply_affine
 from bids_unires.space.rigid import rigid_matrix
@@ -46,7 +47,7 @@ def test_labels_and_transforms_go_with_their_scan(
     make_head_dataset: DatasetMaker,
 ) -> None:
     here = "bids_unires.pipeline.participant.alignment.starting_poses"
-    monkeypatch.setattr(here, lambda *_: [np.eye(4), POSE])
+    monkeypatch.setattr(here, lambda *_: [StartingPose(np.eye(4)), StartingPose(POSE)])
     flair = make_head_scan(0, seed=2)
     raw = make_head_dataset(
         tmp_path / "raw", {"sub-01_T1w": make_head_scan(2), "sub-01_FLAIR": flair}

@@ -106,7 +106,7 @@ def test_refined_poses_explain_every_run_better() -> None:
     settings = ModelSettings(
         voxel_size=(2.5, 2.5, 2.5), reg_scale=4, max_iter=20, learning_effort="brief"
     )
-    poses = [starting_poses(volumes[0], settings)]
+    poses = [[at.matrix for at in starting_poses(volumes[0], settings)]]
     refined, fixed = (
         super_resolve(volumes, replace(settings, unified_rigid=move), "cpu", poses=poses)
         for move in (True, False)

@@ -62,6 +62,12 @@ SIDECARS: dict[str, Any] = {
     "FLAIR": {"EchoTime": 0.1, "InversionTime": 2.5},
 }
 EXPECTED = {
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.json",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.json",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.json",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-fov_mask.nii.gz",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-fov_mask.json",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_T1w.nii.gz",
