@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import re
 import sys
@@ -136,12 +137,13 @@ def differences(
 ) -> Iterator[str]:
     """Where two descriptions differ, by more than a tolerance where they hold numbers."""
     if isinstance(now, Mapping) and isinstance(before, Mapping):
-        for key in sorted({*now, *before}):
-            inside = f"{where}/{key}"
-            if key not in now or key not in before:
-                yield f"{inside} is {'gone' if key in before else 'new'}"
-            else:
-                yield from differences(now[key], before[key], relative, absolute, inside)
+        yield from (f"{where}/{key} is gone" for key in before if key not in now)
+        yield from (f"{where}/{key} is new" for key in now if key not in before)
+        for key in (key for key in now if key in before):
+            yield from differences(now[key], before[key], relative, absolute, f"{where}/{key}")
+    elif are_words(now) and are_words(before):
+        lines = difflib.ndiff(before, now)
+        yield from (f"{where}: {line}" for line in lines if line.startswith(("+ ", "- ")))
     elif isinstance(now, list) and isinstance(before, list):
         if len(now) != len(before):
             yield f"{where}: {len(now)} in place of {len(before)}"
@@ -152,6 +154,10 @@ def differences(
             yield f"{where}: {now} in place of {before}"
     elif now != before:
         yield f"{where}: {now!r} in place of {before!r}"
+
+
+def are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def is_number(value: Any) -> bool:

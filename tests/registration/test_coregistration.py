@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from bids_unires.errors import BadDataError
-from bids_unires.registration import align_rigid, coregister, fullest_scan, rigid
+from bids_unires.registration import (
+    align_rigid,
+    coregister,
+    coregistration,
+    fullest_scan,
+    rigid,
+)
+from bids_unires.registration.pyramid import Pyramid
+from bids_unires.registration.rigid import RigidAlignment
 from bids_unires.space.affines import apply_affine, translation
 from bids_unires.space.volume import Volume
 from tests.paths import SHARED
@@ -67,6 +75,23 @@ def test_stations_of_one_scan_lie_as_their_headers_say(
     np.testing.assert_array_equal(first.pose, np.eye(4))
     for alignment in others:
         assert_same_pose(alignment.pose, expected, OF_A_PART)
+
+
+def test_a_part_is_placed_by_the_one_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others show nothing of what it shows, and a pose by them would be made up."""
+    pairs = []
+
+    def align(reference: Pyramid, moving: Pyramid, _: int) -> RigidAlignment:
+        pairs.append((reference.head[:, 2].mean(), moving.head[:, 2].mean()))
+        return RigidAlignment(np.eye(4), 0.0, "as the header says")
+
+    monkeypatch.setattr(coregistration, "align_pyramids", align)
+    parts = stations(2, 4, 35.0)
+    coregister(parts, threads=1)
+    height = np.linalg.norm(parts[0].affine[:3, 2]) * parts[0].data.shape[2]
+    assert len(pairs) >= 3
+    for reference, moving in pairs:
+        assert abs(reference - moving) < height
 
 
 @pytest.mark.slow

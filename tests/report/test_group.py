@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bids_unires.config import ModelSettings
 from bids_unires.report import GroupReport, write_group_report
@@ -62,6 +65,19 @@ def test_the_page_holds_all_it_shows(make_cohort: CohortMaker, tmp_path: Path) -
         assert (tmp_path / "out" / link).is_file() or link == "group_unires.tsv"
     assert "http" not in "".join(page.values("src", "href"))
     assert page.values("loading") == ["lazy"] * 12
+
+
+def test_pictures_show_greys_whatever_the_units_of_images(
+    make_cohort: CohortMaker, tmp_path: Path
+) -> None:
+    page = written(make_cohort(), tmp_path)
+    pictures = [url for url in page.values("src") if url.startswith("data:image/webp")]
+    assert len(pictures) >= 6 + 2
+    for url in pictures:
+        content = base64.b64decode(url.partition("base64,")[2])
+        grey = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+        assert np.mean(grey > 250) < 0.5
+        assert np.ptp(grey) > 100
 
 
 def test_the_page_tells_how_the_cohort_came_out(make_cohort: CohortMaker, tmp_path: Path) -> None:

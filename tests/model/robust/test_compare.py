@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bids_unires.model.robust import compare
 from bids_unires.model.robust.compare import (
     Comparison,
     compare_with_predictions,
@@ -61,6 +62,16 @@ def test_brightness_and_shift_are_told_as_they_are() -> None:
         with_slice(parts, 10, translate_slice(image, np.array([0.5, -0.25]))), 50.0
     )
     np.testing.assert_allclose(shifted.features[10, 1:3], [0.5, -0.25], atol=0.2)
+
+
+def test_a_shift_points_the_same_way_where_slopes_alone_tell_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = smooth_stack()
+    moved = translate_slice(parts.measured[10], np.array([0.5, -0.25]))
+    monkeypatch.setattr(compare, "correlation_shift", lambda *_: None)
+    told = compare_with_predictions(with_slice(parts, 10, moved), 50.0).features[10, 1:3]
+    np.testing.assert_allclose(told, [0.5, -0.25], atol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ SIDECARS: dict[str, Any] = {
     "FLAIR": {"EchoTime": 0.1, "InversionTime": 2.5},
 }
 EXPECTED = {
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_T1w.json",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.nii.gz",
+    "sub-01/anat/sub-01_space-individual_res-5mm_desc-srMeasured_FLAIR.json",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.nii.gz",
+    "sub-02/ses-a/anat/sub-02_ses-a_space-individual_res-5mm_desc-srMeasured_T1w.json",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-fov_mask.nii.gz",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-fov_mask.json",
     "sub-01/anat/sub-01_space-individual_res-5mm_desc-sr_T1w.nii.gz",
@@ -432,6 +438,27 @@ def test_repeats_of_unlike_brightness_are_told(
     ]
     assert bool(messages) == told
     assert all("sub-01_run-2_T1w.nii.gz is 3.0 times" in text for text in messages)
+
+
+@pytest.mark.parametrize(("shift_mm", "told"), [(0.0, False), (15.0, True)])
+def test_a_scan_that_does_not_fit_its_image_is_told(
+    shift_mm: float,
+    told: bool,
+    make_head_scan: ScanMaker,
+    make_head_dataset: DatasetMaker,
+    tmp_path: Path,
+) -> None:
+    scans = {
+        "sub-01_run-1_T1w": make_head_scan(2, seed=1),
+        "sub-01_run-2_T1w": make_head_scan(2, (shift_mm, 0, 0), seed=2),
+    }
+    raw = make_head_dataset(tmp_path / "raw", scans)
+    still: dict[str, Any] = dict.fromkeys(("coregister", "unified_rigid", "learned_detail"), False)
+    settings = ModelSettings(voxel_size=(5, 5, 5), max_iter=30, reg_scale=4, **still)
+    config = RunConfig(raw, tmp_path / "out", "participant", device="cpu", model=settings)
+    (plan,) = plan_participants(config)
+    warnings = run_participant(plan, config, Allotment("cpu", 2, 2**34)).warnings
+    assert any("does not fit its image" in text for text in warnings) == told
 
 
 def test_a_participant_that_needs_too_much_memory_is_refused(
