@@ -25,11 +25,13 @@ Points = NDArray[np.float64]
 
 # Voxels larger than this are slices to interpolate between; mm in a human head.
 _THICK_MM = 2.0
-# Share that each neighbouring slice has in a blurred slice. The intensities of even and odd slices
-# become equal, so that nothing is left of what interpolation between slices shows or not, according
-# to where it takes place.
-_NEIGHBOUR = 0.25
+# Share that each neighbouring slice has in a blurred slice. Differences between even and odd
+# slices, which interpolation shows on slices and hides half-way between them, are reduced to a
+# fifth. With 0.25 they would vanish, but more blur makes two contrasts less alike.
+_NEIGHBOUR = 0.2
 _NEIGHBOUR_VARIANCE = 2 * _NEIGHBOUR
+# Largest step in mm between planes that are interpolated between slices.
+_STEP_MM = 1.5
 _DARKEST, _BRIGHTEST = 0.001, 0.999
 # A Gaussian narrower than this share of a voxel changes nothing.
 _NARROWEST = 0.2
@@ -101,7 +103,7 @@ def _blurred(scan: Volume, other: Volume, sd: float, unit: float) -> BlurredScan
     finer = np.ones(3)
     for axis in np.flatnonzero(sizes > _THICK_MM * unit):
         if data.shape[axis] > 1:
-            factor = math.ceil(sizes[axis] / unit)
+            factor = math.ceil(sizes[axis] / (_STEP_MM * unit))
             data = _between_slices(data, int(axis), factor)
             finer[axis] = factor
             if measured is not None:

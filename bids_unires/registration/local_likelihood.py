@@ -27,6 +27,7 @@ from ..space.affines import Affine, apply_affine, translation
 from ..space.volume import Volume
 from .equal_blur import BlurredScan, blurred_alike
 from .masks import head_mask
+from .pyramid import in_canonical_order
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -148,6 +149,10 @@ def align_locally(
         better than all around it. The covariance is that of the estimate if blocks are independent
         of each other (the "sandwich" of White 1982), without the errors that blocks share.
     """
+    # The same scan stored with other axes or flips gives the same pose.
+    reference, moving = (
+        Volume(*in_canonical_order(scan.data, scan.affine)) for scan in (reference, moving)
+    )
     blocks = _blocks(reference, unit, parameters)
     pose, fit = start, None
     for blur in parameters.blurs:

@@ -146,7 +146,7 @@ def build_pyramid(
     mask: sitk.Image | None = None
     if measured is not None and measured.any() and not measured.all():
         volume, measured = _measured_part(volume, measured)
-        mask = to_image(*_in_canonical_order(measured.astype(np.uint8), volume.affine))
+        mask = to_image(*in_canonical_order(measured.astype(np.uint8), volume.affine))
     data, affine = _canonical(volume)
     images: dict[int, sitk.Image] = {}
     image = to_image(data, affine)
@@ -187,7 +187,7 @@ def _measured_part(volume: Volume, measured: Mask) -> tuple[Volume, Mask]:
     return replace(volume, data=data, affine=volume.affine @ start), inside
 
 
-def _in_canonical_order(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
+def in_canonical_order(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
     """Permute and flip the axes so that they are as close as possible to those of the world."""
     orientation = nib.orientations.io_orientation(affine)
     ordered = nib.orientations.apply_orientation(data, orientation)
@@ -199,7 +199,7 @@ def _canonical(volume: Volume) -> tuple[NDArray[np.float32], Affine]:
 
     The same scan stored with other axes or flips gives the same array.
     """
-    data, affine = _in_canonical_order(volume.data, volume.affine)
+    data, affine = in_canonical_order(volume.data, volume.affine)
     # Missing voxels take the darkest value. That is not always 0: in CT, 0 is water.
     darkest = float(np.min(data, where=np.isfinite(data), initial=np.inf))
     data = np.where(np.isfinite(data), data, darkest).astype(np.float32)

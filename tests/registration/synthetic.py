@@ -27,20 +27,31 @@ HEAD = (
 )
 
 
-def head_at(points: np.ndarray) -> np.ndarray:
+# Intensities of the same ellipsoids in another contrast.
+OTHER_CONTRAST = (50.0, 70.0, 180.0, 160.0, 45.0, 60.0, 30.0, 40.0, 60.0)
+
+
+def head_at(points: np.ndarray, values: tuple[float, ...] | None = None) -> np.ndarray:
     """Intensity of the synthetic head at world points ``(..., 3)``, edges 2 mm wide."""
     intensity = np.zeros(points.shape[:-1])
-    for centre, radii, value in HEAD:
+    own = values or [value for _, _, value in HEAD]
+    for (centre, radii, _), value in zip(HEAD, own, strict=True):
         radius = np.linalg.norm((points - centre) / np.array(radii), axis=-1)
         inside = 1 / (1 + np.exp((radius - 1) * min(radii) / 1.0))
         intensity += inside * (value - intensity)
     return intensity
 
 
-def scan(affine: Affine, shape: tuple[int, int, int], pose: Affine, seed: int = 0) -> Volume:
+def scan(
+    affine: Affine,
+    shape: tuple[int, int, int],
+    pose: Affine,
+    seed: int = 0,
+    values: tuple[float, ...] | None = None,
+) -> Volume:
     """The head, moved by ``inv(pose)`` in the scanner, with noise."""
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    intensity = head_at(apply_affine(pose @ affine, voxels))
+    intensity = head_at(apply_affine(pose @ affine, voxels), values)
     noise = np.random.default_rng(seed).normal(scale=2.0, size=(2, *shape))
     return Volume(np.hypot(intensity + noise[0], noise[1]).astype(np.float32), affine)
 
