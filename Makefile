@@ -7,7 +7,7 @@
 # make baseline renew the figures that the slow tests compare with; read what changes like code
 # make evaluate  simulated cases against interpolation and the plain model (some hours)
 # make evaluate-lesions  what becomes of lesions in thick slices; EVALUATE_ARGS name the heads
-# make peers  other programs on the same scans, in environments of their own, and docs/peers.md (a day; it
+# make peers  other programs on the same scans, in environments of their own, and docs/peers.md (half a day; it
 #             goes on where it was stopped; PEERS_ARGS="--gpu" for ECLARE on a GPU)
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
 # make container-test   build the container images and run them (root, Debian; see tests/containers)

@@ -127,20 +127,24 @@ def standing(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     Figures are compared as they are shown. Each is compared with that of the program that is best
     in it, which may be another one for each case and each figure.
     """
-    lines = ["| figure | best or equal | where another program is better: ours, theirs |"]
-    lines.append("| --- | --- | --- |")
+    lines = [
+        "| figure | best or equal | ahead by | where another program is better: ours, theirs |"
+    ]
+    lines.append("| --- | --- | --- | --- |")
     for column in columns:
         found = [_rival(rows, case, column) for case in _cases(rows)]
         compared = [pair for pair in found if pair is not None]
         if not compared:
             continue
-        behind = [pair for pair in compared if _lags(pair, column)]
+        leads = [_lead(pair, column) for pair in compared]
         text = "; ".join(
             f"{ours.case}: {column.shown(ours)}, {column.shown(theirs)} ({theirs.method})"
-            for ours, theirs in behind
+            for (ours, theirs), lead in zip(compared, leads, strict=True)
+            if lead < 0
         )
-        best = f"{len(compared) - len(behind)} of {len(compared)}"
-        lines.append(f"| {column.title} | {best} | {text or '-'} |")
+        best = f"{sum(lead >= 0 for lead in leads)} of {len(leads)}"
+        least, most = (f"{lead:+.{column.places}f}" for lead in (min(leads), max(leads)))
+        lines.append(f"| {column.title} | {best} | {least} to {most} | {text or '-'} |")
     return "\n".join(lines)
 
 
@@ -158,9 +162,10 @@ def _rival(rows: Sequence[Row], case: str, column: Column) -> tuple[Row, Row] | 
     return ours[0], min(theirs, key=lambda row: column.badness(row) or 0.0)
 
 
-def _lags(pair: tuple[Row, Row], column: Column) -> bool:
-    ours, theirs = (column.badness(row) for row in pair)
-    return ours is not None and theirs is not None and ours > theirs
+def _lead(pair: tuple[Row, Row], column: Column) -> float:
+    """How much nearer to perfect our figure is than theirs, in the units that are shown."""
+    ours, theirs = (column.badness(row) or 0.0 for row in pair)
+    return round(theirs - ours, column.places)
 
 
 def programs(rows: Sequence[Row]) -> str:
@@ -196,7 +201,7 @@ def page(rows: Sequence[Row]) -> str:
         image=table(rows, IMAGE),
         lesions=table(rows, LESIONS),
         cost=table(rows, COST),
-        standing=standing(rows, (*IMAGE, *LESIONS, *COST)),
+        standing=standing(rows, (*IMAGE, *LESIONS)),
         resampled=(
             "No image was interpolated to be compared."
             if not resampled
