@@ -192,11 +192,25 @@ def heads(rows: Sequence[Row]) -> str:
     return "\n".join(f"- {head.name}: {head.note};" for head in there).removesuffix(";") + "."
 
 
+def eclare(rows: Sequence[Row]) -> str:
+    """What readers have to know of ECLARE's rows."""
+    if not any(row.method.startswith("ECLARE") for row in rows):
+        return "ECLARE (Remedios et al. 2024) is not in the figures yet; `make peers` adds it."
+    return (
+        "ECLARE (Remedios et al. 2024) is told the true slice profile and thickness. It learns its\n"
+        "network anew for each scan, from as many patches as it is told; by default from a million,\n"
+        "which takes many hours on a CPU. With fewer, its schedule of learning is as much shorter,\n"
+        "and its images are not the best that it can make: rows with fewer patches say what it makes\n"
+        "in the time that they show. `make peers PEERS_ARGS=--gpu` measures its default on a GPU."
+    )
+
+
 def page(rows: Sequence[Row]) -> str:
     """The page of the documentation."""
     resampled = sorted({row.method for row in rows if row.resampled})
     text = Template(PAGE.read_text("utf-8")).substitute(
         heads=heads(rows),
+        eclare=eclare(rows),
         programs=programs(rows),
         image=table(rows, IMAGE),
         lesions=table(rows, LESIONS),

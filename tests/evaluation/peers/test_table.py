@@ -106,3 +106,9 @@ def test_the_page_is_made_of_the_recorded_figures() -> None:
     recorded = results.load(RESULTS)
     assert PAGE.read_text("utf-8") == page(recorded)
     assert {OURS} < {found.method for found in recorded}
+
+
+def test_the_page_says_whether_eclare_was_measured() -> None:
+    ours = row(OURS, {})
+    assert "not in the figures yet" in page([ours])
+    assert "not in the figures yet" not in page([ours, row("ECLARE, 5000 patches", {})])
