@@ -197,11 +197,12 @@ def eclare(rows: Sequence[Row]) -> str:
     if not any(row.method.startswith("ECLARE") for row in rows):
         return "ECLARE (Remedios et al. 2024) is not in the figures yet; `make peers` adds it."
     return (
-        "ECLARE (Remedios et al. 2024) is told the true slice profile and thickness. It learns its\n"
-        "network anew for each scan, from as many patches as it is told; by default from a million,\n"
-        "which takes many hours on a CPU. With fewer, its schedule of learning is as much shorter,\n"
-        "and its images are not the best that it can make: rows with fewer patches say what it makes\n"
-        "in the time that they show. `make peers PEERS_ARGS=--gpu` measures its default on a GPU."
+        "ECLARE (Remedios et al. 2024) is told the true slice profile and thickness. It learns its "
+        "network anew for each scan, from as many patches as it is told; by default from a\n"
+        "million, which takes many hours on a CPU. With fewer, its schedule of learning is as much "
+        "shorter, and its images are not the best that it can make:\nrows with fewer patches say "
+        "what it makes in the time that they show. `make peers PEERS_ARGS=--gpu` measures its "
+        "default on a GPU."
     )
 
 
