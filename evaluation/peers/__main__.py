@@ -33,7 +33,11 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     kept = results.load(arguments.results)
     told = []
-    if not arguments.page_only:
+    if arguments.collect:
+        made = [row for file in arguments.out.glob("*/*/row.json") for row in results.load(file)]
+        kept = _sorted(results.merged(kept, made))
+        results.save(kept, arguments.results)
+    elif not arguments.page_only:
         place = Place(arguments.data, arguments.out, arguments.environments, arguments.threads)
         peers = [peer for peer in _peers(arguments) if _named(peer.name, arguments.method)]
         cases = [case for case in CASES if _named(str(case), arguments.case)]
@@ -65,9 +69,16 @@ def _named(name: str, parts: Sequence[str] | None) -> bool:
 
 
 def _sorted(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows in the order of cases; ours first, then in the order in which they came."""
-    order = {str(case): number for number, case in enumerate(CASES)}
-    return tuple(sorted(rows, key=lambda row: order.get(row.case, len(order))))
+    """Rows in the order of cases, and of methods in each: ours first, ECLARE last."""
+    cases = [str(case) for case in CASES]
+    methods = [peer.name for peer in (*own(), *interpolations())]
+    return tuple(
+        sorted(rows, key=lambda row: (_place(row.case, cases), _place(row.method, methods)))
+    )
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 def _line(row: Row) -> str:
@@ -83,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--page-only", action="store_true", help="make the page, and run nothing")
+    parser.add_argument(
+        "--collect", action="store_true", help="take the figures that were made, and run nothing"
+    )
     parser.add_argument("--case", nargs="+", help="cases whose name has one of these in it")
     parser.add_argument("--method", nargs="+", help="methods whose name has one of these in it")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

@@ -127,20 +127,24 @@ def standing(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     Figures are compared as they are shown. Each is compared with that of the program that is best
     in it, which may be another one for each case and each figure.
     """
-    lines = ["| figure | best or equal | where another program is better: ours, theirs |"]
-    lines.append("| --- | --- | --- |")
+    lines = [
+        "| figure | best or equal | ahead by | where another program is better: ours, theirs |"
+    ]
+    lines.append("| --- | --- | --- | --- |")
     for column in columns:
         found = [_rival(rows, case, column) for case in _cases(rows)]
         compared = [pair for pair in found if pair is not None]
         if not compared:
             continue
-        behind = [pair for pair in compared if _lags(pair, column)]
+        leads = [_lead(pair, column) for pair in compared]
         text = "; ".join(
             f"{ours.case}: {column.shown(ours)}, {column.shown(theirs)} ({theirs.method})"
-            for ours, theirs in behind
+            for (ours, theirs), lead in zip(compared, leads, strict=True)
+            if lead < 0
         )
-        best = f"{len(compared) - len(behind)} of {len(compared)}"
-        lines.append(f"| {column.title} | {best} | {text or '-'} |")
+        best = f"{sum(lead >= 0 for lead in leads)} of {len(leads)}"
+        least, most = (f"{lead:+.{column.places}f}" for lead in (min(leads), max(leads)))
+        lines.append(f"| {column.title} | {best} | {least} to {most} | {text or '-'} |")
     return "\n".join(lines)
 
 
@@ -158,9 +162,10 @@ def _rival(rows: Sequence[Row], case: str, column: Column) -> tuple[Row, Row] | 
     return ours[0], min(theirs, key=lambda row: column.badness(row) or 0.0)
 
 
-def _lags(pair: tuple[Row, Row], column: Column) -> bool:
-    ours, theirs = (column.badness(row) for row in pair)
-    return ours is not None and theirs is not None and ours > theirs
+def _lead(pair: tuple[Row, Row], column: Column) -> float:
+    """How much nearer to perfect our figure is than theirs, in the units that are shown."""
+    ours, theirs = (column.badness(row) or 0.0 for row in pair)
+    return round(theirs - ours, column.places)
 
 
 def programs(rows: Sequence[Row]) -> str:
@@ -187,16 +192,31 @@ def heads(rows: Sequence[Row]) -> str:
     return "\n".join(f"- {head.name}: {head.note};" for head in there).removesuffix(";") + "."
 
 
+def eclare(rows: Sequence[Row]) -> str:
+    """What readers have to know of ECLARE's rows."""
+    if not any(row.method.startswith("ECLARE") for row in rows):
+        return "ECLARE (Remedios et al. 2024) is not in the figures yet; `make peers` adds it."
+    return (
+        "ECLARE (Remedios et al. 2024) is told the true slice profile and thickness. It learns its "
+        "network anew for each scan, from as many patches as it is told; by default from a\n"
+        "million, which takes many hours on a CPU. With fewer, its schedule of learning is as much "
+        "shorter, and its images are not the best that it can make:\nrows with fewer patches say "
+        "what it makes in the time that they show. `make peers PEERS_ARGS=--gpu` measures its "
+        "default on a GPU."
+    )
+
+
 def page(rows: Sequence[Row]) -> str:
     """The page of the documentation."""
     resampled = sorted({row.method for row in rows if row.resampled})
     text = Template(PAGE.read_text("utf-8")).substitute(
         heads=heads(rows),
+        eclare=eclare(rows),
         programs=programs(rows),
         image=table(rows, IMAGE),
         lesions=table(rows, LESIONS),
         cost=table(rows, COST),
-        standing=standing(rows, (*IMAGE, *LESIONS, *COST)),
+        standing=standing(rows, (*IMAGE, *LESIONS)),
         resampled=(
             "No image was interpolated to be compared."
             if not resampled

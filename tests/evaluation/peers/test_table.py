@@ -54,7 +54,7 @@ def test_the_best_of_each_case_are_bold() -> None:
 def test_what_looks_equal_is_equal() -> None:
     rows = [row(OURS, {"PSNR": 20.001}), row("other", {"PSNR": 20.004})]
     assert [line[2] for line in body(table(rows, (PSNR,)))] == ["**20.00**"] * 2
-    assert body(standing(rows, (PSNR,))) == [[PSNR.title, "1 of 1", "-"]]
+    assert body(standing(rows, (PSNR,))) == [[PSNR.title, "1 of 1", "+0.00 to +0.00", "-"]]
 
 
 def test_figures_that_are_not_there_are_a_dash() -> None:
@@ -72,8 +72,8 @@ def test_others_that_are_better_are_named_with_both_figures() -> None:
         row(OURS, {"PSNR": 25.0}, SECOND),
         row("best", {"PSNR": 24.0}, SECOND),
     ]
-    ((title, best, behind),) = body(standing(rows, (PSNR,)))
-    assert (title, best) == (PSNR.title, "1 of 2")
+    ((title, best, ahead, behind),) = body(standing(rows, (PSNR,)))
+    assert (title, best, ahead) == (PSNR.title, "1 of 2", "-1.00 to +1.00")
     assert behind == f"{FIRST}: 20.00, 21.00 (best)"
 
 
@@ -106,3 +106,9 @@ def test_the_page_is_made_of_the_recorded_figures() -> None:
     recorded = results.load(RESULTS)
     assert PAGE.read_text("utf-8") == page(recorded)
     assert {OURS} < {found.method for found in recorded}
+
+
+def test_the_page_says_whether_eclare_was_measured() -> None:
+    ours = row(OURS, {})
+    assert "not in the figures yet" in page([ours])
+    assert "not in the figures yet" not in page([ours, row("ECLARE, 5000 patches", {})])
