@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from benchmarks.baseline import SLOWER
 from benchmarks.baseline import recorded as recorded_times
-from bids_unires.config import RunConfig
 from tests.documented import demo_scores, find_table
 from tests.paths import ROOT
 
@@ -47,7 +44,7 @@ def test_gains_of_the_demo_are_those_of_its_scores() -> None:
     assert scores
     for unit, (_, cubic, result, gain) in scores.items():
         assert gain == pytest.approx(result - cubic, abs=ROUNDED), unit
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     said = "".join(page.read_text("utf-8") for page in pages)
     (mean,) = re.findall(r"^Mean gain over cubic B-spline interpolation: \+(\S+) dB$", said, re.M)
     gains = [gain for *_, gain in scores.values()]
@@ -87,36 +84,3 @@ def test_times_that_are_told_twice_are_the_same() -> None:
     original = next(row for name, row in solver.items() if "original tool" in name)
     exact = next(row for name, row in solver.items() if "tolerance" in name)
     assert both["2 cores, from above"] == f"{original['time']}; {exact['time']}"
-
-
-# ------------------------------------------------------------------ defaults
-
-
-def defaults() -> Iterator[tuple[str, str]]:
-    """What the table of options is to say of each default that is a figure or a choice."""
-    config = RunConfig(Path("in"), Path("out"), "participant")
-    model, space = config.model, config.space
-    yield "--voxel-size", f"{model.voxel_size[0]:g}"
-    yield "--max-iter", str(model.max_iter)
-    yield "--tolerance", str(model.tolerance)
-    yield "--learning-effort", f"`{model.learning_effort}`"
-    yield "--modalities", " ".join(config.modalities)
-    yield "--device", config.device
-    yield "--nprocs", str(config.nprocs)
-    yield "--subject-anatomical-reference", config.subject_anatomical_reference
-    yield "--align", f"{space.align}; group: rigid"
-
-
-@pytest.mark.parametrize(("option", "default"), list(defaults()))
-def test_the_table_of_options_tells_the_defaults(option: str, default: str) -> None:
-    rows = find_table("option", "", "default", row="--voxel-size")
-    (told,) = (row["default"] for name, row in rows.items() if option in re.split("[` ,]+", name))
-    assert told == default
-
-
-def test_the_defaults_of_the_study_s_grid_are_told() -> None:
-    rows = find_table("option", "", "default", row="--voxel-size")
-    (told,) = (row["default"] for name, row in rows.items() if "--grid-policy" in name)
-    config = RunConfig(Path("in"), Path("out"), "group").group
-    kept = (config.mode, config.grid_policy, config.grid_multiple)
-    assert told == f"{kept[0]}, {kept[1]}, {kept[2]}, {config.grid_margin:g} mm"
