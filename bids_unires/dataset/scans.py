@@ -214,9 +214,8 @@ class ParticipantPlan:
                 settings["robust"] = "auto"
             if config.looks_for_uneven_slices and not config.model.interleave_correction:
                 settings["interleave_correction"] = "auto"
-            if config.model.method != "linear":
-                settings |= {
-                    "detectability": config.detectability,
-                    "measured_map": config.measured_map,
-                }
+            settings |= {
+                "detectability": config.detectability,
+                "measured_map": config.measured_map,
+            }
         return settings | {"reset_origin": config.reset_origin}

@@ -30,7 +30,9 @@ from .poses import is_one_place
 
 logger = logging.getLogger("bids_unires")
 
-_MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings))
+# What is said of images changes no place, like the settings of the model.
+_STATEMENTS = frozenset({"detectability", "measured_map"})
+_MODEL_SETTINGS = frozenset(field.name for field in fields(ModelSettings)) | _STATEMENTS
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,9 @@ class Place:
         (self.raw / "README").write_text("Heads that are made of ellipsoids. " * 5)
 
     def image(self) -> nib.Nifti1Image:
-        """The one image that a run made."""
-        (path,) = self.out.glob("sub-*/**/*_T1w.nii.gz")
+        """The one image that a run made, not a map beside it."""
+        paths = self.out.glob("sub-*/**/*_T1w.nii.gz")
+        (path,) = (path for path in paths if "Measured_" not in path.name)
         return nib.load(path)
 
 

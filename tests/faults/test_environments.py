@@ -63,7 +63,7 @@ def run(
 
 def images(place: Place) -> list[str]:
     paths = place.out.glob("sub-*/anat/*_desc-*_T1w.nii.gz")
-    return sorted(path.parts[-3] for path in paths)
+    return sorted(path.parts[-3] for path in paths if "Measured_" not in path.name)
 
 
 def assert_told_in_lines(done: Run, *patterns: str) -> None:

@@ -15,6 +15,7 @@ In geophysics, the matrix in front of ``d`` is called the model resolution (Back
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -89,15 +90,17 @@ def _determined(
 ) -> NDArray[np.float32]:
     """The part of detail ``(X, Y, Z)`` of a variance that scans determine."""
     objective = Objective([scans], grid, [1.0], device)
+    # In standard deviations of the detail: units of intensity may be tiny or huge.
+    unit = np.float32(math.sqrt(variance))
 
     def explained(field: Tensor) -> Tensor:
         product = torch.zeros_like(field)
         objective.add_normal(0, field, product)
-        return product
+        return product.mul_(variance)
 
-    right = explained(torch.as_tensor(detail, device=device))
-    found = _solved(lambda field: explained(field).add_(field, alpha=1 / variance), right)
-    return found.cpu().numpy()
+    right = explained(torch.as_tensor(detail / unit, device=device))
+    found = _solved(lambda field: explained(field).add_(field), right)
+    return unit * found.cpu().numpy()
 
 
 def _solved(product: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
+pytest.importorskip("skimage", reason="`make peers` installs scikit-image")
+
 from evaluation.peers import results
 from evaluation.peers.__main__ import PAGE
 from evaluation.peers.cases import FLAIR, STROKE, Case
