@@ -247,8 +247,8 @@ class RunConfig:
     the model is robust anyway or cannot be; see `may_become_robust`. With
     ``looks_for_uneven_slices`` slices are made as bright as each other where odd and even ones
     differ. With ``detectability`` small lesions are put into the scans of each participant, to say
-    what would become of them. With ``measured_map`` a map beside each image says how much of its
-    detail the scans measured.
+    what would become of them. With ``measured_map`` there is a file beside each image with the
+    share of its detail that the scans measured, which the page shows anyway.
 
     Raises
     ------
@@ -285,7 +285,7 @@ class RunConfig:
     looks_for_damage: bool = True
     looks_for_uneven_slices: bool = True
     detectability: bool = True
-    measured_map: bool = True
+    measured_map: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     group: GroupSettings = field(default_factory=GroupSettings)

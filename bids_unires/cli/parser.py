@@ -283,8 +283,8 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--measured-map",
         action=argparse.BooleanOptionalAction,
-        help="map beside every image how much of its detail the scans measured; the rest was "
-        f"inferred (default: {_yes_or_no(RunConfig.measured_map)})",
+        help="add a map to each image of how much of its detail the scans measured, which the page "
+        f"shows anyway; the rest was inferred (default: {_yes_or_no(RunConfig.measured_map)})",
     )
     group.add_argument(
         "--max-iter",

@@ -114,9 +114,10 @@ def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str
 def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
     if config.level == "group" and config.has_shared_visits:
         yield "--subject-anatomical-reference", "is for the participant level"
-    for option in ("detectability", "measured_map"):
-        if config.level == "group" and not getattr(config, option):
-            yield f"--no-{option.replace('_', '-')}", "is for the participant level"
+    if config.level == "group" and not config.detectability:
+        yield "--no-detectability", "is for the participant level"
+    if config.level == "group" and config.measured_map:
+        yield "--measured-map", "is for the participant level"
     if config.json and not (config.dry_run and config.level == "participant"):
         yield "--json", "is for --dry-run at the participant level"
     if config.cluster_args and config.cluster is None:

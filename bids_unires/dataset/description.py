@@ -75,9 +75,9 @@ Made by bids_unires {version} from the BIDS dataset it links to as `raw`.
 - `*_desc-srStd_*.nii.gz` (of runs with `--uncertainty`): the standard deviation of each voxel of
   the image beside it, in its units. Where no scan of the contrast measured, it is as large as the
   contrast between head and air: any value was possible.
-- `*_desc-srMeasured_*.nii.gz`: the share of the detail of the image beside it that the scans
-  measured, 0 to 1, around each voxel. The rest was inferred: had it been different, the scans would
-  be the same.
+- `*_desc-srMeasured_*.nii.gz` (of runs with `--measured-map`): the share of the detail of the image
+  beside it that the scans measured, 0 to 1, around each voxel. The rest was inferred: had it been
+  different, the scans would be the same.
 - `sub-*/[ses-*/]ct/*_ct.nii.gz`: the same of CT, in Hounsfield units.
 - `*_dseg.nii.gz`: label images that came with the scans, on the same grid.
 - `*_desc-fov_mask.nii.gz`: where at least one scan of every contrast measured. Outside of it

@@ -169,7 +169,7 @@ def test_the_group_level_aligns(options: str, wanted: SpaceSettings) -> None:
     [
         ("--reg-scale auto", "--reg-scale is for the participant level"),
         ("--no-detectability", "--no-detectability is for the participant level"),
-        ("--no-measured-map", "--no-measured-map is for the participant level"),
+        ("--measured-map", "--measured-map is for the participant level"),
         ("--max-iter 3 --tolerance 1e-3", "--tolerance, --max-iter are for the participant level"),
         ("--robust --slice-motion", "--slice-motion, --robust are"),
         ("--no-unified-rigid", "--no-unified-rigid is"),

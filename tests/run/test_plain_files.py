@@ -236,7 +236,7 @@ def test_every_result_has_a_name_and_the_prefix(
     nib.Nifti1Pair(np.asarray(other.dataobj), other.affine).to_filename(tmp_path / "T2.img")
     monkeypatch.chdir(tmp_path)
     command = ["files", "T2.hdr", "T1.mgz", "--uncertainty", "2", "--prefix", "y_", "-o", "out"]
-    assert main([*command, *QUICK, "--voxel-size", "7.5"]) == 0
+    assert main([*command, *QUICK, "--voxel-size", "7.5", "--measured-map"]) == 0
     of_each = ("T1.json", "T1.nii.gz", "T1_std.json", "T1_std.nii.gz", "T1_xfm.txt")
     of_each += ("T1_measured.json", "T1_measured.nii.gz")
     of_all = {"y_T1.html", "y_T1_fov.json", "y_T1_fov.nii.gz"}

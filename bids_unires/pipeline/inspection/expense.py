@@ -93,9 +93,7 @@ def expense(
     # How lesions look does not change what they cost.
     look: LesionLook | None = "bright" if config.detectability else None
     contrasts = [
-        GivenContrast(own, modality, lesions=look, measured=config.measured_map)
-        for own, modality in given
-        if own
+        GivenContrast(own, modality, lesions=look, measured=True) for own, modality in given if own
     ]
     if not contrasts or settings.method == "linear":
         return None

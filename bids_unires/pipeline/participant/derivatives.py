@@ -241,7 +241,7 @@ class _Writer:
         desc = DESC[self._config.model.method] + MEASURED
         written = []
         for own in self._participant.contrasts:
-            if own.measured is not None:
+            if self._config.measured_map and own.measured is not None:
                 record = measured_record(own, own.measured)
                 # With two digits, files are a fraction of the size.
                 values = np.round(own.measured, 2)

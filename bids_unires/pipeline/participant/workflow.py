@@ -149,7 +149,7 @@ def _reconstruct(
         grid=placement.grid,
         slices=slice_orders(contrasts) if settings.slice_motion else None,
         lesions=[lesion_look(own.contrast) if config.detectability else None for own in contrasts],
-        measured=config.measured_map,
+        measured=True,
         memory_limit=allotment.memory,
         on_progress=report,
         on_learning=partial(listener().learning, plan.label),

@@ -120,7 +120,8 @@ def finished(
     }
     raw = make_head_dataset(root / "raw", scans, **SIDECARS)
     before = {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()}
-    assert main([str(raw), str(root / "out"), "participant", *COARSE]) == 0
+    command = [str(raw), str(root / "out"), "participant", *COARSE, "--measured-map"]
+    assert main(command) == 0
     after = {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()}
     assert after == before
     return FinishedRun(raw, root / "out")
