@@ -77,7 +77,8 @@ class ReportedScan:
     slice_motion
         Motion of the slices; None if it was not estimated.
     pose_uncertainty
-        Standard deviation of the pose in mm at the surface of the brain; None if it is not known.
+        Uncertainty of the pose: root mean square displacement in mm, 70 mm from the middle of the
+        head; None if it is not known.
     """
 
     name: str
