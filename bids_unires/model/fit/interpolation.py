@@ -14,7 +14,7 @@ from ...space.grid import Grid
 from ..scanner.coverage import field_of_view
 from ..scanner.observation import Observation
 from ..scanner.resampling import linear_images
-from .placement import individual_space, starting_poses
+from .placement import individual_space, say_which_grid, starting_poses
 from .result import Reconstruction
 from .scans import ScanLike, as_volume, poses_of
 
@@ -58,6 +58,7 @@ def interpolate(
     if grid is None:
         placed = [scan.placed_grid for scans in observations for scan in scans]
         grid = individual_space(placed, settings.voxel_size)
+        say_which_grid(grid)
     covered = np.stack([field_of_view(scans, grid) for scans in observations])
     return Reconstruction(
         images=linear_images(observations, grid, torch_device).cpu().numpy(),

@@ -122,12 +122,16 @@ def individual_space(scans: Sequence[Grid], voxel_size: Sequence[float]) -> Grid
     else:
         finest = min(float(scan.voxel_size.min()) for scan in scans)
         grid = enclose(mean_space(scans, [finest] * 3), scans)
+    return grid
+
+
+def say_which_grid(grid: Grid) -> None:
+    """Log the shape and the voxel size of the grid of the images."""
     logger.info(
         "reconstruction grid: %s voxels of %s mm",
         " x ".join(map(str, grid.shape)),
         " x ".join(f"{size:g}" for size in np.round(grid.voxel_size, 4)),
     )
-    return grid
 
 
 def shared_space(

@@ -37,7 +37,7 @@ from .memory import (
     has_room_for_lesions,
     has_room_to_learn,
 )
-from .placement import individual_space, starting_poses
+from .placement import individual_space, say_which_grid, starting_poses
 from .plan import NOBODY, FitListeners, FitPlan, detail_is_learned
 from .result import Reconstruction
 from .scans import (
@@ -208,6 +208,8 @@ def reconstruct(
     settings = settings or ModelSettings()
     torch_device = usable_device(device)
     layout = _laid_out(contrasts, settings, grid)
+    if grid is None:
+        say_which_grid(layout.part.lattice)
     if not has_room_for_lesions(layout.need, memory_limit):
         layout = layout.without_lesions()
     need = layout.need
