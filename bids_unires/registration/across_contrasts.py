@@ -7,6 +7,7 @@ two contrasts can see, and what the headers say (`header_prior`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,15 @@ import numpy as np
 from ..space.affines import slice_axis, voxel_size
 from ..space.volume import Volume
 from .header_prior import HeaderPrior
-from .local_likelihood import RADIUS_MM, LocalAlignment, Values, align_locally, uncertainty_of
+from .local_likelihood import (
+    RADIUS_MM,
+    Blocks,
+    LocalAlignment,
+    Values,
+    align_locally,
+    blocks_of,
+    uncertainty_of,
+)
 from .rigid import RigidAlignment, steadied
 
 
@@ -70,6 +79,7 @@ def across_contrasts(
     hub: int,
     contrasts: Sequence[Hashable],
     unit: float = 1.0,
+    threads: int = 1,
 ) -> dict[int, RigidAlignment]:
     """Place scans of other contrasts than that of the hub more finely.
 
@@ -85,6 +95,8 @@ def across_contrasts(
         Contrast of each scan; None for scans that keep their poses.
     unit
         Size of the head relative to a human head.
+    threads
+        Scans that are placed at the same time, at most.
 
     Returns
     -------
@@ -92,20 +104,32 @@ def across_contrasts(
         The fine poses with their uncertainty. Scans of the contrast of the hub, and scans in which
         the two contrasts do not determine a pose, are not among them.
     """
-    finely: dict[int, RigidAlignment] = {}
-    for index, alignment in placed.items():
-        if None in (contrasts[index], contrasts[hub]) or contrasts[index] == contrasts[hub]:
-            continue
-        pair = (volumes[hub], volumes[index])
-        found = align_locally(*pair, alignment.pose, unit)
-        if found is None:
-            continue
-        moved = replace(volumes[index], affine=found.pose @ volumes[index].affine)
-        told = PoseErrors().added(found, (volumes[hub], moved), unit)
-        final = HeaderPrior().applied(told, unit)
-        finely[index] = replace(
-            alignment,
-            pose=steadied(final.pose),
-            uncertainty=round(uncertainty_of(final.covariance, unit), 3),
-        )
-    return finely
+    others = [
+        index
+        for index in placed
+        if None not in (contrasts[index], contrasts[hub]) and contrasts[index] != contrasts[hub]
+    ]
+    if not others:
+        return {}
+    blocks = blocks_of(volumes[hub], unit)
+
+    def place(index: int) -> RigidAlignment | None:
+        return _placed_finely(volumes[hub], volumes[index], placed[index], unit, blocks)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = dict(zip(others, pool.map(place, others), strict=True))
+    return {index: alignment for index, alignment in found.items() if alignment is not None}
+
+
+def _placed_finely(
+    hub: Volume, scan: Volume, roughly: RigidAlignment, unit: float, blocks: Blocks
+) -> RigidAlignment | None:
+    """The fine pose of one scan; None if the two contrasts do not determine it."""
+    found = align_locally(hub, scan, roughly.pose, unit, blocks=blocks)
+    if found is None:
+        return None
+    moved = replace(scan, affine=found.pose @ scan.affine)
+    told = PoseErrors().added(found, (hub, moved), unit)
+    final = HeaderPrior().applied(told, unit)
+    uncertainty = round(uncertainty_of(final.covariance, unit), 3)
+    return replace(roughly, pose=steadied(final.pose), uncertainty=uncertainty)

@@ -112,7 +112,8 @@ def coregister(
             None if own_series is not None else contrast
             for contrast, own_series in zip(contrasts, series or [None] * len(volumes), strict=True)
         ]
-        placed |= across_contrasts(volumes, placed, hub, whole, relative_size(pyramids[hub]))
+        unit = relative_size(pyramids[hub])
+        placed |= across_contrasts(volumes, placed, hub, whole, unit, threads)
     if hub == 0:
         return tuple(placed[index] for index in range(len(volumes)))
     return tuple(_relative_to(placed[0], placed[index]) for index in range(len(volumes)))

@@ -96,8 +96,18 @@ class LocalAlignment:
 
 
 @dataclass(frozen=True, eq=False)
-class _Blocks:
-    """Points to compare: ``(P, n, 3)`` world mm, which of them count ``(P, n)``, their centre."""
+class Blocks:
+    """Blocks that cover a head.
+
+    Parameters
+    ----------
+    points
+        Points to compare in each block, ``(P, n, 3)`` world mm.
+    counted
+        Which of them lie in the head, ``(P, n)``.
+    centre
+        Centre of the head in world mm, ``(3,)``.
+    """
 
     points: Values
     counted: Mask
@@ -105,6 +115,7 @@ class _Blocks:
 
     @property
     def flat(self) -> Values:
+        """The points of all blocks, ``(P n, 3)``."""
         return self.points.reshape(-1, 3)
 
 
@@ -130,6 +141,7 @@ def align_locally(
     start: Affine,
     unit: float = 1.0,
     parameters: LocalParameters = LocalParameters(),
+    blocks: Blocks | None = None,
 ) -> LocalAlignment | None:
     """Refine a pose by how one contrast follows the other within small blocks.
 
@@ -143,6 +155,8 @@ def align_locally(
         Size of the head relative to a human head.
     parameters
         Parameters of the comparison.
+    blocks
+        The blocks of the reference, as from `blocks_of`; found here if None.
 
     Returns
     -------
@@ -155,7 +169,8 @@ def align_locally(
     reference, moving = (
         Volume(*in_canonical_order(scan.data, scan.affine)) for scan in (reference, moving)
     )
-    blocks = _blocks(reference, unit, parameters)
+    if blocks is None:
+        blocks = blocks_of(reference, unit, parameters)
     pose, fit = start, None
     for blur in parameters.blurs:
         placed = Volume(moving.data, pose @ moving.affine)
@@ -218,14 +233,25 @@ def motion_about(step: Values, centre: Values) -> Affine:
     return np.asarray(translation(centre) @ motion @ translation(-centre))
 
 
-def _blocks(scan: Volume, unit: float, parameters: LocalParameters) -> _Blocks:
-    """The blocks that cover the head in a scan."""
+def blocks_of(
+    scan: Volume, unit: float = 1.0, parameters: LocalParameters = LocalParameters()
+) -> Blocks:
+    """The blocks that cover the head in a scan.
+
+    Parameters
+    ----------
+    scan
+        The reference of an alignment.
+    unit, parameters
+        As for `align_locally`.
+    """
+    scan = Volume(*in_canonical_order(scan.data, scan.affine))
     head = head_mask(scan.data, scan.affine)
     voxels = np.argwhere(head)
     centre = apply_affine(scan.affine, voxels).mean(axis=0) if len(voxels) else np.zeros(3)
     width = parameters.spacing * unit
     lattice = (apply_affine(scan.affine, voxels) - centre) @ _TURN / (width * parameters.side)
-    cells = np.unique(np.floor(lattice + _OFFSET).astype(np.intp), axis=0)
+    cells = _occupied(np.floor(lattice + _OFFSET).astype(np.intp))
     steps = np.arange(parameters.side) + 0.5
     within = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     inner = ((cells[:, None] - _OFFSET) * parameters.side + within) * width
@@ -237,7 +263,17 @@ def _blocks(scan: Volume, unit: float, parameters: LocalParameters) -> _Blocks:
     # Every so many-th block, by its place: a block more or less does not change the others.
     every = -(-int(shown.sum()) // parameters.most_blocks)
     kept = shown & (cells @ _THINNING % max(every, 1) == 0)
-    return _Blocks(points[kept], counted[kept], centre)
+    return Blocks(points[kept], counted[kept], centre)
+
+
+def _occupied(cells: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Cells ``(N, 3)`` without repetition."""
+    if not len(cells):
+        return cells
+    low = cells.min(axis=0)
+    occupied = np.zeros(cells.max(axis=0) - low + 1, dtype=bool)
+    occupied[tuple((cells - low).T)] = True
+    return np.argwhere(occupied) + low
 
 
 class _Comparison:
@@ -247,7 +283,7 @@ class _Comparison:
         self,
         fixed: BlurredScan,
         free: BlurredScan,
-        blocks: _Blocks,
+        blocks: Blocks,
         unit: float,
         parameters: LocalParameters,
     ) -> None:
