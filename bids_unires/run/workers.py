@@ -206,7 +206,9 @@ def attempt(process: Process, unit: UnitOfWork, config: RunConfig, allotment: Al
                 try:
                     outcome = process(unit, config, allotment)
                 except BaseException:
-                    abandon(unit, config)
+                    # Where memory or the disk failed, this may fail too: the first error is told.
+                    with suppress(OSError, MemoryError):
+                        abandon(unit, config)
                     raise
             if begun is not None:
                 complete(unit, config, begun, outcome.outputs, outcome.missing)

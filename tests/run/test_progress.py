@@ -91,6 +91,19 @@ def test_reports_pass_through_a_pipe_until_it_ends(caplog: pytest.LogCaptureFixt
     sender.phase("sub-01", "writing")
 
 
+def test_a_message_without_memory_is_lost_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    class Huge:
+        def __str__(self) -> str:
+            raise MemoryError
+
+    _, writer = multiprocessing.Pipe(duplex=False)
+    sender = Sender(writer)
+    sender.handle(logger.makeRecord("x", 20, "file", 1, "%s", (Huge(),), None))
+    assert capsys.readouterr().err == ""
+    sender.handle(logger.makeRecord("x", 20, "file", 1, "%d", ("no number",), None))
+    assert "Logging error" in capsys.readouterr().err
+
+
 def test_a_listener_that_is_gone_stops_nobody() -> None:
     reader, writer = multiprocessing.Pipe(duplex=False)
     reader.close()

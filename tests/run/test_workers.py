@@ -111,6 +111,19 @@ def test_failed_work_leaves_no_empty_folder(
     ]
 
 
+def test_the_first_error_is_told_where_its_record_stays(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "folder")
+
+    monkeypatch.setattr("bids_unires.run.workers.abandon", without_memory)
+    result = attempt(fail, plans[1], config, ALLOTMENT)
+    assert isinstance(result, Failure)
+    assert "not enough memory" in result.message
+    assert "folder" not in result.message
+
+
 def test_an_output_in_the_way_is_noticed_before_the_work(
     plans: tuple[ParticipantPlan, ...], config: RunConfig
 ) -> None:
