@@ -21,6 +21,7 @@ import importlib
 import re
 import textwrap
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,7 +66,7 @@ TYPES = {
 """Function that checks an entry of a record -> what it lets through."""
 
 
-class Generated(SphinxDirective):
+class Generated(SphinxDirective, ABC):
     """A directive whose content is Markdown that the program makes."""
 
     has_content = False
@@ -78,9 +79,9 @@ class Generated(SphinxDirective):
         text = "\n".join(self.lines(name))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
+    @abstractmethod
     def lines(self, name: str) -> Iterator[str]:
         """Lines of Markdown; ``name`` is the argument of the directive."""
-        raise NotImplementedError
 
 
 class ProgramOptions(Generated):
