@@ -273,7 +273,7 @@ def _occupied(cells: NDArray[np.intp]) -> NDArray[np.intp]:
     low = cells.min(axis=0)
     occupied = np.zeros(cells.max(axis=0) - low + 1, dtype=bool)
     occupied[tuple((cells - low).T)] = True
-    return np.argwhere(occupied) + low
+    return np.asarray(np.argwhere(occupied) + low)
 
 
 class _Comparison:

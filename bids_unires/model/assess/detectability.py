@@ -14,6 +14,7 @@ patients (Robins et al. 2018, "Techniques for virtual lung nodule insertion").
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from ...config import Modality
 from ...space.grid import Grid
+from ..detail.learning import predicting_threads
 from ..guided import group_by_sharpness
 from ..prior.total_variation import edge_squares
 from ..solve.problem import Problem
@@ -61,8 +63,7 @@ class DetectabilityParameters:
     densities
         Differences from tissue in HU, in CT.
     rounds
-        How often lesions are put at other places and images made again; once more where several
-        contrasts share the places.
+        How often lesions are put at other places and images made again.
     apart
         Lesions have at least this distance in mm, and one voxel of the scans more.
     iterations
@@ -159,6 +160,7 @@ class _Found(NamedTuple):
 
 def detectability(
     fitted: Fitted,
+    images: Tensor,
     looks: Sequence[LesionLook | None],
     parameters: DetectabilityParameters = DEFAULTS,
 ) -> tuple[Detectability | None, ...]:
@@ -168,6 +170,8 @@ def detectability(
     ----------
     fitted
         The fit.
+    images
+        ``(C, X, Y, Z)`` float32, its images as they are shown (`with_residuals`).
     looks
         How small lesions look in each contrast; None where nothing is to be said.
     parameters
@@ -178,7 +182,7 @@ def detectability(
     tuple
         One for each contrast; None without a look, or where there is too little even tissue.
     """
-    problem, images = fitted.problem.split_by_motion(), with_residuals(fitted)
+    problem = fitted.problem.split_by_motion()
     if not any(parameters.kinds(contrast.modality, problem.grid) for contrast in problem.contrasts):
         return (None,) * len(problem.contrasts)
     tissues = [
@@ -186,8 +190,7 @@ def detectability(
         for c, contrast in enumerate(problem.contrasts)
     ]
     found: list[list[_Found]] = [[] for _ in problem.contrasts]
-    several = sum(look is not None for look in looks) > 1
-    for number in range(parameters.rounds + several):
+    for number in range(parameters.rounds):
         rng = np.random.default_rng([parameters.seed, number])
         lesions = _lesions(problem, tissues, looks, parameters, rng)
         if not any(each.kinds for each in lesions):
@@ -254,7 +257,10 @@ def _made_again(
     parameters: DetectabilityParameters,
 ) -> Tensor:
     """Images ``(C, X, Y, Z)`` of the scans with lesions."""
-    ill = problem.changed(lambda state, each: _with_lesions(state, each, problem), lesions)
+    with predicting_threads(problem.device) as helpers:
+        ill = problem.changed(
+            lambda state, each: _with_lesions(state, each, problem, helpers), lesions
+        )
     images = fitted.solution.images.clone()
     guide = None
     for group in group_by_sharpness([c.observations for c in ill.contrasts], ill.grid):
@@ -269,7 +275,9 @@ def _made_again(
     return with_residuals(Fitted(ill, Solution(images, (), True)))
 
 
-def _with_lesions(state: ContrastState, lesions: SmallLesions, problem: Problem) -> ContrastState:
+def _with_lesions(
+    state: ContrastState, lesions: SmallLesions, problem: Problem, helpers: Executor | None
+) -> ContrastState:
     """A contrast whose scans show lesions."""
     if not lesions.kinds:
         return state
@@ -280,7 +288,7 @@ def _with_lesions(state: ContrastState, lesions: SmallLesions, problem: Problem)
         values = change.cpu().numpy()
         data = scan.observation.data + values
         scans.append(scan.with_observation(replace(scan.observation, data=data)))
-        detail = None if detail is None else detail.changed(values)
+        detail = None if detail is None else detail.changed(values, helpers)
     return replace(state, scans=tuple(scans), detail=detail)
 
 

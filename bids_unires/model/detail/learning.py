@@ -24,8 +24,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -164,6 +165,21 @@ class _Shares:
         return listen
 
 
+@contextmanager
+def predicting_threads(device: torch.device) -> Iterator[Executor | None]:
+    """Threads to predict with on a device: as many as torch uses; None on a GPU."""
+    count = torch.get_num_threads()
+    if device.type != "cpu":
+        yield None
+        return
+    try:
+        with _single_threads(count) as helpers:
+            yield helpers
+    finally:
+        # Threads that start later inherit the number that another thread has set.
+        torch.set_num_threads(count)
+
+
 def _single_threads(count: int) -> ThreadPoolExecutor:
     """So many threads, in each of which torch uses no others."""
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
@@ -249,7 +265,7 @@ class _Learned:
     thin: ThinSlices
     trust: float
 
-    def of_changed(self, change: NDArray[np.float32]) -> Observation:
+    def of_changed(self, change: NDArray[np.float32], helpers: Executor | None) -> Observation:
         """Thin slices of the scan with ``change`` ``(X, Y, Z)`` added to its intensities."""
         scan = self.state.observation
         device = self.thin.planes.data.device
@@ -257,7 +273,7 @@ class _Learned:
         planes = slice_planes(changed, self.state.noise, self.voxel_size, device)
         # Whether there are planes depends on the sizes of voxels alone.
         assert planes is not None
-        return self.thin.of_changed(planes).scan(scan, self.trust)
+        return self.thin.of_changed(planes, helpers).scan(scan, self.trust)
 
 
 def _in_turn(

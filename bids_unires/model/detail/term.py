@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,22 +49,25 @@ class LearnedDetail:
     statement
         How accurate it is; None if it is an earlier image that was made without learned detail.
     of_changed
-        Takes what is added to the intensities of the scan, ``(X, Y, Z)``, and returns the thin
-        slices of the changed scan, by what was learned already. None for an earlier image.
+        Takes what is added to the intensities of the scan, ``(X, Y, Z)``, and threads to predict
+        with; returns the thin slices of the changed scan, by what was learned already. It keeps all
+        that was learned in memory. None for an earlier image, or if nobody will ask.
     """
 
     scan: Observation
     statement: DetailStatement | None
-    of_changed: Callable[[NDArray[np.float32]], Observation] | None = None
+    of_changed: Callable[[NDArray[np.float32], Executor | None], Observation] | None = None
 
-    def changed(self, change: NDArray[np.float32]) -> LearnedDetail:
+    def changed(
+        self, change: NDArray[np.float32], helpers: Executor | None = None
+    ) -> LearnedDetail:
         """Detail of the scan with a change ``(X, Y, Z)`` that is added to its intensities.
 
-        An image of an earlier fit does not change.
+        ``helpers`` are threads to predict with. An image of an earlier fit does not change.
         """
         if self.of_changed is None:
             return self
-        found = self.of_changed(change)
+        found = self.of_changed(change, helpers)
         # Air was cut off, and what lies beyond the grid of the images is missing.
         corner = np.rint((np.linalg.inv(found.affine) @ self.scan.affine)[:3, 3]).astype(int)
         sides = zip(corner, self.scan.data.shape, strict=True)

@@ -144,7 +144,7 @@ class ThinSlices:
                 on_progress((number + 1) / len(self._parameters.directions))
         self._predictions.append(replace(wanted, uncertain=among))
 
-    def of_changed(self, planes: SlicePlanes) -> ThinSlices:
+    def of_changed(self, planes: SlicePlanes, helpers: Executor | None = None) -> ThinSlices:
         """Thin slices of a scan that differs in a few places, by the networks learned already.
 
         Parameters
@@ -152,6 +152,8 @@ class ThinSlices:
         planes
             The planes of the changed scan. Voxels are divided again where these differ from the
             planes before, and next to such places.
+        helpers
+            As for `add_unguided`.
         """
         near = _near(planes.data, self.planes.data)
         changed = ThinSlices(planes, self._parameters)
@@ -160,7 +162,7 @@ class ThinSlices:
             if isinstance(again, _Guided):
                 changed._add_guided(again)
             else:
-                changed._add_unguided(again, None, None)
+                changed._add_unguided(again, helpers, None)
         for new, old in (
             (changed._values, self._values),
             (changed._precision, self._precision),

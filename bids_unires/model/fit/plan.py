@@ -20,6 +20,7 @@ from ..assess.calibration import calibrate_scales
 from ..assess.detectability import Detectability, detectability
 from ..assess.measured import measured_shares
 from ..assess.residuals import ResidualStatement, expected_sd, residual_statement
+from ..assess.small_lesions import LesionLook
 from ..assess.uncertainty import Uncertainty, between_extremes, standard_deviations
 from ..detail.learning import ShareListener
 from ..detail.parameters import LearningParameters
@@ -174,7 +175,7 @@ class FitPlan:
             self.listeners.on_learning,
         )
         return [
-            replace(state, detail=self._within_grid(learned[c].detail))
+            replace(state, detail=self._kept(learned[c].detail, self.contrasts[c].lesions))
             for c, state in enumerate(states)
         ]
 
@@ -193,9 +194,15 @@ class FitPlan:
         detail = detail_from_earlier_fit(image, self.lattice, noise, statement)
         return replace(state, detail=detail)
 
-    def _within_grid(self, detail: LearnedDetail | None) -> LearnedDetail | None:
-        """Detail without voxels beyond the grid."""
-        if detail is None or not self.is_part:
+    def _kept(
+        self, detail: LearnedDetail | None, lesions: LesionLook | None
+    ) -> LearnedDetail | None:
+        """Detail without voxels beyond the grid, and without what only lesions would need."""
+        if detail is None:
+            return None
+        if lesions is None:
+            detail = replace(detail, of_changed=None)
+        if not self.is_part:
             return detail
         return replace(detail, scan=mask_outside(detail.scan, self._working))
 
@@ -261,7 +268,7 @@ class FitPlan:
                 objective=solution.history,
                 converged=solution.converged,
                 uncertainty=self._uncertainty(fitted, complete, known),
-                detectability=self._detectability(fitted),
+                detectability=self._detectability(fitted, complete),
                 measured=None if shares is None else known * _cropped(shares, self.margin),
                 slice_motions=(
                     _of_scans(contrasts, lambda scan: scan.motion) if self.places_slices else ()
@@ -271,10 +278,10 @@ class FitPlan:
             ),
         )
 
-    def _detectability(self, fitted: Fitted) -> tuple[Detectability | None, ...]:
+    def _detectability(self, fitted: Fitted, complete: Tensor) -> tuple[Detectability | None, ...]:
         """What small lesions would become, in the contrasts of which that was asked."""
         looks = [contrast.lesions for contrast in self.contrasts]
-        return detectability(fitted, looks) if any(looks) else ()
+        return detectability(fitted, complete, looks) if any(looks) else ()
 
     def _uncertainty(
         self, fitted: Fitted, complete: Tensor, known: NDArray[np.bool_]

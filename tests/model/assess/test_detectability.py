@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from bids_unires.model.assess.detectability import (
 )
 from bids_unires.model.solve.problem import Stop
 from bids_unires.model.solve.repeats import Fitted, solve_with_repeats
+from bids_unires.model.solve.residual_feedback import with_residuals
 from bids_unires.model.solve.solver import Solution
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid
@@ -56,10 +58,16 @@ def fitted(
     return solve_with_repeats(problem_of(contrast, grid=GRID), Stop(1e-3, 20))
 
 
+def statements(
+    fit: Fitted, looks: Sequence[LesionLook | None], parameters: DetectabilityParameters
+) -> tuple[Detectability | None, ...]:
+    return detectability(fit, with_residuals(fit), looks, parameters)
+
+
 def found(
     fit: Fitted, look: LesionLook = "bright", parameters: DetectabilityParameters = FEW
 ) -> Detectability:
-    (statement,) = detectability(fit, [look], parameters)
+    (statement,) = statements(fit, [look], parameters)
     assert statement is not None
     return statement
 
@@ -102,7 +110,7 @@ def test_lesions_of_ct_differ_by_hounsfield_units() -> None:
 
 
 def test_nothing_is_said_of_a_contrast_without_a_look() -> None:
-    assert detectability(fitted(), [None], FEW) == (None,)
+    assert statements(fitted(), [None], FEW) == (None,)
 
 
 def test_the_fit_is_left_as_it_was() -> None:
@@ -115,7 +123,7 @@ def test_the_fit_is_left_as_it_was() -> None:
 
 def test_nothing_is_said_of_lesions_smaller_than_two_voxels() -> None:
     tiny = replace(FEW, diameters=(1.0, 1.9))
-    assert detectability(fitted(), ["bright"], tiny) == (None,)
+    assert statements(fitted(), ["bright"], tiny) == (None,)
 
 
 def test_every_contrast_has_lesions_of_its_own() -> None:
@@ -124,7 +132,7 @@ def test_every_contrast_has_lesions_of_its_own() -> None:
     images = torch.cat([sharp.solution.images, thick.solution.images])
     both = Fitted(problem_of(*contrasts, grid=GRID), Solution(images, (), True))
     alone = found(sharp, parameters=replace(FEW, rounds=2))
-    of_sharp, of_thick = detectability(both, ["bright", "dark"], FEW)
+    of_sharp, of_thick = statements(both, ["bright", "dark"], replace(FEW, rounds=2))
     assert of_sharp is not None
     assert of_thick is not None
     assert (of_sharp.look, of_thick.look) == ("bright", "dark")
@@ -133,7 +141,7 @@ def test_every_contrast_has_lesions_of_its_own() -> None:
     assert total <= 1.2 * sum(odds.count for odds in alone.odds)
     assert of_sharp.odds[-1].drawn == 1
     assert of_sharp.odds[0].kept > of_thick.odds[0].kept + 0.2
-    nothing, something = detectability(both, [None, "bright"], FEW)
+    nothing, something = statements(both, [None, "bright"], FEW)
     assert nothing is None
     assert something is not None
 
