@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ...config import Modality
 from ...space.grid import Grid
-from ..detail.learning import predicting_threads
+from ..detail.learning import learning_threads
 from ..guided import group_by_sharpness
 from ..prior.total_variation import edge_squares
 from ..solve.problem import Problem
@@ -257,10 +257,7 @@ def _made_again(
     parameters: DetectabilityParameters,
 ) -> Tensor:
     """Images ``(C, X, Y, Z)`` of the scans with lesions."""
-    with predicting_threads(problem.device) as helpers:
-        ill = problem.changed(
-            lambda state, each: _with_lesions(state, each, problem, helpers), lesions
-        )
+    ill = problem.with_contrasts(_with_lesions(problem, lesions))
     images = fitted.solution.images.clone()
     guide = None
     for group in group_by_sharpness([c.observations for c in ill.contrasts], ill.grid):
@@ -275,21 +272,43 @@ def _made_again(
     return with_residuals(Fitted(ill, Solution(images, (), True)))
 
 
-def _with_lesions(
-    state: ContrastState, lesions: SmallLesions, problem: Problem, helpers: Executor | None
-) -> ContrastState:
-    """A contrast whose scans show lesions."""
+def _with_lesions(problem: Problem, lesions: Sequence[SmallLesions]) -> list[ContrastState]:
+    """The contrasts of a problem; their scans show lesions."""
+    changes = [
+        _changes(contrast, own, problem)
+        for contrast, own in zip(problem.contrasts, lesions, strict=True)
+    ]
+    with learning_threads(problem.device) as (contrasts_at_once, helpers):
+
+        def changed(
+            contrast: ContrastState, values: Sequence[NDArray[np.float32]]
+        ) -> ContrastState:
+            return _changed(contrast, values, helpers)
+
+        return list(contrasts_at_once.map(changed, problem.contrasts, changes))
+
+
+def _changes(
+    contrast: ContrastState, lesions: SmallLesions, problem: Problem
+) -> list[NDArray[np.float32]]:
+    """What lesions add to each scan of a contrast, ``(X, Y, Z)``; none without lesions."""
     if not lesions.kinds:
-        return state
+        return []
     added = torch.as_tensor(lesions.added, device=problem.device)
-    changes = [scan.observation.operator(problem.grid).forward(added) for scan in state.scans]
-    scans, detail = [], state.detail
-    for scan, change in zip(state.scans, changes, strict=True):
-        values = change.cpu().numpy()
-        data = scan.observation.data + values
-        scans.append(scan.with_observation(replace(scan.observation, data=data)))
+    operators = [scan.observation.operator(problem.grid) for scan in contrast.scans]
+    return [operator.forward(added).cpu().numpy() for operator in operators]
+
+
+def _changed(
+    contrast: ContrastState, changes: Sequence[NDArray[np.float32]], helpers: Executor | None
+) -> ContrastState:
+    """A contrast with changed scans and the detail that follows from them."""
+    scans, detail = list(contrast.scans), contrast.detail
+    for number, values in enumerate(changes):
+        scan = scans[number].observation
+        scans[number] = scans[number].with_observation(replace(scan, data=scan.data + values))
         detail = None if detail is None else detail.changed(values, helpers)
-    return replace(state, scans=tuple(scans), detail=detail)
+    return replace(contrast, scans=tuple(scans), detail=detail)
 
 
 def _compared(

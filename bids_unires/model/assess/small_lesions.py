@@ -160,15 +160,16 @@ def choose_places(
     free = np.ones(tissues[0].places.shape, dtype=bool)
     inner = np.zeros_like(free)
     inner[tuple(slice(int(side), -int(side)) for side in apart)] = True
-    orders = [iter(rng.permutation(np.argwhere(tissue.places & inner))) for tissue in tissues]
+    orders = [rng.permutation(np.argwhere(tissue.places & inner)) for tissue in tissues]
     chosen: list[list[NDArray[np.int64]]] = [[] for _ in tissues]
     open_orders = set(range(len(tissues)))
     while open_orders:
         for number in sorted(open_orders):
-            place = next((at for at in orders[number] if free[tuple(at)]), None)
-            if place is None:
+            orders[number] = orders[number][free[tuple(orders[number].T)]]
+            if not len(orders[number]):
                 open_orders.discard(number)
                 continue
+            place = orders[number][0]
             chosen[number].append(place)
             around = zip(place, apart, strict=True)
             free[tuple(slice(int(at - side + 1), int(at + side)) for at, side in around)] = False

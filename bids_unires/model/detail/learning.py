@@ -104,9 +104,8 @@ def learn_details(
     def learn(number: int, scan: ScanState) -> LearnedDetail | None:
         began = time.perf_counter()
         others = [other for other in everything if other.observation is not scan.observation]
-        threads = helpers if on_cpu else None
         steps = shares.of(number - 1)
-        detail = learn_detail(scan, voxel_size, others, device, threads, parameters, steps)
+        detail = learn_detail(scan, voxel_size, others, device, helpers, parameters, steps)
         steps(1.0)
         if detail is None:
             return None
@@ -121,17 +120,9 @@ def learn_details(
         logger.info(
             "learning detail within the slices of %d scan%s", thick, "s" if thick > 1 else ""
         )
-    count, on_cpu = torch.get_num_threads(), device.type == "cpu"
     shares = _Shares(len(scans), on_progress if thick else None)
-    try:
-        with (
-            _single_threads(count if on_cpu else 1) as learners,
-            _single_threads(count) as helpers,
-        ):
-            return list(learners.map(learn, itertools.count(1), scans))
-    finally:
-        # Threads that start later inherit the number that another thread has set.
-        torch.set_num_threads(count)
+    with learning_threads(device) as (learners, helpers):
+        return list(learners.map(learn, itertools.count(1), scans))
 
 
 class _Shares:
@@ -166,15 +157,20 @@ class _Shares:
 
 
 @contextmanager
-def predicting_threads(device: torch.device) -> Iterator[Executor | None]:
-    """Threads to predict with on a device: as many as torch uses; None on a GPU."""
-    count = torch.get_num_threads()
-    if device.type != "cpu":
-        yield None
-        return
+def learning_threads(device: torch.device) -> Iterator[tuple[Executor, Executor | None]]:
+    """Threads for several scans on a device, and threads that help all of them to predict.
+
+    On the CPU there are as many of each as torch has, and each of them alone computes what it
+    does: the matrices are too small to be shared. On a GPU one scan follows the other, without
+    helpers.
+    """
+    count, on_cpu = torch.get_num_threads(), device.type == "cpu"
     try:
-        with _single_threads(count) as helpers:
-            yield helpers
+        with (
+            _single_threads(count if on_cpu else 1) as for_scans,
+            _single_threads(count) as helpers,
+        ):
+            yield for_scans, helpers if on_cpu else None
     finally:
         # Threads that start later inherit the number that another thread has set.
         torch.set_num_threads(count)
