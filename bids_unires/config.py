@@ -284,7 +284,7 @@ class RunConfig:
     verbosity: int = 0
     looks_for_damage: bool = True
     looks_for_uneven_slices: bool = True
-    detectability: bool = True
+    detectability: bool = False
     measured_map: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)

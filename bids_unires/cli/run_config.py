@@ -114,8 +114,8 @@ def _idle_at_the_participant_level(config: RunConfig) -> Iterator[tuple[str, str
 def _idle_anywhere(config: RunConfig) -> Iterator[tuple[str, str]]:
     if config.level == "group" and config.has_shared_visits:
         yield "--subject-anatomical-reference", "is for the participant level"
-    if config.level == "group" and not config.detectability:
-        yield "--no-detectability", "is for the participant level"
+    if config.level == "group" and config.detectability:
+        yield "--detectability", "is for the participant level"
     if config.level == "group" and config.measured_map:
         yield "--measured-map", "is for the participant level"
     if config.json and not (config.dry_run and config.level == "participant"):

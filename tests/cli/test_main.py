@@ -168,7 +168,7 @@ def test_the_group_level_aligns(options: str, wanted: SpaceSettings) -> None:
     ("options", "said"),
     [
         ("--reg-scale auto", "--reg-scale is for the participant level"),
-        ("--no-detectability", "--no-detectability is for the participant level"),
+        ("--detectability", "--detectability is for the participant level"),
         ("--measured-map", "--measured-map is for the participant level"),
         ("--max-iter 3 --tolerance 1e-3", "--tolerance, --max-iter are for the participant level"),
         ("--robust --slice-motion", "--slice-motion, --robust are"),

@@ -27,7 +27,7 @@ _ARRAYS_PER_SCAN = 6
 _ARRAYS_PER_THIN_VOXEL = 8
 # More of both where small lesions are put into the scans.
 _LESION_ARRAYS_PER_CONTRAST = 4
-_LESION_ARRAYS_PER_THIN_VOXEL = 4
+_LESION_ARRAYS_PER_THIN_VOXEL = 8
 # Image-sized arrays of sampling, which comes after the solver.
 _SAMPLING_ARRAYS_PER_CONTRAST = 5
 _SAMPLING_SHARED_ARRAYS = 22

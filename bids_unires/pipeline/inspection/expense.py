@@ -20,13 +20,13 @@ from .measures import MeasuredScan
 
 # Processor time is counted in the time of a trilinear interpolation of a million voxels on one
 # thread. The figures are those of three axial contrasts of a clinical session, part by part.
-_PER_IMAGE_MEGAVOXEL = 60.0
+_PER_IMAGE_MEGAVOXEL = 75.0
 _PER_SOLVED_MEGAVOXEL = 90.0
 _PER_LEARNED_MEGAVOXEL = 20.0
 _PER_LEARNER = 360.0
-_PER_ALIGNED_SCAN = 110.0
+_PER_ALIGNED_SCAN = 310.0
 # Small lesions that are put into the scans take this factor.
-_WITH_LESIONS = 1.15
+_WITH_LESIONS = 1.26
 # Interpreter and libraries, in s.
 _START_SECONDS = 4.0
 # Share of the processor time during which one thread alone works.
