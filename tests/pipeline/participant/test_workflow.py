@@ -408,6 +408,30 @@ def test_missing_voxels_are_filled_and_reported(
     assert result[x, y, z] > 30
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_small_lesions_become_is_told_where_asked_for(
+    asked: bool, make_head_dataset: DatasetMaker, tmp_path: Path
+) -> None:
+    side, thickness = 104, 4
+    from_middle = np.moveaxis(np.indices((side,) * 3), 0, -1) - (side - 1) / 2
+    ball = np.where(np.linalg.norm(from_middle, axis=-1) < 0.45 * side, 100.0, 0.0)
+    slices = ball.reshape(side, side, -1, thickness).mean(axis=3)
+    noise = np.random.default_rng(0).normal(size=(2, *slices.shape))
+    noisy = np.hypot(slices + noise[0], noise[1]).astype(np.float32)
+    scan = nib.Nifti1Image(noisy, np.diag([1.0, 1.0, thickness, 1.0]))
+    raw = make_head_dataset(tmp_path / "raw", {"sub-01_T1w": scan})
+    command = [str(raw), str(tmp_path / "out"), "participant", "--device", "cpu"]
+    quick = ["--reg-scale", "4", "--max-iter", "10", "--no-learned-detail"]
+    assert main([*command, *quick, *(["--detectability"] if asked else [])]) == 0
+    (sidecar,) = (tmp_path / "out").rglob("*_desc-sr_T1w.json")
+    said = json.loads(sidecar.read_text())["UniRes"].get("Detectability")
+    page = (tmp_path / "out" / "sub-01.html").read_text()
+    assert ("darker than the tissue around them" in page) == asked
+    assert (said is not None) == asked
+    if asked:
+        assert {odds["Diameter"] for odds in said["Lesions"]} >= {3.0, 4.0}
+
+
 @pytest.mark.parametrize(
     ("factor", "told"), [pytest.param(1.2, False, marks=pytest.mark.slow), (3.0, True)]
 )
