@@ -33,6 +33,7 @@ from .configuration import write_options
 from .devices import (
     AllotmentPool,
     Devices,
+    check_address_space,
     choose_devices,
     find_gpus,
     limit_threads,
@@ -250,6 +251,7 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
     if config.cluster or config.scheduler:
         devices = Devices((config.device,), "of each worker")
     else:
+        check_address_space()
         devices = choose_devices(config.device, find_gpus)
     log_file = _prepare_output(config, members)
     with (

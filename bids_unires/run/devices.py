@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 from collections import Counter
@@ -24,6 +25,8 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+# Address space of the interpreter, torch, Warp with its compiler, and SimpleITK.
+_ADDRESS_SPACE_OF_LIBRARIES = 1400 * 2**20
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,25 @@ def usable_memory() -> int:
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, memory_limit() or machine)
+
+
+def check_address_space() -> None:
+    """Refuse to start where ``ulimit -v`` leaves too little for the libraries alone.
+
+    Where memory ends while modules are imported, the interpreter may hang instead of failing.
+
+    Raises
+    ------
+    UsageError
+        If it allows less than the libraries take.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE_OF_LIBRARIES:
+        raise UsageError(
+            f"ulimit -v allows {limit // 2**20} MiB of memory, and libraries alone take "
+            f"{_ADDRESS_SPACE_OF_LIBRARIES // 2**20} MiB: raise that limit, and give --mem-mb to "
+            "have less memory used"
+        )
 
 
 def threads_each(config: RunConfig, at_once: int) -> int:

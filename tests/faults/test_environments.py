@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_unires.errors import UsageError
 from bids_unires.kernels.runtime import kernel_cache
 from tests.faults.heads import LINEAR, QUICK, Place, scan, snapshot
 
@@ -208,7 +209,16 @@ def _memory_of_at_most(size: int) -> Preparation:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mebibytes", [300, 700, 1200, 2000])
+@pytest.mark.parametrize("mebibytes", [300, 700, 1200])
+def test_too_little_memory_for_the_libraries_is_told_at_once(place: Place, mebibytes: int) -> None:
+    done = run(place, before=_memory_of_at_most(mebibytes * 2**20))
+    assert_told_in_lines(done, f"ulimit -v allows {mebibytes} MiB of memory, and libraries alone")
+    assert done.returncode == UsageError.exit_code
+    assert not place.out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [1500, 1700, 2000])
 def test_memory_that_does_not_suffice_is_told(place: Place, mebibytes: int) -> None:
     done = run(place, before=_memory_of_at_most(mebibytes * 2**20))
     if done.returncode == 0:

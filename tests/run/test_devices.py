@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
@@ -123,3 +125,14 @@ def test_a_device_given_back_is_lent_again() -> None:
             raise ZeroDivisionError
         with pool.lend() as third:
             assert third == second != first
+
+
+@pytest.mark.parametrize(
+    ("limit", "refused"), [(resource.RLIM_INFINITY, False), (2**32, False), (2**30, True)]
+)
+def test_an_address_space_that_libraries_fill_is_refused(
+    limit: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    with pytest.raises(UsageError, match="allows 1024 MiB") if refused else nullcontext():
+        resources.check_address_space()
