@@ -88,6 +88,8 @@ def run(config: RunConfig, process: Process = process_participant) -> int:
         If the run as a whole cannot start.
     """
     with logging_to_stderr(config.verbosity), holding_back():
+        if not (config.cluster or config.scheduler):
+            check_address_space()
         check_folders(config)
         _check_work_dir(config)
         limit_threads(threads_each(config, config.nprocs))
@@ -251,7 +253,6 @@ def _begun(config: RunConfig, members: Sequence[_Member]) -> Iterator[_Begun]:
     if config.cluster or config.scheduler:
         devices = Devices((config.device,), "of each worker")
     else:
-        check_address_space()
         devices = choose_devices(config.device, find_gpus)
     log_file = _prepare_output(config, members)
     with (

@@ -94,8 +94,8 @@ def check_address_space() -> None:
     if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE_OF_LIBRARIES:
         raise UsageError(
             f"ulimit -v allows {limit // 2**20} MiB of memory, and libraries alone take "
-            f"{_ADDRESS_SPACE_OF_LIBRARIES // 2**20} MiB: raise that limit, and give --mem-mb to "
-            "have less memory used"
+            f"{_ADDRESS_SPACE_OF_LIBRARIES // 2**20} MiB: raise that limit; --mem-mb "
+            "says how much memory a run may use"
         )
 
 

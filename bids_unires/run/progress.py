@@ -60,12 +60,12 @@ class Sender(QueueHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a message; it is lost where memory does not suffice."""
-        with suppress(MemoryError):
-            try:
-                self.enqueue(self.prepare(record))
-            except (ValueError, TypeError):
-                # The words of a message do not fit its arguments.
-                self.handleError(record)
+        try:
+            self.enqueue(self.prepare(record))
+        except MemoryError:
+            pass
+        except Exception:
+            self.handleError(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Turn arguments and traceback into text, since they may not be picklable.

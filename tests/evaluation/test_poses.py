@@ -30,9 +30,10 @@ def test_axial_slices_lie_where_they_lay(motion: float) -> None:
     rows = [row for case in cases for row in rows_of(case, images)]
     assert [row["contrast"] for row in rows] == ["T2w", "FLAIR"] * 2
     # A single error depends on the noise, and a little on the processor.
-    assert np.mean([row["defaults"] for row in rows]) < 0.3
+    for of_contrast in (rows[::2], rows[1::2]):
+        assert np.mean([row["defaults"] for row in of_contrast]) < 0.3
     for row in rows:
-        assert row["defaults"] < 0.4
+        assert row["defaults"] < 0.35
         assert 0.5 * row["defaults"] < row["stated"] < 0.5
     assert all(row["mutual information"] > 0.6 for row in rows[::2])
 

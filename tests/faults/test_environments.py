@@ -210,8 +210,11 @@ def _memory_of_at_most(size: int) -> Preparation:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mebibytes", [300, 700, 1200])
-def test_too_little_memory_for_the_libraries_is_told_at_once(place: Place, mebibytes: int) -> None:
-    done = run(place, before=_memory_of_at_most(mebibytes * 2**20))
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_too_little_memory_for_the_libraries_is_told_at_once(
+    place: Place, mebibytes: int, options: tuple[str, ...]
+) -> None:
+    done = run(place, *options, before=_memory_of_at_most(mebibytes * 2**20))
     assert_told_in_lines(done, f"ulimit -v allows {mebibytes} MiB of memory, and libraries alone")
     assert done.returncode == UsageError.exit_code
     assert not place.out.exists()
