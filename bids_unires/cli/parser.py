@@ -277,7 +277,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         "--detectability",
         action=argparse.BooleanOptionalAction,
         help="put small lesions into the scans, and say on the page and in the sidecar how many of "
-        "them the images would show; a run takes a fifth to a third longer "
+        "them the images would show; a run takes about 30 %% longer "
         f"(default: {_yes_or_no(RunConfig.detectability)})",
     )
     group.add_argument(
