@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..scanner.resampling import linear_images
+from ..scanner.resampling import starting_images
 from ..state import ContrastState
 from .objective import Objective
 
@@ -99,7 +99,7 @@ class Problem:
         if images is not None:
             return images.to(self.device)
         scans = [contrast.observations for contrast in self.contrasts]
-        return linear_images(scans, self.grid, self.device)
+        return starting_images(scans, self.grid, self.device)
 
     def changed(
         self, change: Callable[[ContrastState, Value], ContrastState], values: Iterable[Value]
