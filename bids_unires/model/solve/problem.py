@@ -95,7 +95,7 @@ class Problem:
         return Objective(terms, self.grid, self.weights, self.device, self.guide)
 
     def start(self, images: Tensor | None) -> Tensor:
-        """Images to start from on the device, ``(C, X, Y, Z)``; the scans interpolated if None."""
+        """Images to start from on the device, ``(C, X, Y, Z)``; `starting_images` if None."""
         if images is not None:
             return images.to(self.device)
         scans = [contrast.observations for contrast in self.contrasts]

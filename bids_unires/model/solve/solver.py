@@ -142,7 +142,7 @@ def solve(
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     start
-        Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def solve_problem(
     stop
         When the solver stops.
     start
-        Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
     on_progress
         Called with the state after every iteration.
 

@@ -290,6 +290,27 @@ def test_a_tiny_regularisation_leaves_the_measurement() -> None:
     np.testing.assert_allclose(solution.images[0], scan.data, atol=0.01)
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_head_that_the_field_of_view_cuts_takes_few_iterations(axes: tuple[int, ...]) -> None:
+    x, y, z = np.indices((24, 24, 5))
+    head = 1000.0 * ((np.hypot(x - 11.5, y - 11.5) < 9) & (z < 4))
+    head += np.random.default_rng(0).normal(0, 2, head.shape)
+    order = [*axes, 3]
+    thick, first = np.diag([1.0, 1.0, 4.0, 1.0]), translation([-3.0, -3.0, -4.5])
+    scan = Observation(
+        head.astype(np.float32).transpose(axes),
+        thick[np.ix_(order, order)],
+        0.25,
+        SliceProfile("point", "rect"),
+        zero_is_missing=False,
+    )
+    x, y, z = np.array((30, 30, 26))[list(axes)].tolist()
+    grid = Grid((x, y, z), first[np.ix_(order, order)])
+    solution = solve([[scan]], grid, [0.1], tolerance=2e-5, max_iter=110, device="cpu")
+    # From scans with air beyond the slice that cuts the head, it takes 167.
+    assert solution.converged
+
+
 def test_a_scan_of_zeros_alone_gives_zeros() -> None:
     grid = Grid((5, 6, 7), np.eye(4))
     scan = Observation(np.zeros(grid.shape, np.float32), grid.affine)
