@@ -61,15 +61,13 @@ def linear_images(
 def starting_images(
     contrasts: Sequence[Sequence[Observation]], grid: Grid, device: torch.device
 ) -> Tensor:
-    """`linear_images`, continued a little beyond the fields of view where the prior asks for it.
+    """`linear_images`, continued a little beyond the fields of view.
 
     Slices reach beyond the centres of the outermost voxels of an image, so that its grid has a
-    margin that no scan measured. The prior counts no edge before the first voxel of an axis (see
-    `differences`). Where a field of view ends within the head on that side, the images of least
+    margin that no scan measured. Where a field of view ends within the head, the images of least
     cost show the head in the margin, too. A fit that starts with air there takes a hundred
     iterations and more to replace it: only the prior acts on these voxels, and it holds a layer
-    of air together. Behind the last voxel the prior counts an edge to air wherever that lies, and
-    air is the better start.
+    of air together.
 
     Parameters
     ----------
@@ -79,15 +77,15 @@ def starting_images(
     Returns
     -------
     Tensor
-        ``(C, X, Y, Z)`` float32. Before the scans of a contrast along the axes of the grid, images
-        have the values at the nearest faces, as far as `footprint_margin` and one voxel more.
+        ``(C, X, Y, Z)`` float32. Around the scans of a contrast, images have the values at the
+        nearest faces, as far as `footprint_margin` and one voxel more.
 
     Examples
     --------
     >>> scan = Observation(np.array([[[2.0, 4.0]]], np.float32), np.diag([1.0, 1, 2, 1]))
     >>> fine = Grid((1, 1, 8), translation([0, 0, -2]))
     >>> starting_images([[scan]], fine, torch.device("cpu")).flatten().tolist()
-    [2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 0.0, 0.0]
+    [2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.0]
     """
     images = linear_images(contrasts, grid, device)
     for c, scans in enumerate(contrasts):
@@ -96,14 +94,14 @@ def starting_images(
         for scan in scans:
             outside &= ~inside(grid, scan.placed_grid)
         for scan in scans:
-            _continue_before(scan.placed_grid, reach, grid, outside, images[c])
+            _continue(scan.placed_grid, reach, grid, outside, images[c])
     return images
 
 
-def _continue_before(
+def _continue(
     box: Grid, reach: float, grid: Grid, outside: NDArray[np.bool_], image: Tensor
 ) -> None:
-    """Give voxels before a box the values within it that are nearest along its axes.
+    """Give voxels around a box the values within it that are nearest along its axes.
 
     Parameters
     ----------
@@ -121,10 +119,7 @@ def _continue_before(
     near = outside & inside(grid, Grid((x, y, z), box.affine @ translation(-beyond)))
     voxels = np.argwhere(near)
     nearest = _nearest_within(box, grid, voxels)
-    before = ((nearest - voxels) * grid.voxel_size).sum(axis=1) > 0
-    to, at = (
-        tuple(torch.as_tensor(rows[before].T, device=image.device)) for rows in (voxels, nearest)
-    )
+    to, at = (tuple(torch.as_tensor(rows.T, device=image.device)) for rows in (voxels, nearest))
     image[to] = image[at]
     outside &= ~near
 

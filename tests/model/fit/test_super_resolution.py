@@ -130,7 +130,7 @@ def gain(result: Reconstruction, contrast: int, cubic: np.ndarray, inverted: boo
 
 @pytest.mark.parametrize("learns", [True, False])
 def test_residuals_are_added_back_where_detail_was_learned(learns: bool) -> None:
-    volume = scan(slice_grid(2))
+    volume = scan(slice_grid(1))
     result = super_resolve([[volume]], replace(BRIEF, learned_detail=learns), "cpu")
     assert result.fit is not None
     noise, profile = result.fit.noise[0][0], result.fit.profiles[0][0]

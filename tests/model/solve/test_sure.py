@@ -26,7 +26,7 @@ from tests.model.states import contrast_of, problem_of
 SIDE = 48
 GRID = Grid((SIDE, SIDE, SIDE), translation([-(SIDE - 1) / 2] * 3))
 THICK = Grid((SIDE, SIDE, SIDE // 4), translation([0, 0, 1.5]) @ GRID.affine @ scaling([1, 1, 4]))
-STRENGTHS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+STRENGTHS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 
 def head(seed: int = 1) -> torch.Tensor:
