@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -42,6 +43,7 @@ RECT = SliceProfile("point", "rect", axis=2)
 INNER = (slice(12, -12),) * 3
 
 
+@cache
 def head() -> NDArray[np.float32]:
     """A ball of two tissues whose borders fold alike in all directions, in air."""
     rng = np.random.default_rng(1)
