@@ -47,7 +47,7 @@ def reference() -> Volume:
     return scan(centred(*AXIAL), AXIAL[1], STILL, seed=1)
 
 
-@pytest.fixture(scope="module", params=["still", "moved"])
+@pytest.fixture(scope="module", params=[pytest.param("still", marks=pytest.mark.slow), "moved"])
 def moving(request: pytest.FixtureRequest) -> tuple[Volume, Affine]:
     """A scan of another contrast, half a slice beside those of the reference, and its pose."""
     pose = STILL if request.param == "still" else MOVED
