@@ -15,6 +15,7 @@ from bids_unires.model import Detectability, LesionKind, LesionOdds, SliceVerdic
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.robust.verdict import FEATURES
 from bids_unires.report import ParticipantReport, write_participant_report
+from bids_unires.space.affines import translation
 from tests.report.conftest import report_of
 
 ReportMaker = Callable[..., ParticipantReport]
@@ -216,6 +217,35 @@ def test_ct_is_shown_in_the_window_for_brain(
     for name in ("stroke", "bone"):
         assert f"in the window for {name}" in page.text
     assert "HU" not in usual[1].text
+
+
+def test_scans_are_shown_where_their_poses_put_them(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
+    """Whatever its header says, a scan that was put in its place looks the same."""
+    report = make_report()
+    away = translation([16, -8, 24])
+    contrasts = [
+        replace(
+            contrast,
+            scans=tuple(
+                replace(
+                    scan,
+                    volume=replace(scan.volume, affine=away @ scan.volume.affine),
+                    pose=scan.pose @ np.linalg.inv(away),
+                )
+                for scan in contrast.scans
+            ),
+        )
+        for contrast in report.contrasts
+    ]
+    files, _ = written(replace(report, contrasts=tuple(contrasts)), tmp_path)
+    before = {path.name: path for path in usual[0]}
+    pictures = [path for path in files if path.suffix in (".png", ".webp")]
+    assert any("edges" in path.name for path in pictures)
+    for path in pictures:
+        if "residual" not in path.name:
+            assert path.read_bytes() == before[path.name].read_bytes(), path.name
 
 
 def test_repeats_are_shown_each_and_averaged(usual: Written) -> None:
