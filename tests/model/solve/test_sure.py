@@ -186,6 +186,20 @@ def test_the_block_lies_in_the_head_and_in_the_grid() -> None:
     np.testing.assert_allclose(middle, np.array(wide.shape) / 2, atol=3)
 
 
+@pytest.mark.parametrize("degrees", [-40.0, 40.0])
+def test_the_block_of_a_turned_scan_is_no_smaller(degrees: float) -> None:
+    scan = measured(head(), 2.0)
+    middle, radians = np.full(3, (SIDE - 1) / 2), np.deg2rad(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]
+    turned = replace(scan, pose=translation(middle) @ turn @ translation(-middle))
+    straight, other = (
+        middle_block(problem_of(searched(placed, known(2.0)), grid=GRID)).problem.grid
+        for placed in (scan, turned)
+    )
+    assert other.shape == straight.shape
+
+
 @pytest.mark.slow
 def test_a_fit_says_which_strength_it_chose_and_can_repeat_it() -> None:
     truth = head()
