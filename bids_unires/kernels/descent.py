@@ -21,6 +21,7 @@ wp.set_module_options({"enable_backward": False})
 _DIRECTION = """
     const int down_x = x > 0 ? plane : 0, down_y = y > 0 ? line : 0;
     const float less_x = down_x ? kx : 0.0f, less_y = down_y ? ky : 0.0f;
+    const float more_x = up_x ? kx : 0.0f, more_y = up_y ? ky : 0.0f;
     const float* __restrict__ v = image.data + at;
     const float* __restrict__ w = weights.data + at;
     const float* __restrict__ g = gradient.data + at;
@@ -33,19 +34,19 @@ _DIRECTION = """
         const float wx = less_x * w[z - down_x];
         const float wy = less_y * w[z - down_y];
         const float wz = less_z * w[z - down_z];
-        const float dx = more_x * v[z + up_x] - v[z];
-        const float dy = more_y * v[z + up_y] - v[z];
-        const float dz = more_z * v[z + up_z] - v[z];
+        const float dx = v[z + up_x] - v[z];
+        const float dy = v[z + up_y] - v[z];
+        const float dz = v[z + up_z] - v[z];
         const float rise = g[z] + wx * (v[z] - v[z - down_x]) + wy * (v[z] - v[z - down_y])
                           + wz * (v[z] - v[z - down_z])
-                          - w[z] * (kx * dx + ky * dy + kz * dz);
-        out[z] = -rise / (n[z] + wx + wy + wz + w[z] * (kx + ky + kz));
+                          - w[z] * (more_x * dx + more_y * dy + more_z * dz);
+        out[z] = -rise / (n[z] + wx + wy + wz + w[z] * (more_x + more_y + more_z));
         steepness[z] = rise;
         along_last += rise * t[z];
     };
-    if (begin == 0) voxel(0, 0, 0.0f, line > 1 ? 1 : 0, line > 1 ? 1.0f : 0.0f);
+    if (begin == 0) voxel(0, 0, 0.0f, line > 1 ? 1 : 0, line > 1 ? kz : 0.0f);
     const int first = begin > 1 ? begin : 1;
-    for (int z = first; z < (end < last ? end : last); ++z) voxel(z, 1, kz, 1, 1.0f);
+    for (int z = first; z < (end < last ? end : last); ++z) voxel(z, 1, kz, 1, kz);
     if (end == line && last > 0) voxel(last, 1, kz, 0, 0.0f);
     sums.data[at_sums] = along_last;
 """
@@ -56,16 +57,16 @@ _CURVATURE = """
     const float* __restrict__ t = last_step.data + at;
     const float* __restrict__ n = last_normal.data + at;
     float both = 0.0f, mixed = 0.0f, old = 0.0f;
-    auto voxel = [&](int z, int up_z, float more_z) {
-        const float sx = more_x * s[z + up_x] - s[z], tx = more_x * t[z + up_x] - t[z];
-        const float sy = more_y * s[z + up_y] - s[z], ty = more_y * t[z + up_y] - t[z];
-        const float sz = more_z * s[z + up_z] - s[z], tz = more_z * t[z + up_z] - t[z];
+    auto voxel = [&](int z, int up_z) {
+        const float sx = s[z + up_x] - s[z], tx = t[z + up_x] - t[z];
+        const float sy = s[z + up_y] - s[z], ty = t[z + up_y] - t[z];
+        const float sz = s[z + up_z] - s[z], tz = t[z + up_z] - t[z];
         both += w[z] * (kx * sx * sx + ky * sy * sy + kz * sz * sz);
         mixed += w[z] * (kx * sx * tx + ky * sy * ty + kz * sz * tz) + s[z] * n[z];
         old += w[z] * (kx * tx * tx + ky * ty * ty + kz * tz * tz) + t[z] * n[z];
     };
-    for (int z = begin; z < (end < last ? end : last); ++z) voxel(z, 1, 1.0f);
-    if (end == line) voxel(last, 0, 0.0f);
+    for (int z = begin; z < (end < last ? end : last); ++z) voxel(z, 1);
+    if (end == line) voxel(last, 0);
     sums.data[at_sums] = both;
     sums.data[at_sums + 1] = mixed;
     sums.data[at_sums + 2] = old;

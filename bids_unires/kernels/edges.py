@@ -1,8 +1,8 @@
 """Edge weights: the quadratic bound of joint total variation at given images.
 
-Every voxel has three forward differences, ``neighbour - voxel`` along x, y and z. The neighbour
-after the last voxel of a line counts as 0. ``factor`` is ``(lambda / voxel size)^2`` along each
-axis.
+Every voxel has three forward differences, ``neighbour - voxel`` along x, y and z. The last voxel
+of a line has no neighbour, and its difference is 0. ``factor`` is ``(lambda / voxel size)^2`` along
+each axis.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ wp.set_module_options({"enable_backward": False})
 _SQUARES = """
     const float* __restrict__ v = image.data + offset + at;
     float* __restrict__ sum = squares.data + at;
-    auto voxel = [&](int z, int up_z, float more_z) {
-        const float dx = more_x * v[z + up_x] - v[z];
-        const float dy = more_y * v[z + up_y] - v[z];
-        const float dz = more_z * v[z + up_z] - v[z];
+    auto voxel = [&](int z, int up_z) {
+        const float dx = v[z + up_x] - v[z];
+        const float dy = v[z + up_y] - v[z];
+        const float dz = v[z + up_z] - v[z];
         sum[z] += kx * dx * dx + ky * dy * dy + kz * dz * dz;
     };
-    for (int z = begin; z < (end < last ? end : last); ++z) voxel(z, 1, 1.0f);
-    if (end == line) voxel(last, 0, 0.0f);
+    for (int z = begin; z < (end < last ? end : last); ++z) voxel(z, 1);
+    if (end == line) voxel(last, 0);
 """
 
 _MAGNITUDE = """

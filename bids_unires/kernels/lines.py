@@ -20,8 +20,7 @@ _GPU_STRETCH = 2
 
 # Beginning of functions with the arguments `shape`, `x`, `y`, `begin`, `count` and `factor`.
 # `factor` is the squared weight of the differences along each axis. `up_x` is the offset to the
-# next voxel along x. After the last voxel `up_x` is 0, and so is `more_x`: the next voxel counts
-# as 0.
+# next voxel along x, and 0 after the last voxel, where no difference is counted.
 NEIGHBOURS = """
     #pragma clang fp contract(fast)
     #pragma clang fp reassociate(on)
@@ -29,7 +28,6 @@ NEIGHBOURS = """
     const int at = x * plane + y * line;
     const int end = begin + count < line ? begin + count : line;
     const int up_x = x + 1 < shape.c[0] ? plane : 0, up_y = y + 1 < shape.c[1] ? line : 0;
-    const float more_x = up_x ? 1.0f : 0.0f, more_y = up_y ? 1.0f : 0.0f;
     const float kx = factor.c[0], ky = factor.c[1], kz = factor.c[2];
 """
 

@@ -50,14 +50,25 @@ def left(bids_dir: Path, **options: object) -> list[str]:
         ("!\n///\nsub-02/\n\\\nsub-[9-0]\n[[a]", ["sub-02_T1w"]),
     ],
 )
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
 def test_scans_are_left_out_as_git_would(
-    make_dataset: DatasetMaker, patterns: str, ignored: list[str], ending: str, codec: str
+    make_dataset: DatasetMaker, patterns: str, ignored: list[str]
 ) -> None:
     bids_dir = make_dataset(*SCANS)
-    (bids_dir / ".bidsignore").write_bytes(patterns.replace("\n", ending).encode(codec))
+    (bids_dir / ".bidsignore").write_text(patterns, "utf-8")
     assert left(bids_dir) == [scan for scan in sorted(SCANS, key=order) if scan not in ignored]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_patterns_may_be_written_in_any_way(tmp_path: Path, ending: str, codec: str) -> None:
+    lines = ["**/sub-01_run-*_T1w.nii.gz", "# *", "", "!*_run-2_*", "sub-0[23]/", ""]
+    (tmp_path / ".bidsignore").write_bytes(ending.join(lines).encode(codec))
+    ignored = ignored_files(tmp_path)
+    kept = {"sub-01_run-2_T1w", "sub-01_FLAIR"}
+    for scan in SCANS:
+        unit = [part for part in scan.split("_") if part.startswith(("sub-", "ses-"))]
+        path = Path(*unit, "anat", f"{scan}.nii.gz")
+        assert ignored.leaves_out(path) == (scan not in kept), scan
 
 
 def order(scan: str) -> tuple[str, bool]:

@@ -272,3 +272,11 @@ def test_resolution_labels_are_alphanumeric_and_say_the_size(
 @pytest.mark.parametrize("name", ["a_T1w.nii.gz", "a_T1w.nii", "a_T1w.txt"])
 def test_sidecars_take_the_place_of_every_extension(name: str) -> None:
     assert sidecar_path(OUT / name) == OUT / "a_T1w.json"
+
+
+@pytest.mark.parametrize("entities", ["", "space-a_", "res-1mm_"])
+def test_names_without_a_space_or_a_size_have_none_on_another_grid(entities: str) -> None:
+    """A name that kept either would say of an image what it is not."""
+    path = OUT / f"sub-01_{entities}desc-sr_T1w.nii.gz"
+    with pytest.raises(ValueError, match="no space and res to replace"):
+        in_space(path, space="study", voxel_size=(2, 2, 2))

@@ -76,6 +76,35 @@ def test_times_tell_the_contrast(
     assert found.reason
 
 
+@pytest.mark.parametrize("spell", [str.upper, str.lower, str.title])
+@pytest.mark.parametrize(
+    ("sequence", "kind", "times"),
+    [
+        (GR, "ORIGINAL\\PRIMARY", (0.0046, 0.25)),
+        (SE, "ORIGINAL\\PRIMARY", (0.098, 4.0)),
+        ("EP", "ORIGINAL\\PRIMARY", (0.09, 5.0)),
+        (SE, "DERIVED\\SECONDARY\\MPR", (0.098, 4.0)),
+    ],
+)
+def test_capitals_of_the_header_do_not_matter(
+    spell: Callable[[str], str],
+    sequence: str,
+    kind: str,
+    times: tuple[float, float],
+    make_header: HeaderMaker,
+    make_image: ImageMaker,
+) -> None:
+    stated = {"EchoTime": times[0], "RepetitionTime": times[1]}
+    usual, other = (
+        recognise(
+            make_image(ScanningSequence=word(sequence), ImageType=word(kind), **stated),
+            make_header(description="scan"),
+        )
+        for word in (str, spell)
+    )
+    assert other == usual
+
+
 @pytest.mark.parametrize("separator", ["\\", "_", "/", " "])
 def test_prepared_gradient_echoes_and_echo_planar_images_are_known_in_every_spelling(
     separator: str, make_header: HeaderMaker, make_image: ImageMaker

@@ -39,10 +39,12 @@ def laplacian(image: Tensor, weights: Tensor, factor: Factor) -> Tensor:
 
 def diagonal(weights: Tensor, factor: Factor) -> Tensor:
     """Diagonal of ``D' W D``: every voxel's own differences, and those of the voxels below."""
-    total = weights.double() * sum(factor)
+    total = torch.zeros_like(weights, dtype=torch.float64)
     for axis, f in enumerate(factor):
-        below = weights.double().narrow(axis, 0, weights.shape[axis] - 1)
-        total.narrow(axis, 1, weights.shape[axis] - 1).add_(f * below)
+        inner = weights.shape[axis] - 1
+        below = weights.double().narrow(axis, 0, inner)
+        total.narrow(axis, 0, inner).add_(f * below)
+        total.narrow(axis, 1, inner).add_(f * below)
     return total
 
 

@@ -25,6 +25,7 @@ from bids_unires.work.allotment import Allotment
 from bids_unires.work.outcome import Process, Result
 from bids_unires.work.progress import ProgressListener, listening
 from bids_unires.work.unit import UnitOfWork
+from tests.pages import with_pages, without_pages
 from tests.pipeline.study import COARSE, GROUP, OFFSETS, Study
 
 VOXEL_MM = 5.0
@@ -142,6 +143,19 @@ def all_in_this_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pages_where_asked_for() -> Iterator[None]:
+    with without_pages():
+        yield
+
+
+@pytest.fixture
+def pages(pages_where_asked_for: None) -> Iterator[None]:
+    """Have participants' pages made for a test that looks at them."""
+    with with_pages():
+        yield
+
+
 def write_cohort(root: Path) -> Study:
     """Two contrasts and labels, two sessions, and a scan that cannot be read."""
     scans = {
@@ -193,7 +207,7 @@ def write_participants(root: Path) -> Study:
     """Have the participant level done on the cohort."""
     cohort = write_cohort(root)
     argv = [str(cohort.raw), str(cohort.out), "participant", *COARSE]
-    with in_this_process():
+    with in_this_process(), with_pages():
         assert main([*argv, "--labels", str(root / "labels")]) == 65
     return cohort
 

@@ -153,6 +153,18 @@ def test_a_damaged_record_means_to_do_it_again(
     assert "sub-01.json is not readable" in str(now)
 
 
+@pytest.mark.parametrize("size", ["5", None, -1, 5.5, [5]])
+def test_outputs_whose_size_is_not_known_are_not_taken_for_done(
+    plan: ParticipantPlan, config: RunConfig, size: object
+) -> None:
+    path = record_path(plan, config)
+    record = json.loads(path.read_text())
+    record["Outputs"]["sub-01/anat/a.nii.gz"] = size
+    path.write_text(json.dumps(record))
+    (config.output_dir / "sub-01" / "anat" / "a.nii.gz").unlink()
+    assert not standing(plan, config).done
+
+
 def test_work_that_began_again_is_not_done(plan: ParticipantPlan, config: RunConfig) -> None:
     begin(plan, config)
     assert standing(plan, config) == Standing(False, ())

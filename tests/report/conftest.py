@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -104,55 +105,59 @@ def head_image() -> np.ndarray:
 
 @pytest.fixture
 def make_report(tmp_path: Path) -> ReportMaker:
-    """Two contrasts, the first with a repeat; files belong into ``tmp_path / "out"``."""
+    """Give a function like `report_of` whose files belong into ``tmp_path / "out"``."""
+    return partial(report_of, tmp_path / "out")
 
-    def make(
-        *, label: str = "sub-01", dataset: str = "Heads", name: str = "T1w", fitted: bool = True
-    ) -> ParticipantReport:
-        folder = tmp_path / "out" / "sub-01" / "anat"
-        contrasts = []
-        for number, (contrast, repeats) in enumerate(((name, 2), ("FLAIR", 1))):
-            scans = []
-            for repeat in range(repeats):
-                volume = thick_scan(float(repeat), seed=10 * number + repeat)
-                sidecar = {"MRAcquisitionType": "2D", "SliceThickness": 9.6}
-                scans.append(
-                    ReportedScan(
-                        f"sub-01_run-{repeat + 1}_{contrast}.nii.gz",
-                        volume,
-                        translation([-repeat, 0, 0]),
-                        acquisition_from_sidecar(sidecar, volume.affine),
-                        folder / f"sub-01_run-{repeat + 1}_from-{contrast}_xfm.txt",
-                        fit_of(volume) if fitted else None,
-                    )
+
+def report_of(
+    out: Path,
+    *,
+    label: str = "sub-01",
+    dataset: str = "Heads",
+    name: str = "T1w",
+    fitted: bool = True,
+) -> ParticipantReport:
+    """Two contrasts, the first with a repeat."""
+    folder = out / "sub-01" / "anat"
+    contrasts = []
+    for number, (contrast, repeats) in enumerate(((name, 2), ("FLAIR", 1))):
+        scans = []
+        for repeat in range(repeats):
+            volume = thick_scan(float(repeat), seed=10 * number + repeat)
+            sidecar = {"MRAcquisitionType": "2D", "SliceThickness": 9.6}
+            scans.append(
+                ReportedScan(
+                    f"sub-01_run-{repeat + 1}_{contrast}.nii.gz",
+                    volume,
+                    translation([-repeat, 0, 0]),
+                    acquisition_from_sidecar(sidecar, volume.affine),
+                    folder / f"sub-01_run-{repeat + 1}_from-{contrast}_xfm.txt",
+                    fit_of(volume) if fitted else None,
                 )
-            path = folder / f"sub-01_desc-sr_{contrast}.nii.gz"
-            image = ellipsoids(GRID)
-            lam = 0.02 if fitted else None
-            detail = (
-                DetailStatement(3.21, 0.834, used_other_contrast=True)
-                if fitted and repeats == 1
-                else None
             )
-            contrasts.append(
-                ReportedContrast(contrast, image, path, tuple(scans), lam, detail=detail)
-            )
-        states = tuple(Progress(0.1 * k, 2 * k, 1e6 * (1 + 0.5**k)) for k in range(12))
-        return ParticipantReport(
-            label=label,
-            dataset=dataset,
-            grid=GRID,
-            contrasts=tuple(contrasts),
-            model=ModelSettings(method="super-resolution" if fitted else "linear"),
-            space=SpaceSettings(),
-            history=FitHistory(states, 11, converged=True) if fitted else None,
-            device="cpu",
-            seconds=12.3,
-            peak_memory=2**30,
-            warnings=("a word of warning",),
+        path = folder / f"sub-01_desc-sr_{contrast}.nii.gz"
+        image = ellipsoids(GRID)
+        lam = 0.02 if fitted else None
+        detail = (
+            DetailStatement(3.21, 0.834, used_other_contrast=True)
+            if fitted and repeats == 1
+            else None
         )
-
-    return make
+        contrasts.append(ReportedContrast(contrast, image, path, tuple(scans), lam, detail=detail))
+    states = tuple(Progress(0.1 * k, 2 * k, 1e6 * (1 + 0.5**k)) for k in range(12))
+    return ParticipantReport(
+        label=label,
+        dataset=dataset,
+        grid=GRID,
+        contrasts=tuple(contrasts),
+        model=ModelSettings(method="super-resolution" if fitted else "linear"),
+        space=SpaceSettings(),
+        history=FitHistory(states, 11, converged=True) if fitted else None,
+        device="cpu",
+        seconds=12.3,
+        peak_memory=2**30,
+        warnings=("a word of warning",),
+    )
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from bids_unires.report import ParticipantReport
@@ -73,6 +74,23 @@ def test_noise_alone_is_drawn_about_zero(make_report: ReportMaker) -> None:
     )
     places = [float(x) for x, _ in re.findall(r"([-\d.]+) ([-\d.]+)", outline)]
     assert (min(places) + max(places)) / 2 == pytest.approx(zero, abs=0.1)
+
+
+def test_the_curve_of_a_mixture_lies_above_those_of_its_parts(make_report: ReportMaker) -> None:
+    svg = ElementTree.fromstring(draw_noise(make_report().scans[:1]))
+    lines = [
+        np.array(re.findall(r"([-\d.]+) ([-\d.]+)", path.get("d", "")), dtype=float)
+        for group in svg.iter(f"{SVG}g")
+        if group.get("id", "").startswith("line2d_")
+        for path in group.findall(f"{SVG}path")
+    ]
+    air, head, both = (line.T for line in lines if len(line) > 20)
+    at = both[0]
+    # Down is up in an SVG.
+    higher = np.minimum(*(np.interp(at, *part) for part in (air, head)))
+    assert (both[1] < higher + 1).all()
+    for part in (air, head):
+        assert (np.interp(at, *part) - both[1]).max() > 20
 
 
 def test_names_are_text_and_no_typesetting(make_report: ReportMaker) -> None:

@@ -15,6 +15,8 @@ from bids_unires.model import Detectability, LesionKind, LesionOdds, SliceVerdic
 from bids_unires.model.robust.repair import SliceRepair
 from bids_unires.model.robust.verdict import FEATURES
 from bids_unires.report import ParticipantReport, write_participant_report
+from bids_unires.space.affines import translation
+from tests.report.conftest import report_of
 
 ReportMaker = Callable[..., ParticipantReport]
 EVIL = "\"><script>alert(1)</script>'&<img src=x onerror=alert(2)>"
@@ -46,9 +48,24 @@ class Page(HTMLParser):
             self.text += data
 
 
-def written(report: ParticipantReport, tmp_path: Path) -> tuple[tuple[Path, ...], Page]:
+Written = tuple[tuple[Path, ...], Page]
+
+
+def written(report: ParticipantReport, tmp_path: Path) -> Written:
     files = write_participant_report(report, tmp_path / "out")
     return files, Page(files[-1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the usual report lies, in ``out``."""
+    return tmp_path_factory.mktemp("usual")
+
+
+@pytest.fixture(scope="module")
+def usual(folder: Path) -> Written:
+    """The report that several tests look at or compare with."""
+    return written(report_of(folder / "out"), folder)
 
 
 def test_the_page_lies_at_the_top_and_its_figures_in_the_folder_of_the_participant(
@@ -63,12 +80,13 @@ def test_the_page_lies_at_the_top_and_its_figures_in_the_folder_of_the_participa
     assert {path for path in out.rglob("*") if path.is_file()} == set(files)
 
 
-@pytest.mark.parametrize("fitted", [True, False])
 def test_the_page_shows_every_figure_and_nothing_from_elsewhere(
-    make_report: ReportMaker, tmp_path: Path, fitted: bool
+    usual: Written, folder: Path
 ) -> None:
-    files, page = written(make_report(fitted=fitted), tmp_path)
-    out = tmp_path / "out"
+    assert_shows_every_figure(*usual, folder / "out")
+
+
+def assert_shows_every_figure(files: tuple[Path, ...], page: Page, out: Path) -> None:
     shown = set()
     for url in page.urls:
         parts = urlsplit(url)
@@ -80,14 +98,14 @@ def test_the_page_shows_every_figure_and_nothing_from_elsewhere(
     assert sum(path.stat().st_size for path in files) < 5e6
 
 
-def test_the_page_tells_what_became_of_each_scan(make_report: ReportMaker, tmp_path: Path) -> None:
-    report = make_report()
-    _, page = written(report, tmp_path)
+def test_the_page_tells_what_became_of_each_scan(usual: Written, folder: Path) -> None:
+    _, page = usual
+    report = report_of(folder / "out")
     for scan in report.scans:
         assert scan.name in page.text
-        assert scan.transform.relative_to(tmp_path / "out").as_posix() in page.urls
+        assert scan.transform.relative_to(folder / "out").as_posix() in page.urls
     for contrast in report.contrasts:
-        assert contrast.path.relative_to(tmp_path / "out").as_posix() in page.urls
+        assert contrast.path.relative_to(folder / "out").as_posix() in page.urls
     for told in (
         "a word of warning",
         "30 × 36 × 11",  # noqa: RUF001
@@ -129,14 +147,17 @@ def test_the_page_tells_which_slices_went_wrong(make_report: ReportMaker, tmp_pa
 
 
 def test_without_a_fit_nothing_is_said_of_one(make_report: ReportMaker, tmp_path: Path) -> None:
-    _, page = written(make_report(fitted=False), tmp_path)
+    files, page = written(make_report(fitted=False), tmp_path)
+    assert_shows_every_figure(files, page, tmp_path / "out")
     assert "Residuals" not in page.text
     assert "Convergence" not in page.text
     assert "Before and after" in page.text
 
 
-def test_text_of_others_never_becomes_markup(make_report: ReportMaker, tmp_path: Path) -> None:
-    _, innocent = written(make_report(), tmp_path)
+def test_text_of_others_never_becomes_markup(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
+    _, innocent = usual
     name = EVIL.replace("/", "-")
     _, page = written(make_report(dataset=EVIL, name=name), tmp_path)
     assert page.tags == innocent.tags
@@ -152,14 +173,21 @@ def test_names_with_odd_characters_can_be_opened(make_report: ReportMaker, tmp_p
     assert found == set(files[:-1])
 
 
-def test_the_same_report_gives_the_same_bytes(make_report: ReportMaker, tmp_path: Path) -> None:
-    first = {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]}
-    assert {path: path.read_bytes() for path in written(make_report(), tmp_path)[0]} == first
+def test_the_same_report_gives_the_same_bytes(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
+    first, second = (
+        {path.name: path.read_bytes() for path in files}
+        for files in (usual[0], written(make_report(), tmp_path)[0])
+    )
+    assert first == second
 
 
-def test_the_page_tells_what_could_hide(make_report: ReportMaker, tmp_path: Path) -> None:
+def test_the_page_tells_what_could_hide(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
     report = make_report()
-    assert "could hide" not in written(report, tmp_path)[1].text
+    assert "could hide" not in usual[1].text
     first, *others = report.contrasts
     odds = LesionOdds(LesionKind(3.0, 0.3), 27, 0.4, 0.55, 0.43, 0.21)
     known = replace(first, detectability=Detectability("dark", "MR", (odds,)))
@@ -178,7 +206,9 @@ def test_one_scan_is_enough(make_report: ReportMaker, tmp_path: Path) -> None:
     assert "Worth a second look" not in page.text
 
 
-def test_ct_is_shown_in_the_window_for_brain(make_report: ReportMaker, tmp_path: Path) -> None:
+def test_ct_is_shown_in_the_window_for_brain(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
     report = make_report()
     contrast = report.contrasts[1]
     contrast = replace(contrast, name="ct", image=contrast.image - 1000)
@@ -186,11 +216,40 @@ def test_ct_is_shown_in_the_window_for_brain(make_report: ReportMaker, tmp_path:
     assert "Window for brain, −10 to +90 HU" in page.text  # noqa: RUF001
     for name in ("stroke", "bone"):
         assert f"in the window for {name}" in page.text
-    assert "HU" not in written(report, tmp_path)[1].text
+    assert "HU" not in usual[1].text
 
 
-def test_repeats_are_shown_each_and_averaged(make_report: ReportMaker, tmp_path: Path) -> None:
-    _, page = written(make_report(), tmp_path)
+def test_scans_are_shown_where_their_poses_put_them(
+    make_report: ReportMaker, tmp_path: Path, usual: Written
+) -> None:
+    """Whatever its header says, a scan that was put in its place looks the same."""
+    report = make_report()
+    away = translation([16, -8, 24])
+    contrasts = [
+        replace(
+            contrast,
+            scans=tuple(
+                replace(
+                    scan,
+                    volume=replace(scan.volume, affine=away @ scan.volume.affine),
+                    pose=scan.pose @ np.linalg.inv(away),
+                )
+                for scan in contrast.scans
+            ),
+        )
+        for contrast in report.contrasts
+    ]
+    files, _ = written(replace(report, contrasts=tuple(contrasts)), tmp_path)
+    before = {path.name: path for path in usual[0]}
+    pictures = [path for path in files if path.suffix in (".png", ".webp")]
+    assert any("edges" in path.name for path in pictures)
+    for path in pictures:
+        if "residual" not in path.name:
+            assert path.read_bytes() == before[path.name].read_bytes(), path.name
+
+
+def test_repeats_are_shown_each_and_averaged(usual: Written) -> None:
+    _, page = usual
     assert "Linear, averaged" in page.text
     assert "Scan 2 as acquired" in page.text
     assert "Edges of scan 3" in page.text

@@ -49,6 +49,19 @@ def transposed(volume: Volume) -> Volume:
     return Volume(volume.data.transpose(order), volume.affine[:, [*order, 3]])
 
 
+@pytest.mark.parametrize("width", [90, 400])
+def test_planes_begin_where_the_box_ends(head_grid: Grid, width: int) -> None:
+    """Their first pixel touches the top and the left edge, however wide pixels are."""
+    box = grid_box(head_grid)
+    for plane, (across, up) in zip(
+        view_of(box, width).planes, ((0, 1), (0, 2), (1, 2)), strict=True
+    ):
+        to_box = np.linalg.inv(box.affine) @ plane.grid.affine
+        corner = apply_affine(to_box, [-0.5, -0.5, 0.0])
+        assert corner[up] == pytest.approx(box.high[up], abs=1e-6)
+        assert corner[across] == pytest.approx(box.low[across], abs=1e-6)
+
+
 def test_left_front_and_top_of_the_head_are_where_they_belong(head_grid: Grid) -> None:
     data = np.full(head_grid.shape, 10.0, dtype=np.float32)
     # A spot to the left, in front and above of the middle, within all planes through it.

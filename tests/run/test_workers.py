@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from bids_unires.config import RunConfig
 from bids_unires.dataset.query import ParticipantPlan, plan_participants
+from bids_unires.dataset.writing import atomic_path
 from bids_unires.run.devices import AllotmentPool
 from bids_unires.run.logs import logging_to_file, logging_to_stderr
 from bids_unires.run.successive import OwnProcess
@@ -210,6 +212,29 @@ def test_what_cannot_be_sent_fails_alone(
             assert isinstance(result, Failure)
             assert "pickle" in result.message
         assert own.attempt(succeed, plans[1], config, ALLOTMENT, Silence()) == Outcome("sub-02")
+
+
+def write_for_long(plan: ParticipantPlan, config: RunConfig, allotment: Allotment) -> Outcome:
+    with atomic_path(config.output_dir / f"{plan.label}.nii.gz") as path:
+        path.write_bytes(b"half")
+        listener().phase(plan.label, "writing")
+        time.sleep(60)
+    return Outcome(plan.label)
+
+
+class Interrupted(Silence):
+    """A user who presses Ctrl-C as soon as anything is told."""
+
+    def phase(self, label: str, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_interrupted_work_leaves_nothing_half(
+    plans: tuple[ParticipantPlan, ...], config: RunConfig
+) -> None:
+    with pytest.raises(KeyboardInterrupt), OwnProcess() as own:
+        own.attempt(write_for_long, plans[1], config, ALLOTMENT, Interrupted())
+    assert [path.name for path in config.output_dir.iterdir()] == ["logs"]
 
 
 @pytest.mark.parametrize("nprocs", ["1", "2"])

@@ -20,7 +20,7 @@ from bids_unires.space.affines import (
     voxel_size,
 )
 from bids_unires.space.grid import Grid, centre_of, corners, inside
-from bids_unires.space.rigid import rigid_basis, rigid_matrix, rigid_parameters
+from bids_unires.space.rigid import mean_pose, rigid_basis, rigid_matrix, rigid_parameters
 from tests.paths import DATA
 
 REFERENCE = json.loads((DATA / "reference.json").read_text())["rigid"]
@@ -85,6 +85,26 @@ def test_motion_is_rigid_to_the_last_digit(parameters: np.ndarray) -> None:
 def test_half_turn_has_parameters() -> None:
     half_turn = np.diag([-1.0, 1.0, -1.0, 1.0])
     np.testing.assert_allclose(rigid_matrix(rigid_parameters(half_turn)), half_turn, atol=1e-12)
+
+
+@given(motions(), st.lists(motions(largest_angle=0.8), min_size=1, max_size=4))
+def test_logarithms_relative_to_the_mean_pose_add_up_to_nothing(
+    base: np.ndarray, steps: list[np.ndarray]
+) -> None:
+    poses = [rigid_matrix(base) @ rigid_matrix(step) for step in steps]
+    mean = mean_pose(poses)
+    total = np.sum([rigid_parameters(np.linalg.inv(mean) @ pose) for pose in poses], axis=0)
+    np.testing.assert_allclose(total, 0, atol=1e-6)
+
+
+@given(motions(), motions(), st.lists(motions(largest_angle=0.8), min_size=2, max_size=4))
+def test_the_mean_pose_goes_along_with_either_world_and_any_order(
+    before: np.ndarray, after: np.ndarray, steps: list[np.ndarray]
+) -> None:
+    first, last = rigid_matrix(before), rigid_matrix(after)
+    poses = [rigid_matrix(step) for step in steps]
+    moved = mean_pose([first @ pose @ last for pose in poses[::-1]])
+    np.testing.assert_allclose(moved, first @ mean_pose(poses) @ last, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,21 @@ def test_a_step_of_a_job_has_the_limit_of_its_job(groups: FakeGroups) -> None:
     assert control_groups.core_limit() is None
 
 
+def test_the_tightest_of_nested_limits_applies(groups: FakeGroups) -> None:
+    """Also where a job is given less than its step, or than the node."""
+    files = {
+        "job_7/step_0/cpu.max": "400000 100000",
+        "job_7/cpu.max": "200000 100000",
+        "cpu.max": "800000 100000",
+        "job_7/step_0/memory.max": str(4 * GIB),
+        "job_7/memory.max": str(2 * GIB),
+        "memory.max": str(8 * GIB),
+    }
+    groups("0::/job_7/step_0\n", files)
+    assert control_groups.core_limit() == 2
+    assert control_groups.memory_limit() == 2 * GIB
+
+
 def test_the_first_version(groups: FakeGroups) -> None:
     files = {
         "memory/slurm/job_7/memory.limit_in_bytes": str(2 * GIB),

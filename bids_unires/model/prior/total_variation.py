@@ -18,7 +18,7 @@ from ...space.grid import Grid
 
 
 def differences(image: Tensor, voxel_size: Sequence[float]) -> Tensor:
-    """D: forward differences per mm, ``(3, X, Y, Z)``; beyond the last voxel images are 0.
+    """D: forward differences per mm, ``(3, X, Y, Z)``; 0 at the last voxel of each axis.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def differences(image: Tensor, voxel_size: Sequence[float]) -> Tensor:
     Examples
     --------
     >>> differences(torch.tensor([[[1.0, 3.0]]]), (1, 1, 2))[2].tolist()
-    [[[1.0, -1.5]]]
+    [[[1.0, 0.0]]]
     """
     return torch.stack(
         [
-            torch.diff(image, dim=axis, append=torch.zeros_like(image.narrow(axis, 0, 1))) / size
+            torch.diff(image, dim=axis, append=image.narrow(axis, -1, 1)) / size
             for axis, size in enumerate(voxel_size)
         ]
     )
@@ -61,8 +61,9 @@ def differences_adjoint(field: Iterable[Tensor], voxel_size: Sequence[float]) ->
         if total is None:
             total = torch.zeros_like(component)
         inner = component.shape[axis] - 1
-        total.sub_(component, alpha=1 / size)
-        total.narrow(axis, 1, inner).add_(component.narrow(axis, 0, inner), alpha=1 / size)
+        rises = component.narrow(axis, 0, inner)
+        total.narrow(axis, 0, inner).sub_(rises, alpha=1 / size)
+        total.narrow(axis, 1, inner).add_(rises, alpha=1 / size)
     if total is None:
         raise ValueError("a field of differences has a component for each axis, not none")
     return total

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ...space.affines import apply_affine, translation
 from ...space.grid import Grid, inside, padded
+from .coverage import footprint_margin
 from .forward import ForwardOperator
 from .observation import Observation
 from .profile import NEARLY_EQUAL, Shape1D, SliceProfile
@@ -53,6 +56,84 @@ def linear_images(
     for c, scans in enumerate(contrasts):
         _add_average(scans, grid, images[c])
     return images
+
+
+def starting_images(
+    contrasts: Sequence[Sequence[Observation]], grid: Grid, device: torch.device
+) -> Tensor:
+    """`linear_images`, continued a little beyond the fields of view.
+
+    Slices reach beyond the centres of the outermost voxels of an image, so that its grid has a
+    margin that no scan measured. Where a field of view ends within the head, the images of least
+    cost show the head in the margin, too. A fit that starts with air there takes a hundred
+    iterations and more to replace it: only the prior acts on these voxels, and it holds a layer
+    of air together.
+
+    Parameters
+    ----------
+    contrasts, grid, device
+        As for `linear_images`.
+
+    Returns
+    -------
+    Tensor
+        ``(C, X, Y, Z)`` float32. Around the scans of a contrast, images have the values at the
+        nearest faces, as far as `footprint_margin` and one voxel more.
+
+    Examples
+    --------
+    >>> scan = Observation(np.array([[[2.0, 4.0]]], np.float32), np.diag([1.0, 1, 2, 1]))
+    >>> fine = Grid((1, 1, 8), translation([0, 0, -2]))
+    >>> starting_images([[scan]], fine, torch.device("cpu")).flatten().tolist()
+    [2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.0]
+    """
+    images = linear_images(contrasts, grid, device)
+    for c, scans in enumerate(contrasts):
+        reach = (footprint_margin(grid, scans) + 1) * float(max(grid.voxel_size))
+        outside = np.ones(grid.shape, dtype=bool)
+        for scan in scans:
+            outside &= ~inside(grid, scan.placed_grid)
+        for scan in scans:
+            _continue(scan.placed_grid, reach, grid, outside, images[c])
+    return images
+
+
+def _continue(
+    box: Grid, reach: float, grid: Grid, outside: NDArray[np.bool_], image: Tensor
+) -> None:
+    """Give voxels around a box the values within it that are nearest along its axes.
+
+    Parameters
+    ----------
+    box
+        Grid of a scan in the world of the image.
+    reach
+        mm beyond its faces.
+    grid, image
+        The image ``(X, Y, Z)``, changed in place, and its grid.
+    outside
+        Bool ``(X, Y, Z)``: voxels that are still to be filled; those near the box become False.
+    """
+    beyond = np.ceil(reach / box.voxel_size).astype(int)
+    x, y, z = (np.array(box.shape) + 2 * beyond).tolist()
+    near = outside & inside(grid, Grid((x, y, z), box.affine @ translation(-beyond)))
+    voxels = np.argwhere(near)
+    nearest = _nearest_within(box, grid, voxels)
+    to, at = (tuple(torch.as_tensor(rows.T, device=image.device)) for rows in (voxels, nearest))
+    image[to] = image[at]
+    outside &= ~near
+
+
+def _nearest_within(box: Grid, grid: Grid, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Voxels ``(N, 3)`` of a grid within a box that are nearest to others along its axes."""
+    into_box = np.linalg.inv(box.affine) @ grid.affine
+    # So far within the faces that the nearest voxel of the grid lies within them, too.
+    inset = np.maximum(np.abs(into_box[:3, :3]).sum(axis=1) / 2 - 0.5, 0)
+    last = np.array(box.shape) - 1.0
+    low = np.minimum(inset, last / 2)
+    within = np.clip(apply_affine(into_box, voxels), low, last - low)
+    nearest = np.rint(apply_affine(np.linalg.inv(into_box), within)).astype(np.int64)
+    return np.clip(nearest, 0, np.array(grid.shape) - 1)
 
 
 def _add_average(scans: Sequence[Observation], grid: Grid, image: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..scanner.resampling import linear_images
+from ..scanner.resampling import starting_images
 from ..state import ContrastState
 from .objective import Objective
 
@@ -95,11 +95,11 @@ class Problem:
         return Objective(terms, self.grid, self.weights, self.device, self.guide)
 
     def start(self, images: Tensor | None) -> Tensor:
-        """Images to start from on the device, ``(C, X, Y, Z)``; the scans interpolated if None."""
+        """Images to start from on the device, ``(C, X, Y, Z)``; `starting_images` if None."""
         if images is not None:
             return images.to(self.device)
         scans = [contrast.observations for contrast in self.contrasts]
-        return linear_images(scans, self.grid, self.device)
+        return starting_images(scans, self.grid, self.device)
 
     def changed(
         self, change: Callable[[ContrastState, Value], ContrastState], values: Iterable[Value]

@@ -31,7 +31,7 @@ from ...kernels.tensors import floating_tensor
 from ...space.arrays import Numbers, array_of
 from ...space.grid import Grid
 from ..scanner.observation import Observation
-from ..scanner.resampling import linear_images
+from ..scanner.resampling import starting_images
 from .objective import Objective
 from .problem import Problem, Stop
 
@@ -142,7 +142,7 @@ def solve(
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     start
-        Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def solve(
     stop, torch_device = Stop(tolerance, max_iter), usable_device(device)
     objective = Objective(contrasts, grid, array_of(lam, np.float64), torch_device)
     images = (
-        linear_images(contrasts, grid, torch_device) if start is None else floating_tensor(start)
+        starting_images(contrasts, grid, torch_device) if start is None else floating_tensor(start)
     )
     return _minimised(objective, images, stop, None, began)
 
@@ -173,7 +173,7 @@ def solve_problem(
     stop
         When the solver stops.
     start
-        Images to start from, ``(C, X, Y, Z)``; the scans interpolated if None.
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
     on_progress
         Called with the state after every iteration.
 

@@ -34,6 +34,7 @@ from ..intensity.noise import coloured
 from ..intensity.scan_state import ScanState
 from ..scanner.coverage import crop_empty_border, mask_outside
 from ..scanner.observation import Observation
+from ..scanner.resampling import linear_images
 from ..state import ContrastState
 from .objective import weighted_data
 from .problem import Problem, Stop
@@ -112,14 +113,16 @@ class Block:
     @cached_property
     def measured(self) -> Tensor:
         """Interpolated scans, ``(C, X, Y, Z)``, from which all fits of these start."""
-        scans = (contrast.measured for contrast in self.contrasts)
-        return self.problem.with_contrasts(scans).start(None)
+        return self._interpolated([contrast.measured for contrast in self.contrasts])
 
     @cached_property
     def disturbed(self) -> Tensor:
         """Interpolated disturbed scans, ``(C, X, Y, Z)``, from which all fits of these start."""
-        scans = (contrast.disturbed for contrast in self.contrasts)
-        return self.problem.with_contrasts(scans).start(None)
+        return self._interpolated([contrast.disturbed for contrast in self.contrasts])
+
+    def _interpolated(self, contrasts: Sequence[ContrastState]) -> Tensor:
+        scans = [contrast.observations for contrast in contrasts]
+        return linear_images(scans, self.problem.grid, self.problem.device)
 
 
 def minimise_risk(problem: Problem) -> Problem:

@@ -44,6 +44,22 @@ def test_lesions_have_their_volume(sizes: tuple[float, float, float], diameter: 
     assert set(np.unique(lesions.labels)) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("diameter", [1.5, 3.0, 4.0, 6.0])
+def test_lesions_lie_at_their_places(diameter: float) -> None:
+    """Within half a voxel, by which their middles are moved at random."""
+    grid = Grid((30, 30, 30), np.diag([0.8, 1.0, 1.5, 1.0]))
+    places = np.array([[8, 9, 10], [20, 19, 18]])
+    lesions = put_lesions(places, [LesionKind(diameter, 0.5)], 2.0, grid, random())
+    for number, place in enumerate(places, start=1):
+        assert lesions.labels[tuple(place)] in (0, number)
+        near = tuple(slice(at - 6, at + 7) for at in place)
+        share = lesions.added[near]
+        middle = [(share * at).sum() / share.sum() - 6 for at in np.indices(share.shape)]
+        np.testing.assert_allclose(middle, 0, atol=0.55)
+        drawn = np.argwhere(lesions.labels == number)
+        np.testing.assert_allclose(drawn.mean(axis=0), place, atol=1.0)
+
+
 def test_lesions_are_dark_where_they_take_intensity_away() -> None:
     grid = Grid((30, 30, 30), np.eye(4))
     places = np.array([[15, 15, 15]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -34,7 +35,7 @@ from bids_unires.space.grid import Grid
 from bids_unires.space.rigid import rigid_matrix
 
 CPU = torch.device("cpu")
-SIDE, RATIO = 72, 4
+SIDE, RATIO = 56, 4
 NOISE_SD = 1.0
 NOISE = NoiseEstimate(NOISE_SD, 0.0, 100.0, "rice-mixture")
 RECT = SliceProfile("point", "rect", axis=2)
@@ -42,6 +43,7 @@ RECT = SliceProfile("point", "rect", axis=2)
 INNER = (slice(12, -12),) * 3
 
 
+@cache
 def head() -> NDArray[np.float32]:
     """A ball of two tissues whose borders fold alike in all directions, in air."""
     rng = np.random.default_rng(1)
@@ -244,15 +246,17 @@ def test_it_does_not_matter_where_in_the_stack_the_head_is() -> None:
 
 
 def test_it_says_nothing_of_air_nor_of_what_is_missing() -> None:
-    scan = sliced()
-    scan.data[30:40, 30:40, 8] = np.nan
+    scan, hole = sliced(), slice(SIDE // 2 - 5, SIDE // 2 + 5)
+    at = SIDE // RATIO // 2
+    scan.data[hole, hole, at] = np.nan
     detail = learned(scan, parameters=BRIEF).scan
     assert isinstance(detail.tau, np.ndarray)
-    assert not detail.tau[:8, :8].any()
-    assert not detail.tau[30:40, 30:40, 8 * RATIO : 9 * RATIO].any()
+    assert not detail.tau[: SIDE // 9, : SIDE // 9].any()
+    assert not detail.tau[hole, hole, at * RATIO : (at + 1) * RATIO].any()
     # Nor of what would have to be told from there.
-    assert not detail.tau[35, 35, 9 * RATIO]
-    assert detail.tau[50, 50, 8 * RATIO]
+    middle, beside = SIDE // 2, SIDE // 2 + 12
+    assert not detail.tau[middle, middle, (at + 1) * RATIO]
+    assert detail.tau[beside, beside, at * RATIO]
     assert np.isfinite(detail.tau).all()
 
 

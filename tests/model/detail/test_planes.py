@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bids_unires.model.detail.planes import ObliquePatches, patches_at
+from bids_unires.model.detail.planes import ObliquePatches, patches_at, voxel_division
+from bids_unires.model.scanner.observation import Observation
+from bids_unires.space.affines import scaling
 
 SLICES, ROWS, COLUMNS = 6, 22, 26
 # Voxels of a patch along the slices, on either side of its middle.
@@ -134,3 +136,14 @@ def test_patches_are_cut_at_some_of_the_voxels_alone() -> None:
     assert k == expected[0] == 3
     for found, wanted in zip((first, second, patches), expected[1:], strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "division"),
+    [((0.5, 1.0, 5.0), (2, 1, 5)), ((1.0, 0.5, 5.0), (1, 2, 5)), ((5.0, 0.5, 1.0), (2, 1, 5))],
+)
+def test_voxels_are_joined_along_each_side_as_its_length_asks(
+    sizes: tuple[float, float, float], division: tuple[int, int, int]
+) -> None:
+    scan = Observation(np.ones((4, 4, 4), np.float32), scaling(sizes))
+    assert voxel_division(scan, 1.0) == division

@@ -213,6 +213,8 @@ def test_what_is_missing_is_air_around_the_part() -> None:
     image = fit(masked).images[0]
     assert np.all(image[-6:] == 0)
     assert np.all(image[-24:-12, :, 12:18] > 0)
+    # Beside a mask, air is as bright as elsewhere.
+    assert image[-9].mean() == pytest.approx(image[-24:-12].mean(), rel=0.1)
 
 
 def test_a_given_grid_is_filled(scan: Volume) -> None:

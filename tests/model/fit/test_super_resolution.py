@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def slice_grid(axis: int) -> Grid:
 
 
 def scan(grid: Grid, pose: Affine | None = None, seed: int = 0, inverted: bool = False) -> Volume:
+    return Volume(with_noise(slices_on(grid, pose, inverted), seed), grid.affine)
+
+
+def slices_on(grid: Grid, pose: Affine | None, inverted: bool) -> np.ndarray:
     """Slices as thick as they are apart: eight samples through each are averaged."""
     axis = int(np.argmax(grid.voxel_size))
     voxels = np.moveaxis(np.indices(grid.shape), 0, -1).astype(np.float64)
@@ -85,8 +90,24 @@ def scan(grid: Grid, pose: Affine | None = None, seed: int = 0, inverted: bool =
         at = voxels.copy()
         at[..., axis] += step
         total += head_at(apply_affine(to_head, at), inverted)
-    noise = np.random.default_rng(seed).normal(scale=NOISE_SD, size=(2, *grid.shape))
-    return Volume(np.hypot(total / 8 + noise[0], noise[1]).astype(np.float32), grid.affine)
+    return total / 8
+
+
+def with_noise(signal: np.ndarray, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(scale=NOISE_SD, size=(2, *signal.shape))
+    return np.hypot(signal + noise[0], noise[1]).astype(np.float32)
+
+
+@cache
+def axial() -> Volume:
+    """Slices across the third axis; nobody changes its voxels."""
+    return scan(slice_grid(2))
+
+
+@cache
+def fitted(settings: ModelSettings) -> Reconstruction:
+    """The axial scan alone, which several tests compare with."""
+    return super_resolve([[axial()]], settings, "cpu")
 
 
 def truth_on(grid: Grid, inverted: bool = False) -> np.ndarray:
@@ -130,7 +151,7 @@ def gain(result: Reconstruction, contrast: int, cubic: np.ndarray, inverted: boo
 
 @pytest.mark.parametrize("learns", [True, False])
 def test_residuals_are_added_back_where_detail_was_learned(learns: bool) -> None:
-    volume = scan(slice_grid(2))
+    volume = scan(slice_grid(1))
     result = super_resolve([[volume]], replace(BRIEF, learned_detail=learns), "cpu")
     assert result.fit is not None
     noise, profile = result.fit.noise[0][0], result.fit.profiles[0][0]
@@ -158,7 +179,7 @@ def test_weights_of_an_earlier_fit_are_used() -> None:
 
 
 def test_one_scan_becomes_sharper_than_cubic_interpolation() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     seen: list[Any] = []
     result = super_resolve([[volume]], SETTINGS, "cpu", on_progress=seen.append)
     assert gain(result, 0, cubic_on(result.grid, volume), False) > 1.0
@@ -201,31 +222,33 @@ def test_three_stacks_are_aligned_and_joined() -> None:
 @pytest.mark.parametrize("learned_detail", [False, True])
 def test_contrasts_gain_from_each_other(learned_detail: bool) -> None:
     settings = replace(FIXED, learned_detail=learned_detail)
-    first, second = scan(slice_grid(2)), scan(slice_grid(0), seed=1, inverted=True)
+    first, second = axial(), scan(slice_grid(0), seed=1, inverted=True)
     together = super_resolve([[first], [second]], settings, "cpu")
     assert together.images.shape[0] == 2
     gains = []
+    alone_of = (fitted(settings), super_resolve([[second]], settings, "cpu"))
     for contrast, volume, inverted in ((0, first, False), (1, second, True)):
         joint = gain(together, contrast, cubic_on(together.grid, volume), inverted)
-        alone = super_resolve([[volume]], settings, "cpu")
+        alone = alone_of[contrast]
         gains.append(joint - gain(alone, 0, cubic_on(alone.grid, volume), inverted))
         assert joint > 1.0
     assert min(gains) > 0.2
 
 
 def test_arrays_and_files_are_as_good_as_volumes(tmp_path: Path) -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     path = tmp_path / "scan.nii.gz"
     nib.Nifti1Image(volume.data, volume.affine).to_filename(path)
-    expected = super_resolve([[volume]], BRIEF, "cpu")
+    settings = replace(BRIEF, learned_detail=False)
+    expected = fitted(settings)
     for other in ((volume.data, volume.affine), path, str(path)):
-        found = super_resolve([[other]], BRIEF, "cpu")
+        found = super_resolve([[other]], settings, "cpu")
         assert found.grid == expected.grid
         np.testing.assert_allclose(found.images, expected.images, atol=0.1)
 
 
 def test_the_sidecar_beside_a_path_is_read(tmp_path: Path) -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     path = tmp_path / "scan.nii.gz"
     nib.Nifti1Image(volume.data, volume.affine).to_filename(path)
     spacing = volume.grid.voxel_size[2]
@@ -244,15 +267,16 @@ def test_the_sidecar_beside_a_path_is_read(tmp_path: Path) -> None:
 
 
 def test_tensors_and_lists_are_as_good_as_arrays() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     grid, pose, start = volume.grid, np.eye(4), volume.data[None]
     known = {"grid": grid, "poses": [[pose]], "lam": np.array([0.01]), "start": start}
-    expected = super_resolve([[volume]], BRIEF, "cpu", **known)
+    settings = replace(BRIEF, learned_detail=False)
+    expected = super_resolve([[volume]], settings, "cpu", **known)
     for spell in (torch.tensor, np.ndarray.tolist):
         spelled = {name: spell(known[name]) for name in ("lam", "start")}
         found = super_resolve(
             [[(spell(volume.data), spell(volume.affine))]],
-            BRIEF,
+            settings,
             "cpu",
             **{"grid": grid, "poses": [[spell(pose)]], **spelled},
         )
@@ -276,9 +300,9 @@ def test_the_settings_decide_about_voxels_and_iterations() -> None:
 
 def test_given_profiles_are_used() -> None:
     profile = SliceProfile("dirac", "rect", gap=0.5, axis=2)
-    volume = scan(slice_grid(2))
+    volume = axial()
     given = super_resolve([[volume]], BRIEF, "cpu", profiles=[[profile]])
-    chosen = super_resolve([[volume]], BRIEF, "cpu")
+    chosen = fitted(BRIEF)
     assert given.fit.profiles == ((profile,),)
     assert np.abs(given.images - chosen.images).max() > 1
 
@@ -299,7 +323,7 @@ def test_nothing_wild_happens_where_the_head_leaves_the_scan() -> None:
 
 
 def test_intensities_stay_within_those_measured() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     result = super_resolve([[volume]], replace(FIXED, reg_scale=0.05), "cpu")
     assert result.images.min() >= 0
     assert result.images.max() <= volume.data.max()
@@ -307,12 +331,12 @@ def test_intensities_stay_within_those_measured() -> None:
 
 @pytest.mark.parametrize("missing", [np.nan, 0.0])
 def test_missing_voxels_leave_no_trace(missing: float) -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     data = volume.data.copy()
     data[20:23, 20:23, 5] = missing
     result = super_resolve([[Volume(data, volume.affine)]], BRIEF, "cpu")
     assert np.isfinite(result.images).all()
-    whole = super_resolve([[volume]], BRIEF, "cpu")
+    whole = fitted(BRIEF)
     assert result.grid == whole.grid
     # The hole is filled from around it: far from black, and elsewhere nothing changes.
     at = np.round(
@@ -325,7 +349,7 @@ def test_missing_voxels_leave_no_trace(missing: float) -> None:
 
 
 def test_a_masked_scan_stays_masked() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     distance = np.linalg.norm(
         (apply_affine(volume.affine, np.moveaxis(np.indices(volume.grid.shape), 0, -1)) / VOXEL_MM)
         / HEAD[0][1],
@@ -342,7 +366,7 @@ def test_a_masked_scan_stays_masked() -> None:
 
 
 def test_a_fit_too_large_for_the_memory_is_refused() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     with pytest.raises(BadDataError, match=r"needs about \d+\.\d GiB of memory and 0.1 GiB may"):
         super_resolve([[volume]], FIXED, "cpu", memory_limit=100 * 2**20)
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
@@ -350,7 +374,7 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
 
 @pytest.mark.slow
 def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     learned = super_resolve([[volume]], BRIEF, "cpu")
     assert learned.fit.details[0] is not None
     without = super_resolve([[volume]], BRIEF, "cpu", memory_limit=_room_without_detail(volume))
@@ -400,7 +424,7 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
     monkeypatch.setattr(plan, "with_learned_detail", learn_on_the_cpu)
     monkeypatch.setattr(plan, "solve_guided", solve_or_run_out)
-    volume = scan(slice_grid(2))
+    volume = axial()
     result = super_resolve([[volume]], BRIEF)
     assert result.device == "cpu"
     assert "ran out of memory" in caplog.text
@@ -418,7 +442,7 @@ def test_the_cpu_takes_over_where_a_gpu_runs_out_of_memory_over_slices(
     monkeypatch.setattr(super_resolution, "usable_device", lambda _: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
     monkeypatch.setattr(plan, "reject_and_repair_slices", weigh_or_run_out)
-    result = super_resolve([[scan(slice_grid(2))]], replace(FIXED, robust=True))
+    result = super_resolve([[scan(slice_grid(2))]], replace(BRIEF, robust=True))
     assert result.device == "cpu"
     assert "ran out of memory" in caplog.text
 
@@ -447,7 +471,7 @@ def test_a_constant_scan_is_refused() -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_finds_the_same_images() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     cpu, gpu = (super_resolve([[volume]], FIXED, device) for device in ("cpu", "cuda"))
     assert gpu.fit.objective[-1].objective == pytest.approx(
         cpu.fit.objective[-1].objective, rel=1e-3
@@ -475,12 +499,13 @@ def test_ct_keeps_its_units_and_water_is_no_hole() -> None:
 
 
 def test_denoising_keeps_the_voxels_of_the_scan() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     settings = replace(FIXED, voxel_size=(0, 0, 0), method="denoise")
     result = super_resolve([[volume]], settings, "cpu")
     assert result.grid == volume.grid
     assert result.fit.profiles == ((SliceProfile("point", "point"),),)
-    clean = np.mean([scan(slice_grid(2), seed=seed).data for seed in range(30)], axis=0)
+    signal = slices_on(volume.grid, None, False)
+    clean = np.mean([with_noise(signal, seed) for seed in range(30)], axis=0)
     inside = clean > 30
     noisy, denoised = (
         float(np.sqrt(np.mean((image - clean)[inside] ** 2)))
@@ -496,7 +521,7 @@ def test_denoising_scans_on_different_grids_takes_the_finest_side() -> None:
 
 
 def test_uneven_slices_are_evened_out() -> None:
-    volume = scan(slice_grid(2))
+    volume = axial()
     sign = 1 - 2 * (np.arange(volume.grid.shape[2]) % 2)
     uneven = Volume(volume.data * np.exp(0.1 * sign).astype(np.float32), volume.affine)
     # What is learned anew scatters by as much as is asked for here.
@@ -505,7 +530,7 @@ def test_uneven_slices_are_evened_out() -> None:
     assert corrected.fit.interleaves[0][0] == pytest.approx(0.1, abs=0.005)
     assert super_resolve([[uneven]], BRIEF, "cpu").fit.interleaves == ((0.0,),)
     truth, inside = truth_on(corrected.grid), in_head(corrected.grid)
-    even = super_resolve([[volume]], still, "cpu")
+    even = fitted(still)
     assert (
         decibels(corrected.images[0], truth, inside) > decibels(even.images[0], truth, inside) - 0.1
     )
@@ -531,8 +556,8 @@ def test_on_a_smaller_grid_the_images_are_the_same() -> None:
 
 
 def test_a_start_is_used() -> None:
-    volumes = [[scan(slice_grid(2))]]
-    cold = super_resolve(volumes, FIXED, "cpu")
+    volumes = [[axial()]]
+    cold = fitted(FIXED)
     warm = super_resolve(volumes, FIXED, "cpu", grid=cold.grid, poses=cold.poses, start=cold.images)
     first, last = cold.fit.objective[0].objective, cold.fit.objective[-1].objective
     assert warm.fit.objective[0].objective - last < 0.1 * (first - last)
@@ -540,7 +565,7 @@ def test_a_start_is_used() -> None:
 
 
 def test_residuals_of_a_good_fit_look_like_noise() -> None:
-    result = super_resolve([[scan(slice_grid(2))]], FIXED, "cpu")
+    result = fitted(FIXED)
     (statement,) = result.fit.residuals[0]
     assert 0.5 < statement.sd < 1.5
     assert abs(statement.mean) < 0.25

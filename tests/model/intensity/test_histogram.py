@@ -33,6 +33,14 @@ def test_threshold_separates_two_classes() -> None:
     assert histogram.means_around(histogram.otsu_threshold) == pytest.approx((20, 100), abs=1)
 
 
+@pytest.mark.parametrize(("dark_count", "bright_count"), [(50_000, 1000), (1000, 50_000)])
+def test_a_rare_class_is_separated_as_well(dark_count: int, bright_count: int) -> None:
+    rng = np.random.default_rng(0)
+    dark, bright = rng.normal(20, 3, dark_count), rng.normal(100, 4, bright_count)
+    threshold = uniform_histogram(np.r_[dark, bright].astype(np.float32), 500).otsu_threshold
+    assert dark.max() - 1 < threshold < bright.min() + 1
+
+
 def test_masked_air_is_the_dark_class() -> None:
     values = np.random.default_rng(0).normal(100, 10, 5000).astype(np.float32)
     histogram = square_root_histogram(values).with_level(0.0, 5000)

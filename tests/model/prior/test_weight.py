@@ -53,7 +53,8 @@ def test_contrasts_that_are_solved_for_together_are_smoothed_as_when_alone(
         prior = JointTotalVariation(grid, [lam] * together, torch.device("cpu"))
         weights = torch.empty(grid.shape)
         prior.majorise(image.expand(together, -1, -1, -1).contiguous(), 1e-6, weights)
-        curvatures.append(lam**2 * weights)
+        # The last voxel has no edge, and its weight is that of the smoothing.
+        curvatures.append(lam**2 * weights.flatten()[:-1])
     torch.testing.assert_close(*curvatures)
 
 

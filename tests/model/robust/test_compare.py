@@ -13,6 +13,7 @@ from bids_unires.model.robust.compare import (
     compare_with_predictions,
     deviations,
     deviations_from_accepted,
+    spare_neighbours_of_worse,
     student_weights,
     worse_than_interpolation,
 )
@@ -161,3 +162,16 @@ def test_a_slice_that_nothing_predicts_is_not_judged() -> None:
     alone = compare_with_predictions(replace(parts, predicted=np.zeros_like(parts.predicted)), 50.0)
     assert np.isnan(alone.features).all()
     assert np.isnan(alone.unexplained).all()
+
+
+@pytest.mark.parametrize("worst", [0, 5, 11])
+def test_of_bad_neighbours_the_worst_alone_is_rejected(worst: int) -> None:
+    """It may have spoiled what the others were compared with, unless nobody was with it."""
+    weights, accepted = np.ones(12), np.ones(12, dtype=bool)
+    near = [k for k in (worst - 1, worst + 1) if 0 <= k < 12]
+    weights[near], weights[worst] = 0.6 * REJECTION_WEIGHT, 0.2 * REJECTION_WEIGHT
+    spared = spare_neighbours_of_worse(weights, accepted)
+    assert np.flatnonzero(spared < REJECTION_WEIGHT).tolist() == [worst]
+    accepted[worst] = False
+    found = spare_neighbours_of_worse(weights, accepted)
+    np.testing.assert_array_equal(found, weights)

@@ -187,6 +187,31 @@ def test_interleaving_is_part_of_the_data_term() -> None:
     torch.testing.assert_close(gradient, 3 * operator.adjoint(residual), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("through_plane", SHAPES)
+@pytest.mark.parametrize("in_plane", SHAPES)
+def test_data_terms_compare_with_what_the_operator_predicts(
+    in_plane: Shape1D, through_plane: Shape1D
+) -> None:
+    """Whatever the profile, the fit is of the same scanner that predicts scans."""
+    operator = thick(
+        profile=SliceProfile(in_plane, through_plane, axis=2), pose=translation([0.4, -0.3, 0.5])
+    )
+    image = torch.rand((14, 14, 40), generator=torch.Generator().manual_seed(0))
+    scan = torch.rand((10, 10, 6), generator=torch.Generator().manual_seed(1))
+    precision = 1 + torch.rand((10, 10, 6), generator=torch.Generator().manual_seed(2))
+    term = operator.data_term(scan, precision)
+    gradient, product = torch.zeros_like(image), torch.zeros_like(image)
+    value, form = term.add_gradient(image, gradient), term.add_normal(image, product)
+    predicted = operator.forward(image)
+    residual = predicted - scan
+    assert value == pytest.approx(0.5 * float((precision * residual**2).sum()), rel=1e-4)
+    assert form == pytest.approx(0.5 * float((precision * predicted**2).sum()), rel=1e-4)
+    expected = operator.adjoint(precision * residual)
+    torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
+    expected = operator.adjoint(precision * predicted)
+    torch.testing.assert_close(product, expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("spell", [np.asarray, np.ndarray.tolist])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_arrays_and_lists_are_as_good_as_tensors(spell: Callable[..., Any], dtype: type) -> None:

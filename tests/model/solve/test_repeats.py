@@ -60,6 +60,13 @@ def test_spoiled_slices_are_not_believed() -> None:
     assert weighted_error(4, True) < 0.5 * plain_error(4, True)
 
 
+def test_repeats_count_whatever_the_other_contrasts_have() -> None:
+    repeated, single = (contrast_of(repeats(n, n > 1), 0.02, NOISE) for n in (4, 1))
+    problem = problem_of(repeated, single, grid=Grid(SHAPE, np.eye(4)))
+    found = solve_with_repeats(problem, Stop(1e-4, 60))
+    assert error(found.solution.images) < 0.5 * plain_error(4, True)
+
+
 def test_repeats_that_agree_are_averaged_as_before() -> None:
     assert weighted_error(3, False) == pytest.approx(plain_error(3, False), rel=0.02)
 

@@ -99,7 +99,7 @@ def dense_difference(grid: Grid) -> np.ndarray:
     """Forward differences per mm as a matrix, written without the package's own."""
     rows = []
     for axis, (side, size) in enumerate(zip(grid.shape, grid.voxel_size, strict=True)):
-        one = (np.eye(side, k=1) - np.eye(side)) / size
+        one = (np.eye(side, k=1) - np.diag(np.arange(side) < side - 1)) / size
         factors = [one if axis == other else np.eye(n) for other, n in enumerate(grid.shape)]
         rows.append(np.kron(np.kron(factors[0], factors[1]), factors[2]))
     return np.stack(rows)
@@ -145,7 +145,8 @@ def test_the_optimum_is_that_of_another_method() -> None:
     )
     solution = solve(contrasts, grid, lam, tolerance=1e-7, max_iter=2000, device="cpu")
     # Smoothing adds at most its own size for every voxel.
-    assert solution.history[-1].objective <= best.fun * (1 + 1e-4)
+    fall = solution.history[0].objective - best.fun
+    assert solution.history[-1].objective <= best.fun + 1e-4 * fall
     assert solution.history[-1].objective >= best.fun - smoothing * image.size
     found = solution.images.numpy().reshape(2, -1)
     assert np.abs(found - best.x.reshape(2, -1)).max() < 0.02 * found.max()
@@ -288,6 +289,27 @@ def test_a_tiny_regularisation_leaves_the_measurement() -> None:
     scan = observe(step_image(grid.shape), grid, grid, 0)
     solution = solve([[scan]], grid, [1e-6], tolerance=1e-6, device="cpu")
     np.testing.assert_allclose(solution.images[0], scan.data, atol=0.01)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_head_that_the_field_of_view_cuts_takes_few_iterations(axes: tuple[int, ...]) -> None:
+    x, y, z = np.indices((24, 24, 5))
+    head = 1000.0 * ((np.hypot(x - 11.5, y - 11.5) < 9) & (z < 4))
+    head += np.random.default_rng(0).normal(0, 2, head.shape)
+    order = [*axes, 3]
+    thick, first = np.diag([1.0, 1.0, 4.0, 1.0]), translation([-3.0, -3.0, -4.5])
+    scan = Observation(
+        head.astype(np.float32).transpose(axes),
+        thick[np.ix_(order, order)],
+        0.25,
+        SliceProfile("point", "rect"),
+        zero_is_missing=False,
+    )
+    x, y, z = np.array((30, 30, 26))[list(axes)].tolist()
+    grid = Grid((x, y, z), first[np.ix_(order, order)])
+    solution = solve([[scan]], grid, [0.1], tolerance=2e-5, max_iter=110, device="cpu")
+    # From scans with air beyond the slice that cuts the head, it takes 167.
+    assert solution.converged
 
 
 def test_a_scan_of_zeros_alone_gives_zeros() -> None:

@@ -26,7 +26,7 @@ from tests.model.states import contrast_of, problem_of
 SIDE = 48
 GRID = Grid((SIDE, SIDE, SIDE), translation([-(SIDE - 1) / 2] * 3))
 THICK = Grid((SIDE, SIDE, SIDE // 4), translation([0, 0, 1.5]) @ GRID.affine @ scaling([1, 1, 4]))
-STRENGTHS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+STRENGTHS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 
 def head(seed: int = 1) -> torch.Tensor:
@@ -184,6 +184,20 @@ def test_the_block_lies_in_the_head_and_in_the_grid() -> None:
     np.testing.assert_allclose(corner[:3, :3], np.eye(3), atol=1e-9)
     middle = corner[:3, 3] + np.array(grid.shape) / 2
     np.testing.assert_allclose(middle, np.array(wide.shape) / 2, atol=3)
+
+
+@pytest.mark.parametrize("degrees", [-40.0, 40.0])
+def test_the_block_of_a_turned_scan_is_no_smaller(degrees: float) -> None:
+    scan = measured(head(), 2.0)
+    middle, radians = np.full(3, (SIDE - 1) / 2), np.deg2rad(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]
+    turned = replace(scan, pose=translation(middle) @ turn @ translation(-middle))
+    straight, other = (
+        middle_block(problem_of(searched(placed, known(2.0)), grid=GRID)).problem.grid
+        for placed in (scan, turned)
+    )
+    assert other.shape == straight.shape
 
 
 @pytest.mark.slow

@@ -92,6 +92,14 @@ def test_what_looks_wrong_is_named(inspected: Inspect, name: str, image: Image, 
         assert found["T1w"].remarks == ()
 
 
+def test_whole_heads_are_compared_with_whole_heads(inspected: Inspect) -> None:
+    """However many slabs there are, the head that is whole is no other one."""
+    slabs = {f"run-{n}_T2w": fine_scan(slice(18, 30), seed=n) for n in range(1, 4)}
+    found = inspected(T1w=fine_scan(), FLAIR=fine_scan(seed=9), **slabs)
+    for name in ("T1w", "FLAIR"):
+        assert "another head" not in " ".join(found[name].remarks)
+
+
 def test_a_phantom_is_named(inspected: Inspect) -> None:
     image = fine_scan()
     data = np.where(image.get_fdata() > 40, 100, 0) + np.random.default_rng(0).uniform(

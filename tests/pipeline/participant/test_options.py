@@ -189,6 +189,7 @@ def test_ct_and_mr_share_a_grid(
     assert mr.get_fdata().min() >= 0
 
 
+@pytest.mark.usefixtures("pages")
 @pytest.mark.parametrize(
     ("apart", "told"),
     [(0, None), (90, "these of .* lost: 14175"), (900, "nothing of .* lost: 2, 14175")],

@@ -21,6 +21,8 @@ ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
 Runner = Callable[..., tuple[ParticipantOutcome, list[ParticipantReport]]]
 
+pytestmark = pytest.mark.usefixtures("pages")
+
 
 @pytest.fixture
 def run_and_report(

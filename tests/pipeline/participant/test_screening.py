@@ -126,6 +126,7 @@ def test_results_with_and_without_a_look_are_told_apart(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pages")
 def test_the_sidecar_tells_what_was_done(configured: Callable[..., RunConfig]) -> None:
     config = configured(damaged=True)
     coarse = ["--voxel-size", "2.5", "--device", "cpu", "--no-learned-detail", "-q"]

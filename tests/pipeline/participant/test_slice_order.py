@@ -158,6 +158,7 @@ def scans_in(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pages")
 def test_motion_between_slices_is_found_told_and_used_again(
     tmp_path: Path,
     make_head_scan: ScanMaker,

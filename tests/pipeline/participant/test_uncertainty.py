@@ -19,6 +19,7 @@ from bids_unires.config import ModelSettings
 from bids_unires.dataset.derivatives import find_results
 from bids_unires.errors import UsageError
 from bids_unires.run.configuration import write_options
+from tests.pages import with_pages
 
 MAP = "sub-01_space-individual_res-5mm_desc-srStd_T1w.nii.gz"
 COARSE = ["--voxel-size", "5", "--reg-scale", "20"]
@@ -43,7 +44,8 @@ def finished(
     raw = make_head_dataset(folder / "raw", {"sub-01_T1w": make_head_scan(2)})
     arguments = [str(raw), str(folder / "out"), "participant", *COARSE, *BRIEF]
     arguments += ["--uncertainty", "3"]
-    assert main([*arguments, "-q"]) == 0
+    with with_pages():
+        assert main([*arguments, "-q"]) == 0
     return arguments
 
 

@@ -34,6 +34,7 @@ from bids_unires.errors import (
 from bids_unires.pipeline.participant.workflow import run_participant
 from bids_unires.space.affines import apply_affine
 from bids_unires.work.allotment import Allotment
+from tests.pages import with_pages
 
 ScanMaker = Callable[..., nib.Nifti1Image]
 DatasetMaker = Callable[..., Path]
@@ -121,7 +122,8 @@ def finished(
     raw = make_head_dataset(root / "raw", scans, **SIDECARS)
     before = {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()}
     command = [str(raw), str(root / "out"), "participant", *COARSE, "--measured-map"]
-    assert main(command) == 0
+    with with_pages():
+        assert main(command) == 0
     after = {path: path.read_bytes() for path in raw.rglob("*") if path.is_file()}
     assert after == before
     return FinishedRun(raw, root / "out")
@@ -408,6 +410,7 @@ def test_missing_voxels_are_filled_and_reported(
     assert result[x, y, z] > 30
 
 
+@pytest.mark.usefixtures("pages")
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_small_lesions_become_is_told_where_asked_for(
     asked: bool, make_head_dataset: DatasetMaker, tmp_path: Path
