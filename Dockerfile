@@ -46,13 +46,20 @@ RUN python -m bids_unires.kernels.ahead \
     && rm -rf python3*/site-packages/torch/include python3*/site-packages/torch/test \
       python3*/site-packages/torch/bin/test_* \
       python3*/site-packages/warp/tests python3*/site-packages/warp/examples \
-    && pip uninstall --yes pip \
+    && pip uninstall --yes pip
+
+# Last, so that it lists what stays.
+COPY containers/bill_of_materials.py /source/
+RUN python -P /source/bill_of_materials.py > /opt/bids_unires/sbom.cdx.json \
     && chmod -R a+rX /opt/bids_unires
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/bids_unires /opt/bids_unires
+ARG BASE_IMAGE
 ARG VERSION=
 ARG REVISION=
+ARG SOURCE=
+ARG CREATED=
 ENV PATH=/opt/bids_unires/bin:$PATH \
     LC_ALL=C.UTF-8 \
     PYTHONNOUSERSITE=1 \
@@ -66,5 +73,9 @@ LABEL org.opencontainers.image.title="bids_unires" \
       org.opencontainers.image.description="BIDS App for multi-contrast super-resolution of thick-slice brain scans" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.authors="The bids_unires developers" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["bids_unires"]

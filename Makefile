@@ -11,7 +11,8 @@
 # make peers  other programs on the same scans, in environments of their own (a day; it goes on where it
 #             was stopped; PEERS_ARGS="--gpu" for ECLARE on a GPU), and docs/explanation/peers.md
 # make bench   measure kernels, solver and a whole participant (BENCH_ARGS="--device cuda")
-# make container-test   build the container images and run them (root, Debian; see tests/containers)
+# make container-test   build the container images and run them (root, Debian; see tests/containers);
+#             CONTAINER_TORCH=cuda for the image for GPUs
 # make datalad-test   run in a dataset of DataLad, which gets an environment of its own
 # make tools-test     BABS, Nipoppy and nnU-Net read what is written for them; they get environments of their own
 # make cluster-test     run on a Slurm of one node (root, Debian's slurm-wlm)
@@ -36,6 +37,7 @@ EVALUATE_ARGS ?=
 PEERS_ARGS ?=
 FUZZ_SECONDS ?= 20
 CONTAINER_WORK ?= /dev/shm/bids_unires-containers
+CONTAINER_TORCH ?= cpu
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -105,7 +107,7 @@ peers: $(STAMP)
 	$(BIN)/python -m evaluation.peers peers_out --environments $(PEERS) $(PEERS_ARGS)
 
 container-test: $(STAMP)
-	BIN=$(BIN) tests/containers/check.sh $(CONTAINER_WORK)
+	BIN=$(BIN) CONTAINER_TORCH=$(CONTAINER_TORCH) tests/containers/check.sh $(CONTAINER_WORK)
 
 datalad-test: $(STAMP) $(DATALAD)/.installed
 	PATH=$(abspath $(DATALAD))/bin:$$PATH $(BIN)/python -m pytest tests/containers/test_datalad.py $(PYTEST_ARGS)

@@ -5,10 +5,12 @@
 #
 #   check.sh WORK [docker] [singularity]       default: both
 #
-# WORK       folder for the build store and the roots, some 15 GB; best on a RAM disk, since
-#            deleting gigabytes of small files takes a disk minutes. It is kept if it was there.
+# WORK       folder for the build store and the roots, some 15 GB (30 GB for TORCH=cuda); best on
+#            a RAM disk, since deleting gigabytes of small files takes a disk minutes. It is kept
+#            if it was there.
 # BIN        folder of the bids_unires and python to compare with (default: .venv/bin)
-# BUILD_ARGS build arguments, NAME=VALUE (default: TORCH=cpu TEMPLATE=, which needs no server
+# CONTAINER_TORCH  cpu (default) or cuda: the image for GPUs, run on the CPU
+# BUILD_ARGS build arguments, NAME=VALUE (default: TORCH and an empty TEMPLATE, which need no server
 #            but a package index)
 #
 # For root on Debian bookworm with buildah, podman, runc and debootstrap, and for machines that
@@ -21,7 +23,9 @@ PROJECT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 WORK=$(realpath -m "${1:?a folder to work in}"); shift
 STEPS=${*:-docker singularity}
 BIN=$(realpath "${BIN:-$PROJECT/.venv/bin}")
-BUILD_ARGS=${BUILD_ARGS-TORCH=cpu TEMPLATE= TORCH_CPU_INDEX=https://pypi.org/simple}
+TORCH=${CONTAINER_TORCH:-cpu}
+BUILD_ARGS=${BUILD_ARGS-TORCH=$TORCH TEMPLATE= TORCH_CPU_INDEX=https://pypi.org/simple}
+REVISION=$(git -C "$PROJECT" rev-parse HEAD)
 OPTIONS=(participant --voxel-size 5 --omp-nthreads 2)
 DICOM_OPTIONS=(--label-by folder --linear --no-coregister --voxel-size 5 --omp-nthreads 2)
 IMAGE=localhost/bids_unires:ci
@@ -36,11 +40,19 @@ for tool in $([[ $STEPS != *docker* ]] || echo buildah podman runc "$BIN/hadolin
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
 done
 
+[ -d "$WORK" ] || trap 'rm -rf "$WORK"' EXIT
+mkdir -p "$WORK"
+
 # Where pip of this machine finds packages: its configuration file, and folders named there.
 PIP_CONFIG=$("$BIN/python" -m pip config debug | awk '/, exists: True/{sub(",", "", $1); print $1}' | tail -1)
 mapfile -t FOLDERS < <("$BIN/python" -m pip config list | grep -oE '/[A-Za-z0-9._/-]+' \
   | sed 's#^/*#/#; s#/simple$##' | sort -u | while read -r folder; do [ ! -d "$folder" ] || echo "$folder"; done)
 FOLDER_NAMES=${FOLDERS[*]}
+if [ "$TORCH" = cuda ] && [ -n "$PIP_CONFIG" ]; then
+  # A folder of wheels may hold torch for the CPU, which pip would prefer.
+  grep -v '^ *find-links' "$PIP_CONFIG" >"$WORK/pip.conf" || true
+  PIP_CONFIG=$WORK/pip.conf
+fi
 MOUNTS=("$CERTIFICATES:$CERTIFICATES:ro")
 [ -z "$PIP_CONFIG" ] || MOUNTS+=("$PIP_CONFIG:/etc/pip.conf:ro")
 for folder in "${FOLDERS[@]}"; do MOUNTS+=("$folder:$folder:ro"); done
@@ -109,6 +121,13 @@ check_outputs() {
   echo "$1 is valid BIDS"
 }
 
+# check_labels FILE: what image this is, and what it was made from.
+check_labels() {
+  jq -e --arg version "$(cat "$WORK/project/version")" --arg revision "$REVISION" \
+    '[."org.opencontainers.image.version", ."org.opencontainers.image.revision"] == [$version, $revision]' "$1" >/dev/null \
+    || { cat "$1"; return 1; }
+}
+
 # --- Docker ------------------------------------------------------------------
 
 build_docker() {
@@ -116,7 +135,7 @@ build_docker() {
   for argument in $BUILD_ARGS; do arguments+=(--build-arg "$argument"); done
   tar -C "$WORK/base" -c . | podman "${STORE[@]}" import -q - docker.io/library/python:3.11-slim-bookworm >/dev/null
   buildah "${STORE[@]}" bud --isolation chroot --pull=never --format docker "${MOUNTS[@]/#/--volume=}" \
-    "${arguments[@]}" --build-arg VERSION="$(cat "$WORK/project/version")" \
+    "${arguments[@]}" --build-arg VERSION="$(cat "$WORK/project/version")" --build-arg REVISION="$REVISION" \
     -t "$IMAGE" "$WORK/project" >"$WORK/docker.log" 2>&1 || { tail -30 "$WORK/docker.log"; return 1; }
   buildah "${STORE[@]}" images
 }
@@ -148,6 +167,12 @@ run_docker_dicom() {
   check_dicom "$WORK/dicom-docker"
 }
 
+# The demonstration, as its users would start it.
+run_docker_demo() {
+  rm -rf "$WORK/demo-docker"; mkdir "$WORK/demo-docker"; chown 1000:1000 "$WORK/demo-docker"
+  in_docker -v "$WORK/demo-docker:/out" "$IMAGE" demo /out/demo
+}
+
 # Where the kernels that the image holds are of no use, as on another kind of CPU.
 run_docker_elsewhere() {
   rm -rf "$WORK/out-elsewhere"; mkdir -p "$WORK/out-elsewhere" "$WORK/empty"; chown 1000:1000 "$WORK/out-elsewhere"
@@ -157,8 +182,10 @@ run_docker_elsewhere() {
 }
 
 inspect_docker() {
-  in_docker -v "$PROJECT/tests/containers:/tests:ro" --entrypoint python "$IMAGE" /tests/inside.py >"$WORK/docker.packages"
-  [ "$(buildah "${STORE[@]}" inspect --type image --format '{{index .OCIv1.Config.Labels "org.opencontainers.image.version"}}' "$IMAGE")" = "$(cat "$WORK/project/version")" ]
+  in_docker -v "$PROJECT/tests/containers:/tests:ro" --entrypoint python "$IMAGE" /tests/inside.py "$TORCH" >"$WORK/docker.packages"
+  buildah "${STORE[@]}" inspect --type image "$IMAGE" | jq '.OCIv1.config.Labels' >"$WORK/docker.labels"
+  check_labels "$WORK/docker.labels"
+  jq -e '."org.opencontainers.image.base.name" | startswith("docker.io/library/python:")' "$WORK/docker.labels" >/dev/null
 }
 
 # --- Singularity ---------------------------------------------------------------
@@ -186,7 +213,7 @@ apptainer() {
 
 build_singularity() {
   local arguments=() binds=()
-  for argument in $BUILD_ARGS; do arguments+=(--build-arg "$argument"); done
+  for argument in $BUILD_ARGS REVISION="$REVISION"; do arguments+=(--build-arg "$argument"); done
   for path in "$CERTIFICATES" /etc/pip.conf "${FOLDERS[@]}"; do binds+=(--bind "$path"); done
   mkdir -p "$WORK/tmp"
   sed -e 's/^Bootstrap: .*/Bootstrap: localimage/' -e "s#^From: .*#From: $WORK/base#" \
@@ -235,14 +262,13 @@ run_brainlife() {
 
 inspect_singularity() {
   in_singularity exec --bind "$WORK/project/tests/containers:/tests:ro" "$WORK/sandbox" \
-    python /tests/inside.py >"$WORK/singularity.packages"
+    python /tests/inside.py "$TORCH" >"$WORK/singularity.packages"
   apptainer run-help "$WORK/sandbox" | grep -q 'apptainer run --containall'
-  apptainer inspect "$WORK/sandbox" | grep -q "image.version: $(cat "$WORK/project/version")"
+  apptainer inspect --json "$WORK/sandbox" | jq '.data.attributes.labels' >"$WORK/singularity.labels"
+  check_labels "$WORK/singularity.labels"
   [ ! -e "$WORK/docker.packages" ] || diff "$WORK/docker.packages" "$WORK/singularity.packages"
 }
 
-[ -d "$WORK" ] || trap 'rm -rf "$WORK"' EXIT
-mkdir -p "$WORK"
 copy_project
 [ -d "$WORK/base" ] || timed "stand-in for the base image" make_base
 timed "run outside" run_outside
@@ -253,6 +279,7 @@ if [[ $STEPS = *docker* ]]; then
   timed "run the image" run_docker
   timed "run the image on plain files" run_docker_files
   timed "run the image on DICOM" run_docker_dicom
+  timed "run the demonstration in the image" run_docker_demo
   timed "run the image without its kernels" run_docker_elsewhere
 fi
 if [[ $STEPS = *singularity* ]]; then

@@ -1,7 +1,8 @@
-"""Checks what a container holds, from within it; prints its packages. Standard library first."""
+"""Checks what a container holds, from within it; prints its packages: ``inside.py cpu|cuda``."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,6 +13,28 @@ from pathlib import Path
 def object_files(folder: Path) -> set[str]:
     """Names of the compiled kernels in a folder."""
     return {path.name for path in folder.rglob("*.o")}
+
+
+def check_bill_of_materials(prefix: Path) -> None:
+    """Fail where the list of what the image holds is not what it holds."""
+    bill = json.loads((prefix / "sbom.cdx.json").read_text("utf-8"))
+    listed = {(item["name"], item["version"]) for item in bill["components"]}
+    missing = {(item.name, item.version) for item in distributions()} - listed
+    assert not missing, f"not listed: {missing}"
+    packages = Path("/var/lib/dpkg/info").glob("*.list")
+    missing_names = {path.stem.partition(":")[0] for path in packages} - {
+        name for name, _ in listed
+    }
+    assert not missing_names, f"not listed: {missing_names}"
+
+
+def check_torch(kind: str) -> None:
+    """Fail where torch is not that for GPUs, ``cuda``, or that for the CPU alone, ``cpu``."""
+    import torch
+
+    assert (torch.version.cuda is not None) == (kind == "cuda"), (
+        f"torch {torch.__version__} is not that for {kind}"
+    )
 
 
 def main() -> None:
@@ -25,6 +48,9 @@ def main() -> None:
     assert not (prefix / "bin" / "pip").exists(), "pip is left inside"
     assert not any(Path("/root/.cache").rglob("*")) if os.access("/root", os.R_OK) else True
     assert not os.access(prefix, os.W_OK), f"{prefix} can be written"
+
+    check_bill_of_materials(prefix)
+    check_torch(sys.argv[1])
 
     ahead = Path(os.environ["WARP_CACHE_PATH"])
     before = object_files(ahead)
