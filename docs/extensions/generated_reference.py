@@ -67,9 +67,12 @@ TYPES = {
 
 
 class Generated(SphinxDirective, ABC):
-    """A directive whose content is Markdown that the program makes."""
+    """A directive whose content is Markdown that the program makes.
 
-    has_content = False
+    What stands in it on a page is for readers of the file itself, where nothing is generated.
+    """
+
+    has_content = True
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
