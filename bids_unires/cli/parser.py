@@ -45,6 +45,7 @@ _OFTEN_USED = frozenset(
         "nprocs",
         "participant_label",
         "robust",
+        "session_label",
         "uncertainty",
         "verbose",
         "voxel_size",
@@ -182,7 +183,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         action="extend",
         metavar="SUFFIX",
-        help=f"BIDS suffixes of the images to use (default: {' '.join(MRI_SUFFIXES)})",
+        help="contrasts to use, by their BIDS suffixes; others are left out "
+        f"(default: {' '.join(MRI_SUFFIXES)})",
     )
     add_visits(group)
     group.add_argument(

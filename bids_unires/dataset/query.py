@@ -69,6 +69,17 @@ def known_sessions(bids_dir: Path, participants: Iterable[str]) -> tuple[str, ..
     return tuple(sorted(labels, key=natural_key))
 
 
+def _images_there(bids_dir: Path, participants: Iterable[str]) -> str:
+    """Suffixes of the images of some participants, as the end of a message."""
+    suffixes = {
+        image.name.partition(".")[0].rpartition("_")[2]
+        for participant in participants
+        for datatype in ("anat", "ct")
+        for image in (bids_dir / f"sub-{participant}").glob(f"**/{datatype}/*.nii*")
+    }
+    return f"; there are {listing(sorted(suffixes, key=natural_key))}" if suffixes else ""
+
+
 def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
     """Labels of the folders with a prefix, without those that are not valid in BIDS."""
     labels = []
@@ -145,7 +156,7 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     if not scans:
         raise NothingSelectedError(
             f"no image of {', '.join(config.modalities)} in {config.bids_dir} "
-            "fits the labels and filters given"
+            f"fits the labels and filters given{_images_there(config.bids_dir, participants)}"
             + (f"; .bidsignore leaves out {_count(len(left_out), 'image')}" if left_out else "")
         )
     plans = _group(scans)
@@ -158,9 +169,9 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
 
 
 def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
-    """Text that lists the contrasts and repeats of every unit of work."""
+    """Text that lists the contrasts and repeats of every participant or session."""
     total = sum(len(plan.scans) for plan in plans)
-    lines = [f"{_count(total, 'scan')} in {_count(len(plans), 'unit')} of work"]
+    lines = [f"{_count(total, 'scan')} of {_units(plans)}"]
     for plan in plans:
         lines.append(plan.label)
         for contrast in plan.contrasts:
@@ -170,6 +181,14 @@ def describe_plan(plans: Sequence[ParticipantPlan]) -> str:
                 lines.append(f"    {scan.path.name}")
                 lines += [f"      label image {label.path.name}" for label in scan.labels]
     return "\n".join(lines)
+
+
+def _units(plans: Sequence[ParticipantPlan]) -> str:
+    """How many participants, and how many sessions of others, get images of their own."""
+    sessions = sum(plan.session is not None for plan in plans)
+    numbers = ((len(plans) - sessions, "participant"), (sessions, "session"))
+    units = " and ".join(_count(number, noun) for number, noun in numbers if number)
+    return f"{units}, each with images of its own" if len(plans) > 1 else units
 
 
 def _note_on_label(contrast: Contrast, plan: ParticipantPlan) -> list[str]:

@@ -154,7 +154,7 @@ def test_participants_without_images_are_told(
     bids_dir = make_dataset("sub-01_T1w", "sub-02_T2w")
     assert list(names(plan(bids_dir, modalities=("T1w",)))) == ["sub-01"]
     assert "participant 02" in caplog.text
-    with pytest.raises(NothingSelectedError, match="FLAIR"):
+    with pytest.raises(NothingSelectedError, match=r"FLAIR.*; there are T1w, T2w$"):
         plan(bids_dir, modalities=("FLAIR",))
 
 
@@ -391,6 +391,23 @@ def test_a_kept_index_is_used_again(make_dataset: DatasetMaker, tmp_path: Path) 
         plan(make_dataset("sub-01_T1w", root="other"), **options)
 
 
+@pytest.mark.parametrize(
+    ("scans", "told"),
+    [
+        (["sub-01_T1w"], "1 scan of 1 participant"),
+        (["sub-01_ses-a_T1w"], "1 scan of 1 session"),
+        (
+            ["sub-01_ses-a_T1w", "sub-01_ses-b_T1w", "sub-02_T1w"],
+            "3 scans of 1 participant and 2 sessions, each with images of its own",
+        ),
+    ],
+)
+def test_the_plan_counts_participants_and_sessions(
+    make_dataset: DatasetMaker, scans: list[str], told: str
+) -> None:
+    assert describe_plan(plan(make_dataset(*scans))).splitlines()[0] == told
+
+
 def test_the_plan_names_every_scan(
     make_dataset: DatasetMaker, add_image: FileAdder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -399,7 +416,7 @@ def test_the_plan_names_every_scan(
     with caplog.at_level(logging.WARNING):
         text = describe_plan(plan(bids_dir))
     assert text.splitlines() == [
-        "3 scans in 2 units of work",
+        "3 scans of 2 participants, each with images of its own",
         "sub-01",
         "  T1w: 2 scans",
         "    sub-01_T1w.nii.gz",

@@ -226,4 +226,4 @@ def _on_the_slices(scan: MeasuredScan) -> Iterator[str]:
         yield "slices seem to have moved against each other: see --slice-motion"
     if look.interleave:
         percent = 100 * (np.exp(2 * abs(look.interleave)) - 1)
-        yield f"even and odd slices differ by {percent:.0f} %"
+        yield f"even and odd slices differ by {percent:.0f} %: see --interleave-correction"

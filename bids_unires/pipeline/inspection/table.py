@@ -20,11 +20,13 @@ _COLUMNS = (
     "adds",
 )
 _LEGEND = """\
-head: share of the head that the scan measured, as all scans of the participant show it where their
-headers place them. signal/noise: head minus air over the standard deviation of the noise. alone,
-adds: of what the scans of the contrast tell together, down to 1 mm, the share that this one would
-tell alone, and the share that only this one tells. Nothing is aligned or fitted. To leave scans
-out: --bids-filter-file, .bidsignore. Time and memory are right within a factor of about two."""
+gap: unknown where no sidecar has SliceThickness; none is assumed then. head: share of the head that
+the scan measured, as all scans of the participant show it where their headers place them.
+signal/noise: head minus air over the standard deviation of the noise. alone, adds: of what the
+scans of the contrast tell together, down to 1 mm, the share that this one would tell alone, and the
+share that only this one tells. Nothing is aligned or fitted. Time and memory are right within a
+factor of about two. To leave a contrast out, name the others: -m T1w FLAIR. To leave a scan out:
+--bids-filter-file, .bidsignore."""
 
 
 def legend() -> str:

@@ -159,7 +159,7 @@ def test_the_documented_table(study: Path, capsys: pytest.CaptureFixture[str]) -
     command = documented("docs/how-to/check-scans.md", "bids_unires BIDS OUT participant --dry-run")
     assert main(shown(study, command)) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("3 scans in 2 units of work")
+    assert printed.startswith("3 scans of 2 participants")
     lines = printed.splitlines()
     (line,) = (line for line in lines if line.startswith("  T2w ") and ".nii" in line)
     assert line.split()[:3] == ["T2w", "sub-02_T2w.nii.gz", "axial"]
