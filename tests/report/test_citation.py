@@ -46,7 +46,7 @@ def test_the_text_holds_of_a_participant_with_one_scan() -> None:
         (told,) = (sentence for sentence in sentences if done in sentence)
         assert told.startswith("Where a ")
         assert "had several scans" in told
-    assert "Scans were aligned rigidly to the template" in plain
+    assert "Scans were aligned rigidly to a head in the space of the template" in plain
     linear = methods_text(ModelSettings(method="linear"), SpaceSettings())
     assert "averaged where a contrast had several" in linear
 

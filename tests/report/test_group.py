@@ -216,7 +216,10 @@ def test_the_same_report_gives_the_same_bytes(make_cohort: CohortMaker, tmp_path
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, "aligned rigidly to the template MNI152NLin2009cAsym [@fonov2009]"),
+        (
+            {},
+            "aligned rigidly to a head in the space of the template MNI152NLin2009cAsym [@fonov2009]",
+        ),
         ({"template": "none"}, "aligned rigidly to their mean"),
         ({"align": "none"}, "They share a grid of 30 x 36 x 32 voxels of 4 mm isotropic"),
         ({"grid_policy": "pow2"}, "with sides of 2^k voxels"),
@@ -232,6 +235,6 @@ def test_the_methods_follow_the_grid(
     text = group_methods_text(ModelSettings(), shared, ["refit", "reslice"])
     assert told in text
     assert "reconstructed again on this grid from the scans or interpolated once" in text
-    assert ("were aligned rigidly to the template" in text) == (
+    assert ("were aligned rigidly to a head in the space" in text) == (
         not settings or "grid" in str(settings)
     )
