@@ -216,10 +216,7 @@ def test_the_same_report_gives_the_same_bytes(make_cohort: CohortMaker, tmp_path
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (
-            {},
-            "aligned rigidly to a head in the space of the template MNI152NLin2009cAsym [@fonov2009]",
-        ),
+        ({}, "in the space of the template MNI152NLin2009cAsym [@fonov2009]"),
         ({"template": "none"}, "aligned rigidly to their mean"),
         ({"align": "none"}, "They share a grid of 30 x 36 x 32 voxels of 4 mm isotropic"),
         ({"grid_policy": "pow2"}, "with sides of 2^k voxels"),
