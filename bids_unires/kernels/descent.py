@@ -40,7 +40,9 @@ _DIRECTION = """
         const float rise = g[z] + wx * (v[z] - v[z - down_x]) + wy * (v[z] - v[z - down_y])
                           + wz * (v[z] - v[z - down_z])
                           - w[z] * (more_x * dx + more_y * dy + more_z * dz);
-        out[z] = -rise / (n[z] + wx + wy + wz + w[z] * (more_x + more_y + more_z));
+        const float diagonal = n[z] + wx + wy + wz + w[z] * (more_x + more_y + more_z);
+        // A voxel that no scan measured and that has no neighbour stays as it is.
+        out[z] = diagonal > 0.0f ? -rise / diagonal : 0.0f;
         steepness[z] = rise;
         along_last += rise * t[z];
     };

@@ -85,7 +85,7 @@ def starting_images(
     >>> scan = Observation(np.array([[[2.0, 4.0]]], np.float32), np.diag([1.0, 1, 2, 1]))
     >>> fine = Grid((1, 1, 8), translation([0, 0, -2]))
     >>> starting_images([[scan]], fine, torch.device("cpu")).flatten().tolist()
-    [2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.0]
+    [2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 4.0]
     """
     images = linear_images(contrasts, grid, device)
     for c, scans in enumerate(contrasts):

@@ -292,28 +292,36 @@ def test_a_tiny_regularisation_leaves_the_measurement() -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
-def test_a_head_that_the_field_of_view_cuts_takes_few_iterations(axes: tuple[int, ...]) -> None:
+def test_it_does_not_matter_on_which_side_the_field_of_view_cuts_a_head(
+    axes: tuple[int, ...],
+) -> None:
     x, y, z = np.indices((24, 24, 5))
     head = 1000.0 * ((np.hypot(x - 11.5, y - 11.5) < 9) & (z < 4))
     head += np.random.default_rng(0).normal(0, 2, head.shape)
     order = [*axes, 3]
     thick, first = np.diag([1.0, 1.0, 4.0, 1.0]), translation([-3.0, -3.0, -4.5])
-    scan = Observation(
-        head.astype(np.float32).transpose(axes),
-        thick[np.ix_(order, order)],
-        0.25,
-        SliceProfile("point", "rect"),
-        zero_is_missing=False,
-    )
     x, y, z = np.array((30, 30, 26))[list(axes)].tolist()
     grid = Grid((x, y, z), first[np.ix_(order, order)])
-    solution = solve([[scan]], grid, [0.1], tolerance=2e-5, max_iter=110, device="cpu")
-    # From scans with air beyond the slice that cuts the head, it takes 167.
-    assert solution.converged
+    objectives = []
+    for cut in (head, head[:, :, ::-1]):
+        scan = Observation(
+            cut.astype(np.float32).transpose(axes),
+            thick[np.ix_(order, order)],
+            0.25,
+            SliceProfile("point", "rect"),
+            zero_is_missing=False,
+        )
+        solution = solve([[scan]], grid, [0.1], tolerance=2e-5, max_iter=160, device="cpu")
+        assert solution.converged
+        objectives.append(solution.history[-1].objective)
+    # From scans with air beyond the slice that cuts the head, one takes 177 iterations, and the
+    # other one stops at an objective that is 7 % higher.
+    assert objectives[1] == pytest.approx(objectives[0], rel=0.02)
 
 
-def test_a_scan_of_zeros_alone_gives_zeros() -> None:
-    grid = Grid((5, 6, 7), np.eye(4))
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 1, 4), (1, 1, 1)])
+def test_a_scan_of_zeros_alone_gives_zeros(shape: tuple[int, int, int]) -> None:
+    grid = Grid(shape, np.eye(4))
     scan = Observation(np.zeros(grid.shape, np.float32), grid.affine)
     solution = solve([[scan]], grid, [0.1], max_iter=5, device="cpu")
     assert not solution.images.any()

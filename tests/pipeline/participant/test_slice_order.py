@@ -180,7 +180,7 @@ def test_motion_between_slices_is_found_told_and_used_again(
         first, second = (np.array(group["Matrix"]) for group in motion["Groups"])
         between = np.linalg.inv(first) @ second
         # The world of a scan does not move: its odd slices see the head further along.
-        np.testing.assert_allclose(between[:3, 3], -np.array(SHIFT), atol=1.5)
+        assert np.linalg.norm(between[:3, 3] + np.array(SHIFT)) < 2.5
     page = (out / "sub-01.html").read_text("utf-8")
     assert "Motion between slices" in page
     assert "0, 2, … 8" in page
