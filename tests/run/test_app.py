@@ -116,7 +116,9 @@ def test_a_run_from_the_plan_to_the_log(
     assert app.run(three, succeed) == 0
     assert done(three) == ["sub-01", "sub-02", "sub-03"]
     printed = capsys.readouterr()
-    assert printed.out.startswith("3 scans in 3 units of work\nsub-01\n  T1w: 1 scan\n")
+    assert printed.out.startswith(
+        "3 scans of 3 participants, each with images of its own\nsub-01\n  T1w: 1 scan\n"
+    )
     for text in ("sub-02 starts (2 of 3)", "sub-03 done", "1 warning above", "3 of 3 done"):
         assert text in printed.err
         assert text in log(three)
@@ -469,7 +471,7 @@ def test_the_environment_may_be_bare(three: RunConfig) -> None:
         cwd=three.bids_dir.parent,
     )
     assert (dry.returncode, dry.stderr) == (0, b"")
-    assert dry.stdout.startswith(b"3 scans in 3 units of work")
+    assert dry.stdout.startswith(b"3 scans of 3 participants, each with images of its own")
 
 
 def test_a_plan_that_nobody_reads_stops_no_run(
