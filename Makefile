@@ -1,5 +1,5 @@
 # make demo    install into .venv and run on a small dataset made on the spot
-# make test    install into .venv and run the fast tests, which cover every module (5 minutes)
+# make test    install into .venv and run the fast tests, which cover every module (6 minutes)
 # make test-slow        all other tests: processes that are killed, real scans, learning in full
 # make test-plain       the fast tests whose outcome could hang on the processor, without its vectors
 # make check   format, lint, types and who imports whom
