@@ -47,7 +47,8 @@ class ModelSettings:
         ``auto`` chooses the weights from the scans; see `model.strength`.
     tolerance
         The fit stops when an outer iteration lowers the objective by less than this fraction
-        of its value.
+        of its value. A fit of contrasts that all start from learned detail stops at five times
+        the tolerance.
     max_iter
         Upper bound on the number of solver iterations. Iterations are counted from when the
         poses and the weights of the repeats no longer change. Groups of contrasts that are

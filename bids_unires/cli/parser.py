@@ -301,7 +301,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="NUMBER",
         help="stop when an iteration lowers the objective by less than this fraction "
-        f"(default: {_MODEL.tolerance:g})",
+        f"(default: {_MODEL.tolerance:g}), and of 5 times it where detail was learned",
     )
 
 

@@ -175,7 +175,8 @@ def _merged(
     images = torch.cat([fit.solution.images for fit in fits])[places]
     contrasts = [contrast for fit in fits for contrast in fit.contrasts]
     converged = all(fit.solution.converged for fit in fits)
+    tolerance = max(fit.solution.tolerance for fit in fits)
     return Fitted(
         first.problem.with_contrasts(contrasts[place] for place in places),
-        Solution(images, history, converged),
+        Solution(images, history, converged, tolerance),
     )

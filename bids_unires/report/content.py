@@ -141,11 +141,14 @@ class FitHistory:
         Number of iterations.
     converged
         Whether the tolerance was reached before the limit on the number of iterations.
+    tolerance
+        Relative fall of the objective at which the solver stops.
     """
 
     states: tuple[Progress, ...]
     iterations: int
     converged: bool
+    tolerance: float
 
 
 @dataclass(frozen=True, eq=False)

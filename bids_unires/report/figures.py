@@ -100,7 +100,7 @@ def draw_noise(scans: Sequence[ReportedScan]) -> str:
         return _svg(figure)
 
 
-def draw_convergence(history: FitHistory, tolerance: float) -> str:
+def draw_convergence(history: FitHistory) -> str:
     """Objective over time, and its relative decrease compared with the tolerance, as SVG."""
     seconds = [state.seconds for state in history.states]
     values = np.array([state.objective for state in history.states])
@@ -111,7 +111,7 @@ def draw_convergence(history: FitHistory, tolerance: float) -> str:
         axes[1].semilogy(
             np.arange(1, values.size), decrease, color=PALETTE[0], marker="o", markersize=2.5
         )
-        axes[1].axhline(tolerance, color=PALETTE[1], linestyle="--", label="tolerance")
+        axes[1].axhline(history.tolerance, color=PALETTE[1], linestyle="--", label="tolerance")
         axes[1].set(xlabel="iteration", ylabel="share of the objective", title="Relative decrease")
         axes[1].legend()
         _plain_decades(axes[1])

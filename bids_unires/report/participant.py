@@ -66,8 +66,7 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
     charts = {
         "noise": fitted and figures.draw_noise(fitted),
         "residuals": fitted and figures.draw_residuals(fitted),
-        "convergence": content.history
-        and figures.draw_convergence(content.history, content.model.tolerance),
+        "convergence": content.history and figures.draw_convergence(content.history),
         "poses": len(motions) > 1 and figures.draw_motions(motions),
         "slices": groups and figures.draw_slice_motions(groups),
     }

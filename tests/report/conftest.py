@@ -152,7 +152,7 @@ def report_of(
         contrasts=tuple(contrasts),
         model=ModelSettings(method="super-resolution" if fitted else "linear"),
         space=SpaceSettings(),
-        history=FitHistory(states, 11, converged=True) if fitted else None,
+        history=FitHistory(states, 11, converged=True, tolerance=1e-4) if fitted else None,
         device="cpu",
         seconds=12.3,
         peak_memory=2**30,

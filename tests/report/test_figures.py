@@ -33,7 +33,7 @@ def charts(report: ParticipantReport) -> dict[str, str]:
     assert report.history is not None
     return {
         "noise": draw_noise(report.scans),
-        "convergence": draw_convergence(report.history, report.model.tolerance),
+        "convergence": draw_convergence(report.history),
         "residuals": draw_residuals(report.scans),
         "poses": draw_motions([motion_of(scan.pose, report.grid) for scan in report.scans]),
     }
@@ -116,7 +116,7 @@ def test_no_home_is_needed_and_none_is_mentioned(tmp_path: Path, home: str) -> N
         "from bids_unires.report import FitHistory\n"
         "from bids_unires.model import Progress\n"
         "states = (Progress(0, 0, 2.0), Progress(1, 2, 1.0))\n"
-        "assert draw_convergence(FitHistory(states, 1, True), 1e-4).count('<svg') == 1\n"
+        "assert draw_convergence(FitHistory(states, 1, True, 1e-4)).count('<svg') == 1\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MPL", "XDG"))}
     done = subprocess.run(

@@ -31,7 +31,7 @@ from ..prior.total_variation import edge_squares
 from ..solve.problem import Problem
 from ..solve.repeats import Fitted
 from ..solve.residual_feedback import with_residuals
-from ..solve.solver import Descent, Solution
+from ..solve.solver import Descent
 from ..state import ContrastState
 from .lesion_contrast import ERASED, lesion_contrasts
 from .small_lesions import (
@@ -269,7 +269,7 @@ def _made_again(
             descent.step()
         images[own] = descent.images
         guide = edge_squares(images[own], ill.grid, part.weights)
-    return with_residuals(Fitted(ill, Solution(images, (), True)))
+    return with_residuals(Fitted(ill, replace(fitted.solution, images=images)))
 
 
 def _with_lesions(problem: Problem, lesions: Sequence[SmallLesions]) -> list[ContrastState]:

@@ -267,6 +267,7 @@ class FitPlan:
                 lam=fitted.problem.weights,
                 objective=solution.history,
                 converged=solution.converged,
+                tolerance=solution.tolerance,
                 uncertainty=self._uncertainty(fitted, complete, known),
                 detectability=self._detectability(fitted, complete),
                 measured=None if shares is None else known * _cropped(shares, self.margin),

@@ -48,6 +48,8 @@ class Fit:
         History of the solver; the last entry holds the final value.
     converged
         Whether the solver stopped by the tolerance, not by the bound on iterations.
+    tolerance
+        Relative fall of the objective at which it stops.
     uncertainty
         Standard deviations of the images; None unless the settings ask for them.
     slice_motions
@@ -74,6 +76,7 @@ class Fit:
     lam: tuple[float, ...]
     objective: tuple[Progress, ...]
     converged: bool
+    tolerance: float
     uncertainty: Uncertainty | None = None
     slice_motions: tuple[tuple[SliceMotion | None, ...], ...] = ()
     slice_verdicts: Verdicts | None = None

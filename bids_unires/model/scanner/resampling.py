@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from .rejected_slices import interpolate_rejected_slices
 
 # Air in CT, in Hounsfield units.
 AIR_HU = -1000.0
+# Share of a voxel above which all of it was measured, but for rounding.
+_WHOLE_SHARE = 0.999
 
 
 def linear_images(
@@ -96,6 +99,24 @@ def starting_images(
         for scan in scans:
             _continue(scan.placed_grid, reach, grid, outside, images[c])
     return images
+
+
+def fill_where_precise(image: Tensor, scan: Observation, grid: Grid) -> None:
+    """Replace an image by a scan, interpolated trilinearly, where the scan has any precision.
+
+    Parameters
+    ----------
+    image
+        ``(X, Y, Z)`` float32 on ``grid``, changed in place.
+    scan
+        The scan at its pose. A voxel of the image takes its value if all voxels of the scan that
+        it is interpolated from are measured and have a precision above 0.
+    grid
+        Grid of the image.
+    """
+    precise = replace(scan, data=np.where(np.asarray(scan.tau) > 0, scan.data, np.float32(np.nan)))
+    values, share = resample_scan(precise, 0.0, grid, image.device)
+    image.copy_(torch.where(share > _WHOLE_SHARE, values / share, image))
 
 
 def _continue(

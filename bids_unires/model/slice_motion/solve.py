@@ -105,7 +105,7 @@ def solve_with_slice_motion(
         fit = _Fit(problem, stop, whole, on_progress)
         fit.find_motion()
     else:
-        solution = Solution(problem.start(start), (), False)
+        solution = Solution(problem.start(start), (), False, stop.tolerance)
         fit = _Fit(problem, stop, Fitted(problem, solution), on_progress)
         fit.settle_weights()
     return fit.finished()

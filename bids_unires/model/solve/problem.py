@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from ...space.grid import Grid
-from ..scanner.resampling import starting_images
+from ..scanner.resampling import fill_where_precise, starting_images
 from ..state import ContrastState
 from .objective import Objective
 
 Value = TypeVar("Value")
+
+# A fit that starts from learned detail is as close to the truth at so many times the tolerance.
+_NEAR_START = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Stop:
     def after(self, iterations: int) -> Stop:
         """The same tolerance with another upper bound on iterations."""
         return replace(self, max_iter=iterations)
+
+    def of_near_start(self) -> Stop:
+        """When a fit stops that starts from learned detail, which is near to its end."""
+        return replace(self, tolerance=min(_NEAR_START * self.tolerance, 0.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +102,18 @@ class Problem:
         return Objective(terms, self.grid, self.weights, self.device, self.guide)
 
     def start(self, images: Tensor | None) -> Tensor:
-        """Images to start from on the device, ``(C, X, Y, Z)``; `starting_images` if None."""
+        """Images to start from on the device, ``(C, X, Y, Z)``.
+
+        If None, they are `starting_images`, and learned detail where there is some.
+        """
         if images is not None:
             return images.to(self.device)
         scans = [contrast.observations for contrast in self.contrasts]
-        return starting_images(scans, self.grid, self.device)
+        started = starting_images(scans, self.grid, self.device)
+        for image, contrast in zip(started, self.contrasts, strict=True):
+            if contrast.detail is not None:
+                fill_where_precise(image, contrast.detail.scan, self.grid)
+        return started
 
     def changed(
         self, change: Callable[[ContrastState, Value], ContrastState], values: Iterable[Value]
@@ -123,6 +137,11 @@ class Problem:
     def with_weights(self, weights: Iterable[float]) -> Problem:
         """The same problem with these weights of the prior in mm / intensity, ``(C,)``."""
         return self.changed(lambda contrast, weight: replace(contrast, weight=weight), weights)
+
+    @property
+    def has_detail_throughout(self) -> bool:
+        """Whether detail within slices was learned for every contrast."""
+        return all(contrast.detail is not None for contrast in self.contrasts)
 
     def split_by_motion(self) -> Problem:
         """The same problem with every group of slices that moved as a scan of its own."""

@@ -65,14 +65,16 @@ def solve_with_repeats(
     problem, start, on_progress
         As for `solve_problem`.
     stop
-        When the last turn stops.
+        When the last turn stops; sooner if the fit starts from learned detail.
 
     Notes
     -----
     A contrast with a single scan keeps its pose: the image moves with the pose, so that the data
     cannot determine it.
     """
-    solution = Solution(problem.start(start), (), False)
+    if start is None and problem.has_detail_throughout:
+        stop = stop.of_near_start()
+    solution = Solution(problem.start(start), (), False, stop.tolerance)
     has_repeats = any(contrast.has_repeats for contrast in problem.contrasts)
     for _ in range(_MOST_ROUNDS if has_repeats else 0):
         brief = stop.after(_ITERATIONS_PER_ROUND)

@@ -37,7 +37,7 @@ from .problem import Problem, Stop
 
 # Smoothing of the prior (no unit) decreases: flat regions are coupled weakly first, then strongly.
 _FIRST_SMOOTHING = 0.05
-_SMOOTHING_DECAY = 0.9
+_SMOOTHING_DECAY = 0.8
 _SMOOTHING_DROP = 0.25
 # Least smoothing, in units of the tolerance: with a lower tolerance there is less smoothing.
 _LEAST_SMOOTHING = 10.0
@@ -109,11 +109,14 @@ class Solution:
         State before the first iteration and after every iteration.
     converged
         Whether the solver stopped by the tolerance, not by the bound on iterations.
+    tolerance
+        That tolerance; see `Stop`.
     """
 
     images: Tensor
     history: tuple[Progress, ...]
     converged: bool
+    tolerance: float
 
 
 def solve(
@@ -236,7 +239,8 @@ def _minimised(
         if stalled == _STALLED_ITERATIONS or iteration == stop.max_iter:
             break
         state.step()
-    return Solution(state.images, tuple(history), stalled == _STALLED_ITERATIONS)
+    converged = stalled == _STALLED_ITERATIONS
+    return Solution(state.images, tuple(history), converged, stop.tolerance)
 
 
 class Descent:

@@ -122,7 +122,9 @@ def dataset_name(bids_dir: Path) -> str:
 
 
 def _history(fit: Fit | None) -> FitHistory | None:
-    return None if fit is None else FitHistory(fit.objective, fit.iterations, fit.converged)
+    if fit is None:
+        return None
+    return FitHistory(fit.objective, fit.iterations, fit.converged, fit.tolerance)
 
 
 def _reported(

@@ -130,7 +130,7 @@ def test_every_contrast_has_lesions_of_its_own() -> None:
     sharp, thick = fitted(), fitted(thickness=8)
     contrasts = (sharp.contrasts[0], thick.contrasts[0])
     images = torch.cat([sharp.solution.images, thick.solution.images])
-    both = Fitted(problem_of(*contrasts, grid=GRID), Solution(images, (), True))
+    both = Fitted(problem_of(*contrasts, grid=GRID), Solution(images, (), True, 1e-4))
     alone = found(sharp, parameters=replace(FEW, rounds=2))
     of_sharp, of_thick = statements(both, ["bright", "dark"], replace(FEW, rounds=2))
     assert of_sharp is not None
