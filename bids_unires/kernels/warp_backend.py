@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -167,9 +167,7 @@ class WarpBackend:
         scan = image.new_empty(sampling.intermediate_shape)
         self._interpolation.pull(image.contiguous(), scan)
         for axis in sampling.blurred_axes:
-            sides = list(scan.shape)
-            sides[axis] = sampling.source_shape[axis]
-            scan = self._along_axis(voxels.correlate_voxels, scan, sides, axis)
+            scan = self._correlated(scan, axis)
         return scan
 
     def add_adjoint(self, scan: Tensor, image: Tensor) -> None:
@@ -177,9 +175,7 @@ class WarpBackend:
         sampling = self.sampling
         fine = scan.contiguous()
         for axis in reversed(sampling.blurred_axes):
-            sides = list(fine.shape)
-            sides[axis] = sampling.intermediate_shape[axis]
-            fine = self._along_axis(voxels.spread_voxels, fine, sides, axis)
+            fine = self._spread(fine, axis)
         self._interpolation.push(fine, image)
 
     def _interpolating(self, device: torch.device) -> Interpolation:
@@ -189,6 +185,36 @@ class WarpBackend:
                 sampling.target_shape, sampling.intermediate_shape, sampling.matrix
             )
         return VoxelInterpolation(sampling.target_shape, sampling.matrix, device)
+
+    def _correlated(self, fine: Tensor, axis: int) -> Tensor:
+        """Weighted sums over the slice profile along an axis."""
+        sides = list(fine.shape)
+        sides[axis] = self.sampling.source_shape[axis]
+        if fine.device.type != "cpu":
+            return self._along_axis(voxels.correlate_voxels, fine, sides, axis)
+        coarse = fine.new_zeros(sides)
+        for weight, samples in self._taps(fine, sides[axis], axis):
+            coarse.add_(samples, alpha=weight)
+        return coarse
+
+    def _spread(self, coarse: Tensor, axis: int) -> Tensor:
+        """Transpose of :meth:`_correlated`."""
+        sides = list(coarse.shape)
+        sides[axis] = self.sampling.intermediate_shape[axis]
+        if coarse.device.type != "cpu":
+            return self._along_axis(voxels.spread_voxels, coarse, sides, axis)
+        fine = coarse.new_zeros(sides)
+        for weight, samples in self._taps(fine, coarse.shape[axis], axis):
+            samples.add_(coarse, alpha=weight)
+        return fine
+
+    def _taps(self, fine: Tensor, count: int, axis: int) -> Iterator[tuple[float, Tensor]]:
+        """Each weight of the slice profile, and its samples in ``count`` slices along an axis."""
+        ratio = self.sampling.ratio[axis]
+        for tap, weight in enumerate(self._weights[axis].tolist()):
+            end = tap + (count - 1) * ratio + 1
+            selected = [slice(None)] * axis + [slice(tap, end, ratio)]
+            yield weight, fine[tuple(selected)]
 
     def _along_axis(self, kernel: wp.Kernel, values: Tensor, sides: list[int], axis: int) -> Tensor:
         """Correlate or spread along one axis; ``sides`` is the shape of the result."""

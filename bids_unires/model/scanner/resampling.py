@@ -115,7 +115,8 @@ def fill_where_precise(image: Tensor, scan: Observation, grid: Grid) -> None:
         Grid of the image.
     """
     precise = replace(scan, data=np.where(np.asarray(scan.tau) > 0, scan.data, np.float32(np.nan)))
-    values, share = resample_scan(precise, 0.0, grid, image.device)
+    # Points suffice where a fit starts; averages over smaller voxels take five times as long.
+    values, share = _resampled(precise, 0.0, grid, image.device, SliceProfile("dirac", "dirac"))
     image.copy_(torch.where(share > _WHOLE_SHARE, values / share, image))
 
 
@@ -199,10 +200,17 @@ def resample_scan(
         Weighted sums of the measured intensities above air, and the sums of the weights, at most
         1: the share of each voxel that was measured. Both are ``(X, Y, Z)`` float32.
     """
-    placed = Grid(scan.grid.shape, scan.world_pose @ scan.affine)
+    return _resampled(scan, air, grid, device, _profile(grid, scan.placed_grid))
+
+
+def _resampled(
+    scan: Observation, air: float, grid: Grid, device: torch.device, profile: SliceProfile
+) -> tuple[Tensor, Tensor]:
+    """`resample_scan` with a profile of the voxels of ``grid``."""
+    placed = scan.placed_grid
     missing = scan.missing
     data = np.where(missing, 0.0, scan.data - air).astype(np.float32)
-    resample = ForwardOperator(padded(placed, 1), grid, profile=_profile(grid, placed))
+    resample = ForwardOperator(padded(placed, 1), grid, profile=profile)
     covered = torch.as_tensor(inside(grid, placed), device=device)
     above_air, share = (
         resample.forward(torch.as_tensor(np.pad(values, 1, mode="edge"), device=device)) * covered

@@ -73,7 +73,7 @@ def solve_with_repeats(
     cannot determine it.
     """
     if start is None and problem.has_detail_throughout:
-        stop = stop.of_near_start()
+        stop = stop.from_detail()
     solution = Solution(problem.start(start), (), False, stop.tolerance)
     has_repeats = any(contrast.has_repeats for contrast in problem.contrasts)
     for _ in range(_MOST_ROUNDS if has_repeats else 0):

@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,9 +48,11 @@ _MOST_OCTAVES = 5
 # risk. The risk is that of predicted scans, which do not show what lies between their
 # slices. With learned detail that is known, and the least risk counts in full.
 _SHARE_OF_RISK, _SHARE_WITH_DETAIL = 0.5, 1.0
-# Side of the block in voxels and as a share of the box of the first scan, and iterations of a fit.
+# Side of the block in voxels and as a share of the box of the first scan.
 _LARGEST_SIDE, _LARGEST_SHARE = 64, 0.6
-_ITERATIONS = 25
+# Iterations of a fit from interpolated scans, and of one from the images of half or twice the
+# weights, which is then as near to its end.
+_ITERATIONS, _FURTHER_ITERATIONS = 25, 10
 # Too low to be met: both fits that are compared stop after the same iteration.
 _TOLERANCE = 1e-12
 # Share of the way from air to head above which a voxel counts as tissue.
@@ -95,6 +98,13 @@ class DisturbedContrast:
         return replace(self.contrast, scans=scans)
 
 
+class FitPair(NamedTuple):
+    """Images ``(C, X, Y, Z)`` of the scans, and of the disturbed scans."""
+
+    measured: Tensor
+    disturbed: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A block of the images.
@@ -111,14 +121,12 @@ class Block:
     contrasts: tuple[DisturbedContrast, ...]
 
     @cached_property
-    def measured(self) -> Tensor:
-        """Interpolated scans, ``(C, X, Y, Z)``, from which all fits of these start."""
-        return self._interpolated([contrast.measured for contrast in self.contrasts])
-
-    @cached_property
-    def disturbed(self) -> Tensor:
-        """Interpolated disturbed scans, ``(C, X, Y, Z)``, from which all fits of these start."""
-        return self._interpolated([contrast.disturbed for contrast in self.contrasts])
+    def interpolated(self) -> FitPair:
+        """The scans and the disturbed scans, interpolated."""
+        return FitPair(
+            self._interpolated([contrast.measured for contrast in self.contrasts]),
+            self._interpolated([contrast.disturbed for contrast in self.contrasts]),
+        )
 
     def _interpolated(self, contrasts: Sequence[ContrastState]) -> Tensor:
         scans = [contrast.observations for contrast in contrasts]
@@ -143,15 +151,18 @@ def minimise_risk(problem: Problem) -> Problem:
         return problem
     block = middle_block(problem)
     risks: dict[int, NDArray[np.float64]] = {}
+    fits: dict[int, FitPair] = {}
 
     def risk(octave: int) -> NDArray[np.float64]:
         if octave not in risks:
             factor = 2.0**octave
-            weights = (
+            weights = tuple(
                 factor * contrast.weight if contrast.is_searched else contrast.weight
                 for contrast in problem.contrasts
             )
-            risks[octave] = estimate_risks(block, tuple(weights))
+            near = fits.get(octave - 1, fits.get(octave + 1))
+            fits[octave] = fitted_pair(block, weights, near)
+            risks[octave] = estimate_risks(block, fits[octave])
         return risks[octave]
 
     def octave_of_least_risk(c: int) -> float:
@@ -239,8 +250,8 @@ def _disturbed(state: ScanState, grid: Grid, rng: np.random.Generator) -> Distur
     return DisturbedScan(state.with_observation(scan), disturbed, tissue)
 
 
-def estimate_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float64]:
-    """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise variance.
+def fitted_pair(block: Block, weights: tuple[float, ...], near: FitPair | None = None) -> FitPair:
+    """Images of the scans in a block, and of the disturbed scans.
 
     Parameters
     ----------
@@ -248,17 +259,37 @@ def estimate_risks(block: Block, weights: tuple[float, ...]) -> NDArray[np.float
         The block, and the scans in it.
     weights
         Weight of the prior of each contrast in mm / intensity.
+    near
+        Images with half or twice these weights to start from; None to start from the scans.
     """
+    start = block.interpolated if near is None else near
+    stop = Stop(_TOLERANCE, _ITERATIONS)
+    if near is not None:
+        stop = stop.after(_FURTHER_ITERATIONS).from_near_images()
 
-    def fit(contrasts: Iterable[ContrastState], start: Tensor) -> Tensor:
+    def fit(contrasts: Iterable[ContrastState], images: Tensor) -> Tensor:
         problem = block.problem.with_contrasts(contrasts).with_weights(weights)
-        return solve_problem(problem, Stop(_TOLERANCE, _ITERATIONS), start).images
+        return solve_problem(problem, stop, images).images
 
-    images = fit((contrast.measured for contrast in block.contrasts), block.measured)
-    disturbed = fit((contrast.disturbed for contrast in block.contrasts), block.disturbed)
+    return FitPair(
+        fit((contrast.measured for contrast in block.contrasts), start.measured),
+        fit((contrast.disturbed for contrast in block.contrasts), start.disturbed),
+    )
+
+
+def estimate_risks(block: Block, fits: FitPair) -> NDArray[np.float64]:
+    """Estimated risk per voxel of every contrast, ``(C,)``, in units of the noise variance.
+
+    Parameters
+    ----------
+    block
+        The block, and the scans in it.
+    fits
+        Images of the scans and of the disturbed scans, all with the same weights of the prior.
+    """
     return np.array(
         [
-            _risk(block.problem.grid, contrast.scans, images[c], disturbed[c])
+            _risk(block.problem.grid, contrast.scans, fits.measured[c], fits.disturbed[c])
             for c, contrast in enumerate(block.contrasts)
         ]
     )

@@ -16,7 +16,12 @@ from bids_unires.model.intensity.noise import NoiseEstimate
 from bids_unires.model.prior.weight import weight_by_noise
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.solve.solver import solve
-from bids_unires.model.solve.sure import estimate_risks, middle_block, minimise_risk
+from bids_unires.model.solve.sure import (
+    estimate_risks,
+    fitted_pair,
+    middle_block,
+    minimise_risk,
+)
 from bids_unires.model.state import ContrastState
 from bids_unires.space.affines import scaling, translation
 from bids_unires.space.grid import Grid, padded
@@ -112,7 +117,7 @@ def test_the_risk_is_what_the_truth_tells() -> None:
     whole = ForwardOperator(GRID, part.grid, profile=scan.profile).forward(truth)
     risks, truths = [], []
     for strength in (0.01, 0.04, 0.16):
-        (risk,) = estimate_risks(block, (strength,))
+        (risk,) = estimate_risks(block, fitted_pair(block, (strength,)))
         image = solve(
             [[part]], grid, [strength], tolerance=1e-12, max_iter=25, device="cpu"
         ).images[0]
