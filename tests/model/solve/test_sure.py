@@ -17,6 +17,7 @@ from bids_unires.model.prior.weight import weight_by_noise
 from bids_unires.model.scanner.profile import profile_for_voxels
 from bids_unires.model.solve.solver import solve
 from bids_unires.model.solve.sure import (
+    FitPair,
     estimate_risks,
     fitted_pair,
     middle_block,
@@ -105,6 +106,20 @@ def test_the_chosen_strength_is_close_to_the_best(noise_sd: float) -> None:
 def test_the_more_noise_the_less_weight() -> None:
     truth = head()
     assert chosen(measured(truth, 2.0), 2.0) > 3 * chosen(measured(truth, 12.0), 12.0)
+
+
+def test_a_fit_that_goes_on_from_half_the_weight_is_as_near_to_its_end() -> None:
+    block = middle_block(problem_of(searched(measured(head(), 6.0), known(6.0)), grid=GRID))
+    near = fitted_pair(block, (0.02,))
+    end = fitted_pair(block, (0.04,))
+    for _ in range(4):
+        end = fitted_pair(block, (0.04,), end)
+
+    def off(fits: FitPair) -> float:
+        return abs(float(estimate_risks(block, fits)[0] - estimate_risks(block, end)[0]))
+
+    assert off(fitted_pair(block, (0.04,), near)) < off(fitted_pair(block, (0.04,))) + 0.01
+    assert off(near) > 0.05
 
 
 def test_the_risk_is_what_the_truth_tells() -> None:
