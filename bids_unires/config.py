@@ -15,6 +15,15 @@ from .errors import UsageError
 
 MRI_SUFFIXES = ("T1w", "T2w", "PDw", "FLAIR", "T2starw")
 CT_SUFFIX = "ct"
+# Suffixes of anatomical images in BIDS, with those of maps and of former versions. A name that is
+# none of them, and that no image of the dataset has, is taken for a spelling mistake.
+ANATOMICAL_SUFFIXES = (
+    *MRI_SUFFIXES,
+    *("FLASH", "IRT1", "MEGRE", "MESE", "MP2RAGE", "MPM", "MTR", "MTS", "VFA"),
+    *("PD", "PDT2", "T2star", "UNIT1", "angio", "inplaneT1", "inplaneT2", "swi"),
+    *("Chimap", "M0map", "MTRmap", "MTVmap", "MTsat", "MWFmap", "PDmap", "PDT2map", "R1map"),
+    *("R2map", "R2starmap", "S0map", "T1map", "T1rho", "T2map", "T2starmap"),
+)
 LEVELS = ("participant", "group")
 NO_TEMPLATE = "none"
 # Number of posterior samples for --uncertainty: default and limits.

@@ -41,9 +41,12 @@ SliceShape = Literal["rect", "triangle", "gauss"]
 # sinc, gauss and triangle blur too much; for a filtered one, they fit a little better than rect.
 # A rect as wide as the partition lies between the two cases and is the safest choice.
 _THROUGH_PLANE: dict[Dimensionality, tuple[SliceShape, str]] = {
-    "2D": ("rect", "excited slice: MRAcquisitionType 2D"),
-    "3D": ("rect", "encoded partition: MRAcquisitionType 3D"),
-    "unknown": ("rect", "assumed excited slice: no MRAcquisitionType"),
+    "2D": ("rect", "2D, one slice at a time: MRAcquisitionType of the sidecar"),
+    "3D": ("rect", "3D, the whole slab at once: MRAcquisitionType of the sidecar"),
+    "unknown": (
+        "rect",
+        "assumed 2D, one slice at a time: the sidecar does not say (MRAcquisitionType)",
+    ),
 }
 # CT excites no slice, and its sidecars state only a thickness.
 _CT_SLICE: tuple[SliceShape, str] = (

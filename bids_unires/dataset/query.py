@@ -28,6 +28,7 @@ from .ignored import IGNORE_FILE, IgnoredFiles, ignored_files
 from .labels import attach_labels
 from .layout import LABEL_SUFFIX, index_images
 from .metadata import SidecarReader
+from .modalities import images_there, tell_of_absent_modalities
 from .scans import Contrast, LabelImage, ParticipantPlan, Scan, contrast_order, datatype_of
 from .slice_labels import resembles_orientation
 
@@ -67,17 +68,6 @@ def known_sessions(bids_dir: Path, participants: Iterable[str]) -> tuple[str, ..
         for label in _folder_labels(bids_dir / f"sub-{participant}", "ses-")
     }
     return tuple(sorted(labels, key=natural_key))
-
-
-def _images_there(bids_dir: Path, participants: Iterable[str]) -> str:
-    """Suffixes of the images of some participants, as the end of a message."""
-    suffixes = {
-        image.name.partition(".")[0].rpartition("_")[2]
-        for participant in participants
-        for datatype in ("anat", "ct")
-        for image in (bids_dir / f"sub-{participant}").glob(f"**/{datatype}/*.nii*")
-    }
-    return f"; there are {listing(sorted(suffixes, key=natural_key))}" if suffixes else ""
 
 
 def _folder_labels(folder: Path, prefix: str) -> tuple[str, ...]:
@@ -139,7 +129,8 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     InvalidDatasetError
         If the dataset cannot be indexed, or an image exists twice.
     UsageError
-        If the filter file or the database of the index cannot be used for this run.
+        If the filter file or the database of the index cannot be used for this run, or if a
+        modality is no suffix of BIDS and no participant of the dataset has an image of it.
     """
     participants = select_participants(config)
     queries = modality_queries(config)
@@ -156,7 +147,7 @@ def plan_participants(config: RunConfig) -> tuple[ParticipantPlan, ...]:
     if not scans:
         raise NothingSelectedError(
             f"no image of {', '.join(config.modalities)} in {config.bids_dir} "
-            f"fits the labels and filters given{_images_there(config.bids_dir, participants)}"
+            f"fits the labels and filters given{images_there(config.bids_dir, participants)}"
             + (f"; .bidsignore leaves out {_count(len(left_out), 'image')}" if left_out else "")
         )
     plans = _group(scans)
@@ -216,6 +207,7 @@ def _find_images(
         labels["session"] = list(config.session_label)
     found = {suffix: _files(layout, query, labels) for suffix, query in queries.items()}
     _warn_of_filters(layout, config, found, labels)
+    tell_of_absent_modalities(config, found, participants, known_participants(config.bids_dir))
     root = config.bids_dir.absolute()
     paths = [Path(path) for path in sorted({*chain(*found.values())}, key=natural_key)]
     left_out = [path for path in paths if ignored.leaves_out(path.relative_to(root))]

@@ -83,13 +83,13 @@ def test_volumes_excited_as_a_slab_have_no_gap() -> None:
 @pytest.mark.parametrize(
     ("kind", "dimensionality", "source"),
     [
-        ("2D", "2D", "excited slice"),
-        (" 3d ", "3D", "encoded partition"),
-        (None, "unknown", "assumed"),
-        ("EPI", "unknown", "assumed"),
-        (3, "unknown", "assumed"),
-        (["2D"], "unknown", "assumed"),
-        (math.nan, "unknown", "assumed"),
+        ("2D", "2D", "2D, one slice at a time"),
+        (" 3d ", "3D", "3D, the whole slab at once"),
+        (None, "unknown", "assumed 2D"),
+        ("EPI", "unknown", "assumed 2D"),
+        (3, "unknown", "assumed 2D"),
+        (["2D"], "unknown", "assumed 2D"),
+        (math.nan, "unknown", "assumed 2D"),
     ],
 )
 def test_profile_says_where_it_comes_from(kind: object, dimensionality: str, source: str) -> None:
