@@ -40,6 +40,8 @@ class ContrastState:
         Weight of the prior in mm / intensity, lambda; NaN until it is chosen.
     is_searched
         Whether the search for the weight starts from ``weight``; else it is final.
+    name
+        Its name in messages: the file of its first scan.
     """
 
     modality: Modality
@@ -48,6 +50,7 @@ class ContrastState:
     detail: LearnedDetail | None = None
     weight: float = math.nan
     is_searched: bool = False
+    name: str = "contrast"
 
     @property
     def observations(self) -> list[Observation]:
@@ -143,13 +146,13 @@ def with_learned_detail(
     scans = [contrast.scans[0] for contrast in learners]
     details = iter(learn_details(scans, everything, voxel_size, device, parameters, on_progress))
     learned = []
-    for number, contrast in enumerate(contrasts, start=1):
+    for contrast in contrasts:
         detail = next(details) if contrast in learners else None
         if detail is not None and detail.statement is not None:
             logger.info(
-                "contrast %d: of the detail that thick slices take away, %.0f %% was recovered "
+                "%s: of the detail that thick slices take away, %.0f %% was recovered "
                 "where it is known (in its own planes%s)",
-                number,
+                contrast.name,
                 100 * detail.statement.explained,
                 ", with another contrast" if detail.statement.used_other_contrast else "",
             )

@@ -6,6 +6,7 @@ two contrasts can see, and what the headers say (`header_prior`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from .local_likelihood import (
     uncertainty_of,
 )
 from .rigid import RigidAlignment, steadied
+
+logger = logging.getLogger("bids_unires")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def across_contrasts(
     ]
     if not others:
         return {}
+    logger.info("aligning %d of them more finely, across contrasts", len(others))
     blocks = blocks_of(volumes[hub], unit)
 
     def place(index: int) -> RigidAlignment | None:

@@ -88,35 +88,51 @@ def coregister(
     to the headers is aligned to another scan with which it overlaps. Finally all poses are
     expressed relative to the first scan.
     """
+    own_series = series or [None] * len(volumes)
     finest = finest_level(volumes)
     pyramids = [build_pyramid(volume, threads, finest=finest) for volume in volumes]
     hub = _fullest(pyramids)
-    itself = RigidAlignment(np.eye(4), self_information(pyramids[hub], threads), "reference")
-    placed = {hub: itself}
-    stations: dict[Hashable, list[int]] = defaultdict(list)
-    alone = []
-    for index, one in enumerate(series or [None] * len(volumes)):
-        if one is not None:
-            stations[one].append(index)
-        elif index != hub:
-            alone.append(index)
-    while alone:
-        index, neighbour = _next(alone, hub, placed, pyramids)
-        placed[index] = _placed_by(neighbour, index, placed, pyramids, threads)
-        alone.remove(index)
-    # The series of the hub comes first, so that its stations are there as neighbours for others.
-    for own in sorted(stations.values(), key=lambda own: hub not in own):
-        _place_stations(own, placed, pyramids, hub, threads)
+    placed = _place_all(pyramids, hub, own_series, threads)
     if contrasts is not None:
         whole = [
-            None if own_series is not None else contrast
-            for contrast, own_series in zip(contrasts, series or [None] * len(volumes), strict=True)
+            None if one is not None else contrast
+            for contrast, one in zip(contrasts, own_series, strict=True)
         ]
         unit = relative_size(pyramids[hub])
         placed |= across_contrasts(volumes, placed, hub, whole, unit, threads)
     if hub == 0:
         return tuple(placed[index] for index in range(len(volumes)))
     return tuple(_relative_to(placed[0], placed[index]) for index in range(len(volumes)))
+
+
+def _place_all(
+    pyramids: Sequence[Pyramid], hub: int, series: Sequence[Hashable], threads: int
+) -> dict[int, RigidAlignment]:
+    """Place all scans relative to the hub: single ones first, then stations."""
+    itself = RigidAlignment(np.eye(4), self_information(pyramids[hub], threads), "reference")
+    placed = {hub: itself}
+    alone = [index for index, one in enumerate(series) if one is None and index != hub]
+    while alone:
+        index, neighbour = _next(alone, hub, placed, pyramids)
+        placed[index] = _placed_by(neighbour, index, placed, pyramids, threads)
+        alone.remove(index)
+        _say_placed(index, placed, pyramids)
+    stations: dict[Hashable, list[int]] = defaultdict(list)
+    for index, one in enumerate(series):
+        if one is not None:
+            stations[one].append(index)
+    # The series of the hub comes first, so that its stations are there as neighbours for others.
+    for own in sorted(stations.values(), key=lambda own: hub not in own):
+        _place_stations(own, placed, pyramids, hub, threads)
+    return placed
+
+
+def _say_placed(
+    index: int, placed: Mapping[int, RigidAlignment], pyramids: Sequence[Pyramid]
+) -> None:
+    """Log that a scan is placed, since the next may take long."""
+    name = Path(pyramids[index].name).name
+    logger.info("%s is aligned (%d of %d scans)", name, len(placed), len(pyramids))
 
 
 def _relative_to(first: RigidAlignment, other: RigidAlignment) -> RigidAlignment:
@@ -205,6 +221,7 @@ def _place_stations(
         placed[first] = _placed_by(neighbour, first, placed, pyramids, threads)
         there = [first]
         rest.remove(first)
+        _say_placed(first, placed, pyramids)
     while rest:
         gaps = {
             (one, other): np.linalg.norm(pyramids[one].centre - pyramids[other].centre)
@@ -215,6 +232,7 @@ def _place_stations(
         placed[index] = _beside(placed[neighbour].pose, pyramids[index], placed, pyramids, threads)
         there.append(index)
         rest.remove(index)
+        _say_placed(index, placed, pyramids)
 
 
 def _beside(

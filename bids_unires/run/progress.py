@@ -11,8 +11,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
@@ -23,6 +23,10 @@ from ..work.progress import ProgressListener
 logger = logging.getLogger("bids_unires")
 
 SECONDS_BETWEEN_MESSAGES = 10.0
+# After this time without a message, the log says what a unit is at. On a loaded machine, a part of
+# the alignment alone may take minutes.
+SECONDS_OF_SILENCE = 15.0
+_SECONDS_BETWEEN_LOOKS = 2.0
 # Clinical sessions of one to three contrasts converge after 35 to 50 iterations. Writing and the
 # report then take about this share of the time of the iterations.
 _USUAL_ITERATIONS = 45
@@ -137,6 +141,8 @@ class UnitState:
         When it began, in s on the clock of the `RunProgress`.
     phase
         Name of the phase it is in.
+    phase_since
+        When that phase began.
     number, bound, objective
         Iterations of the fit so far, the most that are allowed, and the objective.
     learned
@@ -152,6 +158,7 @@ class UnitState:
 
     began: float
     phase: str = "starting"
+    phase_since: float = 0.0
     number: int = 0
     bound: int = 0
     objective: float = 0.0
@@ -190,7 +197,8 @@ class RunProgress:
         """Note that a unit of work begins; return its number, from 1."""
         with self._lock:
             self._started += 1
-            self._running[label] = UnitState(self._clock())
+            now = self._clock()
+            self._running[label] = UnitState(now, phase_since=now)
             return self._started
 
     def phase(self, label: str, name: str) -> None:
@@ -198,7 +206,7 @@ class RunProgress:
         with self._lock:
             now = self._clock()
             state = self._running.get(label, UnitState(now))
-            self._running[label] = UnitState(state.began, name)
+            self._running[label] = UnitState(state.began, name, now)
 
     def learning(self, label: str, share: float) -> None:
         """Note that a share of the detail of a unit is learned."""
@@ -325,6 +333,14 @@ class ProgressLog:
         self._progress.iteration(label, number, bound, objective)
         self._say(label, f"iteration {number}, objective {objective:.6g}")
 
+    def remind(self) -> None:
+        """Log what a unit is at, and since when, for each that has said nothing for a while."""
+        now = self._clock()
+        for label, state in self._progress.running().items():
+            if now - self._said.setdefault(label, now) >= SECONDS_OF_SILENCE:
+                so_far = describe_seconds(now - state.phase_since)
+                self._say(label, f"{state.phase} goes on, {so_far} so far")
+
     def _say(self, label: str, what: str) -> None:
         now = self._clock()
         if now - self._said.get(label, now) < SECONDS_BETWEEN_MESSAGES:
@@ -334,6 +350,24 @@ class ProgressLog:
         left = self._progress.seconds_left()
         when = f", about {describe_seconds(left)} left for the run" if left is not None else ""
         logger.log(self._level, "%s: %s%s", label, what, when)
+
+
+@contextmanager
+def reminders(log: ProgressLog) -> Iterator[None]:
+    """Let a thread remind of units that have said nothing for a while, as long as a block runs."""
+    ended = threading.Event()
+
+    def remind() -> None:
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            log.remind()
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def describe_seconds(seconds: float) -> str:

@@ -27,7 +27,7 @@ from ..work.progress import ProgressListener, listen, listening
 from ..work.unit import UnitOfWork
 from .devices import AllotmentPool
 from .locking import sole_use
-from .progress import ProgressLog, RunProgress, Sender, forward
+from .progress import ProgressLog, RunProgress, Sender, forward, reminders
 from .terminal import live_display
 
 logger = logging.getLogger("bids_unires")
@@ -110,7 +110,8 @@ class Workers:
             log = ProgressLog(progress, logging.DEBUG if shown else logging.INFO)
             is_here = self._at_once == 1 and self._elsewhere is None
             do_all = self._one_by_one if is_here else self._several
-            yield from do_all(units, progress, log)
+            with reminders(log):
+                yield from do_all(units, progress, log)
 
     def _one_by_one(
         self, units: Sequence[UnitOfWork], progress: RunProgress, log: ProgressListener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_coregister_keeps_the_first_scan_and_ignores_threads(reference: Volume) 
     np.testing.assert_allclose(
         align_rigid(reference, moving, threads=2).pose, second.pose, atol=1e-4
     )
+
+
+def test_each_scan_is_named_as_soon_as_it_is_aligned(
+    reference: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def at_once(fixed: Pyramid, moving: Pyramid, threads: int) -> RigidAlignment:
+        said.append(len(caplog.messages))
+        return RigidAlignment(np.eye(4), 1.0, "header")
+
+    said: list[int] = []
+    caplog.set_level(logging.INFO, "bids_unires")
+    monkeypatch.setattr(coregistration, "align_pyramids", at_once)
+    coregister([replace(reference, path=Path(f"{name}.nii.gz")) for name in "abc"], threads=2)
+    assert said == [0, 1]
+    assert caplog.messages == [
+        f"{name}.nii.gz is aligned ({number} of 3 scans)" for number, name in ((2, "b"), (3, "c"))
+    ]
 
 
 def test_scans_that_do_not_overlap_are_named(
@@ -151,7 +169,9 @@ def test_poses_far_from_headers_are_named(
 ) -> None:
     pose = motion(turn, (5.0, 0.0, 0.0))
     moving = replace(moving_scan(pose), path=Path("b.nii.gz"))
+    caplog.set_level(logging.INFO, "bids_unires")
     coregister([replace(reference, path=Path("a.nii.gz")), moving], threads=2)
+    assert "b.nii.gz is aligned (2 of 2 scans)" in caplog.messages
     assert ("b.nii.gz was turned by 120 degrees" in caplog.text) == is_far
     assert ("--no-coregister" in caplog.text) == is_far
 

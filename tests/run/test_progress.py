@@ -3,17 +3,23 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
+import threading
+import time
 from contextlib import suppress
+from itertools import pairwise
 from threading import Thread
 
 import pytest
 
+from bids_unires.run import progress as progress_module
 from bids_unires.run.progress import (
     SECONDS_BETWEEN_MESSAGES,
+    SECONDS_OF_SILENCE,
     ProgressLog,
     RunProgress,
     Sender,
     forward,
+    reminders,
 )
 from bids_unires.work.progress import listener, listening
 
@@ -298,3 +304,60 @@ def test_the_log_is_sparse(clock: Clock, caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages[-1] == (
         "sub-01: iteration 40, objective 1234.5, about 20 s left for the run"
     )
+
+
+@pytest.mark.parametrize("phase", ["reading", "alignment", "writing"])
+def test_every_phase_gives_a_sign_of_life_within_20_s(
+    clock: Clock, caplog: pytest.LogCaptureFixture, phase: str
+) -> None:
+    caplog.set_level(logging.INFO, "bids_unires")
+    progress = RunProgress(1, clock=clock)
+    log = ProgressLog(progress, clock=clock)
+    progress.start("sub-01")
+    log.phase("sub-01", phase)
+    said = [clock.now]
+    for _ in range(60):
+        clock.now += 2
+        before = len(caplog.messages)
+        log.remind()
+        said += [clock.now] * (len(caplog.messages) - before)
+    gaps = [later - earlier for earlier, later in pairwise(said)]
+    assert SECONDS_OF_SILENCE <= min(gaps) <= max(gaps) < 20
+    assert caplog.messages[1] == f"sub-01: {phase} goes on, 16 s so far"
+
+
+def test_nobody_is_reminded_of_who_just_spoke_or_has_finished(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bids_unires")
+    progress = RunProgress(2, clock=clock)
+    log = ProgressLog(progress, clock=clock)
+    for label in ("sub-01", "sub-02"):
+        progress.start(label)
+        log.phase(label, "reconstruction")
+    clock.now += 14
+    log.iteration("sub-01", 1, 9, 5.0)
+    progress.finish("sub-02")
+    clock.now += 14
+    log.remind()
+    assert caplog.messages[-1].startswith("sub-01: iteration 1")
+
+
+def test_a_thread_reminds_while_the_work_is_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress_module, "SECONDS_OF_SILENCE", 0.01)
+    monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_MESSAGES", 0.0)
+    monkeypatch.setattr(progress_module, "_SECONDS_BETWEEN_LOOKS", 0.02)
+    caplog.set_level(logging.INFO, "bids_unires")
+    progress = RunProgress(1)
+    log = ProgressLog(progress)
+    threads = threading.active_count()
+    with reminders(log):
+        progress.start("sub-01")
+        log.phase("sub-01", "alignment")
+        until = time.monotonic() + 20
+        while len(caplog.messages) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+    assert caplog.messages[1] == "sub-01: alignment goes on, 0 s so far"
+    assert threading.active_count() == threads

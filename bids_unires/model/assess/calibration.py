@@ -99,17 +99,20 @@ def calibrate_scales(
             columns = [part.cpu().numpy()[inside] for part in (errors, sds[c], between)]
             found[c].append(np.stack(columns).astype(np.float64))
     nothing = np.zeros((3, 0))
-    return tuple(_scales(c, np.hstack([nothing, *parts])) for c, parts in enumerate(found))
+    return tuple(
+        _scales(contrast.name, np.hstack([nothing, *parts]))
+        for contrast, parts in zip(problem.contrasts, found, strict=True)
+    )
 
 
-def _scales(contrast: int, found: NDArray[np.float64]) -> Scales:
+def _scales(name: str, found: NDArray[np.float64]) -> Scales:
     """Weights from sizes of errors and both parts of standard deviations, ``(3, N)``."""
     errors, *parts = found
     if errors.size < _LEAST_VOXELS:
         logger.warning(
-            "contrast %d: the standard deviations are not calibrated, since the scans hold too "
+            "%s: the standard deviations are not calibrated, since the scans hold too "
             "little of the head",
-            contrast + 1,
+            name,
         )
         return Scales(1.0, 0.0)
     units = np.maximum([part.mean() for part in parts], np.finfo(np.float64).tiny)
@@ -121,9 +124,9 @@ def _scales(contrast: int, found: NDArray[np.float64]) -> Scales:
     factor = _DETAIL_OF_HEADS * float(np.quantile(relative, _SHARE)) / 2
     sampled, between = (factor * weights / units).tolist()
     logger.info(
-        "contrast %d: standard deviations are %.2f times those of samples and %.2f times the "
+        "%s: standard deviations are %.2f times those of samples and %.2f times the "
         "distance from extremes",
-        contrast + 1,
+        name,
         sampled,
         between,
     )

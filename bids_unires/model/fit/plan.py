@@ -162,14 +162,14 @@ class FitPlan:
         device: torch.device,
     ) -> list[ContrastState]:
         """The contrasts with detail: images of an earlier fit, or learned from the scans."""
-        states = [self._state(contrast) for contrast in prepared]
+        states = [self._state(c, contrast) for c, contrast in enumerate(prepared)]
         if self.start is not None and self.start.stand_in_for_detail:
             images = self._above_air(self.start.images, prepared)
             return [self._with_earlier_fit(c, state, images[c]) for c, state in enumerate(states)]
         # Detail is also learned from what lies beyond the grid.
         whole = self._whole() if verdicts is None else apply_verdicts(self._whole, verdicts)
         learned = with_learned_detail(
-            [self._state(contrast) for contrast in whole],
+            [self._state(c, contrast) for c, contrast in enumerate(whole)],
             float(min(self.lattice.voxel_size)),
             device,
             self.listeners.on_learning,
@@ -179,11 +179,12 @@ class FitPlan:
             for c, state in enumerate(states)
         ]
 
-    def _state(self, contrast: PreparedContrast) -> ContrastState:
+    def _state(self, c: int, contrast: PreparedContrast) -> ContrastState:
         learning = None
         if detail_is_learned(self.settings):
             learning = LearningParameters.of(self.settings.learning_effort)
-        return ContrastState(contrast.modality, contrast.states, learning)
+        name = contrast.name or f"contrast {c + 1}"
+        return ContrastState(contrast.modality, contrast.states, learning, name=name)
 
     def _with_earlier_fit(
         self, c: int, state: ContrastState, image: NDArray[np.float32]

@@ -65,6 +65,12 @@ class PreparedContrast:
     scans: tuple[PreparedScan, ...]
 
     @property
+    def name(self) -> str | None:
+        """Name of the file of its first scan; None if that was read from none."""
+        path = self.scans[0].volume.path
+        return None if path is None else path.name
+
+    @property
     def air(self) -> float:
         """Intensity of air in the units of the scans."""
         return air_intensity([scan.noise for scan in self.scans], self.modality)

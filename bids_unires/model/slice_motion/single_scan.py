@@ -114,8 +114,8 @@ def split_is_more_probable(problem: Problem, index: int, scan: ScanState, images
     split = objective(replace(whole, scans=(scan,)).split_by_motion())
     together = objective(whole)
     logger.info(
-        "contrast %d: objective %.6g where its slices moved, %.6g where they stayed together",
-        index + 1,
+        "%s: objective %.6g where its slices moved, %.6g where they stayed together",
+        whole.name,
         split,
         together,
     )

@@ -423,7 +423,9 @@ class _Fit:
                 continue
             moved = replace(stack.given, observation=stack.scan, motion=stack.motion)
             if not split_is_more_probable(self._problem, c, moved, images):
-                logger.info("contrast %d: slices of its only scan stay together", c + 1)
+                logger.info(
+                    "%s: slices of its only scan stay together", self._problem.contrasts[c].name
+                )
                 whole = replace(stack, groups=())
                 image, sd = self._reference(c)
                 placed = whole.at_poses(whole.refined_poses(self._grid, image, sd))

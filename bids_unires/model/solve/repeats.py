@@ -111,12 +111,12 @@ def _reweighted(problem: Problem, images: Tensor) -> Problem:
 
 
 def _log_agreement(problem: Problem, moved: float) -> None:
-    for number, contrast in enumerate(problem.contrasts, start=1):
+    for contrast in problem.contrasts:
         if contrast.has_repeats:
             logger.info(
-                "contrast %d: %d repeats weighed anew (the objective changes with that); "
+                "%s and its repeats: %d scans weighed anew (the objective changes with that); "
                 "they differ by %.1f times the noise at most",
-                number,
+                contrast.name,
                 len(contrast.scans),
                 max(scan.residual_scale / scan.noise.noise_sd for scan in contrast.scans),
             )

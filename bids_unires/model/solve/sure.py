@@ -175,7 +175,7 @@ def minimise_risk(problem: Problem) -> Problem:
         weights.append(contrast.weight * 2.0 ** (share * octave))
         tried = [f"{risks[o][c]:.3f} at {2.0**o:g}" for o in sorted(risks)]
         shown = ", ".join(tried) if contrast.is_searched else "not searched"
-        logger.debug("contrast %d: risk %s", c + 1, shown)
+        logger.debug("%s: risk %s", contrast.name, shown)
     return problem.with_weights(weights)
 
 

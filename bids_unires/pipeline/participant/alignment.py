@@ -143,6 +143,7 @@ def onto_template(
     )
 
     template = load_template(wanted.template)
+    logger.info("aligning to %s", template.name)
     fullest = fullest_scan(volumes, threads=threads)
     alignment = align_to_template(volumes[fullest], template, kind=wanted.align, threads=threads)
     flat = [pose for own in poses for pose in own]

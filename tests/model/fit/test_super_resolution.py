@@ -372,6 +372,16 @@ def test_a_fit_too_large_for_the_memory_is_refused() -> None:
     assert super_resolve([[volume]], BRIEF, "cpu", memory_limit=2**31).images.any()
 
 
+def test_the_log_names_contrasts_by_their_scans(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "bids_unires")
+    repeats = [replace(axial(), path=Path(f"sub-01_run-{run}_T1w.nii.gz")) for run in (1, 2)]
+    settings = replace(BRIEF, learned_detail=False)
+    super_resolve([repeats, [axial(), axial()]], settings, "cpu")
+    said = [message for message in caplog.messages if "weighed anew" in message]
+    assert said[0].startswith("sub-01_run-1_T1w.nii.gz and its repeats: 2 scans")
+    assert said[1].startswith("contrast 2 and its repeats")
+
+
 @pytest.mark.slow
 def test_detail_is_not_learned_where_memory_is_short(caplog: pytest.LogCaptureFixture) -> None:
     volume = axial()
