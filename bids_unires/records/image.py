@@ -31,6 +31,7 @@ from .entries import (
 from .sidecar import SidecarRecord
 from .slice_motion import SliceMotionRecord
 from .slice_verdicts import SliceVerdictRecord
+from .template import TemplateRecord
 
 _OF_ANY_METHOD = ("voxel_size", "coregister", "method")
 _OF_SUPER_RESOLUTION = ("learned_detail", "learning_effort")
@@ -323,6 +324,8 @@ class ImageRecord(SidecarRecord):
     head_share
         Share of the head that the scans of its contrast measured, 0 to 1. The head is the region
         that any image of the participant shows. None if it was not determined.
+    template
+        The head that the images were aligned to; None if they were aligned to none.
     prior
         The prior of the contrast; None if the image was interpolated without a fit.
     scans
@@ -344,6 +347,7 @@ class ImageRecord(SidecarRecord):
     runtime_seconds: float | None = entry("RuntimeSeconds", number)
     peak_memory_bytes: int | None = entry("PeakMemoryBytes", whole)
     head_share: float | None = entry("HeadShare", number)
+    template: TemplateRecord | None = entry("TemplateSource", TemplateRecord.nested)
     prior: PriorRecord | None = entries(_prior)
     scans: tuple[ScanRecord, ...] | None = entry("Scans", list_of(ScanRecord))
     detectability: DetectabilityRecord | None = entry("Detectability", DetectabilityRecord.nested)

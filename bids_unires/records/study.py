@@ -14,6 +14,7 @@ from ..space.affines import Affine
 from ..space.grid import Grid
 from .entries import Record, affine, entry, number, text, texts, vector, whole, whole_numbers
 from .sidecar import SidecarRecord
+from .template import TemplateRecord
 
 Extent = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Lower and upper corner of a box in world mm, ``(3,)`` each."""
@@ -136,12 +137,15 @@ class StudyPlacementRecord(SidecarRecord):
     extent
         Bounding boxes of ``brain`` and ``head`` there: lower and upper corner in world mm,
         ``(3,)`` each.
+    template_source
+        The head of the template; None if the participant was aligned to none.
     """
 
     align: str | None = entry("Align", text)
     template: str | None = entry("Template", text)
     matrix: Affine | None = entry("Matrix", affine)
     extent: Mapping[str, Extent] | None = entry("Extent", _extents)
+    template_source: TemplateRecord | None = entry("TemplateSource", TemplateRecord.nested)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ..space.affines import Affine
 from ..space.grid import Grid
 from .entries import Record, affine, entry, list_of, positive, text, whole_numbers
 from .sidecar import SidecarRecord
+from .template import TemplateRecord
 
 
 def _ratios(value: object) -> Mapping[str, float] | None:
@@ -72,6 +73,8 @@ class VisitsRecord(SidecarRecord):
         Number of voxels of the grid along each axis.
     affine
         ``(4, 4)``, voxel indices of the grid -> world mm of the space.
+    template
+        The head that the space was aligned to; None if it was aligned to none.
     visits
         The visits, in natural order of their sessions.
     """
@@ -80,6 +83,7 @@ class VisitsRecord(SidecarRecord):
     space: str | None = entry("Space", text)
     shape: tuple[int, ...] | None = entry("Shape", whole_numbers)
     affine: Affine | None = entry("Affine", affine)
+    template: TemplateRecord | None = entry("TemplateSource", TemplateRecord.nested)
     visits: tuple[VisitRecord, ...] | None = entry("Visits", list_of(VisitRecord))
 
     @property

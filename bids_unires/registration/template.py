@@ -51,6 +51,11 @@ class Template:
     head: Volume
     source: str
 
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the image is the one that is packaged with the program."""
+        return self.source == PACKAGED_SOURCE
+
     def mask(self, fov: FieldOfView) -> Volume:
         """Mask of the brain or of the head."""
         return self.brain if fov == "brain" else self.head

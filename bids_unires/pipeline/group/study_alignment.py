@@ -31,6 +31,7 @@ from ...dataset.transforms import write_transform
 from ...dataset.writing import write_json, write_mask
 from ...errors import BadDataError, MissingInputError
 from ...records.study import Extent, StudyPlacementRecord
+from ...records.template import TemplateRecord
 from ...registration import (
     Template,
     TemplateAlignment,
@@ -349,6 +350,11 @@ def _write_transform(
     record = StudyPlacementRecord(
         align=unit.align,
         template=unit.template,
+        template_source=(
+            None
+            if pose.template_from_image is None
+            else TemplateRecord.of_template(_template(unit.template))
+        ),
         matrix=pose.study_from_image,
         extent={
             name: mask_extent(mask, pose.study_from_image @ affine) for name, mask in masks.items()

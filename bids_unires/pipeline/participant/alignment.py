@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ...config import RunConfig
-from ...dataset.naming import SPACE, aligned_space
+from ...dataset.metadata import SidecarError
+from ...dataset.naming import SPACE, aligned_space, sidecar_path
 from ...dataset.scans import ParticipantPlan, Scan
 from ...errors import BadDataError
 from ...model.fit.placement import StartingPose, starting_poses
+from ...records.image import ImageRecord
+from ...records.outdated_results import Results
+from ...records.template import TemplateRecord
 from ...records.visits import VisitsRecord
 from ...records.work_record import placed_alike
 from ...space.affines import Affine
@@ -34,16 +40,42 @@ class Placement:
         Pose of each scan in that space, (contrast, repeat).
     grid
         Grid of the images if the space defines it; None if it follows from the scans.
+    template
+        The head that the space was aligned to; None if it was aligned to none.
     """
 
     space: str
     scans: tuple[tuple[StartingPose, ...], ...]
     grid: Grid | None
+    template: TemplateRecord | None = None
 
     @property
     def poses(self) -> tuple[tuple[Affine, ...], ...]:
         """``(4, 4)`` matrices, world mm of the scan -> world mm of the space."""
         return matrices(self.scans)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSpace:
+    """The space of the images, and how scans that lie in the world of the first one come there.
+
+    Parameters
+    ----------
+    label
+        Label of the space.
+    motion
+        ``(4, 4)``, world mm of the first scan -> world mm of the space; the identity without a
+        template.
+    grid
+        Grid of the images if a template defines it; None if it follows from the scans.
+    template
+        The head of the template; None without one.
+    """
+
+    label: str
+    motion: Affine
+    grid: Grid | None = None
+    template: TemplateRecord | None = None
 
 
 def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int) -> Placement:
@@ -64,8 +96,9 @@ def place(contrasts: Sequence[AcquiredContrast], config: RunConfig, threads: int
         If scans do not overlap, or the template is missing or cannot be aligned.
     """
     within = poses_within(contrasts, config)
-    space, motion, grid = onto_template(contrasts, matrices(within), config, threads)
-    return Placement(space, tuple(tuple(at.moved(motion) for at in own) for own in within), grid)
+    space = onto_template(contrasts, matrices(within), config, threads)
+    scans = tuple(tuple(at.moved(space.motion) for at in own) for own in within)
+    return Placement(space.label, scans, space.grid, space.template)
 
 
 def matrices(scans: Sequence[Sequence[StartingPose]]) -> tuple[tuple[Affine, ...], ...]:
@@ -105,7 +138,7 @@ def onto_template(
     poses: Sequence[Sequence[Affine]],
     config: RunConfig,
     threads: int,
-) -> tuple[str, Affine, Grid | None]:
+) -> ImageSpace:
     """Find the space of the images, and the motion of the scans into it.
 
     Parameters
@@ -115,16 +148,6 @@ def onto_template(
     config, threads
         As for `place`.
 
-    Returns
-    -------
-    space
-        Label of the space of the images.
-    motion
-        ``(4, 4)``, world mm of the poses -> world mm of the images; the identity without a
-        template.
-    grid
-        Grid of the images if the template defines it; else None.
-
     Raises
     ------
     UniResError
@@ -132,7 +155,7 @@ def onto_template(
     """
     wanted = config.space
     if wanted.align == "none":
-        return SPACE, np.eye(4), None
+        return ImageSpace(SPACE, np.eye(4))
     volumes = [scan.volume for contrast in contrasts for scan in contrast.scans]
     # These load slowly, and only the alignment to a template needs them.
     from ...registration import (
@@ -159,7 +182,12 @@ def onto_template(
         if wanted.common_output
         else None
     )
-    return aligned_space(template.name, wanted.align), from_first, grid
+    return ImageSpace(
+        aligned_space(template.name, wanted.align),
+        from_first,
+        grid,
+        TemplateRecord.of_template(template),
+    )
 
 
 def _series(scan: Scan) -> Hashable:
@@ -194,7 +222,7 @@ def placed_with_visits(
         tuple(StartingPose(poses[uri], told.get(uri)) for uri in (s.scan.uri for s in each.scans))
         for each in contrasts
     )
-    return Placement(record.space, tuple(own), grid)
+    return Placement(record.space, tuple(own), grid, record.template)
 
 
 def placed_before(
@@ -221,5 +249,14 @@ def placed_before(
             own = (
                 (StartingPose(poses[scan.scan.uri]) for scan in each.scans) for each in contrasts
             )
-            return Placement(space, tuple(map(tuple, own)), grid)
+            template = _template_of(results, config.output_dir)
+            return Placement(space, tuple(map(tuple, own)), grid, template)
+    return None
+
+
+def _template_of(results: Results, output_dir: Path) -> TemplateRecord | None:
+    """The template that earlier images were aligned to; None if their sidecars name none."""
+    for image in results.images:
+        with suppress(SidecarError):
+            return ImageRecord.read(sidecar_path(output_dir / image)).template
     return None

@@ -56,6 +56,7 @@ def run_record(participant: ReconstructedParticipant, settings: Mapping[str, Any
         objective=None if fit is None else fit.objective[-1].objective,
         runtime_seconds=round(time.perf_counter() - participant.began, 2),
         peak_memory_bytes=peak_memory(),
+        template=participant.template,
     )
 
 

@@ -22,6 +22,7 @@ from ...model.assess.uncertainty import Scales
 from ...model.detail.term import DetailStatement
 from ...model.fit.placement import StartingPose
 from ...model.scanner.slice_groups import SliceMotion
+from ...records.template import TemplateRecord
 from ...space.affines import Affine
 from .acquired import AcquiredContrast, AcquiredScan
 
@@ -136,6 +137,8 @@ class ReconstructedParticipant:
         Label of the space of the images.
     began
         Start of the processing of the participant, in s on the clock `time.perf_counter`.
+    template
+        The head that they were aligned to; None if they were aligned to none.
     """
 
     plan: ParticipantPlan
@@ -143,6 +146,7 @@ class ReconstructedParticipant:
     result: Reconstruction
     space: str
     began: float
+    template: TemplateRecord | None = None
 
     @property
     def scans(self) -> Iterator[ReconstructedScan]:

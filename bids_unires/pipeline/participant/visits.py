@@ -120,10 +120,9 @@ def place_visits(unit: Visits, config: RunConfig, allotment: Allotment) -> Visit
     positions = _positions(visits, config, allotment.threads)
     aligned = [visit.moved(at.of) for visit, at in zip(visits, positions, strict=True)]
     first = aligned[0]
-    space, motion, grid = onto_template(
-        first.contrasts, matrices(first.poses), config, allotment.threads
-    )
-    placed = [visit.moved(lambda _: motion) for visit in aligned]
+    space = onto_template(first.contrasts, matrices(first.poses), config, allotment.threads)
+    placed = [visit.moved(lambda _: space.motion) for visit in aligned]
+    grid = space.grid
     if grid is None:
         on_first = config.subject_anatomical_reference == "first-lex"
         grids = [visit.grids for visit in placed]
@@ -131,9 +130,10 @@ def place_visits(unit: Visits, config: RunConfig, allotment: Allotment) -> Visit
     tell.phase(unit.label, "writing")
     record = VisitsRecord(
         reference=config.subject_anatomical_reference,
-        space=space,
+        space=space.label,
         shape=grid.shape,
         affine=grid.affine,
+        template=space.template,
         visits=tuple(map(_record, placed, positions)),
     )
     seen = np.all([visit.seen(grid) for visit in placed], axis=0)

@@ -100,7 +100,9 @@ def run_participant(
         images = reconstructed(contrasts, result, placement.scans)
         if result.fit is not None:
             _say_how_it_went(images, result.fit)
-        participant = ReconstructedParticipant(plan, images, result, placement.space, began)
+        participant = ReconstructedParticipant(
+            plan, images, result, placement.space, began, placement.template
+        )
         tell.phase(plan.label, "writing")
         outputs = write_derivatives(participant, config)
         tell.phase(plan.label, "report")

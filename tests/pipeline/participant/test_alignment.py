@@ -46,7 +46,7 @@ def placed(monkeypatch: pytest.MonkeyPatch, make_dataset: DatasetMaker) -> Calla
 def test_without_a_template_the_first_scan_stays(placed: Callable[..., Placement]) -> None:
     placement = placed(SpaceSettings())
     np.testing.assert_allclose(placement.poses, [[pose] for pose in TO_FIRST])
-    assert (placement.space, placement.grid) == ("individual", None)
+    assert (placement.space, placement.grid, placement.template) == ("individual", None, None)
 
 
 @pytest.mark.parametrize("fullest", [0, 1])
@@ -63,3 +63,5 @@ def test_a_common_grid_is_that_of_the_template(placed: Callable[..., Placement])
     placement = placed(SpaceSettings(align="rigid", common_output=True))
     assert placement.grid is not None
     assert placement.space == "MNI152NLin2009cAsymRigid"
+    assert placement.template is not None
+    assert placement.template.name == "MNI152NLin2009cAsym"
