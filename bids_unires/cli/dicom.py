@@ -11,15 +11,12 @@ from ..config import RunConfig
 from ..dicom.request import DicomRequest, LabelSource, Overruled
 from ..errors import UsageError
 from ..run.devices import limit_threads, threads_each
-from .parser import (
-    Parser,
-    add_model,
-    add_reset_origin,
-    add_resources,
-    add_saying,
-    add_space,
-    add_visits,
-)
+from .options.control import add_saying
+from .options.grid import add_reset_origin, add_space
+from .options.model import add_model
+from .options.resources import add_resources
+from .options.selection import add_visits
+from .parser import Parser
 from .run_config import run_config
 
 

@@ -12,7 +12,8 @@ from ..export.nnunet import export_nnunet
 from ..export.raw import export_raw
 from ..export.selection import SelectedUnit, Selection, select_images
 from ..run.logs import logging_to_stderr
-from .parser import Parser, bare_label
+from .options.values import bare_label
+from .parser import Parser
 
 FORMATS = ("raw", "nnunet")
 

@@ -11,7 +11,11 @@ from ..config import Modality, RunConfig
 from ..dataset.plain_files import PREFIX, FilesRequest, PlainContrast, PlainLabels
 from ..errors import UsageError
 from ..run.devices import limit_threads, threads_each
-from .parser import Parser, add_machine, add_model, add_reset_origin, add_saying, add_space
+from .options.control import add_saying
+from .options.grid import add_reset_origin, add_space
+from .options.model import add_model
+from .options.resources import add_machine
+from .parser import Parser
 from .run_config import run_config
 
 
