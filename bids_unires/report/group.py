@@ -173,12 +173,6 @@ def write_group_report(content: GroupReport, output_dir: Path) -> Path:
     for index, found in outliers.items():
         marks[label_of(content.rows[index])] += found
     pictures = _Pictures(content, output_dir, marks)
-    means = pictures.means()
-    columns = quality_table.columns_of(content.columns, content.rows)
-    cells = [
-        quality_table.cells_of(row, columns, outliers.get(index, {}))
-        for index, row in enumerate(content.rows)
-    ]
     text = group_methods_text(content.model, content.shared, content.methods)
     page = render_page(
         "group.html.jinja",
@@ -187,28 +181,49 @@ def write_group_report(content: GroupReport, output_dir: Path) -> Path:
             "version": __version__,
             "counts": _counts(content),
             "absences": _absences(content.rows),
-            "sides": _sides(content.shared) if content.shared else [],
-            "resolution": content.shared
-            and resolution_text(content.shared.grid.voxel_size.tolist()),
-            "grid_image": content.shared and content.shared.path.relative_to(output_dir).as_posix(),
-            "means": means,
+            **_shown_grid(content.shared, output_dir),
+            "means": pictures.means(),
             "small_means": pictures.small_means,
             "tile_view": pictures.view,
             "tiles": list(pictures.tiles()),
             "masks": sorted({member.mask_name for member in content.members} - {""}),
-            "columns": columns,
-            "empty_columns": sorted(set(content.columns) - {column.name for column in columns}),
-            "table": [
-                TableRow(label, _page_of(label, output_dir), cells)
-                for label, cells in zip(map(label_of, content.rows), cells, strict=True)
-            ],
-            "outlier_rows": len(outliers),
-            "rule": {"limit": SCORE_LIMIT, "least": LEAST_ROWS, "factor": MAD_TO_SD},
+            **_shown_table(content, output_dir, outliers),
             "methods": text,
             "references": cited(text),
         },
     )
     return write_text(output_dir / PAGE_NAME, page)
+
+
+def _shown_grid(shared: SharedGrid | None, output_dir: Path) -> dict[str, Any]:
+    """What the page shows of the shared grid, by name in the template."""
+    return {
+        "sides": _sides(shared) if shared else [],
+        "resolution": shared and resolution_text(shared.grid.voxel_size.tolist()),
+        "grid_image": shared and shared.path.relative_to(output_dir).as_posix(),
+    }
+
+
+def _shown_table(
+    content: GroupReport, output_dir: Path, outliers: Mapping[int, Mapping[str, Outlier]]
+) -> dict[str, Any]:
+    """The table of quality and its outliers, by name in the template."""
+    columns = quality_table.columns_of(content.columns, content.rows)
+    labels = map(label_of, content.rows)
+    return {
+        "columns": columns,
+        "empty_columns": sorted(set(content.columns) - {column.name for column in columns}),
+        "table": [
+            TableRow(
+                label,
+                _page_of(label, output_dir),
+                quality_table.cells_of(row, columns, outliers.get(index, {})),
+            )
+            for index, (label, row) in enumerate(zip(labels, content.rows, strict=True))
+        ],
+        "outlier_rows": len(outliers),
+        "rule": {"limit": SCORE_LIMIT, "least": LEAST_ROWS, "factor": MAD_TO_SD},
+    }
 
 
 def label_of(row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,9 +58,56 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
         If a file cannot be written.
     """
     folder = FigureFolder(output_dir, content.label)
+    text = methods_text(content.model, content.space, content.reference)
+    page = render_page(
+        "participant.html.jinja",
+        {
+            "report": content,
+            "visits": visits_page_path(output_dir, content.label.split("_")[0]).name,
+            "version": __version__,
+            "resolution": resolution_text(content.grid.voxel_size.tolist()),
+            "settings": {**asdict(content.model), **asdict(content.space)},
+            "lesions": [
+                (contrast.name, odds_table(contrast.detectability))
+                for contrast in content.contrasts
+                if contrast.detectability is not None
+            ],
+            "percent": rounded,
+            **_shown_pictures(content, output_dir, folder),
+            **_shown_charts(content, folder),
+            "methods": text,
+            "references": cited(text),
+        },
+    )
+    return (*folder.written, write_text(page_path(output_dir, content.label), page))
+
+
+def _shown_pictures(
+    content: ParticipantReport, output_dir: Path, folder: FigureFolder
+) -> dict[str, Any]:
+    """What the page shows of the images: rows of tables and pictures, by name in the template."""
     box = planes.head_box([contrast.image for contrast in content.contrasts], content.grid)
     view, brick = planes.view_of(box), planes.brick_of(box)
     stacks = [_Stack(contrast, content, view, folder) for contrast in content.contrasts]
+    is_fitted = any(scan.fit is not None for scan in content.scans)
+    return {
+        "contrasts": _contrast_rows(content, stacks, output_dir),
+        "flickers": [stack.images() for stack in stacks],
+        "windows": [stack.windows() for stack in stacks],
+        "uncertainties": [stack.uncertainty() for stack in stacks],
+        "measured": [stack.measured() for stack in stacks],
+        "most_inferred": _MOST_INFERRED,
+        "brick": brick,
+        "sheets": [stack.sheet(brick) for stack in stacks],
+        "registration": stacks[0].outlines(content),
+        "residual_maps": [stack.residuals() for stack in stacks if is_fitted],
+        "residual_limit": RESIDUAL_LIMIT,
+        "brain_window": mosaic.BRAIN_WINDOW_HU,
+    }
+
+
+def _shown_charts(content: ParticipantReport, folder: FigureFolder) -> dict[str, Any]:
+    """Charts of scans and fit, and the motions that they show, by name in the template."""
     fitted = [scan for scan in content.scans if scan.fit is not None]
     motions = [motion_of(scan.pose, content.grid) for scan in content.scans]
     groups = group_motions(content.scans, content.grid)
@@ -70,47 +118,17 @@ def write_participant_report(content: ParticipantReport, output_dir: Path) -> tu
         "poses": len(motions) > 1 and figures.draw_motions(motions),
         "slices": groups and figures.draw_slice_motions(groups),
     }
-    text = methods_text(content.model, content.space, content.reference)
-    page = render_page(
-        "participant.html.jinja",
-        {
-            "report": content,
-            "visits": visits_page_path(output_dir, content.label.split("_")[0]).name,
-            "version": __version__,
-            "resolution": resolution_text(content.grid.voxel_size.tolist()),
-            "settings": {**asdict(content.model), **asdict(content.space)},
-            "contrasts": _contrast_rows(content, stacks, output_dir),
-            "flickers": [stack.images() for stack in stacks],
-            "windows": [stack.windows() for stack in stacks],
-            "uncertainties": [stack.uncertainty() for stack in stacks],
-            "measured": [stack.measured() for stack in stacks],
-            "most_inferred": _MOST_INFERRED,
-            "lesions": [
-                (contrast.name, odds_table(contrast.detectability))
-                for contrast in content.contrasts
-                if contrast.detectability is not None
-            ],
-            "percent": rounded,
-            "brick": brick,
-            "sheets": [stack.sheet(brick) for stack in stacks],
-            "registration": stacks[0].outlines(content),
-            "residual_maps": [stack.residuals() for stack in stacks if fitted],
-            "residual_limit": RESIDUAL_LIMIT,
-            "brain_window": mosaic.BRAIN_WINDOW_HU,
-            "charts": {
-                name: folder.save(name, ".svg", svg.encode("utf-8")) if svg else ""
-                for name, svg in charts.items()
-            },
-            "motions": motions,
-            "slice_groups": [
-                (group.scan + 1, figures.colour_of(group.scan), content.scans[group.scan], group)
-                for group in groups
-            ],
-            "methods": text,
-            "references": cited(text),
+    return {
+        "charts": {
+            name: folder.save(name, ".svg", svg.encode("utf-8")) if svg else ""
+            for name, svg in charts.items()
         },
-    )
-    return (*folder.written, write_text(page_path(output_dir, content.label), page))
+        "motions": motions,
+        "slice_groups": [
+            (group.scan + 1, figures.colour_of(group.scan), content.scans[group.scan], group)
+            for group in groups
+        ],
+    }
 
 
 def page_path(output_dir: Path, label: str) -> Path:
