@@ -26,6 +26,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "drawn_figures",
     "generated_reference",
+    "kept_together",
 ]
 exclude_patterns = ["_build"]
 # Missing references are warnings, and warnings are errors (`make docs`).

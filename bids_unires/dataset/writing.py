@@ -97,6 +97,13 @@ def write_once(path: Path, text: str) -> bool:
     -------
     bool
         Whether this call created the file.
+
+    Raises
+    ------
+    OutputError
+        If the folder or a file in it cannot be created.
+    InputOutputError
+        If the text cannot be written.
     """
     if path.exists():
         return False

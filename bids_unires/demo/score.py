@@ -45,9 +45,9 @@ def psnr(
     Parameters
     ----------
     image, truth
-        Intensities, of the same shape.
+        Intensities ``(X, Y, Z)``.
     inside
-        Mask of the voxels to compare, of the same shape; at least one.
+        Mask ``(X, Y, Z)`` of the voxels to compare; at least one.
 
     Returns
     -------

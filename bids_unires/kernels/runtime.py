@@ -147,12 +147,20 @@ def split_among_threads(total: int, launch: Callable[[int, int], None]) -> None:
 
 
 def as_array(tensor: torch.Tensor, dtype: type | None = None) -> wp.array[Any, Any]:
-    """A tensor as an argument of kernels, on the same memory."""
+    """A tensor as an argument of kernels, on the same memory.
+
+    Parameters
+    ----------
+    tensor
+        Of any shape ``(...)``, which the array keeps unless ``dtype`` holds several numbers.
+    dtype
+        Type of the entries in Warp; None for that of the tensor.
+    """
     start()
     # Creating a descriptor takes half as long as creating an array, and each kernel needs a dozen.
     return cast("wp.array[Any, Any]", wp.from_torch(tensor, dtype, return_ctype=True))
 
 
 def flat(tensor: torch.Tensor) -> wp.array[Any, Any]:
-    """A contiguous tensor as a one-dimensional warp array on the same memory."""
+    """A contiguous tensor of N numbers as a Warp array ``(N,)`` on the same memory."""
     return as_array(tensor.view(-1))

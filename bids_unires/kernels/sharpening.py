@@ -103,7 +103,13 @@ def sharpen(image: Tensor, coefficients: Coefficients, target: Tensor) -> None:
 
 
 def add_sharpened(image: Tensor, coefficients: Coefficients, target: Tensor) -> None:
-    """``target += K image``; see :func:`sharpen`."""
+    """``target += K image``; see :func:`sharpen`.
+
+    Parameters
+    ----------
+    image, coefficients, target
+        As for :func:`sharpen`; images are ``(X, Y, Z)``.
+    """
     if image.dtype == torch.float32:
         _launch(image, coefficients, 1, target)
     else:

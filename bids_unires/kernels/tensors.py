@@ -14,9 +14,9 @@ def floating_tensor(values: Tensor | ArrayLike) -> Tensor:
     Parameters
     ----------
     values
-        A tensor of floating-point numbers is returned as it is, other tensors as float32. Arrays
-        and nested lists are copied to the CPU: arrays of float64 keep their type, all others
-        become float32.
+        Numbers of any shape ``(...)``. A tensor of floating-point numbers is returned as it is,
+        other tensors as float32. Arrays and nested lists are copied to the CPU: arrays of float64
+        keep their type, all others become float32.
 
     Examples
     --------

@@ -76,7 +76,9 @@ def solve_guided(
 
     Parameters
     ----------
-    problem, start, on_progress
+    start
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
+    problem, on_progress
         As for `solve_with_repeats`. If the order of the slices of any scan is known, stacks are
         split as in `solve_with_slice_motion`.
     stop

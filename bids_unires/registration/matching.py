@@ -146,7 +146,15 @@ class Matcher:
 
 
 def shared_head(reference: Pyramid, moving: Pyramid, pose: Affine) -> float:
-    """Fraction of the head seen by both scans, relative to the scan that shows less of the head."""
+    """Fraction of the head seen by both scans, relative to the scan that shows less of the head.
+
+    Parameters
+    ----------
+    reference, moving
+        The two scans.
+    pose
+        ``(4, 4)``, world mm of ``reference`` -> world mm of ``moving``.
+    """
     forth = moving.sees(apply_affine(pose, reference.head))
     back = reference.sees(apply_affine(np.linalg.inv(pose), moving.head))
     return max(forth, back)

@@ -188,7 +188,15 @@ def _measured_part(volume: Volume, measured: Mask) -> tuple[Volume, Mask]:
 
 
 def in_canonical_order(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
-    """Permute and flip the axes so that they are as close as possible to those of the world."""
+    """Permute and flip the axes so that they are as close as possible to those of the world.
+
+    Parameters
+    ----------
+    data
+        ``(X, Y, Z)``.
+    affine
+        ``(4, 4)``, voxel index -> world mm; both are returned changed in the same way.
+    """
     orientation = nib.orientations.io_orientation(affine)
     ordered = nib.orientations.apply_orientation(data, orientation)
     return ordered, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)

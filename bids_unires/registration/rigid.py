@@ -194,7 +194,15 @@ def refined(
 
 
 def away(head: Pyramid, pose: Affine, expected: Affine) -> tuple[float, float]:
-    """Rotation in degrees, and shift of the head's centre in mm, between two poses."""
+    """Rotation in degrees, and shift of the head's centre in mm, between two poses.
+
+    Parameters
+    ----------
+    head
+        The scan that shows the head.
+    pose, expected
+        ``(4, 4)``, poses that are compared, mm.
+    """
     motion = pose @ np.linalg.inv(expected)
     turned = float(np.rad2deg(Rotation.from_matrix(motion[:3, :3]).magnitude()))
     centre = head.centre
@@ -209,7 +217,7 @@ def relative_size(reference: Pyramid) -> float:
 
 
 def steadied(pose: ArrayLike) -> Affine:
-    """Round a pose, with or without a scale, to digits that do not depend on the threads.
+    """Round a pose ``(4, 4)``, with or without a scale, to digits that do not depend on threads.
 
     Examples
     --------

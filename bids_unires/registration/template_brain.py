@@ -21,15 +21,15 @@ def brain_mask_from_template(
     grid
         Grid of the image.
     alignment
-        Alignment of the image to the template, world mm to world mm.
+        Alignment of the image to the template, ``(4, 4)``, world mm -> world mm.
     template
         Template that has the brain mask.
 
     Returns
     -------
     ndarray
-        Bool, of the shape of ``grid``: voxels more than half inside the brain by trilinear
-        interpolation.
+        Bool ``(X, Y, Z)``, the shape of ``grid``: voxels more than half inside the brain by
+        trilinear interpolation.
     """
     brain = template.brain
     into_brain = np.linalg.inv(brain.affine) @ alignment.matrix @ grid.affine

@@ -352,7 +352,13 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Let all libraries, also in worker processes, write their temporary files to one folder."""
+    """Let all libraries, also in worker processes, write their temporary files to one folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be created or written to.
+    """
     if folder is None:
         yield
         return

@@ -47,7 +47,7 @@ def apply_affine(affine: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
 
 
 def slice_axis(affine: ArrayLike) -> int:
-    """The through-plane axis: that with the largest voxel size; the last one if several are equal.
+    """Through-plane axis of an affine ``(4, 4)``: the last one of the largest voxel size.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def slice_axis(affine: ArrayLike) -> int:
 
 
 def slice_spacing(affine: ArrayLike, axis: int) -> float:
-    """Distance in mm between neighbouring slices, perpendicular to them.
+    """Distance in mm between neighbouring slices of an affine ``(4, 4)``, perpendicular to them.
 
     It equals the voxel size along ``axis`` if that axis is perpendicular to the other two, and is
     smaller otherwise, as in CT with a tilted gantry.
@@ -77,7 +77,7 @@ def slice_spacing(affine: ArrayLike, axis: int) -> float:
 
 
 def shear_angle(affine: ArrayLike) -> float:
-    """Largest deviation of an affine's axes from right angles, in degrees.
+    """Largest deviation of the axes of an affine ``(4, 4)`` from right angles, in degrees.
 
     Examples
     --------

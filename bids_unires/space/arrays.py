@@ -20,7 +20,8 @@ def array_of(values: Numbers, dtype: DTypeLike | None = None) -> NDArray[Any]:
     Parameters
     ----------
     values
-        Array, tensor of torch on any device, number or nested list of numbers.
+        Array, tensor of torch on any device, number or nested list of numbers, of any shape
+        ``(...)``.
     dtype
         Type of the array; None for the type of the values.
 

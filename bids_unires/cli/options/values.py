@@ -18,8 +18,12 @@ def bare_label(prefix: str) -> Callable[[str], str]:
     Returns
     -------
     callable
-        From text to the label without prefix; it raises `argparse.ArgumentTypeError` if the text is
-        no BIDS label.
+        From text to the label without prefix.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        By the converter, if the text is no BIDS label.
     """
 
     def bare(text: str) -> str:

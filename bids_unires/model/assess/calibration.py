@@ -65,7 +65,9 @@ def calibrate_scales(
         also learned from the simulated scans.
     stop
         When the fits to simulated scans stop.
-    images, samples
+    images
+        ``(C, X, Y, Z)``, the solution of ``problem``, on its grid.
+    samples
         As for `standard_deviations`.
     seed
         Seed of the noise of simulated scans.

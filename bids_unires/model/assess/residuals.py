@@ -111,6 +111,11 @@ def expected_sd(scan: ScanState, grid: Grid) -> NDArray[np.float32]:
         The scan at its final pose, no repeat of another.
     grid
         Grid of the image.
+
+    Returns
+    -------
+    ndarray
+        ``(X, Y, Z)`` of the scan, in the units of its intensities.
     """
     observation, noise = scan.observation, scan.noise
     allowed = with_interpolation_error(observation, grid).tau

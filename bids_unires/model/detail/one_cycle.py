@@ -55,9 +55,9 @@ def descend_in_one_cycle(
         Differentiable function. On a GPU it is recorded once and replayed, so that its operations
         must not depend on values.
     start
-        Initial parameters, float32, all on one device.
+        Initial parameters, float32 of any shapes, all on one device.
     data
-        Tensors of equal length; a batch is a slice of each.
+        Tensors ``(N, ...)`` of equal length N; a batch is a slice of each.
     batch_size
         Length of a batch; all of the data if these are shorter.
     steps

@@ -30,7 +30,12 @@ def interpolate(
 ) -> Reconstruction:
     """Interpolate the scans of one head trilinearly on one grid.
 
-    Parameters and errors are those of `super_resolve`.
+    Parameters are those of `super_resolve`.
+
+    Raises
+    ------
+    ValueError, BadDataError
+        As for `super_resolve`.
     """
     settings = settings or ModelSettings(method="linear")
     torch_device = usable_device(device)

@@ -223,7 +223,7 @@ def acquisition_of(scan: ScanLike, volume: Volume, modality: Modality) -> Acquis
 
 
 def poses_of(poses: Sequence[Sequence[Numbers]]) -> list[list[Affine]]:
-    """Poses as arrays, whatever they are given as."""
+    """Poses as arrays ``(4, 4)``, whatever they are given as."""
     return [[array_of(pose, np.float64) for pose in own] for own in poses]
 
 

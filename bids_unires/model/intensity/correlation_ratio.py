@@ -22,7 +22,7 @@ _BRIGHTEST = 0.998
 
 
 def robust_maximum(image: NDArray[np.float32]) -> float:
-    """The 99.8 % quantile of the positive intensities of an image; 1 if there are hardly any."""
+    """The 99.8 % quantile of the positive intensities of an image ``(...)``; 1 for hardly any."""
     positive = image[image > 0]
     return float(np.quantile(positive[::7], _BRIGHTEST)) if positive.size > 7 else 1.0
 

@@ -170,8 +170,17 @@ def deviations_from_accepted(
 
     Two damaged slices close to each other also spoil the predictions of their neighbours. Most
     slices that each of them is compared with are then affected, and it does not stand out.
-    Parameters and result are those of `deviations`. If too few slices would be left to compare
-    with, the first deviations are returned.
+
+    Parameters
+    ----------
+    compared, accepted
+        As for `deviations`; ``accepted`` is ``(K,)``.
+
+    Returns
+    -------
+    ndarray
+        ``(K, 6)``, as of `deviations`, which are returned if too few slices would be left to
+        compare with.
     """
     off = deviations(compared, accepted)
     suspect = (student_weights(off) < _SUSPECT) & accepted

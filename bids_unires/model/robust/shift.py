@@ -165,8 +165,10 @@ def regress_on_prediction(
 
     Parameters
     ----------
-    measured, predicted, spacing, threshold
-        As for `least_squares_shift`.
+    measured, predicted
+        Slices ``(U, V)``, as for `least_squares_shift`.
+    spacing, threshold
+        ``(2,)`` in mm, and an intensity, as for `least_squares_shift`.
 
     Returns
     -------

@@ -95,6 +95,11 @@ def profile_weights(shape: Shape1D, width: float) -> NDArray[np.float64]:
     ndarray
         ``(2 * limit + 1,)``. They add up to 1, except for the cut tails of a gauss (below 1e-4).
 
+    Raises
+    ------
+    ValueError
+        If the width of a profile that has one is not positive.
+
     Examples
     --------
     >>> profile_weights("rect", 2.0).tolist()
@@ -159,7 +164,7 @@ def profile_for_voxels(
     source
         Grid of the scan.
     target_voxel_size
-        Voxel size of the wanted image in mm: one number or three.
+        Voxel size of the wanted image in mm: one number, or ``(3,)``.
     gap
         Fraction of the slice spacing that is not excited.
     axis

@@ -184,7 +184,7 @@ def correct_interleave(scan: Observation) -> Observation:
 
 
 def slice_factors(scan: Observation) -> NDArray[np.float32]:
-    """Brightness factors of even and odd slices, broadcastable over the scan."""
+    """Brightness factors of even and odd slices, ``(1, 1, Z)`` if Z is the slice axis."""
     axis = scan.profile.slice_axis(scan.grid)
     sides = [1, 1, 1]
     sides[axis] = count = scan.data.shape[axis]

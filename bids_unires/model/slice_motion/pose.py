@@ -184,8 +184,10 @@ def predicted_gain(evidence: Sequence[PoseDerivatives], motions: NDArray[np.floa
 
     Parameters
     ----------
-    evidence, motions
+    evidence
         As for `most_likely_steps`.
+    motions
+        ``(G, 6)``, as for `most_likely_steps`.
     """
     prior = prior_precision(len(evidence))
     gradient = np.concatenate([group.gradient for group in evidence]) + prior @ motions.ravel()

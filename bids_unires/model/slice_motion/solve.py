@@ -96,7 +96,9 @@ def solve_with_slice_motion(
         Its scans hold the order of their slices, or how they moved. If the problem does not refine
         poses, only scans are split of which it is known how their slices moved. Learned detail is
         used in the last turn, of scans that are not split.
-    stop, start, on_progress
+    start
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
+    stop, on_progress
         As for `solve_with_repeats`.
     """
     if problem.refines_poses:

@@ -62,7 +62,9 @@ def solve_with_repeats(
 
     Parameters
     ----------
-    problem, start, on_progress
+    start
+        Images to start from, ``(C, X, Y, Z)``; `starting_images` if None.
+    problem, on_progress
         As for `solve_problem`.
     stop
         When the last turn stops; sooner if the fit starts from learned detail.
