@@ -168,6 +168,16 @@ class UnitState:
     paced_since: float | None = None
     paced_from: int = 0
 
+    @property
+    def activity(self) -> str:
+        """What it is at: learning, which is a part of a phase, or that phase."""
+        return "learning detail" if self.is_learning else self.phase
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it learns detail within slices, and iterations have not begun."""
+        return self.learned is not None and not self.bound
+
 
 class RunProgress:
     """Keeps the progress of all units of work of a run and estimates the time left.
@@ -338,8 +348,9 @@ class ProgressLog:
         now = self._clock()
         for label, state in self._progress.running().items():
             if now - self._said.setdefault(label, now) >= SECONDS_OF_SILENCE:
-                so_far = describe_seconds(now - state.phase_since)
-                self._say(label, f"{state.phase} goes on, {so_far} so far")
+                since = state.learning_since if state.is_learning else state.phase_since
+                so_far = describe_seconds(now - since)
+                self._say(label, f"{state.activity} goes on, {so_far} so far")
 
     def _say(self, label: str, what: str) -> None:
         now = self._clock()

@@ -82,11 +82,12 @@ def progress_table(progress: RunProgress) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     now = time.monotonic()
     for label, state in progress.running().items():
-        learning = state.learned is not None and not state.bound
         table.add_row(
             label,
-            "learning detail" if learning else state.phase,
-            ProgressBar(1.0, state.learned or 0.0, _BAR_WIDTH) if learning else _iteration(state),
+            state.activity,
+            ProgressBar(1.0, state.learned or 0.0, _BAR_WIDTH)
+            if state.is_learning
+            else _iteration(state),
             f"{state.objective:.6g}" if state.number else "",
             describe_seconds(now - state.began),
         )

@@ -326,6 +326,19 @@ def test_every_phase_gives_a_sign_of_life_within_20_s(
     assert caplog.messages[1] == f"sub-01: {phase} goes on, 16 s so far"
 
 
+def test_learning_that_is_silent_is_named(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "bids_unires")
+    progress = RunProgress(1, clock=clock)
+    log = ProgressLog(progress, clock=clock)
+    progress.start("sub-01")
+    log.phase("sub-01", "reconstruction")
+    clock.now += 5
+    log.learning("sub-01", 0.0)
+    clock.now += 12
+    log.remind()
+    assert caplog.messages[-1] == "sub-01: learning detail goes on, 12 s so far"
+
+
 def test_nobody_is_reminded_of_who_just_spoke_or_has_finished(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
