@@ -5,6 +5,7 @@
 #
 # BASE_IMAGE takes a digest too: --build-arg BASE_IMAGE=docker.io/library/python@sha256:...
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG TORCH=cuda
 
 FROM ${BASE_IMAGE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -15,7 +16,7 @@ WORKDIR /source
 
 # Dependencies before the program: a change of the program then leaves their layer as it is.
 COPY pyproject.toml requirements.lock ./
-ARG TORCH=cuda
+ARG TORCH
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN if [ "$TORCH" = cpu ]; then \
       pip install --constraint requirements.lock --extra-index-url "$TORCH_CPU_INDEX" torch; \
@@ -38,15 +39,12 @@ RUN mkdir "$TEMPLATEFLOW_HOME" \
       && find "$TEMPLATEFLOW_HOME" -type f -empty -delete; \
     fi
 
-# Without network, compiler and home the program finds its kernels here. What only serves
-# to build on top of the libraries, or to install more, stays behind.
+# Without network, compiler and home the program finds its kernels here.
 ENV WARP_CACHE_PATH=/opt/bids_unires/kernels
-WORKDIR /opt/bids_unires/lib
-RUN python -m bids_unires.kernels.ahead \
-    && rm -rf python3*/site-packages/torch/include python3*/site-packages/torch/test \
-      python3*/site-packages/torch/bin/test_* \
-      python3*/site-packages/warp/tests python3*/site-packages/warp/examples \
-    && pip uninstall --yes pip
+WORKDIR /
+RUN python -m bids_unires.kernels.ahead
+COPY containers/leave_behind.sh /source/
+RUN bash /source/leave_behind.sh /opt/bids_unires
 
 # Last, so that it lists what stays.
 COPY containers/bill_of_materials.py /source/
@@ -56,6 +54,7 @@ RUN python -P /source/bill_of_materials.py > /opt/bids_unires/sbom.cdx.json \
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/bids_unires /opt/bids_unires
 ARG BASE_IMAGE
+ARG TORCH
 ARG VERSION=
 ARG REVISION=
 ARG SOURCE=
@@ -77,5 +76,6 @@ LABEL org.opencontainers.image.title="bids_unires" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.authors="The bids_unires developers" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      bids_unires.torch="${TORCH}"
 ENTRYPOINT ["bids_unires"]

@@ -121,10 +121,20 @@ check_outputs() {
   echo "$1 is valid BIDS"
 }
 
+# check_without_gpu OUT ERRORS: the log says why the CPU computes, and the libraries add nothing.
+check_without_gpu() {
+  local reason='this torch is built for the CPU only'
+  [ "$TORCH" = cpu ] || reason='there is none, or its driver does not answer'
+  grep -h "device: cpu (no GPU is usable: $reason)" "$1"/logs/*.log >/dev/null \
+    || { echo "$1 does not say why the CPU computes" >&2; return 1; }
+  ! grep -E 'Traceback|Warning|NVIDIA' "$2" || { echo "$2 holds the lines above" >&2; return 1; }
+}
+
 # check_labels FILE: what image this is, and what it was made from.
 check_labels() {
-  jq -e --arg version "$(cat "$WORK/project/version")" --arg revision "$REVISION" \
-    '[."org.opencontainers.image.version", ."org.opencontainers.image.revision"] == [$version, $revision]' "$1" >/dev/null \
+  jq -e --arg version "$(cat "$WORK/project/version")" --arg revision "$REVISION" --arg torch "$TORCH" \
+    '[."org.opencontainers.image.version", ."org.opencontainers.image.revision", ."bids_unires.torch"]
+      == [$version, $revision, $torch]' "$1" >/dev/null \
     || { cat "$1"; return 1; }
 }
 
@@ -149,7 +159,9 @@ in_docker() {
 run_docker() {
   rm -rf "$WORK/out-docker"; mkdir "$WORK/out-docker"; chown 1000:1000 "$WORK/out-docker"
   in_docker "$IMAGE" --version
-  in_docker -v "$WORK/data:/data:ro" -v "$WORK/out-docker:/out" "$IMAGE" /data /out "${OPTIONS[@]}"
+  in_docker -v "$WORK/data:/data:ro" -v "$WORK/out-docker:/out" "$IMAGE" /data /out "${OPTIONS[@]}" 2>"$WORK/docker.errors" \
+    || { cat "$WORK/docker.errors" >&2; return 1; }
+  check_without_gpu "$WORK/out-docker" "$WORK/docker.errors"
   check_outputs "$WORK/out-docker"
 }
 
@@ -228,7 +240,9 @@ in_singularity() { apptainer "$1" --userns --containall --no-home --net --networ
 run_singularity() {
   rm -rf "$WORK/out-singularity"; mkdir "$WORK/out-singularity"
   in_singularity run --bind "$WORK/data:/data:ro,$WORK/out-singularity:/out" \
-    "$WORK/sandbox" /data /out "${OPTIONS[@]}"
+    "$WORK/sandbox" /data /out "${OPTIONS[@]}" 2>"$WORK/singularity.errors" \
+    || { cat "$WORK/singularity.errors" >&2; return 1; }
+  check_without_gpu "$WORK/out-singularity" "$WORK/singularity.errors"
   check_outputs "$WORK/out-singularity"
 }
 

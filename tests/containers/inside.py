@@ -35,6 +35,10 @@ def check_torch(kind: str) -> None:
     assert (torch.version.cuda is not None) == (kind == "cuda"), (
         f"torch {torch.__version__} is not that for {kind}"
     )
+    names = {item.name for item in distributions()}
+    nvidia = {name for name in names if name.startswith("nvidia-")}
+    assert bool(nvidia) == (kind == "cuda"), f"packages of NVIDIA for {kind}: {nvidia}"
+    assert "triton" not in names, "Triton is left inside"
 
 
 def main() -> None:
