@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
 import torch
+
+
+def gpu_is_usable() -> bool:
+    """Whether torch can compute on a GPU; nothing is written where it cannot."""
+    complaint_about_driver()
+    return torch.cuda.is_available()
+
+
+@cache
+def complaint_about_driver() -> str:
+    """What torch finds wrong with the driver of the GPUs, on one line; empty if nothing is.
+
+    Torch looks for GPUs once in each process. What it finds wrong then, such as a driver that is
+    older than its CUDA, it says in a warning.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.is_available()
+    text = str(said[-1].message) if said else ""
+    # What follows are addresses of web pages, and a line in torch's source.
+    text = text.partition("(Triggered internally")[0].partition("Please update")[0]
+    return " ".join(text.split()).rstrip(".")
 
 
 def usable_device(name: str = "auto") -> torch.device:
@@ -19,7 +44,7 @@ def usable_device(name: str = "auto") -> torch.device:
         If the name is unknown or the GPU does not exist.
     """
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda:0" if gpu_is_usable() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -21,6 +21,8 @@ from typing import Any, cast
 import torch
 import warp as wp
 
+from .device import gpu_is_usable
+
 # Several threads may need Warp for the first time at the same moment.
 _STARTING = threading.Lock()
 
@@ -33,7 +35,7 @@ def start() -> None:
         # A program that uses Warp itself may have set the folder already.
         if wp.config.kernel_cache_dir is None:
             wp.config.kernel_cache_dir = str(kernel_cache())
-        if torch.cuda.is_available():
+        if gpu_is_usable():
             wp.init()
         else:
             # Its library writes to standard error, bypassing Python, that there is no GPU driver.

@@ -6,7 +6,6 @@ import os
 import resource
 import sys
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -138,10 +137,9 @@ def find_gpus() -> Gpus:
     """Find the usable GPUs; torch is imported only here, because that is slow."""
     import torch
 
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        usable = torch.cuda.is_available()
-    if usable:
+    from ..kernels.device import complaint_about_driver, gpu_is_usable
+
+    if gpu_is_usable():
         count = torch.cuda.device_count()
         return Gpus(
             tuple(f"cuda:{index}" for index in range(count)),
@@ -149,18 +147,12 @@ def find_gpus() -> Gpus:
         )
     if torch.version.cuda is None:
         return Gpus((), "no GPU is usable: this torch is built for the CPU only")
-    if said:
-        return Gpus((), f"no GPU is usable: {_reason_of_torch(str(said[-1].message))}")
+    if complaint := complaint_about_driver():
+        return Gpus((), f"no GPU is usable: {complaint}")
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         shown = os.environ["CUDA_VISIBLE_DEVICES"]
         return Gpus((), f"no GPU is usable: CUDA_VISIBLE_DEVICES is {shown!r}")
     return Gpus((), "no GPU is usable: there is none, or its driver does not answer")
-
-
-def _reason_of_torch(warning: str) -> str:
-    """What a warning of torch says is wrong, on one line, without its addresses and source line."""
-    reason = warning.partition("(Triggered internally")[0].partition("Please update")[0]
-    return " ".join(reason.split()).rstrip(".")
 
 
 def choose_devices(name: str, gpus: Callable[[], Gpus]) -> Devices:
