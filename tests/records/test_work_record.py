@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,35 @@ def with_scan(plan: ParticipantPlan, **changes: Any) -> ParticipantPlan:
     first, *others = plan.contrasts
     scan = replace(first.scans[0], **changes)
     return replace(plan, contrasts=(replace(first, scans=(scan,)), *others))
+
+
+@dataclass(frozen=True)
+class GroupUnit:
+    """A unit of work at the group level, with one input."""
+
+    inputs: tuple[tuple[str, Path], ...]
+    label: str = "group"
+    stage: str = "group"
+    folders: tuple[Path, ...] = (Path("sub-01/anat"),)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        return {"voxel_size": config.model.voxel_size}
+
+
+def test_what_is_begun_again_at_the_group_level_is_not_done(config: RunConfig) -> None:
+    """A run that is killed after this leaves a mixture of old and new images."""
+    unit = GroupUnit(tuple((path.name, path) for path in config.bids_dir.glob("sub-01/anat/*")))
+    image = config.output_dir / "sub-01" / "anat" / "a.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"12345")
+    begun = begin(unit, config)
+    assert begun is not None
+    assert not standing(unit, config).done
+    complete(unit, config, begun, [image])
+    assert standing(unit, config).done
+    assert begin(unit, config) is not None
+    assert not standing(unit, config).done
 
 
 def test_what_nobody_did_is_not_done(config: RunConfig) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bids_unires.registration import head_mask
+from bids_unires.registration.masks import nonempty_voxels
 from bids_unires.space.affines import apply_affine, scaling, translation
 
 SHAPE = (88, 100, 32)
@@ -82,3 +83,16 @@ def test_the_mask_of_fine_voxels_lies_where_the_head_lies(axis: int) -> None:
     found = head_mask(fine, affine)
     mirrored = head_mask(np.ascontiguousarray(np.flip(fine, axis)), affine)
     np.testing.assert_array_equal(np.flip(mirrored, axis), found)
+
+
+@pytest.mark.parametrize("darkest", [-3024.0, -1000.0, -500.0])
+def test_air_and_what_lies_beyond_a_round_field_of_view_are_empty(darkest: float) -> None:
+    """Whatever stands for them: scanners write -1000 HU, less, or the least that they store."""
+    tissue = np.where(HEAD, np.float32(40), np.float32(max(darkest, -1000)))
+    image = np.where(WORLD[..., 0] > 70, np.float32(darkest), tissue)
+    np.testing.assert_array_equal(nonempty_voxels(image, "CT"), HEAD & (image == 40))
+
+
+def test_in_mr_everything_but_zero_is_measured() -> None:
+    image = np.array([-3.0, 0.0, 1e-6, 5.0], dtype=np.float32)[:, None, None]
+    np.testing.assert_array_equal(nonempty_voxels(image, "MR").ravel(), [True, False, True, True])

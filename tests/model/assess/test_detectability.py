@@ -126,6 +126,24 @@ def test_nothing_is_said_of_lesions_smaller_than_two_voxels() -> None:
     assert statements(fitted(), ["bright"], tiny) == (None,)
 
 
+@pytest.mark.parametrize(
+    ("sides", "widths"),
+    [
+        ((0.5, 0.5, 0.5), {2.0, 3.0, 4.0, 6.0}),
+        ((1.0, 1.0, 1.0), {2.0, 3.0, 4.0, 6.0}),
+        ((1.0, 1.0, 1.2), {3.0, 4.0, 6.0}),
+        ((2.0, 0.5, 0.5), {4.0, 6.0}),
+        ((3.0, 3.0, 3.0), {6.0}),
+        ((3.2, 1.0, 1.0), set()),
+    ],
+)
+def test_lesions_are_two_voxels_wide_along_the_longest_side_of_the_voxels(
+    sides: tuple[float, ...], widths: set[float]
+) -> None:
+    kinds = DEFAULTS.kinds("MR", Grid((8, 8, 8), scaling(sides)))
+    assert {kind.diameter for kind in kinds} == widths
+
+
 def test_every_contrast_has_lesions_of_its_own() -> None:
     sharp, thick = fitted(), fitted(thickness=8)
     contrasts = (sharp.contrasts[0], thick.contrasts[0])

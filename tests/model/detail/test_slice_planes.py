@@ -79,3 +79,19 @@ def test_slices_are_the_same_from_above_as_from_below(gap: float) -> None:
     found = planes(scan(gap=gap))
     thin = torch.rand((len(found.data) * found.ratio, 3, 4), generator=torch.Generator())
     torch.testing.assert_close(found.as_slices(thin.flip(0)), found.as_slices(thin).flip(0))
+
+
+def test_another_contrast_is_seen_alike_from_either_side() -> None:
+    found = planes(scan())
+    slices, along, across = found.data.shape
+    random = torch.Generator().manual_seed(1)
+    guide = torch.randn((slices * found.ratio, along, across), generator=random)
+    k, m, q = torch.ones(found.data.shape).nonzero().T
+    views = found.views_at(guide, k * found.ratio, m, q)
+    assert views.shape == (found.data.numel(), found.ratio + 4, 5)
+    turned = guide.flip(0, 1)
+    again = found.views_at(turned, (slices - 1 - k) * found.ratio, along - 1 - m, q)
+    torch.testing.assert_close(again, views.flip(1, 2))
+    # In the middle are the thin voxels of the thick one.
+    own = guide.unfold(0, found.ratio, found.ratio)[k, m, q]
+    torch.testing.assert_close(views[:, 2:-2, 2], own)

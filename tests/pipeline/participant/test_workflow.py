@@ -198,6 +198,8 @@ def test_the_map_says_how_much_was_measured(finished: FinishedRun) -> None:
     for share in shares.values():
         assert share.min() >= 0
         assert share.max() <= 1
+        # Whole hundredths: further digits would make files several times as large.
+        np.testing.assert_allclose(100 * share, np.round(100 * share), atol=1e-4)
     head = nib.load(finished.image("sub-01*_desc-sr_T1w.nii.gz")).get_fdata() > 60
     assert shares["T1w"][head].mean() > shares["FLAIR"][head].mean() > 0
     about = finished.sidecar("sub-01*_desc-srMeasured_FLAIR.json")
