@@ -16,16 +16,13 @@ from .objective import Objective
 
 Value = TypeVar("Value")
 
-# Factor on the smoothing of the prior after an iteration: flat regions are coupled weakly first,
-# then strongly. A fit that starts near its end needs weak coupling for fewer iterations.
-_SMOOTHING_DECAY, _NEAR_SMOOTHING_DECAY = 0.9, 0.8
 # A fit that starts from learned detail is as close to the truth at so many times the tolerance.
-_NEAR_TOLERANCE = 5.0
+_NEAR_START = 5.0
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When a solver stops, and how soon it takes the prior as sharp as it is.
+    """When a solver stops.
 
     Parameters
     ----------
@@ -34,41 +31,29 @@ class Stop:
         this fraction of it.
     max_iter
         Upper bound on iterations.
-    smoothing_decay
-        Factor on the smoothing of the prior after every iteration.
 
     Raises
     ------
     ValueError
-        If any is out of range.
+        If either is out of range.
     """
 
     tolerance: float = 1e-4
     max_iter: int = 100
-    smoothing_decay: float = _SMOOTHING_DECAY
 
     def __post_init__(self) -> None:
         if self.max_iter < 1:
             raise ValueError(f"max_iter must be at least 1, got {self.max_iter}")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
-        if not 0 < self.smoothing_decay < 1:
-            raise ValueError(
-                f"smoothing_decay must lie between 0 and 1, got {self.smoothing_decay}"
-            )
 
     def after(self, iterations: int) -> Stop:
         """The same tolerance with another upper bound on iterations."""
         return replace(self, max_iter=iterations)
 
-    def from_near_images(self) -> Stop:
-        """The same for a fit that starts near its end: the prior is sharp sooner."""
-        return replace(self, smoothing_decay=_NEAR_SMOOTHING_DECAY)
-
     def from_detail(self) -> Stop:
-        """The same for a fit that starts from learned detail: it ends sooner, too."""
-        near = self.from_near_images()
-        return replace(near, tolerance=min(_NEAR_TOLERANCE * self.tolerance, 0.5))
+        """The same for a fit that starts from learned detail, which is near its end."""
+        return replace(self, tolerance=min(_NEAR_START * self.tolerance, 0.5))
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,9 +35,9 @@ from ..scanner.resampling import starting_images
 from .objective import Objective
 from .problem import Problem, Stop
 
-# Smoothing of the prior (no unit) in the first iteration; see `Stop`.
+# Smoothing of the prior (no unit) decreases: flat regions are coupled weakly first, then strongly.
 _FIRST_SMOOTHING = 0.05
-# Factor on it where it is too strong.
+_SMOOTHING_DECAY = 0.9
 _SMOOTHING_DROP = 0.25
 # Least smoothing, in units of the tolerance: with a lower tolerance there is less smoothing.
 _LEAST_SMOOTHING = 10.0
@@ -231,7 +231,7 @@ def _minimised(
         gain = history[-2].objective - value if iteration > 0 else np.inf
         least = _LEAST_SMOOTHING * stop.tolerance
         # If the objective rises, the smoothing of the bound is too strong.
-        decay = stop.smoothing_decay if gain >= 0 else _SMOOTHING_DROP
+        decay = _SMOOTHING_DECAY if gain >= 0 else _SMOOTHING_DROP
         stalled = stalled + 1 if gain < stop.tolerance * abs(value) else 0
         if gain < 0 and smoothing > least:
             stalled = 0

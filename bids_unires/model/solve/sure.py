@@ -263,9 +263,7 @@ def fitted_pair(block: Block, weights: tuple[float, ...], near: FitPair | None =
         Images with half or twice these weights to start from; None to start from the scans.
     """
     start = block.interpolated if near is None else near
-    stop = Stop(_TOLERANCE, _ITERATIONS)
-    if near is not None:
-        stop = stop.after(_FURTHER_ITERATIONS).from_near_images()
+    stop = Stop(_TOLERANCE, _ITERATIONS if near is None else _FURTHER_ITERATIONS)
 
     def fit(contrasts: Iterable[ContrastState], images: Tensor) -> Tensor:
         problem = block.problem.with_contrasts(contrasts).with_weights(weights)
