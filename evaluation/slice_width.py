@@ -169,8 +169,8 @@ def estimate_widths(
     for axis in (0, 1):
         spacing = voxel_size[2] / voxel_size[axis]
         reach = int(np.ceil(4 * spacing)) + 4
-        turned = [np.swapaxes(each, 0, axis) for each in (scan, inside)]
-        found.append(width_along(squared_differences(*turned, (reach, 2)), spacing))
+        turned, within = np.swapaxes(scan, 0, axis), np.swapaxes(inside, 0, axis)
+        found.append(width_along(squared_differences(turned, within, (reach, 2)), spacing))
     return found[0], found[1]
 
 
