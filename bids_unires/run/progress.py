@@ -27,10 +27,10 @@ SECONDS_BETWEEN_MESSAGES = 10.0
 # the alignment alone may take minutes.
 SECONDS_OF_SILENCE = 15.0
 _SECONDS_BETWEEN_LOOKS = 2.0
-# Clinical sessions of one to three contrasts converge after 35 to 50 iterations. Writing and the
-# report then take about this share of the time of the iterations.
-_USUAL_ITERATIONS = 45
-_SHARE_AFTERWARDS = 0.3
+# Clinical sessions of one to three contrasts converge after 20 to 40 iterations. The map of what
+# was measured, writing and the report then take about this share of the time of the iterations.
+_USUAL_ITERATIONS = 25
+_SHARE_AFTERWARDS = 0.9
 # What follows learning takes about this share of the time of learning.
 _SHARE_AFTER_LEARNING = 0.9
 # A fit that needs more than usual is expected to go on for this share of its iterations, and two.
