@@ -160,15 +160,14 @@ class _Shares:
 def learning_threads(device: torch.device) -> Iterator[tuple[Executor, Executor | None]]:
     """Threads for several scans on a device, and threads that help all of them to predict.
 
-    On the CPU there are as many helpers as torch has threads, and one more for the scans, so that
-    the last of three scans does not wait until two cores have learned the others. Each of them
-    alone computes what it does: the matrices are too small to be shared. On a GPU one scan follows
-    the other, without helpers.
+    On the CPU there are as many of each as torch has, and each of them alone computes what it
+    does: the matrices are too small to be shared. On a GPU one scan follows the other, without
+    helpers.
     """
     count, on_cpu = torch.get_num_threads(), device.type == "cpu"
     try:
         with (
-            _single_threads(count + 1 if on_cpu else 1) as for_scans,
+            _single_threads(count if on_cpu else 1) as for_scans,
             _single_threads(count) as helpers,
         ):
             yield for_scans, helpers if on_cpu else None
