@@ -13,11 +13,8 @@ DEGREES = 0.5
 # A part shows less to align by.
 OF_A_PART = 3.0
 
-# A newborn's head: the same millimetres as an adult's are asked of a third of its voxels.
-SIZE = 0.7
-
-# Centre (mm), radii (mm) and intensity of the ellipsoids of an adult's head without symmetry.
-ADULT = (
+# Centre (mm), radii (mm) and intensity of the ellipsoids of a head without symmetry.
+HEAD = (
     ((0, 0, 0), (70, 88, 75), 60.0),
     ((0, -2, 4), (63, 80, 67), 100.0),
     ((-22, 10, 8), (12, 34, 14), 35.0),
@@ -37,10 +34,10 @@ OTHER_CONTRAST = (50.0, 70.0, 180.0, 160.0, 45.0, 60.0, 30.0, 40.0, 60.0)
 def head_at(points: np.ndarray, values: tuple[float, ...] | None = None) -> np.ndarray:
     """Intensity of the synthetic head at world points ``(..., 3)``, edges 2 mm wide."""
     intensity = np.zeros(points.shape[:-1])
-    own = values or [value for _, _, value in ADULT]
-    for (centre, radii, _), value in zip(ADULT, own, strict=True):
-        radius = np.linalg.norm((points / SIZE - centre) / np.array(radii), axis=-1)
-        inside = 1 / (1 + np.exp((radius - 1) * SIZE * min(radii) / 1.0))
+    own = values or [value for _, _, value in HEAD]
+    for (centre, radii, _), value in zip(HEAD, own, strict=True):
+        radius = np.linalg.norm((points - centre) / np.array(radii), axis=-1)
+        inside = 1 / (1 + np.exp((radius - 1) * min(radii) / 1.0))
         intensity += inside * (value - intensity)
     return intensity
 
@@ -77,8 +74,8 @@ def assert_same_pose(found: Affine, expected: Affine, times: float = 1.0) -> Non
     assert turned < times * DEGREES
 
 
-AXIAL = ((2.2, 2.2, 5.0), (56, 70, 31))
-SAGITTAL = ((4.8, 2.2, 2.2), (28, 70, 70))
+AXIAL = ((2.2, 2.2, 5.0), (80, 100, 44))
+SAGITTAL = ((4.8, 2.2, 2.2), (40, 100, 100))
 
 
 def moving_scan(pose: Affine) -> Volume:
@@ -86,10 +83,10 @@ def moving_scan(pose: Affine) -> Volume:
 
 
 def stations(axis: int, count: int, overlap: float, still: bool = True) -> list[Volume]:
-    """The head cut into parts along an axis, overlapping by so many mm; the first did not move."""
+    """The head cut into parts along an axis, each after the first moved a little more."""
     sizes = np.full(3, 3.0)
     sizes[(axis + 1) % 3] = 5.0
-    low, high = SIZE * np.array([-82.0, -100, -118]), SIZE * np.array([82.0, 104, 88])
+    low, high = np.array([-82.0, -100, -118]), np.array([82.0, 104, 88])
     ends = np.linspace(low[axis], high[axis], count + 1)
     parts = []
     for number in range(count):

@@ -82,7 +82,7 @@ def test_scans_that_do_not_overlap_are_named(
 
 @pytest.mark.parametrize(
     ("axis", "count", "overlap", "still"),
-    [(2, 2, 14.0, False), (0, 2, 28.0, False), (1, 3, 14.0, True), (2, 4, 0.0, True)],
+    [(2, 2, 20.0, False), (0, 2, 40.0, False), (1, 3, 20.0, True), (2, 4, 0.0, True)],
 )
 def test_stations_of_one_scan_lie_as_their_headers_say(
     axis: int, count: int, overlap: float, still: bool
@@ -104,7 +104,7 @@ def test_a_part_is_placed_by_the_one_beside_it(monkeypatch: pytest.MonkeyPatch) 
         return RigidAlignment(np.eye(4), 0.0, "as the header says")
 
     monkeypatch.setattr(coregistration, "align_pyramids", align)
-    parts = stations(2, 4, 24.0)
+    parts = stations(2, 4, 35.0)
     coregister(parts, threads=1)
     height = np.linalg.norm(parts[0].affine[:3, 2]) * parts[0].data.shape[2]
     assert len(pairs) >= 3
@@ -115,7 +115,7 @@ def test_a_part_is_placed_by_the_one_beside_it(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_parts_that_reach_each_other_alone_are_chained() -> None:
     """The first and the last share nothing; no name says that they are stations."""
-    first, middle, last = stations(2, 3, 24.0)
+    first, middle, last = stations(2, 3, 35.0)
     _, of_last, of_middle = coregister([first, last, middle], threads=2)
     for alignment in (of_middle, of_last):
         assert_same_pose(alignment.pose, np.eye(4), OF_A_PART)
@@ -143,7 +143,7 @@ def test_stations_of_two_contrasts_find_each_other() -> None:
 
 @pytest.mark.slow
 def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) -> None:
-    slab = Volume(reference.data[:, 29:41], reference.affine @ translation([0, 29, 0]))
+    slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
     pose = motion((7.0, 4.0, -5.0), (4.0, 6.0, -8.0))
     first, whole, other = coregister([slab, reference, moving_scan(pose)], threads=2)
     np.testing.assert_array_equal(first.pose, np.eye(4))
@@ -152,8 +152,8 @@ def test_a_slab_that_comes_first_does_not_place_the_others(reference: Volume) ->
 
 
 def test_the_fullest_scan_is_the_first_that_is_no_small_part(reference: Volume) -> None:
-    slab = Volume(reference.data[:, 29:41], reference.affine @ translation([0, 29, 0]))
-    most = Volume(reference.data[:, :, 6:], reference.affine @ translation([0, 0, 6]))
+    slab = Volume(reference.data[:, 42:58], reference.affine @ translation([0, 42, 0]))
+    most = Volume(reference.data[:, :, 8:], reference.affine @ translation([0, 0, 8]))
     assert fullest_scan([most, reference], threads=1) == 0
     assert fullest_scan([slab, most, reference], threads=1) == 2
     assert fullest_scan([slab], threads=1) == 0
